@@ -1,0 +1,24 @@
+"""Test-time scaling as a Gymnasium environment, replayed from recorded reasoning traces.
+
+Importing the package registers ``AutoTTS-v0``::
+
+    import autotts_gym
+    import gymnasium as gym
+
+    env = gym.make("AutoTTS-v0")
+
+Everything else is imported from where it lives: ``autotts_gym.traces``, ``autotts_gym.env``,
+``autotts_gym.vector_env``, ``autotts_gym.wrappers``, ``autotts_gym.controllers``,
+``autotts_gym.evaluation``.
+"""
+
+from gymnasium.envs.registration import register
+
+__version__ = "0.1.0"
+
+# Entry points are named, not imported: importing the package must stay quick.
+register(
+    id="AutoTTS-v0",
+    entry_point="autotts_gym.env:AutoTTSEnv",
+    vector_entry_point="autotts_gym.vector_env:AutoTTSVectorEnv",
+)

@@ -1,0 +1,288 @@
+"""Many episodes side by side: struct of arrays, one compiled call for all of them.
+
+The single environment is a batch of one. Rewards are settled here: the return of an episode is
+``β · right − (1 − β) · true cost / C``, penalties for illegal actions apart.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.mdp import observation, rules
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.compiling import entry_point, inlined
+from autotts_gym.mdp.observation import View
+from autotts_gym.mdp.replay import Replay, Terms
+from autotts_gym.mdp.state import Episode, Traces
+
+#: Instead of an action: leave this episode alone.
+SKIP: Final = -1
+
+# Bits of an outcome.
+TERMINATED: Final = 1
+TRUNCATED: Final = 2
+ILLEGAL: Final = 4
+
+# Columns of weights.
+_BETA: Final = 0
+_FULL_COST: Final = 1  # C, tokens
+_PENALTY: Final = 2
+
+
+class Draw(NamedTuple):
+    """What an episode starts from.
+
+    Attributes:
+        question: its row in the replay.
+        beta: β in [0, 1].
+        order: int64[max_branches], the question's branches in the order in which they open.
+    """
+
+    question: int
+    beta: float
+    order: NDArray[np.int64]
+
+
+@inlined
+def _play(episode: Episode, view: View, weights, action: int):  # type: ignore[no-untyped-def]
+    """One action: returns its reward, the change of cost as a share of C, and the outcome."""
+    ledger = episode.ledger
+    before = ledger[s.SPENT]
+    afforded = rules.affords_interval(episode), rules.affords_probe(episode)
+    touched = rules.act(episode, action)
+    outcome = 0
+    reward = 0.0
+    if touched == -2:
+        outcome = ILLEGAL
+        reward -= weights[_PENALTY]
+    elif touched >= 0:
+        observation.show_branch(view, episode, touched)
+        if afforded != (rules.affords_interval(episode), rules.affords_probe(episode)):
+            for i in range(ledger[s.OPENED]):
+                observation.show_mask(view, episode, i)
+        observation.show_totals(view, episode, weights[_FULL_COST])
+    spent = ledger[s.SPENT]
+    if ledger[s.ENDED]:
+        outcome |= TERMINATED
+        if rules.is_right(episode):
+            reward += weights[_BETA]
+    elif ledger[s.STEPS] >= ledger[s.STEP_LIMIT]:
+        ledger[s.ENDED] = 1
+        outcome |= TRUNCATED
+    if ledger[s.ENDED]:
+        spent = ledger[s.TRUE_SPENT]
+    cost = (spent - before) / weights[_FULL_COST]
+    return reward - (1 - weights[_BETA]) * cost, cost, outcome
+
+
+@entry_point()
+def _step(  # type: ignore[no-untyped-def]
+    probes,
+    trace_branches,
+    trace_confidences,
+    trace_probe_tokens,
+    nulls,
+    ledger,
+    branches,
+    codes,
+    order,
+    weights,
+    plane,
+    confidence_plane,
+    shown_branches,
+    confidences,
+    classes,
+    totals,
+    mask,
+    actions,
+    rewards,
+    costs,
+    outcomes,
+):
+    traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
+    for e in range(len(actions)):
+        if actions[e] == SKIP:
+            rewards[e] = 0.0
+            costs[e] = 0.0
+            outcomes[e] = 0
+            continue
+        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        view = View(
+            plane[e],
+            confidence_plane[e],
+            shown_branches[e],
+            confidences[e],
+            classes[e],
+            totals[e],
+            mask[e],
+        )
+        rewards[e], costs[e], outcomes[e] = _play(episode, view, weights[e], actions[e])
+
+
+@entry_point()
+def _reset(  # type: ignore[no-untyped-def]
+    probes,
+    trace_branches,
+    trace_confidences,
+    trace_probe_tokens,
+    nulls,
+    ledger,
+    branches,
+    codes,
+    order,
+    weights,
+    plane,
+    confidence_plane,
+    shown_branches,
+    confidences,
+    classes,
+    totals,
+    mask,
+    e,
+    terms,
+    question,
+    row,
+    opening,
+):
+    traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
+    episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+    view = View(
+        plane[e],
+        confidence_plane[e],
+        shown_branches[e],
+        confidences[e],
+        classes[e],
+        totals[e],
+        mask[e],
+    )
+    rules.begin(episode, terms, question, row, opening)
+    observation.show_start(view, episode, weights[e, _BETA])
+    observation.show_totals(view, episode, weights[e, _FULL_COST])
+
+
+class Batch:
+    """``num_envs`` episodes, their observations, and the two calls that change them.
+
+    Args:
+        replay: what is played.
+        terms: the terms of play.
+        num_envs: E, how many episodes.
+        max_depth: D, intervals that the plane shows.
+        max_classes: M, class columns.
+        plane: whether the plane is observed at all.
+        invalid_penalty: what an illegal action costs, in units of reward.
+
+    Attributes:
+        ledger: int64[E, LEDGER_SIZE], branches: int64[E, N, BRANCH_SIZE], codes: int16[E, 2, K],
+            order: int64[E, N]: the episodes' state, see :mod:`autotts_gym.mdp.state`.
+        view: the observations, with a leading axis for the episodes.
+        rewards: float64[E], costs: float64[E] (shares of C), outcomes: uint8[E] (bits), of the
+            latest step.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        terms: Terms,
+        num_envs: int,
+        max_depth: int,
+        max_classes: int,
+        plane: bool,
+        invalid_penalty: float,
+    ) -> None:
+        n = terms.max_branches
+        replay.check_width(n)
+        self.replay = replay
+        self.terms = terms
+        self._terms = [terms.ledger(store) for store in replay.stores]
+        self.full_costs = [n * store.card.mean_tokens for store in replay.stores]
+        self.ledger = np.zeros((num_envs, s.LEDGER_SIZE), np.int64)
+        self.ledger[:, s.ENDED] = 1  # nothing to step before the first reset
+        self.branches = np.zeros((num_envs, n, s.BRANCH_SIZE), np.int64)
+        self.codes = np.zeros((num_envs, 2, replay.classes), np.int16)
+        self.order = np.zeros((num_envs, n), np.int64)
+        self._weights = np.zeros((num_envs, 3))
+        self._weights[:, _PENALTY] = invalid_penalty
+        self.view = observation.allocate(
+            num_envs,
+            n,
+            max_depth,
+            max_classes,
+            plane=plane,
+            confidences=replay.has_confidences,
+        )
+        self.actions = np.zeros(num_envs, np.int64)
+        self.rewards = np.zeros(num_envs)
+        self.costs = np.zeros(num_envs)
+        self.outcomes = np.zeros(num_envs, np.uint8)
+        self._bind()
+
+    def _bind(self) -> None:
+        state = (self.ledger, self.branches, self.codes, self.order, self._weights)
+        self._arrays = (*self.replay.traces, *state, *self.view)
+        self._step_arrays = (
+            *self._arrays,
+            self.actions,
+            self.rewards,
+            self.costs,
+            self.outcomes,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The bound tuples hold the same arrays once more: a copy must hold its own.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_arrays", "_step_arrays")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
+
+    def step(self) -> None:
+        """Play ``self.actions`` (int64[E]; ``SKIP`` leaves an episode alone)."""
+        _step(*self._step_arrays)
+
+    def reset(self, e: int, draw: Draw) -> None:
+        """Start episode ``e`` from ``draw``."""
+        question = self.replay.questions[draw.question]
+        store = int(question[s.Q_STORE])
+        self._weights[e, _BETA] = draw.beta
+        self._weights[e, _FULL_COST] = self.full_costs[store]
+        _reset(*self._arrays, e, self._terms[store], question, draw.question, draw.order)
+
+    def beta(self, e: int) -> float:
+        return float(self._weights[e, _BETA])
+
+    def full_cost(self, e: int) -> float:
+        """C of the environment that episode ``e`` plays, tokens."""
+        return float(self._weights[e, _FULL_COST])
+
+    def result(self, e: int) -> dict[str, Any]:
+        """What is told of episode ``e`` when it has ended; see ``AutoTTSEnv``, "Information"."""
+        ledger = self.ledger[e]
+        row = int(ledger[s.QUESTION])
+        store, question = self.replay.locate(row)
+        given = int(ledger[s.ANSWER])
+        right = given >= 0 and bool(self.codes[e, s.CODE_OF, given] == ledger[s.GOLD])
+        tokens = int(ledger[s.TRUE_SPENT])
+        return {
+            "correct": right,
+            "answer": self.answer_text(e, given),
+            "gold": self.replay.gold(row),
+            "tokens": tokens,
+            "sequential_tokens": int(ledger[s.TRUE_CLOCK]),
+            "steps": int(ledger[s.STEPS]),
+            "env": self.replay.names[store],
+            "question": question,
+            "beta": self.beta(e),
+            "accuracy_reward": float(right),
+            "cost_reward": -tokens / self.full_cost(e),
+        }
+
+    def answer_text(self, e: int, answer_class: int) -> str:
+        """The answer behind a class of episode ``e``; empty for -1."""
+        if answer_class < 0:
+            return ""
+        answers = self.replay.answers(int(self.ledger[e, s.QUESTION]))
+        return answers[self.codes[e, s.CODE_OF, answer_class]]

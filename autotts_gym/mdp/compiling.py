@@ -1,0 +1,126 @@
+"""Compiled functions that are kept on disk.
+
+Numba's own cache looks only at the file that a function stands in, so a change of the rules would
+leave a stale copy of everything that calls them. Here the place of a cached function is named
+after the text of all compiled code it is made from, so nothing stale can be found.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import caching, serialize
+from platformdirs import user_cache_dir
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Fused or reordered floating point would let two paths through the rules differ in a last bit.
+_OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+
+#: Without numba's run time, views are not reference-counted: the rules are made of views, and run
+#: about ten times as fast for it. Such code cannot allocate; the caller owns every array.
+_WITHOUT_RUNTIME = {**_OPTIONS, "_nrt": False}
+
+
+@functools.cache
+def sources_key() -> str:
+    """Digest of everything that compiled code is made from, besides a controller's own text."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
+    package = Path(__file__).parent.parent
+    for folder in ("mdp", "controllers"):
+        for path in sorted((package / folder).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept (``AUTOTTS_CACHE``, or the user's cache folder)."""
+    root = os.environ.get("AUTOTTS_CACHE") or user_cache_dir("autotts_gym", appauthor=False)
+    return Path(root) / "compiled" / sources_key()
+
+
+class _Cache(caching._Cache):
+    """One file for each function, signature and processor, replaced atomically.
+
+    Unlike numba's, it keeps no index, so that processes that compile at once cannot mix up
+    each other's files.
+    """
+
+    def __init__(self, function: Callable[..., Any], key: str) -> None:
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-{key}"
+        self._results = caching.CompileResultCacheImpl.__new__(caching.CompileResultCacheImpl)
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache_folder())
+
+    def enable(self) -> None:
+        """Always on: there is no state to switch."""
+
+    def disable(self) -> None:
+        """See ``enable``."""
+
+    def flush(self) -> None:
+        """Nothing is held back in memory."""
+
+    def _path(self, signature: Any, codegen: Any) -> Path:
+        what = hashlib.sha256(repr((signature, codegen.magic_tuple())).encode()).hexdigest()[:16]
+        return cache_folder() / f"{self._name}-{what}.nbc"
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        context.refresh()
+        try:
+            data = self._path(signature, context.codegen()).read_bytes()
+        except OSError:
+            return None
+        try:
+            return self._results.rebuild(context, pickle.loads(data))
+        except Exception:  # a damaged file costs a compilation, nothing else
+            return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        path = self._path(signature, result.codegen)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(serialize.dumps(self._results.reduce(result)))
+            os.replace(file.name, path)
+        except OSError:  # nowhere to write: every process compiles for itself
+            return
+
+
+def compiled(function: F) -> F:
+    """Compile a function that only other compiled code calls; it works on views, see above."""
+    return numba.njit(**_WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: F) -> F:
+    """Like :func:`compiled`, and made part of its caller: for small functions on hot paths.
+
+    LLVM by itself does not, since an episode's views are many words to pass.
+    """
+    return numba.njit(inline="always", **_WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
+
+
+def entry_point(key: str = "library") -> Callable[[F], F]:
+    """Compile a function that Python calls, and keep the result on disk under ``key``.
+
+    ``key`` must tell apart all functions of this name that the same sources can make: a digest of
+    the controller's text, where one is compiled in.
+    """
+
+    def decorate(function: F) -> F:
+        dispatcher = numba.njit(**_WITHOUT_RUNTIME)(function)
+        dispatcher._cache = _Cache(function, key)
+        return dispatcher  # type: ignore[no-any-return]
+
+    return decorate

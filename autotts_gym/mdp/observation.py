@@ -1,0 +1,214 @@
+"""What a controller observes: its spaces, and how it is kept up to date.
+
+An observation is one flat dictionary of fixed-size arrays (see :class:`autotts_gym.env.AutoTTSEnv`
+for the table). It is a function of the visible state alone, brought up to date branch by branch
+in place, and copied once when it is handed out.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from autotts_gym.mdp import actions, rules
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.compiling import compiled, inlined
+from autotts_gym.mdp.state import Episode
+
+# Columns of "branches": the state's first five.
+STATUS: Final = s.STATUS
+REQUESTED: Final = s.REQUESTED
+REVEALED: Final = s.REVEALED
+LATEST: Final = s.LATEST
+FINISHED: Final = s.FINISHED
+
+# Columns of "classes".
+VOTES: Final = 0
+NULL: Final = 1
+
+# Entries of "globals".
+OPENED: Final = 0
+SPENT: Final = 1
+REMAINING: Final = 2
+CLOCK: Final = 3
+BETA: Final = 4
+GLOBALS_SIZE: Final = 5
+
+#: "remaining" where there is no budget.
+UNLIMITED: Final = -1.0
+
+_INT16_MAX: Final = np.iinfo(np.int16).max
+_HIGHEST: Final = 1e6  # bound of the global figures; Box bounds must be finite
+
+
+class View(NamedTuple):
+    """The arrays of one observation; N branches, D intervals, M class columns, A actions.
+
+    Attributes:
+        plane: int16[N, D], or int16[N, 0] where it is left out.
+        confidence_plane: float32[N, D], or float32[N, 0] where there is none.
+        branches: int16[N, 5].
+        confidences: float32[N], or float32[0] where there are none.
+        classes: int16[M, 2].
+        globals: float32[5].
+        mask: int8[A].
+    """
+
+    plane: NDArray[np.int16]
+    confidence_plane: NDArray[np.float32]
+    branches: NDArray[np.int16]
+    confidences: NDArray[np.float32]
+    classes: NDArray[np.int16]
+    globals: NDArray[np.float32]
+    mask: NDArray[np.int8]
+
+
+#: Keys of the observation, in the order of the fields of :class:`View`.
+KEYS: Final = (
+    "plane",
+    "confidence_plane",
+    "branches",
+    "confidences",
+    "classes",
+    "globals",
+    "action_mask",
+)
+
+
+def space(
+    max_branches: int, max_depth: int, max_classes: int, *, plane: bool, confidences: bool
+) -> spaces.Dict:
+    """The observation space.
+
+    Its bounds depend on nothing but these arguments, so that a policy trained on one environment
+    fits another.
+    """
+    n = max_branches
+    highs = np.empty((n, s.OBSERVED), np.int16)
+    highs[:, STATUS] = s.PRUNED
+    highs[:, FINISHED] = 1
+    highs[:, [REQUESTED, REVEALED, LATEST]] = _INT16_MAX
+    lows = np.zeros_like(highs)
+    lows[:, LATEST] = -1
+    class_highs = np.ones((max_classes, 2), np.int16)
+    class_highs[:, VOTES] = n
+    global_lows = np.zeros(GLOBALS_SIZE, np.float32)
+    global_lows[REMAINING] = UNLIMITED
+    global_highs = np.full(GLOBALS_SIZE, _HIGHEST, np.float32)
+    global_highs[BETA] = 1
+    found: dict[str, spaces.Space[NDArray[np.generic]]] = {
+        "branches": spaces.Box(lows, highs, dtype=np.int16),
+        "classes": spaces.Box(np.zeros_like(class_highs), class_highs, dtype=np.int16),
+        "globals": spaces.Box(global_lows, global_highs, dtype=np.float32),
+        "action_mask": spaces.Box(0, 1, (actions.count(n),), np.int8),
+    }
+    if plane:
+        found["plane"] = spaces.Box(-1, _INT16_MAX, (n, max_depth), np.int16)
+    if confidences:
+        found["confidences"] = spaces.Box(-1, _HIGHEST, (n,), np.float32)
+        if plane:
+            found["confidence_plane"] = spaces.Box(-1, _HIGHEST, (n, max_depth), np.float32)
+    return spaces.Dict(found)
+
+
+def allocate(
+    num_envs: int,
+    max_branches: int,
+    max_depth: int,
+    max_classes: int,
+    *,
+    plane: bool,
+    confidences: bool,
+) -> View:
+    """The arrays behind ``num_envs`` observations, with a leading axis for them."""
+    e, n = num_envs, max_branches
+    return View(
+        plane=np.empty((e, n, max_depth if plane else 0), np.int16),
+        confidence_plane=np.empty((e, n, max_depth if plane and confidences else 0), np.float32),
+        branches=np.empty((e, n, s.OBSERVED), np.int16),
+        confidences=np.empty((e, n if confidences else 0), np.float32),
+        classes=np.empty((e, max_classes, 2), np.int16),
+        globals=np.empty((e, GLOBALS_SIZE), np.float32),
+        mask=np.empty((e, actions.count(n)), np.int8),
+    )
+
+
+@compiled
+def show_start(view: View, episode: Episode, beta: float) -> None:
+    """The observation of a first state, but for ``show_totals``."""
+    view.plane[:] = -1
+    view.confidence_plane[:] = -1
+    view.branches[:] = 0
+    view.branches[:, s.LATEST] = -1
+    view.confidences[:] = -1
+    view.classes[:] = 0
+    view.globals[BETA] = beta
+    view.mask[:] = 0
+    view.mask[actions.ANSWER] = 1
+
+
+@inlined
+def show_mask(view: View, episode: Episode, i: int) -> None:
+    """Which actions on branch ``i`` are legal."""
+    n = episode.branches.shape[0]
+    view.mask[2 + i] = rules.can_extend(episode, i)
+    view.mask[2 + n + i] = rules.can_probe(episode, i)
+    view.mask[2 + 2 * n + i] = rules.can_prune(episode, i)
+    view.mask[2 + 3 * n + i] = rules.can_answer(episode, i)
+
+
+@inlined
+def show_reveal(view: View, episode: Episode, i: int) -> None:
+    """What branch ``i``'s latest probe revealed."""
+    b = episode.branches[i]
+    latest = b[s.LATEST]
+    column = b[s.REVEALED] - 1
+    if column < view.plane.shape[1]:
+        view.plane[i, column] = latest
+    if view.confidences.shape[0] > 0:
+        confidence = np.float32(-1)
+        if b[s.FINISHED] == 0:
+            confidence = episode.traces.confidences[b[s.OFFSET] + column]
+        view.confidences[i] = confidence
+        if column < view.confidence_plane.shape[1]:
+            view.confidence_plane[i, column] = confidence
+    null = episode.traces.nulls[episode.ledger[s.NULLS] + episode.codes[s.CODE_OF, latest]]
+    last = view.classes.shape[0] - 1
+    if latest <= last:
+        view.classes[latest, NULL] = null
+    elif null == 0:  # a column that classes share is null only while all of them are
+        view.classes[last, NULL] = 0
+
+
+@inlined
+def show_branch(view: View, episode: Episode, i: int) -> None:
+    """Bring everything that is observed of branch ``i`` up to date."""
+    b = episode.branches[i]
+    shown = view.branches[i]
+    last = view.classes.shape[0] - 1
+    if shown[s.STATUS] == s.ACTIVE and shown[s.LATEST] >= 0:
+        view.classes[min(shown[s.LATEST], last), VOTES] -= 1
+    if shown[s.REVEALED] != b[s.REVEALED]:
+        show_reveal(view, episode, i)
+    for column in range(s.OBSERVED):
+        shown[column] = b[column]
+    if b[s.STATUS] == s.ACTIVE and b[s.LATEST] >= 0:
+        view.classes[min(b[s.LATEST], last), VOTES] += 1
+    show_mask(view, episode, i)
+
+
+@inlined
+def show_totals(view: View, episode: Episode, full_cost: float) -> None:
+    """Bring the global figures up to date; ``full_cost`` is C, tokens."""
+    ledger = episode.ledger
+    view.mask[actions.BRANCH] = rules.can_branch(episode)
+    view.globals[OPENED] = ledger[s.OPENED]
+    view.globals[SPENT] = min(ledger[s.SPENT] / full_cost, _HIGHEST)
+    view.globals[CLOCK] = min(ledger[s.CLOCK] / full_cost, _HIGHEST)
+    view.globals[REMAINING] = UNLIMITED
+    if ledger[s.BUDGET] != s.NO_BUDGET:
+        remaining = max(ledger[s.BUDGET] - ledger[s.SPENT], 0)
+        view.globals[REMAINING] = min(remaining / full_cost, _HIGHEST)

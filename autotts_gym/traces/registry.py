@@ -1,0 +1,109 @@
+"""Finding replay environments by name or by path.
+
+A name is looked up in the folders that ``AUTOTTS_ENVS`` lists, then in the user's own folder, then
+among those that come with the package. A name may contain slashes, and a name of a folder that
+holds several stores (``published`` with ``published/Qwen3-4B/aime24`` in it) means all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import util
+from pathlib import Path
+from typing import Final
+
+from platformdirs import user_data_path
+
+from autotts_gym.traces.store import CARD, TraceError, TraceStore
+
+#: The bundled environment that is played where none is named.
+DEFAULT: Final = "synthetic-aime24"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+
+def bundled(folder: str) -> Path:
+    """Where ``envs`` or ``agents`` lie: in the installed package, or at the top of a checkout."""
+    spec = util.find_spec(f"autotts_gym.{folder}")
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(__file__).parents[2] / folder
+
+
+def user_folder() -> Path:
+    """The user's environment folder, where imported and collected stores go."""
+    return user_data_path("autotts_gym", appauthor=False) / "envs"
+
+
+def folders() -> list[Path]:
+    """Every folder that names are looked up in, first match first."""
+    extra = os.environ.get("AUTOTTS_ENVS", "").split(os.pathsep)
+    return [*(Path(folder) for folder in extra if folder), user_folder(), bundled("envs")]
+
+
+def check_name(name: str) -> None:
+    """Raise ``TraceError`` unless ``name`` can be the name of an environment."""
+    if not _NAME.fullmatch(name):
+        raise TraceError(
+            f"{name!r} is no name for an environment: use letters, digits, '.', '_' and '-', "
+            "with '/' between the parts of a group"
+        )
+
+
+def _stores_below(folder: Path) -> Iterator[Path]:
+    if (folder / CARD).is_file():
+        yield folder
+        return
+    if folder.is_dir():
+        for child in sorted(folder.iterdir()):
+            if child.is_dir() and not child.name.startswith((".", "_")):
+                yield from _stores_below(child)
+
+
+def listing() -> dict[str, Path]:
+    """Name and folder of every environment there is, in the order of look-up."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in _stores_below(folder):
+            found.setdefault(path.relative_to(folder).as_posix(), path)
+    return found
+
+
+def resolve(environment: str | os.PathLike[str]) -> dict[str, Path]:
+    """Names and folders of the stores that a name or a path stands for.
+
+    Raises:
+        TraceError: nothing is there; the message lists what is.
+    """
+    wanted = os.fspath(environment)
+    if _NAME.fullmatch(wanted):
+        for folder in folders():
+            paths = list(_stores_below(folder / wanted))
+            if paths:
+                return {path.relative_to(folder).as_posix(): path for path in paths}
+    below = Path(wanted)
+    paths = list(_stores_below(below))
+    if not paths:
+        known = ", ".join(listing()) or "none"
+        raise TraceError(f"there is no environment {wanted!r}, by name or by path; known: {known}")
+    return {path.as_posix(): path for path in paths}
+
+
+@cache
+def _open(path: Path, stamp: int) -> TraceStore:
+    return TraceStore.open(path)
+
+
+def open_stores(environment: str | os.PathLike[str]) -> dict[str, TraceStore]:
+    """Open the stores that a name or a path stands for; a store is loaded once a process.
+
+    Raises:
+        TraceError: nothing is there, or it is no store.
+    """
+    return {
+        name: _open(path.resolve(), (path / CARD).stat().st_mtime_ns)
+        for name, path in resolve(environment).items()
+    }

@@ -1,0 +1,362 @@
+"""What of a store matters to a controller, in figures that can be set side by side.
+
+Every question weighs the same, whatever its number of branches; only agreement is counted over
+pairs of answers, so that questions with two wrong answers do not drown those with a hundred.
+*Relative depth* of probe k of a branch with n probes is k / (n + 1); its *tenth* is the integer part
+of ten times that. *Wrong* means neither the gold answer nor a null answer where agreement is
+counted, and not the gold answer elsewhere. A figure that nothing can be counted for is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.traces.store import Tables, TraceStore
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Branches that vote together in the published table (SC@64).
+WIDTH: Final = 64
+#: Random subsets over which the plurality vote of ``WIDTH`` branches is averaged, and their seed.
+_SUBSETS: Final = 64
+_SEED: Final = 0
+#: Questions whose probes are held in memory at once.
+_BLOCK: Final = 64
+
+_DECILES: Final = tuple(i / 10 for i in range(11))
+_LENGTHS: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+
+def _share(label: str, at: tuple[str, ...] = ()) -> Any:
+    return field(metadata={"label": label, "format": "{:.1%}", "at": at})
+
+
+def _figure(label: str, form: str = "{:.2f}", at: tuple[str, ...] = ()) -> Any:
+    return field(metadata={"label": label, "format": form, "at": at})
+
+
+_BY_TENTH: Final = tuple(f"{i / 10:.1f} to {(i + 1) / 10:.1f}" for i in range(10))
+_BY_LENGTH: Final = tuple("least" if q == 0 else "most" if q == 1 else f"q{q}" for q in _LENGTHS)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Aggregate figures of a store (see :func:`describe`); all shares lie between 0 and 1.
+
+    Attributes:
+        questions, branches: how many there are in all.
+        interval: Δ, tokens.
+        accuracy: of a single branch.
+        plurality: of the plurality of 64 random branches in random order (of all, where a question
+            has fewer); ties go to the answer counted first.
+        pass_any: probability that at least one of 64 random branches is right.
+        plurality_wrong: share of questions whose plurality over all branches is wrong.
+        accuracy_deciles: 11 values, least to most, of the questions' single-branch accuracies.
+        tokens_mean: mean T, tokens.
+        tokens_cv: standard deviation of T over its mean.
+        tokens_cv_within: the same within a question.
+        tokens_quantiles: T in tokens at 0, .05, .25, .5, .75, .95, .99 and 1.
+        intervals_mean: mean n + 1.
+        overhang_quantiles: T - n·Δ in intervals, at the same eight places.
+        length_correlation: over questions, between accuracy and mean log T.
+        wrong_length: how many times longer wrong branches are than right ones of the same question
+            (geometric means; questions weigh by their pairs of a right and a wrong branch).
+        null_by_depth: 10 values, null rate of the probes in each tenth of depth.
+        accuracy_by_depth: 10 values, share of the probes that show the gold answer.
+        plurality_by_depth: 10 values, share of questions where the plurality of the probes of
+            that tenth is right (null answers vote too).
+        settled: mean relative depth from which the final answer is shown for good.
+        late_changes: share of branches whose answer changes after 3/4 of their depth.
+        changes: mean number of probes, or final answers, that differ from the one before.
+        final_nulls: share of branches whose final answer is null.
+        wrong_agreement: probability that two wrong final answers of a question are equal.
+        agreement_by_depth: 10 values, probability that two wrong probes of different branches of a
+            question, of the same tenth of depth, are equal.
+    """
+
+    questions: int = _figure("questions", "{:d}")
+    branches: int = _figure("branches", "{:d}")
+    interval: int = _figure("interval (tokens)", "{:d}")
+    accuracy: float = _share("accuracy, one branch")
+    plurality: float = _share(f"accuracy, plurality of {WIDTH}")
+    pass_any: float = _share(f"one of {WIDTH} right")
+    plurality_wrong: float = _share("questions with a wrong plurality")
+    accuracy_deciles: tuple[float, ...] = _share(
+        "accuracy of questions", tuple(f"q{q}" for q in _DECILES)
+    )
+    tokens_mean: float = _figure("tokens, mean", "{:.0f}")
+    tokens_cv: float = _figure("tokens, coefficient of variation")
+    tokens_cv_within: float = _figure("the same within a question")
+    tokens_quantiles: tuple[float, ...] = _figure("tokens", "{:.0f}", _BY_LENGTH)
+    intervals_mean: float = _figure("intervals, mean")
+    overhang_quantiles: tuple[float, ...] = _figure("T - n·Δ (intervals)", at=_BY_LENGTH)
+    length_correlation: float = _figure("correlation of accuracy and log tokens")
+    wrong_length: float = _figure("length of wrong over right branches")
+    null_by_depth: tuple[float, ...] = _share("null probes, depth", _BY_TENTH)
+    accuracy_by_depth: tuple[float, ...] = _share("right probes, depth", _BY_TENTH)
+    plurality_by_depth: tuple[float, ...] = _share("right plurality of probes, depth", _BY_TENTH)
+    settled: float = _share("settled at depth")
+    late_changes: float = _share("branches changing after 3/4")
+    changes: float = _figure("changes in a branch")
+    final_nulls: float = _share("null final answers")
+    wrong_agreement: float = _share("agreement of wrong final answers")
+    agreement_by_depth: tuple[float, ...] = _share("agreement of wrong probes, depth", _BY_TENTH)
+
+
+def describe(store: TraceStore) -> Statistics:
+    """Measure a store. Deterministic; about a second for a million probes.
+
+    Memory beyond the store's own is that of the probes of 64 questions.
+    """
+    t = store.tables
+    interval = store.card.interval
+    question = np.repeat(np.arange(len(t.ids)), t.branch_counts)
+    classes = _Classes.of(t)
+    right = t.finals == classes.gold[question]
+    null = classes.null[question, t.finals]
+    accuracy = _means(question, right)
+    winner_right = np.array(_plurality(question, t.finals)[1] == classes.gold)
+    equal, pairs = _agreement(question, t.finals, ~right & ~null, len(t.ids))
+
+    tokens = t.tokens.astype(np.float64)
+    mean = _means(question, tokens)
+    deviation = np.sqrt(np.maximum(_means(question, (tokens - mean[question]) ** 2), 0))
+    logs = np.log(tokens)
+
+    by_depth = [
+        _probes(t, classes, first, min(first + _BLOCK, len(t.ids)))
+        for first in range(0, len(t.ids), _BLOCK)
+    ]
+    cells = {name: np.concatenate([block[name] for block in by_depth]) for name in by_depth[0]}
+
+    return Statistics(
+        questions=len(t.ids),
+        branches=len(t.finals),
+        interval=interval,
+        accuracy=float(accuracy.mean()),
+        plurality=float(_voting_accuracy(t, classes.gold).mean()),
+        pass_any=float(_pass_rate(t.branch_counts, accuracy).mean()),
+        plurality_wrong=float(1 - winner_right.mean()),
+        accuracy_deciles=_tuple(np.quantile(accuracy, _DECILES)),
+        tokens_mean=float(mean.mean()),
+        tokens_cv=float(tokens.std() / tokens.mean()),
+        tokens_cv_within=float((deviation / mean).mean()),
+        tokens_quantiles=_tuple(np.quantile(tokens, _LENGTHS)),
+        intervals_mean=float(_means(question, t.lengths + 1).mean()),
+        overhang_quantiles=_tuple(np.quantile(tokens / interval - t.lengths, _LENGTHS)),
+        length_correlation=_correlation(accuracy, _means(question, logs)),
+        wrong_length=_wrong_length(question, right, logs),
+        null_by_depth=_tuple(_ratio(cells["nulls"], cells["probes"])),
+        accuracy_by_depth=_tuple(_ratio(cells["rights"], cells["probes"])),
+        plurality_by_depth=_tuple(_ratio(cells["winners"], cells["probes"] > 0)),
+        settled=float(cells["settled"].mean()),
+        late_changes=float(cells["late"].mean()),
+        changes=float(cells["changes"].mean()),
+        final_nulls=float(_means(question, null).mean()),
+        wrong_agreement=_quotient(equal.sum(), pairs.sum()),
+        agreement_by_depth=tuple(
+            _quotient(e, p)
+            for e, p in zip(cells["equal"].sum(0), cells["pairs"].sum(0), strict=True)
+        ),
+    )
+
+
+def compare(a: Statistics, b: Statistics, names: tuple[str, str] = ("a", "b")) -> Table:
+    """Two stores' figures side by side, as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table("", *names, "difference")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for item in fields(Statistics):
+        form, at = item.metadata["format"], item.metadata["at"]
+        values = getattr(a, item.name), getattr(b, item.name)
+        rows = zip(at, *values, strict=True) if at else [("", *values)]
+        for place, x, y in rows:
+            label = f"{item.metadata['label']} {place}".rstrip()
+            difference = form.replace(":", ":+", 1).format(x - y)
+            table.add_row(label, form.format(x), form.format(y), difference)
+    return table
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+class _Classes(NamedTuple):
+    """Answer classes: int64[Q] codes of the gold answers (-1: never given); bool[Q, C] nulls."""
+
+    gold: Ints
+    null: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, t: Tables) -> _Classes:
+        gold = [
+            answers.index(g) if g in answers else -1
+            for g, answers in zip(t.golds, t.answers, strict=True)
+        ]
+        null = np.zeros((len(t.ids), max(map(len, t.nulls))), np.bool_)
+        for row, flags in zip(null, t.nulls, strict=True):
+            row[: len(flags)] = flags
+        return cls(np.array(gold, np.int64), null)
+
+
+def _probes(t: Tables, classes: _Classes, first: int, last: int) -> dict[str, Floats]:
+    """Figures of the probes of questions ``first`` to ``last`` - 1.
+
+    Returns:
+        float64[q, 10], by question and tenth of depth: ``probes`` (how many), ``nulls``, ``rights``,
+        ``winners`` (1 where the plurality is right), ``equal`` and ``pairs`` (of wrong answers of
+        different branches); float64[q], means over branches: ``settled``, ``late``, ``changes``.
+    """
+    q = last - first
+    start, stop = (int(t.branch_counts[:row].sum()) for row in (first, last))
+    begin, end = (int(t.lengths[:row].sum()) for row in (start, stop))
+    n = t.lengths[start:stop]
+    of_branch = np.repeat(np.arange(q), t.branch_counts[first:last])
+    gold, null = classes.gold[first:last], classes.null[first:last]
+    finals = t.finals[start:stop]
+
+    branch = np.repeat(np.arange(len(n)), n)
+    question = of_branch[branch]
+    code = t.probes[begin:end]
+    k = np.arange(end - begin) - (np.cumsum(n) - n)[branch] + 1
+    tenth = 10 * k // (n + 1)[branch]
+    cell = question * 10 + tenth
+    right = code == gold[question]
+    is_null = null[question, code]
+
+    def count(flags: NDArray[np.bool_]) -> Floats:
+        return np.bincount(cell[flags], minlength=q * 10).reshape(q, 10).astype(np.float64)
+
+    voted, winner = _plurality(cell, code)
+    winners = np.zeros(q * 10)
+    winners[voted] = winner == gold[voted // 10]
+
+    wrong = ~right & ~is_null
+    equal, pairs = _agreement(cell, code, wrong, q * 10)
+    # Probes of one branch repeat themselves; what counts is whether branches agree.
+    same_equal, same_pairs = _agreement(branch * 10 + tenth, code, wrong, len(n) * 10)
+    where = (np.repeat(of_branch, 10) * 10 + np.tile(np.arange(10), len(n))).astype(np.int64)
+    equal -= np.bincount(where, same_equal, minlength=q * 10)
+    pairs -= np.bincount(where, same_pairs, minlength=q * 10)
+
+    # What follows a probe: the next one, or the final answer at depth n + 1.
+    following = np.empty_like(code)
+    following[:-1] = code[1:]
+    following[k == n[branch]] = finals[n > 0]
+    changes = following != code
+    late = changes & (4 * (k + 1) > 3 * (n + 1)[branch])
+    last_other = np.zeros(len(n), np.int64)
+    other = code != finals[branch]
+    np.maximum.at(last_other, branch[other], k[other])
+    return {
+        "probes": count(np.ones_like(right)),
+        "nulls": count(is_null),
+        "rights": count(right),
+        "winners": winners.reshape(q, 10),
+        "equal": equal.reshape(q, 10),
+        "pairs": pairs.reshape(q, 10),
+        "settled": _means(of_branch, (last_other + 1) / (n + 1)),
+        "late": _means(of_branch, np.bincount(branch[late], minlength=len(n)) > 0),
+        "changes": _means(of_branch, np.bincount(branch[changes], minlength=len(n))),
+    }
+
+
+def _plurality(group: Ints, code: NDArray[np.integer[Any]]) -> tuple[Ints, Ints]:
+    """The groups that have votes, and each one's plurality; ties go to the first vote counted."""
+    _, inverse, counts = np.unique(
+        group * np.int64(1 << 16) + code, return_inverse=True, return_counts=True
+    )
+    # Stable, so that among equal counts the earliest vote of a group stays in front.
+    order = np.lexsort((-counts[inverse], group))
+    groups, first = np.unique(group[order], return_index=True)
+    return groups, code[order[first]].astype(np.int64)
+
+
+def _agreement(
+    group: Ints, code: NDArray[np.integer[Any]], counted: NDArray[np.bool_], groups: int
+) -> tuple[Floats, Floats]:
+    """Ordered pairs of counted answers in each group: those that are equal, and all; float64[G]."""
+    keys, counts = np.unique(
+        group[counted] * np.int64(1 << 16) + code[counted], return_counts=True
+    )
+    equal = np.bincount(keys >> 16, counts * (counts - 1.0), minlength=groups)
+    size = np.bincount(group[counted], minlength=groups).astype(np.float64)
+    return equal, size * (size - 1)
+
+
+def _voting_accuracy(t: Tables, gold: Ints) -> Floats:
+    """Accuracy of the plurality of ``WIDTH`` random branches, question by question; float64[Q]."""
+    rng = np.random.default_rng(_SEED)
+    accuracy = np.zeros(len(gold))
+    ends = np.cumsum(t.branch_counts)
+    for row, (end, size) in enumerate(zip(ends, t.branch_counts, strict=True)):
+        order = rng.permuted(np.tile(np.arange(end - size, end), (_SUBSETS, 1)), axis=1)
+        votes = t.finals[order[:, :WIDTH]].astype(np.int64)
+        subset = np.arange(_SUBSETS)[:, None]
+        counts = np.zeros((_SUBSETS, int(votes.max()) + 1), np.int64)
+        np.add.at(counts, (subset, votes), 1)
+        # argmax takes the first vote among those whose class has the most.
+        winner = votes[subset[:, 0], counts[subset, votes].argmax(axis=1)]
+        accuracy[row] = (winner == gold[row]).mean()
+    return accuracy
+
+
+def _pass_rate(sizes: Ints, accuracy: Floats) -> Floats:
+    """Probability that one of ``WIDTH`` branches drawn without return is right; float64[Q]."""
+    drawn = np.arange(WIDTH)
+    wrong = np.rint(sizes * (1 - accuracy))[:, None] - drawn
+    left = np.maximum(sizes[:, None] - drawn, 1)
+    miss = np.where(drawn < sizes[:, None], np.maximum(wrong, 0) / left, 1.0)
+    return np.asarray(1 - miss.prod(axis=1))
+
+
+def _wrong_length(question: Ints, right: NDArray[np.bool_], logs: Floats) -> float:
+    rights = np.bincount(question, right)
+    wrongs = np.bincount(question, ~right)
+    both = (rights > 0) & (wrongs > 0)
+    if not both.any():
+        return float("nan")
+    longer = (
+        np.bincount(question, logs * ~right)[both] / wrongs[both]
+        - np.bincount(question, logs * right)[both] / rights[both]
+    )
+    return float(np.exp(np.average(longer, weights=(rights * wrongs)[both])))
+
+
+def _means(group: Ints, values: NDArray[Any]) -> Floats:
+    """Mean of the values of each group; every group has some."""
+    return np.asarray(np.bincount(group, values) / np.bincount(group), np.float64)
+
+
+def _ratio(parts: Floats, wholes: NDArray[Any]) -> Floats:
+    """Mean over questions of part / whole, column by column, where there is a whole."""
+    there = wholes > 0
+    shares = np.divide(parts, wholes, out=np.zeros_like(parts), where=there)
+    return np.array(
+        [_quotient(s, c) for s, c in zip(shares.sum(0), there.sum(0), strict=True)], np.float64
+    )
+
+
+def _quotient(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    if len(a) < 2 or not a.std() or not b.std():
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _tuple(values: Floats) -> tuple[float, ...]:
+    return tuple(map(float, values))

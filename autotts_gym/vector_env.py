@@ -1,0 +1,277 @@
+"""``AutoTTS-v0`` for many episodes at once, in one compiled call a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import error
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from autotts_gym.env import AutoTTSEnv, Observation, scene
+from autotts_gym.mdp import observation
+from autotts_gym.mdp.actions import decode
+from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED
+from autotts_gym.setting import Environment, Setting
+from autotts_gym.traces import registry
+
+
+class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+    """Many independent episodes of :class:`autotts_gym.env.AutoTTSEnv`.
+
+    Every sub-environment has a random generator of its own, seeded with ``seed + i``, and draws
+    like a single environment does: runs of single environments, of ``SyncVectorEnv`` and of this
+    class are identical, their ``info`` included.
+
+    Args:
+        num_envs: E, how many episodes are played side by side.
+        env: what is played, see :class:`AutoTTSEnv`; so are all further arguments.
+        autoreset_mode: ``SAME_STEP`` (default: the observation is that of the next episode's
+            start, and ``info["final_obs"]``, ``info["final_info"]`` hold the last of the one that
+            ended), ``NEXT_STEP`` or ``DISABLED`` (reset with ``options={"reset_mask": bool[E]}``).
+        max_episode_steps: as ``step_limit``, for ``gym.make_vec``; give one of them.
+        render_mode: ``"rgb_array"`` or ``"ansi"``: :meth:`render` returns a frame each.
+
+    Raises:
+        ValueError: an argument is not among what it can be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        env: Environment | Iterable[Environment] = registry.DEFAULT,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: Literal["rgb_array", "ansi"] | None = None,
+        **setting: Any,
+    ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be an integer of at least 1, got {num_envs!r}")
+        if render_mode not in (None, "rgb_array", "ansi"):
+            raise ValueError(f'render_mode must be "rgb_array" or "ansi", got {render_mode!r}')
+        if max_episode_steps is not None:
+            if setting.get("step_limit") is not None:
+                raise ValueError("give either step_limit or max_episode_steps, not both")
+            setting["step_limit"] = max_episode_steps
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**AutoTTSEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self._setting = Setting(env, **setting)
+        self._batch = self._setting.batch(num_envs, rendered=render_mode is not None)
+        self.single_observation_space = self._setting.observation_space()
+        self.single_action_space = self._setting.action_space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._action_count = int(self.single_action_space.n)
+        self._keys = tuple(self.single_observation_space.spaces)
+        self._generators: list[np.random.Generator] = []
+        self._seeds: list[int] = []
+        self._running = np.zeros(num_envs, np.bool_)
+        self._everyone = np.ones(num_envs, np.bool_)
+        self._last_actions = np.full(num_envs, SKIP, np.int64)
+        self._bind()
+
+    def _bind(self) -> None:
+        arrays = dict(zip(observation.KEYS, self._batch.view, strict=True))
+        for plane in ("plane", "confidence_plane"):  # deeper where it is rendered
+            arrays[plane] = arrays[plane][:, :, : self._setting.max_depth]
+        self._arrays = [(key, arrays[key]) for key in self._keys]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
+
+    @property
+    def np_random(self) -> Any:
+        """The sub-environments' generators, a tuple of E."""
+        return tuple(self._generators)
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds that they started from, a tuple of E."""
+        return tuple(self._seeds)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode everywhere, or where ``options["reset_mask"]`` (bool[E]) says so.
+
+        Args:
+            seed: sub-environment i is seeded with ``seed + i``; or a seed (or None) for each.
+            options: as for the single environment, the same for all.
+
+        Raises:
+            ValueError, TypeError: a seed list of the wrong length, a mask that is no bool[E].
+        """
+        seeds = self._spread(seed)
+        options = dict(options or {})
+        mask = self._check_mask(options.pop("reset_mask", self._everyone))
+        if not self._generators:
+            self._generators = [np.random.default_rng(0)] * self.num_envs
+            self._seeds = [0] * self.num_envs
+            seeds = [seeding.np_random(s)[1] if s is None else s for s in seeds]
+        for e in np.flatnonzero(mask):
+            if seeds[e] is not None:
+                self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
+            self._start(e, options)
+        found = self._copy()
+        return found, {"action_mask": self._masked(found["action_mask"], mask), "_action_mask": mask}
+
+    def _start(self, e: int, options: dict[str, Any] | None = None) -> None:
+        self._batch.reset(e, self._setting.draw(self._generators[e], options))
+        self._running[e] = True
+        self._last_actions[e] = SKIP
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[
+        Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Play one action in every sub-environment.
+
+        Args:
+            actions: integers, shape (E,).
+
+        Raises:
+            gymnasium.error.ResetNeeded: an episode has ended and was not reset.
+            gymnasium.error.InvalidAction: an id is outside the action space, or an action is
+                illegal and ``invalid_action="raise"``; nothing was played then.
+        """
+        batch = self._batch
+        batch.actions[:] = self._check_actions(actions)
+        playing = self._everyone
+        if not self._running.all():
+            if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._generators:
+                idle = int(np.flatnonzero(~self._running)[0])
+                raise error.ResetNeeded(f"sub-environment {idle} has no running episode: reset it")
+            playing = self._running.copy()
+            batch.actions[~playing] = SKIP
+        batch.step()
+        if self.render_mode is not None:
+            self._last_actions[:] = batch.actions
+        for e in np.flatnonzero(~playing):
+            self._start(e)
+        outcomes = batch.outcomes
+        terminated = outcomes & TERMINATED != 0
+        truncated = outcomes & TRUNCATED != 0
+        invalid = outcomes & ILLEGAL != 0
+        ended = outcomes & (TERMINATED | TRUNCATED) != 0
+        cost = batch.costs.copy()
+        infos: dict[str, Any] = {}
+        stepped = playing
+        if ended.any():
+            stepped = self._finish(infos, ended, invalid, cost) & playing
+        found = self._copy()
+        infos |= {"action_mask": found["action_mask"], "_action_mask": self._everyone.copy()}
+        if stepped.any():
+            infos |= {"invalid_action": self._masked(invalid, stepped), "_invalid_action": stepped}
+            infos |= {"cost": self._masked(cost, stepped), "_cost": stepped.copy()}
+        return found, batch.rewards.copy(), terminated, truncated, infos
+
+    def _finish(
+        self,
+        infos: dict[str, Any],
+        ended: NDArray[np.bool_],
+        invalid: NDArray[np.bool_],
+        cost: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """Record how episodes ended and, in ``SAME_STEP``, start the next ones.
+
+        Returns which sub-environments' own info is that of a step, rather than of a reset.
+        """
+        self._running &= ~ended
+        rows = np.flatnonzero(ended)
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            for e in rows:
+                self._add_info(infos, self._batch.result(e), e)
+            return self._everyone.copy()
+        observations = [{key: array[e].copy() for key, array in self._arrays} for e in rows]
+        for e, last in zip(rows, observations, strict=True):
+            info = {
+                "action_mask": last["action_mask"],
+                "invalid_action": bool(invalid[e]),
+                "cost": float(cost[e]),
+                **self._batch.result(e),
+            }
+            self._add_info(infos, {"final_obs": last, "final_info": info}, e)
+            self._start(e)
+        return ~ended
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions are legal, bool[E, 2 + 4N]."""
+        return self._batch.view.mask.astype(np.bool_)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A frame (uint8[H, W, 3]) or a text for every sub-environment."""
+        from autotts_gym import rendering
+
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing without a render mode; see make_vec's arguments")
+            return None
+        draw = rendering.draw if self.render_mode == "rgb_array" else rendering.text
+        return tuple(draw(scene(self._batch, e, self._describe(e))) for e in range(self.num_envs))
+
+    def _describe(self, e: int) -> str:
+        action = int(self._last_actions[e])
+        return "" if action == SKIP else str(decode(action, self._setting.terms.max_branches))
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _copy(self) -> Observation:
+        return {key: array.copy() for key, array in self._arrays}
+
+    def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """``values`` where the mask holds and zero elsewhere, as infos of sub-environments are."""
+        if mask.all():
+            return values
+        kept = np.zeros_like(values)
+        kept[mask] = values[mask]
+        return kept
+
+    def _spread(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + e for e in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds for {self.num_envs} sub-environments")
+        return list(seed)
+
+    def _check_mask(self, mask: Any) -> NDArray[np.bool_]:
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] must be an array of bool, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask'] must have shape ({self.num_envs},) and name at least one"
+            )
+        return mask.copy()
+
+    def _check_actions(self, actions: ArrayLike) -> NDArray[np.integer[Any]]:
+        given = np.asarray(actions)
+        if given.shape != (self.num_envs,) or not np.issubdtype(given.dtype, np.integer):
+            raise error.InvalidAction(
+                f"actions must be integers of shape ({self.num_envs},), "
+                f"got {given.dtype} of shape {given.shape}"
+            )
+        if given.min() < 0 or given.max() >= self._action_count:
+            raise error.InvalidAction(f"an action is outside {self.single_action_space}")
+        if self._setting.strict:
+            legal = self._batch.view.mask[np.arange(self.num_envs), given] != 0
+            illegal = np.flatnonzero(~legal & self._running)
+            if illegal.size:
+                e = int(illegal[0])
+                raise error.InvalidAction(f"action {given[e]} of sub-environment {e} is illegal")
+        return given
