@@ -24,11 +24,11 @@ from platformdirs import user_cache_dir
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Fused or reordered floating point would let two paths through the rules differ in a last bit.
-_OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
 #: Without numba's run time, views are not reference-counted: the rules are made of views, and run
 #: about ten times as fast for it. Such code cannot allocate; the caller owns every array.
-_WITHOUT_RUNTIME = {**_OPTIONS, "_nrt": False}
+WITHOUT_RUNTIME = {**OPTIONS, "_nrt": False}
 
 
 @functools.cache
@@ -100,7 +100,7 @@ class _Cache(caching._Cache):
 
 def compiled(function: F) -> F:
     """Compile a function that only other compiled code calls; it works on views, see above."""
-    return numba.njit(**_WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
+    return numba.njit(**WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: F) -> F:
@@ -108,18 +108,20 @@ def inlined(function: F) -> F:
 
     LLVM by itself does not, since an episode's views are many words to pass.
     """
-    return numba.njit(inline="always", **_WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
+    return numba.njit(inline="always", **WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
 
 
-def entry_point(key: str = "library") -> Callable[[F], F]:
+def entry_point(key: str = "library", *, allocates: bool = False) -> Callable[[F], F]:
     """Compile a function that Python calls, and keep the result on disk under ``key``.
 
     ``key`` must tell apart all functions of this name that the same sources can make: a digest of
-    the controller's text, where one is compiled in.
+    the controller's text, where one is compiled in. ``allocates`` says that it, or what it calls,
+    makes arrays.
     """
+    options = OPTIONS if allocates else WITHOUT_RUNTIME
 
     def decorate(function: F) -> F:
-        dispatcher = numba.njit(**_WITHOUT_RUNTIME)(function)
+        dispatcher = numba.njit(**options)(function)
         dispatcher._cache = _Cache(function, key)
         return dispatcher  # type: ignore[no-any-return]
 

@@ -295,3 +295,24 @@ def begin(episode: Episode, terms, question, row: int, order) -> None:  # type: 
     episode.codes[s.CLASS_OF] = -1
     for i in range(len(order)):
         episode.order[i] = question[s.Q_BRANCHES] + order[i]
+
+
+# Columns of a result.
+RIGHT = 0
+CODE = 1  # stored code of the answer, -1 for the empty one
+TOKENS = 2
+SEQUENTIAL_TOKENS = 3
+STEPS = 4
+RESULT_SIZE = 5
+
+
+@compiled
+def conclude(episode: Episode, result) -> None:  # type: ignore[no-untyped-def]
+    """Write the true figures of an episode that has ended into int64[RESULT_SIZE]."""
+    ledger = episode.ledger
+    given = ledger[s.ANSWER]
+    result[RIGHT] = is_right(episode)
+    result[CODE] = episode.codes[s.CODE_OF, given] if given >= 0 else -1
+    result[TOKENS] = ledger[s.TRUE_SPENT]
+    result[SEQUENTIAL_TOKENS] = ledger[s.TRUE_CLOCK]
+    result[STEPS] = ledger[s.STEPS]

@@ -233,4 +233,5 @@ def _kind(value: object) -> str:
     """A JSON value's kind, as JSON calls it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return {dict: "an object", list: "a list", str: "a string"}.get(type(value), "a number")
+    kinds = {"dict": "an object", "list": "a list", "str": "a string"}
+    return kinds.get(type(value).__name__, "a number")

@@ -2,8 +2,8 @@
 
 Every question weighs the same, whatever its number of branches; only agreement is counted over
 pairs of answers, so that questions with two wrong answers do not drown those with a hundred.
-*Relative depth* of probe k of a branch with n probes is k / (n + 1); its *tenth* is the integer part
-of ten times that. *Wrong* means neither the gold answer nor a null answer where agreement is
+*Relative depth* of probe k of a branch with n probes is k / (n + 1); its *tenth* is the integer
+part of ten times that. *Wrong* means neither the gold answer nor a null answer where agreement is
 counted, and not the gold answer elsewhere. A figure that nothing can be counted for is NaN.
 """
 
@@ -214,9 +214,10 @@ def _probes(t: Tables, classes: _Classes, first: int, last: int) -> dict[str, Fl
     """Figures of the probes of questions ``first`` to ``last`` - 1.
 
     Returns:
-        float64[q, 10], by question and tenth of depth: ``probes`` (how many), ``nulls``, ``rights``,
-        ``winners`` (1 where the plurality is right), ``equal`` and ``pairs`` (of wrong answers of
-        different branches); float64[q], means over branches: ``settled``, ``late``, ``changes``.
+        float64[q, 10], by question and tenth of depth: ``probes`` (how many), ``nulls``,
+        ``rights``, ``winners`` (1 where the plurality is right), ``equal`` and ``pairs`` (of wrong
+        answers of different branches); float64[q], means over branches: ``settled``, ``late``,
+        ``changes``.
     """
     q = last - first
     start, stop = (int(t.branch_counts[:row].sum()) for row in (first, last))
@@ -292,7 +293,7 @@ def _agreement(
     )
     equal = np.bincount(keys >> 16, counts * (counts - 1.0), minlength=groups)
     size = np.bincount(group[counted], minlength=groups).astype(np.float64)
-    return equal, size * (size - 1)
+    return np.asarray(equal, np.float64), size * (size - 1)
 
 
 def _voting_accuracy(t: Tables, gold: Ints) -> Floats:
@@ -360,3 +361,155 @@ def _correlation(a: Floats, b: Floats) -> float:
 
 def _tuple(values: Floats) -> tuple[float, ...]:
     return tuple(map(float, values))
+
+#: What :func:`describe` finds in the traces published with arXiv 2605.08083 (Qwen3 on AIME24, 30
+#: questions, 128 branches each, Δ = 500), rounded: aggregates, so that they can be compared with
+#: where the files are not at hand.
+PUBLISHED_AIME24: Final[Mapping[str, Statistics]] = MappingProxyType(
+    {
+        "Qwen3-0.6B": Statistics(
+            questions=30,
+            branches=3840,
+            interval=500,
+            accuracy=0.1089,
+            plurality=0.2146,
+            pass_any=0.5121,
+            plurality_wrong=0.7667,
+            accuracy_deciles=(
+                0.0, 0.0, 0.0, 0.0, 0.0, 0.0156, 0.0187, 0.0594, 0.1734, 0.3289, 0.8594,
+            ),
+            tokens_mean=15750.0,
+            tokens_cv=0.5265,
+            tokens_cv_within=0.4026,
+            tokens_quantiles=(1249.0, 3827.0, 9701.0, 14745.0, 20691.0, 29740.0, 41308.0, 41498.0),
+            intervals_mean=31.7112,
+            overhang_quantiles=(-0.752, -0.32, 0.166, 0.576, 1.188, 2.5281, 4.0775, 7.996),
+            length_correlation=-0.4495,
+            wrong_length=1.2954,
+            null_by_depth=(
+                0.3069, 0.3855, 0.3876, 0.3693, 0.3468, 0.3122, 0.2618, 0.2115, 0.1456, 0.0567,
+            ),
+            accuracy_by_depth=(
+                0.0121, 0.0205, 0.0275, 0.0343, 0.0412, 0.0456, 0.0523, 0.0613, 0.0711, 0.0863,
+            ),
+            plurality_by_depth=(
+                0.0333, 0.0333, 0.0333, 0.0333, 0.0333, 0.0667, 0.1, 0.1, 0.1667, 0.1667,
+            ),
+            settled=0.8026,
+            late_changes=0.7279,
+            changes=10.3068,
+            final_nulls=0.006,
+            wrong_agreement=0.1055,
+            agreement_by_depth=(
+                0.3601, 0.2774, 0.2081, 0.1567, 0.1211, 0.1078, 0.0971, 0.0854, 0.0768, 0.0622,
+            ),
+        ),
+        "Qwen3-1.7B": Statistics(
+            questions=30,
+            branches=3840,
+            interval=500,
+            accuracy=0.4594,
+            plurality=0.7219,
+            pass_any=0.799,
+            plurality_wrong=0.2667,
+            accuracy_deciles=(
+                0.0, 0.0, 0.0313, 0.2453, 0.3125, 0.4062, 0.5234, 0.6992, 0.8625, 0.9781, 1.0,
+            ),
+            tokens_mean=16033.0,
+            tokens_cv=0.5585,
+            tokens_cv_within=0.368,
+            tokens_quantiles=(1225.0, 4078.0, 8387.0, 15217.0, 22103.0, 31840.0, 41279.0, 41498.0),
+            intervals_mean=31.9682,
+            overhang_quantiles=(-0.718, -0.334, 0.236, 0.826, 1.717, 3.1841, 6.1906, 8.178),
+            length_correlation=-0.7451,
+            wrong_length=1.5944,
+            null_by_depth=(
+                0.0209, 0.0528, 0.0738, 0.0789, 0.0751, 0.0739, 0.0567, 0.0407, 0.0254, 0.0084,
+            ),
+            accuracy_by_depth=(
+                0.026, 0.0563, 0.0835, 0.1189, 0.1584, 0.1999, 0.2488, 0.2885, 0.3333, 0.3819,
+            ),
+            plurality_by_depth=(
+                0.0333, 0.0667, 0.1, 0.1667, 0.3, 0.3667, 0.3667, 0.4333, 0.4667, 0.6,
+            ),
+            settled=0.7092,
+            late_changes=0.5336,
+            changes=10.4034,
+            final_nulls=0.0029,
+            wrong_agreement=0.1699,
+            agreement_by_depth=(
+                0.5113, 0.3515, 0.3064, 0.2574, 0.2268, 0.2056, 0.1833, 0.1459, 0.1177, 0.1102,
+            ),
+        ),
+        "Qwen3-4B": Statistics(
+            questions=30,
+            branches=3840,
+            interval=500,
+            accuracy=0.7185,
+            plurality=0.8,
+            pass_any=0.8913,
+            plurality_wrong=0.2,
+            accuracy_deciles=(
+                0.0, 0.0141, 0.4391, 0.6961, 0.8375, 0.8867, 0.9344, 0.9922, 1.0, 1.0, 1.0,
+            ),
+            tokens_mean=13851.0,
+            tokens_cv=0.6704,
+            tokens_cv_within=0.3763,
+            tokens_quantiles=(2076.0, 3715.0, 6544.0, 10794.0, 19636.0, 32108.0, 41231.0, 41482.0),
+            intervals_mean=27.9734,
+            overhang_quantiles=(-0.752, -0.358, 0.076, 0.446, 0.996, 2.8422, 5.4052, 8.24),
+            length_correlation=-0.6433,
+            wrong_length=1.6935,
+            null_by_depth=(
+                0.0818, 0.1335, 0.2106, 0.2178, 0.2125, 0.1719, 0.1182, 0.0847, 0.0578, 0.0179,
+            ),
+            accuracy_by_depth=(
+                0.01, 0.037, 0.0712, 0.135, 0.2024, 0.2916, 0.3893, 0.4703, 0.5534, 0.6375,
+            ),
+            plurality_by_depth=(0.0, 0.0333, 0.0667, 0.1333, 0.1333, 0.3, 0.5, 0.6667, 0.7333, 0.8),
+            settled=0.6806,
+            late_changes=0.4635,
+            changes=8.8672,
+            final_nulls=0.0036,
+            wrong_agreement=0.2962,
+            agreement_by_depth=(
+                0.5057, 0.3824, 0.3507, 0.3305, 0.3212, 0.2983, 0.2796, 0.2396, 0.2068, 0.1856,
+            ),
+        ),
+        "Qwen3-8B": Statistics(
+            questions=30,
+            branches=3840,
+            interval=500,
+            accuracy=0.757,
+            plurality=0.8036,
+            pass_any=0.9283,
+            plurality_wrong=0.2,
+            accuracy_deciles=(
+                0.0, 0.0375, 0.6625, 0.8313, 0.8516, 0.9336, 0.9594, 0.9922, 1.0, 1.0, 1.0,
+            ),
+            tokens_mean=14229.0,
+            tokens_cv=0.6499,
+            tokens_cv_within=0.3585,
+            tokens_quantiles=(1977.0, 4259.0, 6785.0, 11270.0, 20036.0, 32817.0, 41302.0, 41470.0),
+            intervals_mean=28.6831,
+            overhang_quantiles=(-0.74, -0.366, 0.07, 0.461, 1.054, 3.1944, 5.2061, 8.4),
+            length_correlation=-0.6249,
+            wrong_length=1.5968,
+            null_by_depth=(
+                0.0091, 0.0274, 0.0666, 0.105, 0.1167, 0.1067, 0.0808, 0.0537, 0.0317, 0.014,
+            ),
+            accuracy_by_depth=(
+                0.0214, 0.0392, 0.0968, 0.1699, 0.2536, 0.3413, 0.4369, 0.5212, 0.5994, 0.6873,
+            ),
+            plurality_by_depth=(0.0333, 0.0333, 0.1333, 0.1667, 0.4, 0.4667, 0.6, 0.7, 0.7333, 0.8),
+            settled=0.6602,
+            late_changes=0.4229,
+            changes=8.8419,
+            final_nulls=0.0128,
+            wrong_agreement=0.3527,
+            agreement_by_depth=(
+                0.5698, 0.435, 0.3718, 0.3587, 0.3453, 0.3212, 0.2989, 0.2848, 0.2759, 0.2123,
+            ),
+        ),
+    }
+)

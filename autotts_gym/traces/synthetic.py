@@ -143,6 +143,7 @@ class SyntheticModel:
     wrong_concentration: float = _scale(1.2, 0.01, 100)
     guess_concentration: float = _scale(0.7, 0.01, 100)
     tail: float = _share(0.3)
+    trap: float = _share(0.4)
 
     def __post_init__(self) -> None:
         """Raise ``TraceError``, naming the parameter and its range, for a value outside."""
@@ -255,6 +256,7 @@ class _Traits(NamedTuple):
     tail: Floats
     wrong: Floats  # cumulative weights
     guess: Floats
+    trap: NDArray[np.bool_]
 
     @classmethod
     def draw(cls, m: SyntheticModel, q: int, rng: np.random.Generator) -> _Traits:
@@ -276,6 +278,7 @@ class _Traits(NamedTuple):
             tail=_beta(np.full(q, m.tail), 2.0, rng),
             wrong=_stick_breaking(m.wrong_concentration, q, rng),
             guess=_stick_breaking(m.guess_concentration, q, rng),
+            trap=rng.random(q) < m.trap,
         )
 
     def rows(self, first: int, last: int) -> _Traits:
@@ -340,7 +343,7 @@ def _block(
     asked = question[branch[at]]
     guess = _guesses(m, asked, depth[at], traits, rng)
     drawn = pool[asked, guess]
-    keeps = is_found[at] & (rng.random(len(at)) >= m.lapse * (1 - depth[at]))
+    keeps = is_found[at] & (rng.random(len(at)) >= m.lapse)
     drawn[keeps] = final[branch[at[keeps]]]
     shown = drawn[np.cumsum(draws) - 1]
     rate = traits.null[question][branch] * np.where(
@@ -381,6 +384,8 @@ def _guesses(
 ) -> Ints:
     """What a branch shows that has no answer yet (ranks)."""
     rank = 1 + _ATTRACTORS + _categories(traits.guess, question, rng)
+    # A trap: what comes to mind first is what most wrong branches end with.
+    rank[(rank == 1 + _ATTRACTORS) & traits.trap[question]] = 1
     lured = rng.random(len(question)) < m.lure + (m.lure_late - m.lure) * depth
     rank[lured] = _wrong_ranks(question[lured], traits, rng)
     rank[rng.random(len(question)) < m.glimpse] = 0

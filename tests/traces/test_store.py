@@ -1,0 +1,546 @@
+"""The store: what goes in comes out, nothing is written over, and tampering is noticed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from autotts_gym.traces.store import (
+    Branch,
+    Card,
+    FrozenError,
+    Question,
+    Tables,
+    TraceError,
+    TraceStore,
+    staged,
+)
+
+FULL = [
+    Question(
+        "1 + 1?",
+        "2",
+        [
+            Branch(["No", "2"], 1200, "2", [0.5, 0.25], [7, 8], "so it is 2"),
+            Branch([], 30, "3", [], [], None),
+        ],
+        id="sum",
+    ),
+    Question("½ Δ?", "x", [Branch(["x"], 510, "ERR", [1], [9], "")]),
+]
+PLAIN = [
+    Question("1 + 1?", "2", [Branch(["No", "2"], 1200, "2"), Branch([], 30, "3")]),
+    Question("½ Δ?", "x", [Branch(["x"], 510, "ERR")]),
+]
+
+
+def full() -> TraceStore:
+    return TraceStore.from_branches(FULL, 500, details={"model": "m"})
+
+
+def decoded(store: TraceStore) -> list[Question]:
+    return [store.question(row) for row in range(store.card.questions)]
+
+
+def named(questions: Sequence[Question]) -> list[Question]:
+    """The questions as a store returns them: one without an id is called by its row."""
+    return [replace(q, id=q.id or str(row)) for row, q in enumerate(questions)]
+
+
+# --- round trip ----------------------------------------------------------------------------------
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> list[Question]:
+    with_confidences, with_costs, with_texts = draw(st.tuples(*[st.booleans()] * 3))
+    answer = st.sampled_from(["No", "ERR", ""]) | st.text(max_size=3)
+    tokens = st.integers(1, 2**31 - 1)
+
+    def branch() -> Branch:
+        probes = draw(st.lists(answer, max_size=4))
+        confidences = st.floats(0, width=32, allow_infinity=False)
+        of_each: dict[str, Any] = {"min_size": len(probes), "max_size": len(probes)}
+        return Branch(
+            probes,
+            draw(tokens),
+            draw(answer),
+            draw(st.lists(confidences, **of_each)) if with_confidences else None,
+            draw(st.lists(st.integers(0, 2**31 - 1), **of_each)) if with_costs else None,
+            draw(st.none() | st.text(max_size=9)) if with_texts else None,
+        )
+
+    return [
+        Question(
+            draw(st.text(max_size=9)),
+            draw(answer),
+            [branch() for _ in range(draw(st.integers(1, 3)))],
+            id=draw(st.text(max_size=2)),
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+
+
+@settings(max_examples=80, deadline=None)
+@given(traces(), st.integers(1, 2**31 - 1))
+def test_round_trip(questions: list[Question], interval: int) -> None:
+    made = TraceStore.from_branches(questions, interval, details={"sampling": {"t": 0.7}})
+    assert decoded(made) == named(questions)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = made.save(Path(folder) / "deep/er/store")
+        assert saved.card == made.card == TraceStore.open(saved.path or "").card
+        assert decoded(saved) == named(questions)
+        again = saved.save(Path(folder) / "copy")
+        assert decoded(again) == named(questions)
+        assert again.card == made.card
+
+
+def test_tables_and_card(tmp_path: Path) -> None:
+    store = full().save(tmp_path / "store")
+    t = store.tables
+    assert t.answers == [["No", "2", "3"], ["x", "ERR"]]
+    assert t.nulls == [[True, False, False], [False, True]]
+    for array, dtype, values in [
+        (t.branch_counts, np.int64, [2, 1]),
+        (t.lengths, np.int64, [2, 0, 1]),
+        (t.tokens, np.int64, [1200, 30, 510]),
+        (t.finals, np.int16, [1, 2, 1]),
+        (t.probes, np.int16, [0, 1, 0]),
+        (t.confidences, np.float32, [0.5, 0.25, 1.0]),
+        (t.probe_tokens, np.int32, [7, 8, 9]),
+    ]:
+        assert array is not None
+        assert array.dtype == dtype
+        assert_array_equal(array, values)
+    assert store.branch_texts() == ["so it is 2", None, ""]
+    assert store.card == Card(
+        interval=500,
+        questions=2,
+        branches=3,
+        probes=3,
+        depth=3,
+        mean_tokens=562.5,  # of 615 and 510: each question weighs the same
+        fingerprint=full().card.fingerprint,
+        details={"model": "m"},
+    )
+    assert repr(store) == f"<TraceStore {store.path}: 2 questions, 3 branches, Δ=500>"
+    assert repr(full()) == "<TraceStore in memory: 2 questions, 3 branches, Δ=500>"
+
+
+def test_what_was_not_recorded(tmp_path: Path) -> None:
+    store = TraceStore.from_branches(PLAIN, 500, synthetic=True).save(tmp_path / "store")
+    assert (store.tables.confidences, store.tables.probe_tokens) == (None, None)
+    assert store.branch_texts() is None
+    assert not (tmp_path / "store/texts.parquet").exists()
+    assert store.card.synthetic
+
+
+def test_branches_without_probes(tmp_path: Path) -> None:
+    questions = [Question("q", "a", [Branch([], 5, "a"), Branch((), 6, "b")], id="0")]
+    store = TraceStore.from_branches(questions, 500).save(tmp_path / "store")
+    assert [b.probes for b in store.question(0).branches] == [[], []]
+    assert store.tables.probes.dtype == np.int16
+    assert (store.card.depth, store.card.probes) == (1, 0)
+
+
+def test_null_answers_are_a_choice() -> None:
+    store = TraceStore.from_branches(PLAIN, 500, is_null=lambda answer: answer == "3")
+    assert store.tables.nulls == [[False, False, True], [False, False]]
+
+
+@pytest.mark.parametrize("row", [-1, 2])
+def test_no_such_question(row: int) -> None:
+    with pytest.raises(IndexError, match=rf"question {row} is outside 0\.\.1"):
+        full().question(row)
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def question(*branches: Branch, text: Any = "q", gold: Any = "a", name: Any = "") -> Question:
+    return Question(text, gold, branches, name)
+
+
+FINE = Branch(["a"], 10, "a")
+WITH_TEXT = Branch([], 10, "a", text="t")
+
+
+def one(probes: Any = ("a",), tokens: Any = 10, final: Any = "a", **more: Any) -> Question:
+    """A question whose branch 1 is to be refused."""
+    first = Branch(["a"], 10, "a", **{k: [1] for k in more if k != "text"})
+    return question(first, Branch(probes, tokens, final, **more))
+
+
+HERE = "question 1, branch 1"
+BAD: dict[str, tuple[Question, str]] = {
+    "text": (question(FINE, text=3), "question 1: its text must be a string, got int"),
+    "gold": (question(FINE, gold=None), "question 1: its gold answer must be a string, got None"),
+    "id": (question(FINE, name=1), "question 1: its id must be a string, got int"),
+    "gold not Unicode": (
+        question(FINE, gold="a\ud800"),
+        r"question 1: its gold answer is not valid Unicode: lone surrogate '\ud800' at character 1",
+    ),
+    "no branches": (question(), "question 1: has no branches; at least one is needed"),
+    "tokens 0": (
+        one(tokens=0),
+        f"{HERE}: tokens must be a positive integer below 2**31, got 0",
+    ),
+    "tokens numpy": (one(tokens=np.int64(5)), f"{HERE}: tokens must be a positive integer"),
+    "probes": (one(probes="a"), f"{HERE}: probes must be a list of strings, got str"),
+    "probes a set": (one(probes={"a"}), f"{HERE}: probes must be a list of strings, got set"),
+    "answer": (one(probes=[["a"]]), f"{HERE}: answers must be strings, got ['a']"),
+    "final": (one(final=None), f"{HERE}: answers must be strings, got None"),
+    "answer not Unicode": (one(final="\udc01"), f"{HERE}: an answer is not valid Unicode"),
+    "text not Unicode": (one(text="\udc01"), f"{HERE}: its text is not valid Unicode"),
+    "text of a branch": (one(text=b"t"), f"{HERE}: its text must be a string, got bytes"),
+    "classes": (
+        question(Branch([str(n) for n in range(2**15)], 1, "0")),
+        "question 1: 32768 different answers; a question can have 32767",
+    ),
+    "confidences some": (
+        one(confidences=[1]),
+        "question 1, branch 0: confidences must be there for every branch or for none",
+    ),
+    "costs some": (
+        question(FINE, Branch(["a"], 1, "a", probe_tokens=[1])),
+        f"{HERE}: probe_tokens must be there for every branch or for none",
+    ),
+}
+BAD_FIGURES: dict[str, tuple[dict[str, Any], str]] = {
+    "confidences fewer": ({"confidences": []}, "confidences: 0 for 1 probes"),
+    "confidence negative": (
+        {"confidences": [-0.1]},
+        "confidences must be finite numbers of at least 0, got -0.1",
+    ),
+    "confidence NaN": ({"confidences": [float("nan")]}, "confidences must be finite"),
+    "confidence infinite": ({"confidences": [float("inf")]}, "confidences must be finite"),
+    "confidence over float32": ({"confidences": [1e39]}, "confidences must be finite"),
+    "confidence huge": ({"confidences": [10**400]}, "confidences must be finite"),
+    "confidence true": ({"confidences": [True]}, "confidences must be finite"),
+    "cost real": (
+        {"probe_tokens": [1.5]},
+        "probe_tokens must be integers of at least 0, got 1.5",
+    ),
+    "cost huge": ({"probe_tokens": [2**31]}, "probe_tokens must be integers"),
+}
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_question(bad: Question, message: str) -> None:
+    with pytest.raises(TraceError) as caught:
+        TraceStore.from_branches([PLAIN[0], bad], 500)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(("figures", "message"), BAD_FIGURES.values(), ids=BAD_FIGURES.keys())
+def test_bad_figures(figures: dict[str, Any], message: str) -> None:
+    with pytest.raises(TraceError) as caught:
+        TraceStore.from_branches([one(**figures)], 500)
+    assert str(caught.value).startswith(f"question 0, branch 1: {message}")
+    assert len(str(caught.value)) < 200
+
+
+def test_no_questions() -> None:
+    with pytest.raises(TraceError, match="there are no questions; at least one is needed"):
+        TraceStore.from_branches([], 500)
+
+
+def test_tables_with_an_empty_question() -> None:
+    tables = replace(full().tables, branch_counts=np.array([3, 0]))
+    with pytest.raises(TraceError, match="question 1: has no branches"):
+        TraceStore.from_tables(tables, 500)
+
+
+@pytest.mark.parametrize("interval", [0, -1, 2**31, True, 500.0, "500", None])
+def test_bad_interval(interval: Any) -> None:
+    with pytest.raises(TraceError) as caught:
+        TraceStore.from_branches(PLAIN, interval)
+    told = f"the interval must be a positive integer (tokens), got {interval!r}"
+    assert str(caught.value) == told
+
+
+def test_details_must_not_hide_the_facts() -> None:
+    with pytest.raises(TraceError, match="must not repeat the card's own entries: depth, interval"):
+        TraceStore.from_branches(PLAIN, 500, details={"interval": 1, "depth": 2, "model": "m"})
+
+
+# --- frozen, and all or nothing ------------------------------------------------------------------
+
+
+def test_never_written_over(tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    saved = full().save(target)
+    with pytest.raises(FrozenError, match="store exists already, and stores are frozen"):
+        TraceStore.from_branches(PLAIN, 250).save(target)
+    with pytest.raises(FrozenError, match="inside the store .*store, and that is frozen"):
+        full().save(target / "more")
+    assert decoded(TraceStore.open(target)) == decoded(saved)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize("raised", [OSError, KeyboardInterrupt])
+def test_failure_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
+) -> None:
+    def dump(card: Card) -> str:  # the last that is written
+        raise raised
+
+    monkeypatch.setattr(Card, "dump", dump)
+    with pytest.raises(raised):
+        full().save(tmp_path / "a/b/store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_process_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "store"
+    with pytest.raises(FrozenError), staged(target):  # noqa: PT012
+        full().save(target)
+    # And once more between the last check and the rename.
+    rename = Path.rename
+
+    def late(stage: Path, target: Path) -> Path:
+        if not target.exists():
+            monkeypatch.undo()
+            full().save(target)
+        return rename(stage, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with pytest.raises(FrozenError):
+        full().save(tmp_path / "other")
+    assert decoded(TraceStore.open(tmp_path / "other")) == named(FULL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "store"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_saved_store_can_be_read_by_others(tmp_path: Path) -> None:
+    full().save(tmp_path / "store")
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o755
+
+
+# --- laziness ------------------------------------------------------------------------------------
+
+
+def test_opening_reads_the_card_alone(tmp_path: Path) -> None:
+    card = full().save(tmp_path / "store").card
+    for table in (tmp_path / "store").glob("*.parquet"):
+        table.unlink()
+    store = TraceStore.open(tmp_path / "store")
+    assert store.card == card
+    with pytest.raises(TraceError, match=r"questions\.parquet: cannot be read"):
+        _ = store.tables
+
+
+def test_tables_are_read_once(tmp_path: Path) -> None:
+    store = full().save(tmp_path / "store")
+    assert store.tables is store.tables
+
+
+# --- tampering -----------------------------------------------------------------------------------
+
+Columns = dict[str, Any]
+
+
+def rewrite(folder: Path, table: str, change: Callable[[Columns], Any], **options: Any) -> None:
+    """Change a table on disk; ``change`` edits its columns, given as lists."""
+    file = folder / f"{table}.parquet"
+    columns = pq.read_table(file).to_pydict()
+    change(columns)
+    pq.write_table(pa.table(columns), file, **options)
+
+
+def put(column: str, row: int, value: Any) -> Callable[[Columns], None]:
+    def change(columns: Columns) -> None:
+        columns[column][row] = value
+
+    return change
+
+
+def cut(columns: Columns) -> None:
+    for values in columns.values():
+        values.pop()
+
+
+OTHER = "do not match the fingerprint of its card.yaml; a store is frozen"
+NOT_OURS = "its tables are not a trace store's"
+
+TAMPERED: list[tuple[str, Callable[[Columns], Any], str]] = [
+    ("questions", put("id", 0, "other"), OTHER),
+    ("questions", put("text", 0, "other"), OTHER),
+    ("questions", put("gold", 0, "3"), OTHER),
+    ("questions", put("answers", 0, ["No", "3", "2"]), OTHER),
+    ("questions", put("nulls", 0, [False, False, False]), OTHER),
+    ("questions", put("nulls", 0, [True, False]), OTHER),
+    ("questions", put("text", 0, None), NOT_OURS),
+    ("questions", put("nulls", 0, [None, False, False]), NOT_OURS),
+    ("questions", cut, OTHER),
+    ("questions", lambda columns: columns.pop("gold"), NOT_OURS),
+    ("branches", put("question", 1, 1), OTHER),
+    ("branches", put("question", 0, -1), NOT_OURS),
+    ("branches", put("probes", 0, 1), OTHER),
+    ("branches", put("tokens", 0, 1201), OTHER),
+    ("branches", put("tokens", 0, 1200.5), NOT_OURS),
+    ("branches", put("final", 0, 0), OTHER),
+    ("branches", put("final", 0, 2**16 + 1), NOT_OURS),  # the same in 16 bits
+    ("branches", lambda columns: columns.update(final=["1", "x", "1"]), NOT_OURS),
+    ("branches", lambda columns: columns.update(final=[[1], [2], [1]]), NOT_OURS),
+    ("branches", cut, OTHER),
+    ("probes", put("answer", 1, 0), OTHER),
+    ("probes", put("answer", 0, None), NOT_OURS),
+    ("probes", put("confidence", 0, 0.75), OTHER),
+    ("probes", put("tokens", 0, 6), OTHER),
+    ("probes", lambda columns: columns.pop("confidence"), OTHER),
+    ("probes", lambda columns: columns.pop("tokens"), OTHER),
+    ("probes", cut, OTHER),
+]
+
+
+@pytest.mark.parametrize(("table", "change", "message"), TAMPERED)
+def test_tampered_table(
+    tmp_path: Path, table: str, change: Callable[[Columns], Any], message: str
+) -> None:
+    full().save(tmp_path / "store")
+    rewrite(tmp_path / "store", table, change)
+    store = TraceStore.open(tmp_path / "store")
+    with pytest.raises(TraceError) as caught:
+        _ = store.tables
+    assert str(caught.value).startswith(f"{tmp_path / 'store'}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["questions", "branches", "probes"])
+def test_damaged_table(tmp_path: Path, table: str) -> None:
+    store = full().save(tmp_path / "store")
+    file = tmp_path / f"store/{table}.parquet"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(TraceError, match=rf"{table}\.parquet: cannot be read"):
+        _ = store.tables
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("interval", 501),
+        ("interval", "500 tokens"),
+        ("fingerprint", "0" * 64),
+        ("fingerprint", None),
+        ("questions", 3),
+        ("branches", 2),
+        ("probes", 0),
+        ("depth", 9),
+        ("mean_tokens", 100.0),
+        ("mean_tokens", "few"),
+    ],
+)
+def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
+    full().save(tmp_path / "store")
+    card = tmp_path / "store/card.yaml"
+    facts = yaml.safe_load(card.read_text("utf-8"))
+    card.write_text(yaml.safe_dump(facts | {fact: value}), "utf-8")
+    store = TraceStore.open(tmp_path / "store")
+    # The interval is told by the fingerprint; figures are compared one by one.
+    named = "fingerprint" if fact == "interval" else fact
+    with pytest.raises(TraceError, match=rf"do not match the {named} of its card\.yaml"):
+        _ = store.tables
+
+
+CARD = "format: 1\nfingerprint: x\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "card.yaml: cannot be read as YAML"),
+        (b"a: \xff", "card.yaml: cannot be read as YAML"),
+        (b"when: 2026-13-01", "card.yaml: cannot be read as YAML"),
+        (b"- 1", "card.yaml: must be a mapping, not list"),
+        (b"", "card.yaml: must be a mapping, not NoneType"),
+        (b"a: 1", "card.yaml: store format None; this version reads format 1"),
+        (b"format: 2", "card.yaml: store format 2; this version reads format 1"),
+        (b"format: 1", "missing 7 required positional arguments: 'interval', 'questions'"),
+        (None, "store: no card.yaml, so this is not a trace store"),
+    ],
+)
+def test_bad_card(tmp_path: Path, content: bytes | None, message: str) -> None:
+    (tmp_path / "store").mkdir()
+    if content is not None:
+        (tmp_path / "store/card.yaml").write_bytes(content)
+    with pytest.raises(TraceError) as caught:
+        TraceStore.open(tmp_path / "store")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "store"))
+
+
+# --- fingerprint ---------------------------------------------------------------------------------
+
+
+def test_fingerprint_is_independent_of_the_layout(tmp_path: Path) -> None:
+    store = full().save(tmp_path / "store")
+
+    def widen(columns: Columns) -> None:
+        for name in reversed(list(columns)):
+            columns[name] = columns.pop(name)  # Python's integers become int64, floats float64
+
+    for table in ("questions", "branches", "probes"):
+        rewrite(tmp_path / "store", table, widen, row_group_size=1, compression="none")
+    again = TraceStore.open(tmp_path / "store").tables
+    for name in ("tokens", "finals", "probes", "lengths", "confidences", "probe_tokens"):
+        old, new = getattr(store.tables, name), getattr(again, name)
+        assert_array_equal(old, new)
+        assert old.dtype == new.dtype
+    assert decoded(TraceStore.open(tmp_path / "store")) == named(FULL)
+
+
+def test_fingerprint_tells_every_change() -> None:
+    def bumped(array: Any) -> Any:
+        return np.concatenate([array[:-1], array[-1:] + 1])
+
+    t = full().tables
+    assert t.confidences is not None
+    assert t.probe_tokens is not None
+    changed: list[Tables] = [
+        t,
+        replace(t, ids=["sum", "2"]),
+        replace(t, ids=["su", "m1"]),
+        replace(t, texts=["1 + 1!", "½ Δ?"]),
+        replace(t, texts=["1 + 1?½", " Δ?"]),
+        replace(t, golds=["3", "x"]),
+        replace(t, ids=t.golds, golds=t.ids),
+        replace(t, answers=[["No", "2", "4"], ["x", "ERR"]]),
+        replace(t, answers=[["No", "2"], ["3", "x", "ERR"]]),
+        replace(t, nulls=[[True, False, True], [False, True]]),
+        replace(t, nulls=[[True, False], [False, False, True]]),
+        replace(t, branch_counts=np.array([1, 2])),
+        *(
+            replace(t, **{name: bumped(getattr(t, name))})
+            for name in ("lengths", "tokens", "finals", "probes", "confidences", "probe_tokens")
+        ),
+        replace(t, confidences=None),
+        replace(t, probe_tokens=None),
+        replace(t, confidences=None, probe_tokens=None),
+        # The same bytes, once as confidences and once as tokens; "----" in between.
+        replace(t, confidences=None, probe_tokens=np.frombuffer(b"-" * 12, np.int32)),
+        replace(t, confidences=np.frombuffer(b"-" * 12, np.float32), probe_tokens=None),
+    ]
+    prints = [tables.fingerprint(500) for tables in changed] + [t.fingerprint(250)]
+    assert len(set(prints)) == len(prints)
+
+
+def test_fingerprint_leaves_out_what_is_not_played() -> None:
+    silent = [
+        replace(q, branches=[replace(b, text=None) for b in q.branches]) for q in named(FULL)
+    ]
+    other = TraceStore.from_branches(silent, 500, details={"model": "other"}, synthetic=True)
+    assert other.card.fingerprint == full().card.fingerprint
