@@ -62,6 +62,19 @@ def schedule(beta):
     )
 
 
+def _look(episode, i, pool, votes, speakers, answers):
+    """Probe branch ``i``; where it is finished, its answer joins the pool."""
+    if not episode.can_probe(i):
+        return answers
+    answer, finished = episode.probe(i)
+    if not finished:
+        return answers
+    joined = vote(pool, votes, answers, answer)
+    if joined > answers:
+        speakers[answers] = i
+    return joined
+
+
 def solve(episode, beta):
     """Play one episode; β = 0 spends least, β = 1 most.
 
@@ -73,8 +86,7 @@ def solve(episode, beta):
     pool = np.empty(MOST_BRANCHES, np.int64)  # different answers of finished branches,
     votes = np.zeros(MOST_BRANCHES, np.int64)  # how many gave each,
     speakers = np.empty(MOST_BRANCHES, np.int64)  # and the first branch that did
-    answers = 0
-    completed = 0
+    answers = 0  # different ones in the pool
     disagreements = np.zeros(MOST_BRANCHES, np.int64)
     running = np.empty(MOST_BRANCHES, np.int64)
     history = np.zeros(plan.window)
@@ -130,15 +142,7 @@ def solve(episode, beta):
                         episode.extend(i)
                         moved = True
             for k in range(count):
-                i = running[k]
-                if episode.can_probe(i):
-                    answer, finished = episode.probe(i)
-                    if finished:
-                        completed += 1
-                        before = answers
-                        answers = vote(pool, votes, answers, answer)
-                        if answers > before:
-                            speakers[before] = i
+                answers = _look(episode, running[k], pool, votes, speakers, answers)
 
             # 4. The pool anew: the average takes it in a second time, for the same round.
             best, first, second = leaders(votes, answers)
@@ -149,12 +153,7 @@ def solve(episode, beta):
             trend = ema - oldest
 
             # 5. Stop where the average is high and not falling.
-            if (
-                warm
-                and completed >= plan.completed
-                and ema >= plan.stop
-                and trend >= -plan.slack
-            ):
+            if warm and votes.sum() >= plan.completed and ema >= plan.stop and trend >= -plan.slack:
                 break
 
             # 6. Nothing runs any more.
@@ -175,14 +174,7 @@ def solve(episode, beta):
                 episode.branch()
                 moved = True
         for i in range(opened, episode.opened):
-            if episode.can_probe(i):
-                answer, finished = episode.probe(i)
-                if finished:
-                    completed += 1
-                    before = answers
-                    answers = vote(pool, votes, answers, answer)
-                    if answers > before:
-                        speakers[before] = i
+            answers = _look(episode, i, pool, votes, speakers, answers)
         if not moved:
             break  # a token budget allows nothing more
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import gymnasium as gym
 import numpy as np
@@ -37,14 +37,14 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     ## Action Space
     ``Discrete(2 + 4 N)`` with ``N = max_branches``:
 
-    | Id              | Action        | Legal when                                                  |
-    |-----------------|---------------|-------------------------------------------------------------|
-    | 0               | `ANSWER`      | always: plurality of the latest answers of active branches  |
-    | 1               | `BRANCH`      | fewer than N branches are open, budget covers an interval   |
-    | 2 + i           | `CONTINUE(i)` | i active, not known finished, not at the depth limit, budget |
-    | 2 + N + i       | `PROBE(i)`    | i active, this depth not yet probed, budget covers a probe  |
-    | 2 + 2N + i      | `PRUNE(i)`    | i active                                                    |
-    | 2 + 3N + i      | `ANSWER(i)`   | i has a revealed answer (pruned or not)                     |
+    | Id         | Action        | Legal when                                                 |
+    |------------|---------------|------------------------------------------------------------|
+    | 0          | `ANSWER`      | always: the plurality of active branches' latest answers   |
+    | 1          | `BRANCH`      | fewer than N are open, and the budget covers an interval   |
+    | 2 + i      | `CONTINUE(i)` | i active, not known finished, above the depth limit; budget |
+    | 2 + N + i  | `PROBE(i)`    | i active, this depth not yet probed; budget                |
+    | 2 + 2N + i | `PRUNE(i)`    | i active                                                   |
+    | 2 + 3N + i | `ANSWER(i)`   | i has a revealed answer (pruned or not)                    |
 
     Legality is told by ``observation["action_mask"]``, ``info["action_mask"]`` and
     :meth:`action_masks`.
@@ -53,16 +53,28 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     A flat ``Dict``; D is ``max_depth``, M is ``max_classes``. Answers appear as class numbers, by
     first appearance in the episode, so that nothing of the question leaks.
 
-    | Key                | Dtype, shape      | Values                                                |
-    |--------------------|-------------------|-------------------------------------------------------|
-    | `plane`            | int16 (N, D)      | class revealed at branch i, interval k + 1; −1 none   |
-    | `branches`         | int16 (N, 5)      | status (0 unopened, 1 active, 2 pruned); requested depth and revealed depth (intervals); latest class (−1 none); known finished |
-    | `classes`          | int16 (M, 2)      | votes (active branches whose latest answer it is); 1 for a null answer. Later classes share the last row; voting itself is never capped |
-    | `globals`          | float32 (5,)      | branches opened; visible spent, remaining budget (−1: no budget) and clock, in units of C; β |
-    | `action_mask`      | int8 (2 + 4N,)    | 1 where an action is legal                            |
-    | `confidences`      | float32 (N,)      | confidence of each branch's latest probe, −1 none     |
-    | `confidence_plane` | float32 (N, D)    | the same for every probe                              |
+    | Key                | Dtype, shape    | Bounds   | Values                                 |
+    |--------------------|-----------------|----------|----------------------------------------|
+    | `plane`            | int16 (N · D,)  | ≥ −1     | at i · D + k, the class that branch i  |
+    |                    |                 |          | showed after interval k + 1; −1 none   |
+    | `branch_status`    | int16 (N,)      | 0..2     | 0 unopened, 1 active, 2 pruned         |
+    | `branch_requested` | int16 (N,)      | ≥ 0      | requested depth, intervals             |
+    | `branch_revealed`  | int16 (N,)      | ≥ 0      | depth of the latest probe, intervals   |
+    | `branch_latest`    | int16 (N,)      | ≥ −1     | class of the latest probe; −1 none     |
+    | `branch_finished`  | int16 (N,)      | 0..1     | 1 once its end was revealed            |
+    | `class_votes`      | int16 (M,)      | 0..N     | active branches with this latest class |
+    | `class_null`       | int16 (M,)      | 0..1     | 1 for a null answer                    |
+    | `globals`          | float32 (5,)    | 0..10^6  | branches opened;                       |
+    |                    |                 | 0..10^6  | visible spent, in units of C;          |
+    |                    |                 | −1..10^6 | remaining budget, in C; −1 no budget;  |
+    |                    |                 | 0..10^6  | visible clock, in units of C;          |
+    |                    |                 | 0..1     | β                                      |
+    | `action_mask`      | int8 (2 + 4N,)  | 0..1     | 1 where an action is legal             |
+    | `branch_confidence`| float32 (N,)    | −1..10^6 | of the latest probe; −1 none           |
+    | `confidence_plane` | float32 (N · D,)| −1..10^6 | of every probe, as `plane`; −1 none    |
 
+    Every array has one axis, as learners like it: ``plane.reshape(N, D)`` is the width × depth
+    plane. Classes from the M-th on share the last class column; voting itself is never capped.
     The last two exist where the traces hold confidences; both planes are left out with
     ``observation="compact"``. Intervals deeper than D are played and appear in `branches`, but
     have no column in the planes.
@@ -114,7 +126,7 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     * v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 - declared so by gymnasium
         "render_modes": ["human", "rgb_array", "ansi"],
         "render_fps": 15,
     }
@@ -132,22 +144,22 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
             )
         self.render_mode = render_mode
         self._setting = Setting(env, **setting)
-        self._batch = self._setting.batch(1, rendered=render_mode is not None)
-        self.observation_space = self._setting.observation_space()
-        self.action_space = self._setting.action_space()
-        self._keys = tuple(self.observation_space.spaces)
-        self._action_count = int(self.action_space.n)
+        self._batch = self._setting.batch(1)
+        space, actions = self._setting.observation_space(), self._setting.action_space()
+        self.observation_space = space  # type: ignore[assignment] # a Dict of arrays
+        self.action_space = actions
+        self._keys = tuple(space.spaces)
+        self._action_count = int(actions.n)
         self._running = False
         self._last_action = ""
         self._window: Any = None
+        self._trail = None if render_mode is None else Trail(self._batch)
         self._bind()
 
     def _bind(self) -> None:
         """Views of the batch's only row, made once: a step has no time for it."""
-        rows = {k: a[0] for k, a in zip(observation.KEYS, self._batch.view, strict=True)}
-        for plane in ("plane", "confidence_plane"):  # deeper where it is rendered
-            rows[plane] = rows[plane][:, : self._setting.max_depth]
-        self._rows = [(key, rows[key]) for key in self._keys]
+        arrays = observation.by_key(self._batch.view)
+        self._rows = [(key, arrays[key][0]) for key in self._keys]
         self._ledger = self._batch.ledger[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -168,6 +180,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         """
         super().reset(seed=seed)
         self._batch.reset(0, self._setting.draw(self.np_random, options))
+        if self._trail is not None:
+            self._trail.clear(0)
         self._running = True
         self._last_action = ""
         if self.render_mode == "human":
@@ -175,9 +189,7 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         found = {key: row.copy() for key, row in self._rows}
         return found, {"action_mask": found["action_mask"]}
 
-    def step(
-        self, action: SupportsIndex
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: SupportsIndex) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one action.
 
         Raises:
@@ -209,7 +221,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         if terminated or truncated:
             self._running = False
             info |= batch.result(0)
-        if self.render_mode is not None:
+        if self._trail is not None:
+            self._trail.follow(batch)
             self._last_action = self.describe(number)
             if self.render_mode == "human":
                 self.render()
@@ -217,7 +230,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions are legal, bool[2 + 4N], as sb3-contrib asks for it."""
-        return self._batch.view.mask[0].astype(np.bool_)
+        legal: NDArray[np.bool_] = self._batch.view.mask[0].astype(np.bool_)
+        return legal
 
     def describe(self, action: int) -> str:
         """The name of an action id, like ``"CONTINUE(3)"``."""
@@ -237,7 +251,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
                 'gym.make("AutoTTS-v0", render_mode="rgb_array")'
             )
             return None
-        moment = self.scene()
+        assert self._trail is not None
+        moment = scene(self._batch, 0, self._trail, self._last_action)
         if self.render_mode == "ansi":
             return rendering.text(moment)
         frame = rendering.draw(moment)
@@ -296,13 +311,34 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         """Visible clock, tokens."""
         return int(self._ledger[s.CLOCK])
 
-    def scene(self) -> Scene:
-        """What :mod:`autotts_gym.rendering` draws of this moment."""
-        return scene(self._batch, 0, self._last_action)
+    def is_null(self, answer: int) -> bool:
+        """Whether a class of this episode means that a probe found no answer."""
+        if not 0 <= answer < self._ledger[s.CLASSES]:
+            return False
+        flag = self._ledger[s.NULLS] + self._batch.codes[0, s.CODE_OF, answer]
+        return bool(self._setting.replay.traces.nulls[flag])
 
 
-def scene(batch: Batch, e: int, last_action: str) -> Scene:
-    """What is drawn of episode ``e`` of a batch whose planes are as deep as its environment."""
+class Trail:
+    """Every answer that was revealed, for rendering: observations may leave the plane out."""
+
+    def __init__(self, batch: Batch) -> None:
+        episodes, width, _ = batch.branches.shape
+        self.plane = np.full((episodes, width, batch.replay.depth), -1, np.int16)
+
+    def clear(self, e: int) -> None:
+        """Episode ``e`` starts anew."""
+        self.plane[e] = -1
+
+    def follow(self, batch: Batch) -> None:
+        """Note what a step has revealed."""
+        e, i = np.nonzero(batch.branches[:, :, s.REVEALED])
+        at = batch.branches[e, i]
+        self.plane[e, i, at[:, s.REVEALED] - 1] = at[:, s.LATEST]
+
+
+def scene(batch: Batch, e: int, trail: Trail, last_action: str) -> Scene:
+    """What :mod:`autotts_gym.rendering` draws of episode ``e`` of a batch."""
     from autotts_gym.rendering import Scene
 
     replay, ledger = batch.replay, batch.ledger[e]
@@ -318,7 +354,7 @@ def scene(batch: Batch, e: int, last_action: str) -> Scene:
         if ledger[s.STEPS] >= ledger[s.STEP_LIMIT] and ledger[s.ANSWER] < 0:
             outcome = "cut off by the step limit"
     return Scene(
-        plane=batch.view.plane[e],
+        plane=trail.plane[e],
         status=columns[:, s.STATUS],
         requested=columns[:, s.REQUESTED],
         latest=columns[:, s.LATEST],

@@ -78,15 +78,14 @@ class Setting:
     def action_space(self) -> spaces.Discrete:
         return spaces.Discrete(actions.count(self.terms.max_branches))
 
-    def batch(self, num_envs: int, *, rendered: bool = False) -> Batch:
-        """Episodes to play; rendering needs the whole plane, whatever is observed."""
+    def batch(self, num_envs: int) -> Batch:
         return Batch(
             self.replay,
             self.terms,
             num_envs,
-            max(self.max_depth, self.replay.depth) if rendered else self.max_depth,
+            self.max_depth,
             self.max_classes,
-            self.plane or rendered,
+            self.plane,
             self.invalid_penalty,
         )
 
@@ -147,8 +146,7 @@ def _open(env: Environment | Iterable[Environment]) -> dict[str, TraceStore]:
 def _check_beta(beta: Any) -> tuple[float, float]:
     """β as a range; raises ``ValueError`` unless it is a number or a range within [0, 1]."""
     try:
-        low, high = (beta, beta) if np.isscalar(beta) else beta
-        low, high = float(low), float(high)
+        low, high = map(float, (beta, beta) if np.isscalar(beta) else beta)
     except (TypeError, ValueError):
         low = high = np.nan
     if not 0 <= low <= high <= 1:

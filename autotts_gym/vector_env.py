@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from autotts_gym.env import AutoTTSEnv, Observation, scene
+from autotts_gym.env import AutoTTSEnv, Observation, Trail, scene
 from autotts_gym.mdp import observation
 from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED
@@ -64,7 +64,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**AutoTTSEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self._setting = Setting(env, **setting)
-        self._batch = self._setting.batch(num_envs, rendered=render_mode is not None)
+        self._batch = self._setting.batch(num_envs)
+        self._trail = None if render_mode is None else Trail(self._batch)
         self.single_observation_space = self._setting.observation_space()
         self.single_action_space = self._setting.action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -79,9 +80,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._bind()
 
     def _bind(self) -> None:
-        arrays = dict(zip(observation.KEYS, self._batch.view, strict=True))
-        for plane in ("plane", "confidence_plane"):  # deeper where it is rendered
-            arrays[plane] = arrays[plane][:, :, : self._setting.max_depth]
+        arrays = observation.by_key(self._batch.view)
         self._arrays = [(key, arrays[key]) for key in self._keys]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,7 +90,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self.__dict__.update(state)
         self._bind()
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> Any:
         """The sub-environments' generators, a tuple of E."""
         return tuple(self._generators)
@@ -123,16 +122,21 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             self._generators = [np.random.default_rng(0)] * self.num_envs
             self._seeds = [0] * self.num_envs
             seeds = [seeding.np_random(s)[1] if s is None else s for s in seeds]
-        for e in np.flatnonzero(mask):
+        for e in np.flatnonzero(mask).tolist():
             if seeds[e] is not None:
                 self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
             self._start(e, options)
         found = self._copy()
-        return found, {"action_mask": self._masked(found["action_mask"], mask), "_action_mask": mask}
+        return found, {
+            "action_mask": self._masked(found["action_mask"], mask),
+            "_action_mask": mask,
+        }
 
     def _start(self, e: int, options: dict[str, Any] | None = None) -> None:
         self._batch.reset(e, self._setting.draw(self._generators[e], options))
         self._running[e] = True
+        if self._trail is not None:
+            self._trail.clear(e)
         self._last_actions[e] = SKIP
 
     def step(
@@ -160,9 +164,10 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             playing = self._running.copy()
             batch.actions[~playing] = SKIP
         batch.step()
-        if self.render_mode is not None:
+        if self._trail is not None:
+            self._trail.follow(batch)
             self._last_actions[:] = batch.actions
-        for e in np.flatnonzero(~playing):
+        for e in np.flatnonzero(~playing).tolist():
             self._start(e)
         outcomes = batch.outcomes
         terminated = outcomes & TERMINATED != 0
@@ -193,7 +198,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         Returns which sub-environments' own info is that of a step, rather than of a reset.
         """
         self._running &= ~ended
-        rows = np.flatnonzero(ended)
+        rows = np.flatnonzero(ended).tolist()
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             for e in rows:
                 self._add_info(infos, self._batch.result(e), e)
@@ -218,11 +223,14 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         """A frame (uint8[H, W, 3]) or a text for every sub-environment."""
         from autotts_gym import rendering
 
-        if self.render_mode is None:
+        trail = self._trail
+        if trail is None:
             gym.logger.warn("render() does nothing without a render mode; see make_vec's arguments")
             return None
         draw = rendering.draw if self.render_mode == "rgb_array" else rendering.text
-        return tuple(draw(scene(self._batch, e, self._describe(e))) for e in range(self.num_envs))
+        return tuple(
+            draw(scene(self._batch, e, trail, self._describe(e))) for e in range(self.num_envs)
+        )
 
     def _describe(self, e: int) -> str:
         action = int(self._last_actions[e])

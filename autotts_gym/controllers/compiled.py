@@ -20,28 +20,33 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload_attribute, overload_method
 from numba.np.arrayobj import populate_array
 
-from autotts_gym.controllers.handle import NO_BUDGET, IllegalAction, StepLimit
+from autotts_gym.controllers.handle import (
+    NO_BUDGET,
+    IllegalActionError,
+    NoAnswerError,
+    StepLimitError,
+)
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.compiling import OPTIONS, WITHOUT_RUNTIME, entry_point, inlined
+from autotts_gym.mdp.compiling import CONTROLLER, WITHOUT_RUNTIME, entry_point, inlined
 from autotts_gym.mdp.state import Episode, Traces
 
 
 class Handle(NamedTuple):
     """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.Episode`, and their lengths."""
 
-    ledger: int
-    branches: int
-    codes: int
-    order: int
-    probes: int
-    trace_branches: int
-    confidences: int
-    probe_tokens: int
-    nulls: int
-    max_branches_: int
-    classes_: int
-    has_confidences_: int
+    ledger: np.int64
+    branches: np.int64
+    codes: np.int64
+    order: np.int64
+    probes: np.int64
+    trace_branches: np.int64
+    confidences: np.int64
+    probe_tokens: np.int64
+    nulls: np.int64
+    max_branches_: np.int64
+    classes_: np.int64
+    has_confidences_: np.int64
 
 
 @intrinsic
@@ -68,7 +73,7 @@ _ANY = 1 << 40
 
 
 @inlined
-def _episode(handle):  # type: ignore[no-untyped-def]
+def _episode(handle):
     traces = Traces(
         _view(handle.probes, (_ANY,), np.int16),
         _view(handle.trace_branches, (_ANY, 4), np.int64),
@@ -87,25 +92,25 @@ def _episode(handle):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _exists(handle, i):  # type: ignore[no-untyped-def]
+def _exists(handle, i):
     return 0 <= i < handle.max_branches_
 
 
 @inlined
-def _known(handle, i):  # type: ignore[no-untyped-def]
+def _known(handle, i):
     if i < 0 or i >= handle.max_branches_:
-        raise IllegalAction("there is no such branch")
+        raise IllegalActionError("there is no such branch")
     return i
 
 
 @inlined
-def _count_step(episode):  # type: ignore[no-untyped-def]
+def _count_step(episode):
     """Count an action that was played; the episode is cut off where that reaches the limit."""
     ledger = episode.ledger
     ledger[s.STEPS] += 1
     if ledger[s.STEPS] >= ledger[s.STEP_LIMIT] and ledger[s.ENDED] == 0:
         ledger[s.ENDED] = 1
-        raise StepLimit("the episode was cut off by its step limit")
+        raise StepLimitError("the episode was cut off by its step limit")
 
 
 def _method(function: Callable[..., Any]) -> None:
@@ -131,33 +136,32 @@ def _property(function: Callable[..., Any]) -> None:
 
 
 # --- the handle's methods, as in autotts_gym.controllers.handle ----------------------------------
-# ruff: noqa: ANN001, ANN202
 
 
 @_method
-def branch(handle):  # type: ignore[no-untyped-def]
+def branch(handle):
     episode = _episode(handle)
     if episode.ledger[s.ENDED] or not rules.can_branch(episode):
-        raise IllegalAction("BRANCH is illegal here")
+        raise IllegalActionError("BRANCH is illegal here")
     i = rules.branch(episode)
     _count_step(episode)
     return i
 
 
 @_method
-def extend(handle, i):  # type: ignore[no-untyped-def]
+def extend(handle, i):
     episode = _episode(handle)
     if not handle.can_extend(i):
-        raise IllegalAction("CONTINUE is illegal here")
+        raise IllegalActionError("CONTINUE is illegal here")
     rules.extend(episode, i)
     _count_step(episode)
 
 
 @_method
-def probe(handle, i):  # type: ignore[no-untyped-def]
+def probe(handle, i):
     episode = _episode(handle)
     if not handle.can_probe(i):
-        raise IllegalAction("PROBE is illegal here")
+        raise IllegalActionError("PROBE is illegal here")
     rules.probe(episode, i)
     _count_step(episode)
     b = episode.branches[i]
@@ -165,25 +169,25 @@ def probe(handle, i):  # type: ignore[no-untyped-def]
 
 
 @_method
-def prune(handle, i):  # type: ignore[no-untyped-def]
+def prune(handle, i):
     episode = _episode(handle)
     if not handle.can_prune(i):
-        raise IllegalAction("PRUNE is illegal here")
+        raise IllegalActionError("PRUNE is illegal here")
     rules.prune(episode, i)
     _count_step(episode)
 
 
 @_method
-def answer(handle, i=-1):  # type: ignore[no-untyped-def]
+def answer(handle, i=-1):
     episode = _episode(handle)
     if episode.ledger[s.ENDED] or (i >= 0 and not handle.can_answer(i)):
-        raise IllegalAction("ANSWER is illegal here")
+        raise IllegalActionError("ANSWER is illegal here")
     rules.answer(episode, rules.plurality(episode) if i < 0 else episode.branches[i, s.LATEST])
     _count_step(episode)
 
 
 @_method
-def extend_all(handle):  # type: ignore[no-untyped-def]
+def extend_all(handle):
     count = 0
     for i in range(handle.opened):
         if handle.can_extend(i):
@@ -193,7 +197,7 @@ def extend_all(handle):  # type: ignore[no-untyped-def]
 
 
 @_method
-def probe_all(handle):  # type: ignore[no-untyped-def]
+def probe_all(handle):
     count = 0
     for i in range(handle.opened):
         if handle.can_probe(i):
@@ -203,61 +207,61 @@ def probe_all(handle):  # type: ignore[no-untyped-def]
 
 
 @_method
-def can_branch(handle):  # type: ignore[no-untyped-def]
+def can_branch(handle):
     return rules.can_branch(_episode(handle))
 
 
 @_method
-def can_extend(handle, i):  # type: ignore[no-untyped-def]
+def can_extend(handle, i):
     episode = _episode(handle)
     return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_extend(episode, i)
 
 
 @_method
-def can_probe(handle, i):  # type: ignore[no-untyped-def]
+def can_probe(handle, i):
     episode = _episode(handle)
     return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_probe(episode, i)
 
 
 @_method
-def can_prune(handle, i):  # type: ignore[no-untyped-def]
+def can_prune(handle, i):
     episode = _episode(handle)
     return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_prune(episode, i)
 
 
 @_method
-def can_answer(handle, i):  # type: ignore[no-untyped-def]
+def can_answer(handle, i):
     episode = _episode(handle)
     return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_answer(episode, i)
 
 
 @_method
-def active(handle, i):  # type: ignore[no-untyped-def]
+def active(handle, i):
     return _episode(handle).branches[_known(handle, i), s.STATUS] == s.ACTIVE
 
 
 @_method
-def depth(handle, i):  # type: ignore[no-untyped-def]
+def depth(handle, i):
     return _episode(handle).branches[_known(handle, i), s.REQUESTED]
 
 
 @_method
-def revealed(handle, i):  # type: ignore[no-untyped-def]
+def revealed(handle, i):
     return _episode(handle).branches[_known(handle, i), s.REVEALED]
 
 
 @_method
-def latest(handle, i):  # type: ignore[no-untyped-def]
+def latest(handle, i):
     return _episode(handle).branches[_known(handle, i), s.LATEST]
 
 
 @_method
-def finished(handle, i):  # type: ignore[no-untyped-def]
+def finished(handle, i):
     return _episode(handle).branches[_known(handle, i), s.FINISHED] == 1
 
 
 @_method
-def confidence(handle, i):  # type: ignore[no-untyped-def]
+def confidence(handle, i):
     episode = _episode(handle)
     b = episode.branches[_known(handle, i)]
     if handle.has_confidences_ == 0 or b[s.REVEALED] == 0 or b[s.FINISHED] == 1:
@@ -266,7 +270,7 @@ def confidence(handle, i):  # type: ignore[no-untyped-def]
 
 
 @_method
-def is_null(handle, answer):  # type: ignore[no-untyped-def]
+def is_null(handle, answer):
     episode = _episode(handle)
     if answer < 0 or answer >= episode.ledger[s.CLASSES]:
         return False
@@ -275,37 +279,37 @@ def is_null(handle, answer):  # type: ignore[no-untyped-def]
 
 
 @_property
-def max_branches(handle):  # type: ignore[no-untyped-def]
+def max_branches(handle):
     return handle.max_branches_
 
 
 @_property
-def opened(handle):  # type: ignore[no-untyped-def]
+def opened(handle):
     return _episode(handle).ledger[s.OPENED]
 
 
 @_property
-def interval(handle):  # type: ignore[no-untyped-def]
+def interval(handle):
     return _episode(handle).ledger[s.INTERVAL]
 
 
 @_property
-def depth_limit(handle):  # type: ignore[no-untyped-def]
+def depth_limit(handle):
     return _episode(handle).ledger[s.DEPTH_LIMIT]
 
 
 @_property
-def spent(handle):  # type: ignore[no-untyped-def]
+def spent(handle):
     return _episode(handle).ledger[s.SPENT]
 
 
 @_property
-def clock(handle):  # type: ignore[no-untyped-def]
+def clock(handle):
     return _episode(handle).ledger[s.CLOCK]
 
 
 @_property
-def remaining(handle):  # type: ignore[no-untyped-def]
+def remaining(handle):
     ledger = _episode(handle).ledger
     if ledger[s.BUDGET] == s.NO_BUDGET:
         return NO_BUDGET
@@ -317,29 +321,33 @@ def remaining(handle):  # type: ignore[no-untyped-def]
 
 def compile_controller(solve: Callable[..., Any], takes_beta: bool) -> Any:
     """Compile ``solve`` with the helper functions of its own file, as ``f(handle, beta)``."""
+    assert isinstance(solve, FunctionType)
     inner = _compile(solve, {})
     if takes_beta:
         return inner
 
-    def without_beta(episode, beta):  # type: ignore[no-untyped-def]
+    def without_beta(episode, beta):
         return inner(episode)
 
-    return numba.njit(**OPTIONS)(without_beta)
+    return numba.njit(**CONTROLLER)(without_beta)
 
 
 def _compile(function: FunctionType, done: dict[FunctionType, Any]) -> Any:
-    """Compile a function and, first, the plain functions of its file that it names.
+    """Compile a function and, first, the plain functions that it names.
 
-    A controller need not know of numba: its helpers are functions like any other.
+    A controller need not know of numba: its helpers are functions like any other. Only those of
+    its own file and of this package are compiled, for the key of the kept code covers no others.
     """
     namespace = dict(function.__globals__)
     copy = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__module__ = function.__module__
-    done[function] = dispatcher = numba.njit(**OPTIONS)(copy)
+    done[function] = dispatcher = numba.njit(**CONTROLLER)(copy)
     for name in _names(function.__code__):
         value = namespace.get(name)
-        if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
+        if isinstance(value, FunctionType) and (
+            value.__globals__ is function.__globals__ or value.__module__.startswith("autotts_gym.")
+        ):
             namespace[name] = done[value] if value in done else _compile(value, done)
     return dispatcher
 
@@ -359,7 +367,7 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
     """
     controller = compile_controller(solve, takes_beta)
 
-    def play(  # type: ignore[no-untyped-def]
+    def play(
         probes,
         trace_branches,
         confidences,
@@ -405,6 +413,8 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
             question = questions[row]
             rules.begin(episode, terms[question[s.Q_STORE]], question, row, orders[k])
             controller(handle, betas[k])
+            if ledger[s.ENDED] == 0:
+                raise NoAnswerError("solve returned without episode.answer()")
             rules.conclude(episode, results[k])
             played[0] += 1
 

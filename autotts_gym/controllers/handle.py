@@ -28,11 +28,15 @@ from autotts_gym.mdp import observation as o
 NO_BUDGET: Final = -1
 
 
-class IllegalAction(RuntimeError):
+class IllegalActionError(RuntimeError):
     """A controller tried what is not legal in the present state."""
 
 
-class StepLimit(RuntimeError):
+class NoAnswerError(RuntimeError):
+    """A controller returned without ending its episode."""
+
+
+class StepLimitError(RuntimeError):
     """An episode was cut off by its step limit; it counts as answered wrongly."""
 
 
@@ -45,6 +49,7 @@ class Episode:
 
     Attributes:
         info: of the latest step; that of the last one has the episode's result.
+        ended: whether the episode is over.
     """
 
     def __init__(self, env: gym.Env[Any, Any], observation: dict[str, Any]) -> None:
@@ -54,26 +59,24 @@ class Episode:
         self._facts = env.unwrapped
         self._observation = observation
         self._mask = observation["action_mask"]
-        self._branches = observation["branches"]
-        self.max_branches = len(self._branches)
+        self.max_branches = len(observation["branch_status"])
         self.info: dict[str, Any] = {}
-        self._ended = False
+        self.ended = False
 
     def _act(self, action: int) -> None:
-        if self._ended or not self._mask[action]:
+        if self.ended or not self._mask[action]:
             name = actions.decode(action, self.max_branches)
-            why = "the episode has ended" if self._ended else "see 'Action Space' of AutoTTS-v0"
-            raise IllegalAction(f"{name} is illegal here: {why}")
+            why = "the episode has ended" if self.ended else "see 'Action Space' of AutoTTS-v0"
+            raise IllegalActionError(f"{name} is illegal here: {why}")
         self._observation, _, terminated, truncated, self.info = self._env.step(action)
         self._mask = self._observation["action_mask"]
-        self._branches = self._observation["branches"]
-        self._ended = terminated or truncated
+        self.ended = terminated or truncated
         if truncated:
-            raise StepLimit("the episode was cut off by its step limit")
+            raise StepLimitError("the episode was cut off by its step limit")
 
     def _id(self, block: int, i: int) -> int:
         if not 0 <= i < self.max_branches:
-            raise IllegalAction(f"there is no branch {i}")
+            raise IllegalActionError(f"there is no branch {i}")
         return 2 + block * self.max_branches + i
 
     # --- acting ----------------------------------------------------------------------------------
@@ -88,7 +91,7 @@ class Episode:
         self._act(self._id(actions.CONTINUE, i))
 
     def probe(self, i: int) -> tuple[int, bool]:
-        """PROBE(i): wait for branch ``i``; its answer where it stands, and whether it is finished."""
+        """PROBE(i): wait for branch ``i``; its answer there, and whether it is finished."""
         self._act(self._id(actions.PROBE, i))
         return self.latest(i), self.finished(i)
 
@@ -135,27 +138,27 @@ class Episode:
 
     def active(self, i: int) -> bool:
         """Whether branch ``i`` is open and not pruned (finished ones are active)."""
-        return bool(self._branches[i, o.STATUS] == 1)
+        return bool(self._observation["branch_status"][i] == 1)
 
     def depth(self, i: int) -> int:
         """Requested depth, intervals."""
-        return int(self._branches[i, o.REQUESTED])
+        return int(self._observation["branch_requested"][i])
 
     def revealed(self, i: int) -> int:
         """Depth of the latest probe, intervals; 0 before the first."""
-        return int(self._branches[i, o.REVEALED])
+        return int(self._observation["branch_revealed"][i])
 
     def latest(self, i: int) -> int:
         """Class of the latest probe, -1 before the first."""
-        return int(self._branches[i, o.LATEST])
+        return int(self._observation["branch_latest"][i])
 
     def finished(self, i: int) -> bool:
         """Whether a probe has shown the branch's end."""
-        return bool(self._branches[i, o.FINISHED])
+        return bool(self._observation["branch_finished"][i])
 
     def confidence(self, i: int) -> float:
         """Recorded confidence of the latest probe; -1 without one."""
-        confidences = self._observation.get("confidences")
+        confidences = self._observation.get("branch_confidence")
         return -1.0 if confidences is None else float(confidences[i])
 
     def is_null(self, answer: int) -> bool:

@@ -1,7 +1,7 @@
 """Voting, as the published controllers count: ties go to the answer that was counted first.
 
-The functions run as plain Python and inside compiled controllers alike. A vote is kept in three
-arrays, a slot for every different answer in the order in which they were first counted::
+The functions are plain Python, and are compiled along with a controller that calls them. A vote is
+kept in arrays, a slot for every different answer in the order in which they were first counted::
 
     answers = np.empty(64, np.int64)
     votes = np.zeros(64, np.int64)
@@ -17,8 +17,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from autotts_gym.mdp.compiling import compiled
 
 #: Votes that the table of confidences covers.
 MOST_VOTES: Final = 128
@@ -43,7 +41,6 @@ def _confidence_table() -> NDArray[np.float64]:
 _CONFIDENCE: Final = _confidence_table()
 
 
-@compiled
 def beta_confidence(first: int, second: int) -> float:
     """Confidence that the leading answer is the majority, from the two highest counts.
 
@@ -58,7 +55,6 @@ def beta_confidence(first: int, second: int) -> float:
     return _CONFIDENCE[first, second]  # type: ignore[no-any-return]
 
 
-@compiled
 def vote(answers: NDArray[np.int64], votes: NDArray[np.int64], slots: int, answer: int) -> int:
     """Count one answer; returns the number of slots that are now in use."""
     for slot in range(slots):
@@ -70,7 +66,6 @@ def vote(answers: NDArray[np.int64], votes: NDArray[np.int64], slots: int, answe
     return slots + 1
 
 
-@compiled
 def leaders(votes: NDArray[np.int64], slots: int) -> tuple[int, int, int]:
     """Slot of the plurality (-1 without votes), its votes, and the votes of the runner-up."""
     winner, first, second = -1, 0, 0

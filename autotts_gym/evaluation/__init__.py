@@ -1,0 +1,1 @@
+"""Playing controllers in bulk, and what is made of the results."""

@@ -1,0 +1,1 @@
+"""The decision process: actions, state, rules, observation; compiled, and used by all."""

@@ -47,7 +47,7 @@ class Draw(NamedTuple):
 
 
 @inlined
-def _play(episode: Episode, view: View, weights, action: int):  # type: ignore[no-untyped-def]
+def _play(episode: Episode, view: View, weights, action: int):
     """One action: returns its reward, the change of cost as a share of C, and the outcome."""
     ledger = episode.ledger
     before = ledger[s.SPENT]
@@ -79,7 +79,7 @@ def _play(episode: Episode, view: View, weights, action: int):  # type: ignore[n
 
 
 @entry_point()
-def _step(  # type: ignore[no-untyped-def]
+def _step(
     probes,
     trace_branches,
     trace_confidences,
@@ -113,9 +113,9 @@ def _step(  # type: ignore[no-untyped-def]
         view = View(
             plane[e],
             confidence_plane[e],
-            shown_branches[e],
+            shown_branches[:, e],
             confidences[e],
-            classes[e],
+            classes[:, e],
             totals[e],
             mask[e],
         )
@@ -123,7 +123,7 @@ def _step(  # type: ignore[no-untyped-def]
 
 
 @entry_point()
-def _reset(  # type: ignore[no-untyped-def]
+def _reset(
     probes,
     trace_branches,
     trace_confidences,
@@ -152,9 +152,9 @@ def _reset(  # type: ignore[no-untyped-def]
     view = View(
         plane[e],
         confidence_plane[e],
-        shown_branches[e],
+        shown_branches[:, e],
         confidences[e],
-        classes[e],
+        classes[:, e],
         totals[e],
         mask[e],
     )

@@ -30,6 +30,9 @@ OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 #: about ten times as fast for it. Such code cannot allocate; the caller owns every array.
 WITHOUT_RUNTIME = {**OPTIONS, "_nrt": False}
 
+#: A controller behaves as it would in plain Python: bounds are checked, division by zero raises.
+CONTROLLER = {"nogil": True, "boundscheck": True, "error_model": "python"}
+
 
 @functools.cache
 def sources_key() -> str:
@@ -48,7 +51,7 @@ def cache_folder() -> Path:
     return Path(root) / "compiled" / sources_key()
 
 
-class _Cache(caching._Cache):
+class _Cache(caching._Cache):  # type: ignore[misc]
     """One file for each function, signature and processor, replaced atomically.
 
     Unlike numba's, it keeps no index, so that processes that compile at once cannot mix up

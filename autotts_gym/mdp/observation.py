@@ -7,7 +7,7 @@ in place, and copied once when it is handed out.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -18,14 +18,7 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.compiling import compiled, inlined
 from autotts_gym.mdp.state import Episode
 
-# Columns of "branches": the state's first five.
-STATUS: Final = s.STATUS
-REQUESTED: Final = s.REQUESTED
-REVEALED: Final = s.REVEALED
-LATEST: Final = s.LATEST
-FINISHED: Final = s.FINISHED
-
-# Columns of "classes".
+# Rows of View.classes.
 VOTES: Final = 0
 NULL: Final = 1
 
@@ -47,12 +40,15 @@ _HIGHEST: Final = 1e6  # bound of the global figures; Box bounds must be finite
 class View(NamedTuple):
     """The arrays of one observation; N branches, D intervals, M class columns, A actions.
 
+    A :class:`~autotts_gym.mdp.batch.Batch` holds them with an axis of episodes: in front, or
+    after the columns of ``branches`` and ``classes``, so that each column is contiguous.
+
     Attributes:
         plane: int16[N, D], or int16[N, 0] where it is left out.
         confidence_plane: float32[N, D], or float32[N, 0] where there is none.
-        branches: int16[N, 5].
+        branches: int16[5, N], the state's first five columns.
         confidences: float32[N], or float32[0] where there are none.
-        classes: int16[M, 2].
+        classes: int16[2, M].
         globals: float32[5].
         mask: int8[A].
     """
@@ -66,51 +62,36 @@ class View(NamedTuple):
     mask: NDArray[np.int8]
 
 
-#: Keys of the observation, in the order of the fields of :class:`View`.
-KEYS: Final = (
-    "plane",
-    "confidence_plane",
-    "branches",
-    "confidences",
-    "classes",
-    "globals",
-    "action_mask",
-)
-
-
 def space(
     max_branches: int, max_depth: int, max_classes: int, *, plane: bool, confidences: bool
 ) -> spaces.Dict:
     """The observation space.
 
     Its bounds depend on nothing but these arguments, so that a policy trained on one environment
-    fits another.
+    fits another. Every array has one axis, for that is what learners take without ado.
     """
-    n = max_branches
-    highs = np.empty((n, s.OBSERVED), np.int16)
-    highs[:, STATUS] = s.PRUNED
-    highs[:, FINISHED] = 1
-    highs[:, [REQUESTED, REVEALED, LATEST]] = _INT16_MAX
-    lows = np.zeros_like(highs)
-    lows[:, LATEST] = -1
-    class_highs = np.ones((max_classes, 2), np.int16)
-    class_highs[:, VOTES] = n
-    global_lows = np.zeros(GLOBALS_SIZE, np.float32)
-    global_lows[REMAINING] = UNLIMITED
-    global_highs = np.full(GLOBALS_SIZE, _HIGHEST, np.float32)
-    global_highs[BETA] = 1
+    n, m, cells = (max_branches,), (max_classes,), (max_branches * max_depth,)
+    lows = np.zeros(GLOBALS_SIZE, np.float32)
+    lows[REMAINING] = UNLIMITED
+    highs = np.full(GLOBALS_SIZE, _HIGHEST, np.float32)
+    highs[BETA] = 1
     found: dict[str, spaces.Space[NDArray[np.generic]]] = {
-        "branches": spaces.Box(lows, highs, dtype=np.int16),
-        "classes": spaces.Box(np.zeros_like(class_highs), class_highs, dtype=np.int16),
-        "globals": spaces.Box(global_lows, global_highs, dtype=np.float32),
-        "action_mask": spaces.Box(0, 1, (actions.count(n),), np.int8),
+        "action_mask": spaces.Box(0, 1, (actions.count(max_branches),), np.int8),
+        "branch_finished": spaces.Box(0, 1, n, np.int16),
+        "branch_latest": spaces.Box(-1, _INT16_MAX, n, np.int16),
+        "branch_requested": spaces.Box(0, _INT16_MAX, n, np.int16),
+        "branch_revealed": spaces.Box(0, _INT16_MAX, n, np.int16),
+        "branch_status": spaces.Box(0, s.PRUNED, n, np.int16),
+        "class_null": spaces.Box(0, 1, m, np.int16),
+        "class_votes": spaces.Box(0, max_branches, m, np.int16),
+        "globals": spaces.Box(lows, highs, dtype=np.float32),
     }
     if plane:
-        found["plane"] = spaces.Box(-1, _INT16_MAX, (n, max_depth), np.int16)
+        found["plane"] = spaces.Box(-1, _INT16_MAX, cells, np.int16)
     if confidences:
-        found["confidences"] = spaces.Box(-1, _HIGHEST, (n,), np.float32)
+        found["branch_confidence"] = spaces.Box(-1, _HIGHEST, n, np.float32)
         if plane:
-            found["confidence_plane"] = spaces.Box(-1, _HIGHEST, (n, max_depth), np.float32)
+            found["confidence_plane"] = spaces.Box(-1, _HIGHEST, cells, np.float32)
     return spaces.Dict(found)
 
 
@@ -123,17 +104,36 @@ def allocate(
     plane: bool,
     confidences: bool,
 ) -> View:
-    """The arrays behind ``num_envs`` observations, with a leading axis for them."""
+    """The arrays behind ``num_envs`` observations."""
     e, n = num_envs, max_branches
     return View(
         plane=np.empty((e, n, max_depth if plane else 0), np.int16),
         confidence_plane=np.empty((e, n, max_depth if plane and confidences else 0), np.float32),
-        branches=np.empty((e, n, s.OBSERVED), np.int16),
+        branches=np.empty((s.OBSERVED, e, n), np.int16),
         confidences=np.empty((e, n if confidences else 0), np.float32),
-        classes=np.empty((e, max_classes, 2), np.int16),
+        classes=np.empty((2, e, max_classes), np.int16),
         globals=np.empty((e, GLOBALS_SIZE), np.float32),
         mask=np.empty((e, actions.count(n)), np.int8),
     )
+
+
+def by_key(view: View) -> dict[str, NDArray[Any]]:
+    """The arrays by their keys in the observation, each with the axis of episodes in front."""
+    e = len(view.mask)
+    return {
+        "action_mask": view.mask,
+        "branch_confidence": view.confidences,
+        "branch_finished": view.branches[s.FINISHED],
+        "branch_latest": view.branches[s.LATEST],
+        "branch_requested": view.branches[s.REQUESTED],
+        "branch_revealed": view.branches[s.REVEALED],
+        "branch_status": view.branches[s.STATUS],
+        "class_null": view.classes[NULL],
+        "class_votes": view.classes[VOTES],
+        "confidence_plane": view.confidence_plane.reshape(e, -1),
+        "globals": view.globals,
+        "plane": view.plane.reshape(e, -1),
+    }
 
 
 @compiled
@@ -142,7 +142,7 @@ def show_start(view: View, episode: Episode, beta: float) -> None:
     view.plane[:] = -1
     view.confidence_plane[:] = -1
     view.branches[:] = 0
-    view.branches[:, s.LATEST] = -1
+    view.branches[s.LATEST] = -1
     view.confidences[:] = -1
     view.classes[:] = 0
     view.globals[BETA] = beta
@@ -176,27 +176,27 @@ def show_reveal(view: View, episode: Episode, i: int) -> None:
         if column < view.confidence_plane.shape[1]:
             view.confidence_plane[i, column] = confidence
     null = episode.traces.nulls[episode.ledger[s.NULLS] + episode.codes[s.CODE_OF, latest]]
-    last = view.classes.shape[0] - 1
+    last = view.classes.shape[1] - 1
     if latest <= last:
-        view.classes[latest, NULL] = null
+        view.classes[NULL, latest] = null
     elif null == 0:  # a column that classes share is null only while all of them are
-        view.classes[last, NULL] = 0
+        view.classes[NULL, last] = 0
 
 
 @inlined
 def show_branch(view: View, episode: Episode, i: int) -> None:
     """Bring everything that is observed of branch ``i`` up to date."""
     b = episode.branches[i]
-    shown = view.branches[i]
-    last = view.classes.shape[0] - 1
-    if shown[s.STATUS] == s.ACTIVE and shown[s.LATEST] >= 0:
-        view.classes[min(shown[s.LATEST], last), VOTES] -= 1
-    if shown[s.REVEALED] != b[s.REVEALED]:
+    shown = view.branches
+    last = view.classes.shape[1] - 1
+    if shown[s.STATUS, i] == s.ACTIVE and shown[s.LATEST, i] >= 0:
+        view.classes[VOTES, min(shown[s.LATEST, i], last)] -= 1
+    if shown[s.REVEALED, i] != b[s.REVEALED]:
         show_reveal(view, episode, i)
     for column in range(s.OBSERVED):
-        shown[column] = b[column]
+        shown[column, i] = b[column]
     if b[s.STATUS] == s.ACTIVE and b[s.LATEST] >= 0:
-        view.classes[min(b[s.LATEST], last), VOTES] += 1
+        view.classes[VOTES, min(b[s.LATEST], last)] += 1
     show_mask(view, episode, i)
 
 

@@ -22,7 +22,7 @@ from autotts_gym.mdp.state import Episode
 
 @inlined
 def affords_interval(episode: Episode) -> bool:
-    """Whether the budget covers one more interval (and its probe, where every interval is probed)."""
+    """Whether the budget covers an interval (and its probe, where each is probed)."""
     ledger = episode.ledger
     return ledger[s.SPENT] + ledger[s.EXTEND_CHARGE] <= ledger[s.BUDGET]
 
@@ -85,7 +85,7 @@ def can_answer(episode: Episode, i: int) -> bool:
 
 
 @inlined
-def bill(branch, depth, interval):  # type: ignore[no-untyped-def]
+def bill(branch, depth, interval):
     """True tokens of a branch that was requested to ``depth``: the sum over its intervals."""
     if branch[s.PRICING] == s.BY_TOKENS:
         if depth > branch[s.LENGTH]:
@@ -273,7 +273,7 @@ def act(episode: Episode, action: int) -> int:
 
 
 @compiled
-def begin(episode: Episode, terms, question, row: int, order) -> None:  # type: ignore[no-untyped-def]
+def begin(episode: Episode, terms, question, row: int, order) -> None:
     """The first state of an episode.
 
     Args:
@@ -307,7 +307,7 @@ RESULT_SIZE = 5
 
 
 @compiled
-def conclude(episode: Episode, result) -> None:  # type: ignore[no-untyped-def]
+def conclude(episode: Episode, result) -> None:
     """Write the true figures of an episode that has ended into int64[RESULT_SIZE]."""
     ledger = episode.ledger
     given = ledger[s.ANSWER]

@@ -22,7 +22,7 @@ from autotts_gym.traces.store import CARD, TraceError, TraceStore
 #: The bundled environment that is played where none is named.
 DEFAULT: Final = "synthetic-aime24"
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
 def bundled(folder: str) -> Path:
@@ -78,14 +78,15 @@ def resolve(environment: str | os.PathLike[str]) -> dict[str, Path]:
     Raises:
         TraceError: nothing is there; the message lists what is.
     """
-    wanted = os.fspath(environment)
+    wanted = os.fsdecode(environment)
     if _NAME.fullmatch(wanted):
         for folder in folders():
             paths = list(_stores_below(folder / wanted))
             if paths:
                 return {path.relative_to(folder).as_posix(): path for path in paths}
+    # A path may be a group as well, but nobody means a whole disk.
     below = Path(wanted)
-    paths = list(_stores_below(below))
+    paths = list(_stores_below(below)) if wanted and below.resolve().name else []
     if not paths:
         known = ", ".join(listing()) or "none"
         raise TraceError(f"there is no environment {wanted!r}, by name or by path; known: {known}")

@@ -189,7 +189,7 @@ def compare(a: Statistics, b: Statistics, names: tuple[str, str] = ("a", "b")) -
     return table
 
 
-# --- parts -----------------------------------------------------------------------------------------
+# --- parts ---------------------------------------------------------------------------------------
 
 
 class _Classes(NamedTuple):
@@ -288,9 +288,7 @@ def _agreement(
     group: Ints, code: NDArray[np.integer[Any]], counted: NDArray[np.bool_], groups: int
 ) -> tuple[Floats, Floats]:
     """Ordered pairs of counted answers in each group: those that are equal, and all; float64[G]."""
-    keys, counts = np.unique(
-        group[counted] * np.int64(1 << 16) + code[counted], return_counts=True
-    )
+    keys, counts = np.unique(group[counted] * np.int64(1 << 16) + code[counted], return_counts=True)
     equal = np.bincount(keys >> 16, counts * (counts - 1.0), minlength=groups)
     size = np.bincount(group[counted], minlength=groups).astype(np.float64)
     return np.asarray(equal, np.float64), size * (size - 1)
@@ -362,9 +360,11 @@ def _correlation(a: Floats, b: Floats) -> float:
 def _tuple(values: Floats) -> tuple[float, ...]:
     return tuple(map(float, values))
 
+
 #: What :func:`describe` finds in the traces published with arXiv 2605.08083 (Qwen3 on AIME24, 30
 #: questions, 128 branches each, Δ = 500), rounded: aggregates, so that they can be compared with
 #: where the files are not at hand.
+# fmt: off
 PUBLISHED_AIME24: Final[Mapping[str, Statistics]] = MappingProxyType(
     {
         "Qwen3-0.6B": Statistics(
@@ -513,3 +513,4 @@ PUBLISHED_AIME24: Final[Mapping[str, Statistics]] = MappingProxyType(
         ),
     }
 )
+# fmt: on

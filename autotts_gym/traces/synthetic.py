@@ -5,14 +5,13 @@ accuracy, length, null rate, and stock of wrong answers: a few that attract (wei
 breaking) and a long tail. A branch draws whether it is right, its length, its final answer, and
 the depth at which it *finds* that answer. Before, its probes show guesses, at first from a small
 stock of first-glance answers that branches share, later more and more from the question's wrong
-final answers; afterwards they show the final answer, with lapses. A guess is kept for a geometric
-number of probes. Any probe may come back null, until the answer is found mostly. The last probe
-shows the final answer, as it does in every published trace.
+final answers; afterwards they show the final answer, with lapses. What a probe shows is repeated
+until something is drawn anew. Any probe may come back null, mostly before the answer is found.
+The last probe shows the final answer, as it does in every published trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
@@ -40,23 +39,40 @@ _BLOCK: Final = 64
 
 
 def _share(default: float, vary: float = 0.4) -> Any:
-    """A probability or share; varied on the logit scale."""
-    return field(default=default, metadata={"low": 0.0, "high": 1.0, "kind": "share", "vary": vary})
+    """A probability or share; ``randomized`` varies it on the logit scale."""
+    return _parameter(default, 0.0, 1.0, "share", vary)
 
 
 def _scale(default: float, low: float, high: float, vary: float = 0.25) -> Any:
     """A positive quantity; varied on the log scale."""
-    return field(default=default, metadata={"low": low, "high": high, "kind": "scale", "vary": vary})
+    return _parameter(default, low, high, "scale", vary)
 
 
 def _effect(default: float, low: float, high: float, vary: float = 0.2) -> Any:
-    """A signed shift; varied on its own scale."""
-    return field(default=default, metadata={"low": low, "high": high, "kind": "effect", "vary": vary})
+    """A shift of either sign; varied as it is."""
+    return _parameter(default, low, high, "effect", vary)
+
+
+def _parameter(default: float, low: float, high: float, kind: str, vary: float) -> Any:
+    facts = {"low": low, "high": high, "kind": kind, "vary": vary}
+    return field(default=default, metadata=facts)
 
 
 @dataclass(frozen=True)
 class SyntheticModel:
-    """What traces are drawn from. TODO calibrated
+    """What traces are drawn from; the default resembles Qwen3-4B on AIME24.
+
+    The default was fitted to the statistics of the traces published for Qwen3-4B (arXiv
+    2605.08083; ``PUBLISHED_AIME24``), one model rather than the average of four, so that what goes
+    together there goes together here. On 3,000 questions (published): accuracy of a branch 71.4 %
+    (71.8), of the plurality of 64 80.5 % (80.0); tokens 13.8k (13.9k), coefficient of variation
+    .67 (.67), wrong branches 1.69 (1.69) times longer than right ones; settled at depth .69 (.68),
+    47 % (46) of branches changing after 3/4; 8.9 (8.9) changes a branch. Null rate and accuracy of
+    probes are within 4 points in every tenth of depth, wrong answers' agreement within 7. Known
+    to be off: wrong answers agree more in the last tenth (25 % against 19 %), and the plurality
+    of probes is right too often around half the depth (23 % against 13 %, of 30 questions).
+    A store of 60 questions scatters about this (accuracy by 1.6 points, tokens by 6 %, as standard
+    deviations).
 
     Ranges are inclusive. *Shares* lie in 0 to 1. Effects on a logit or a log add to it.
 
@@ -72,10 +88,12 @@ class SyntheticModel:
         length_wrong: log tokens that a wrong branch is longer (-5 to 5).
         length_question: standard deviation of log tokens between questions (0 to 3).
         length_branch: the same between branches of a question (0 to 3).
+        saturation: limits that length tends to as it grows, x to s (1 - exp(-x / s)); what is said
+            of log tokens is said of x (0.01 to 1e6; large for none).
         limit: tokens at which a branch is cut (1 to 2**30).
         closing: tokens of closing text that a cut branch may add, at most (0 to 2**30).
-        overhang: mean share of T that is not part of any interval; questions differ, with an
-            exponential distribution (share).
+        overhang: mean share of T that is not part of any interval; questions differ, with a
+            gamma distribution of shape 2 (share).
         shortfall: intervals by which T may fall short of n·Δ, at most (0 to 100).
 
         found: median relative depth at which right branches find their answer (share).
@@ -102,48 +120,51 @@ class SyntheticModel:
         wrong_concentration: stick-breaking concentration of wrong final answers; two that attract
             agree with probability 1 / (1 + it) (0.01 to 100).
         guess_concentration: the same for first-glance answers (0.01 to 100).
-        tail: mean share of a question's wrong answers that are one-off guesses (share).
+        tail: mean share of a question's wrong final answers that are one-off guesses (share).
+        trap: share of questions whose first first-glance answer is also the first of their wrong
+            final answers (share).
     """
 
     misleading: float = _share(0.2, 0.8)
-    misleading_accuracy: float = _share(0.03)
-    accuracy: float = _share(0.89, 0.8)
-    accuracy_concentration: float = _scale(6.0, 0.01, 1e6)
+    misleading_accuracy: float = _share(0.05)
+    accuracy: float = _share(0.88, 0.8)
+    accuracy_concentration: float = _scale(4.5, 0.01, 1e6)
 
-    length: float = _scale(8000.0, 1.0, 1e9)
-    length_difficulty: float = _effect(0.55, -5, 5)
-    length_wrong: float = _effect(0.5, -5, 5)
-    length_question: float = _scale(0.43, 0, 3)
-    length_branch: float = _scale(0.28, 0, 3)
+    length: float = _scale(9000.0, 1.0, 1e9)
+    length_difficulty: float = _effect(0.62, -5, 5)
+    length_wrong: float = _effect(0.62, -5, 5)
+    length_question: float = _scale(0.5, 0, 3)
+    length_branch: float = _scale(0.41, 0, 3)
+    saturation: float = _scale(1.4, 0.01, 1e6)
     limit: float = _scale(40_960, 1, 2**30, vary=0)
     closing: float = _scale(540, 0, 2**30, vary=0)
-    overhang: float = _share(0.03)
+    overhang: float = _share(0.035)
     shortfall: float = _scale(0.75, 0, 100)
 
     found: float = _share(0.6)
-    found_wrong: float = _effect(0.6, -10, 10)
-    found_length: float = _effect(0.6, -10, 10)
-    found_question: float = _scale(0.7, 0, 10)
-    found_branch: float = _scale(0.7, 0, 10)
-    lapse: float = _share(0.1)
+    found_wrong: float = _effect(0.75, -10, 10)
+    found_length: float = _effect(0.5, -10, 10)
+    found_question: float = _scale(1.0, 0, 10)
+    found_branch: float = _scale(0.75, 0, 10)
+    lapse: float = _share(0.02)
     glimpse: float = _share(0.005)
-    switch: float = _share(0.6)
-    switch_late: float = _share(0.4)
-    lure: float = _share(0.15)
-    lure_late: float = _share(0.6)
+    switch: float = _share(0.64)
+    switch_late: float = _share(0.38)
+    lure: float = _share(0.16)
+    lure_late: float = _share(0.7)
 
-    null: float = _share(0.15)
-    null_start: float = _share(0.3)
-    null_found: float = _share(0.2)
-    null_accuracy: float = _effect(1.5, -10, 10, vary=0.7)
-    null_question: float = _scale(1.2, 0, 10)
+    null: float = _share(0.08)
+    null_start: float = _share(0.15)
+    null_found: float = _share(0.05)
+    null_accuracy: float = _effect(2.4, -10, 10, vary=0.7)
+    null_question: float = _scale(1.9, 0, 10)
     null_no: float = _share(0.01, 1.5)
     null_final: float = _share(0.013)
 
-    wrong_concentration: float = _scale(1.2, 0.01, 100)
-    guess_concentration: float = _scale(0.7, 0.01, 100)
-    tail: float = _share(0.3)
-    trap: float = _share(0.4)
+    wrong_concentration: float = _scale(1.0, 0.01, 100)
+    guess_concentration: float = _scale(0.5, 0.01, 100)
+    tail: float = _share(0.31)
+    trap: float = _share(0.5)
 
     def __post_init__(self) -> None:
         """Raise ``TraceError``, naming the parameter and its range, for a value outside."""
@@ -160,8 +181,10 @@ class SyntheticModel:
 def randomized(rng: np.random.Generator, around: SyntheticModel | None = None) -> SyntheticModel:
     """A model drawn around another (the default one), for training that must carry over.
 
-    Every parameter moves by a normal deviate on its natural scale (logit, log, or as it is), the
-    difficulty of questions furthest: from something like Qwen3-1.7B to something like Qwen3-8B.
+    Every parameter but ``limit`` and ``closing`` moves by a normal deviate on its natural scale
+    (logit, log, or as it is), difficulty furthest. Around the default, the middle nine tenths of
+    stores have single-branch accuracies of 47 to 84 % (published: Qwen3-1.7B 46, Qwen3-8B 76) and
+    mean lengths of 10k to 20k tokens.
     """
     around = around or SyntheticModel()
     drawn = {}
@@ -191,14 +214,15 @@ def generate(
 
     Args:
         model: what to draw from; None for the default.
-        questions: how many, at least 1. The share of misleading ones is exact to one question.
+        questions: how many, at least 1. Of them, the share of misleading ones is exact (to one
+            question), so that a small store is not easy or hard by chance.
         branches: of each question, at least 1.
         seed: of the random numbers, at least 0.
         interval: Δ, tokens between two probes.
 
     Returns:
         A store whose card says ``synthetic: true`` and, under ``synthetic_model``, the parameters
-        and the seed. No branch has more than ``limit // interval`` intervals.
+        and the seed. No branch has more than ``limit // interval`` intervals, or one.
 
     Raises:
         TraceError: an argument is out of range; the message says which.
@@ -230,23 +254,23 @@ def generate(
         finals=np.concatenate([block.finals for block in blocks]),
         probes=np.concatenate([block.probes for block in blocks]),
     )
-    details = {"synthetic_model": {"seed": seed, **asdict(model)}}
+    # Plain floats, whatever kind of number the model was made with: the card is YAML.
+    parameters = {name: float(value) for name, value in asdict(model).items()}
+    details = {"synthetic_model": {"seed": seed, **parameters}}
     return TraceStore.from_tables(tables, interval, synthetic=True, details=details)
 
 
-def calibration_report(
-    store: TraceStore | Statistics, reference: TraceStore | Statistics
-) -> Table:
+def calibration_report(store: TraceStore | Statistics, reference: TraceStore | Statistics) -> Table:
     """A store's statistics beside those of the store that it should resemble."""
     a, b = (describe(s) if isinstance(s, TraceStore) else s for s in (store, reference))
     return compare(a, b, ("store", "reference"))
 
 
-# --- drawing ---------------------------------------------------------------------------------------
+# --- drawing -------------------------------------------------------------------------------------
 
 
 class _Traits(NamedTuple):
-    """What distinguishes questions; float64[Q] each, the last two float64[Q, _ATTRACTORS]."""
+    """What distinguishes questions; one value each; stocks are float64[Q, _ATTRACTORS]."""
 
     accuracy: Floats
     length: Floats  # log tokens of a right branch
@@ -254,13 +278,13 @@ class _Traits(NamedTuple):
     found: Floats  # logit
     null: Floats
     tail: Floats
-    wrong: Floats  # cumulative weights
-    guess: Floats
+    wrong: Floats  # a stock's cumulative weights
+    guess: Floats  # the same
     trap: NDArray[np.bool_]
 
     @classmethod
     def draw(cls, m: SyntheticModel, q: int, rng: np.random.Generator) -> _Traits:
-        # Stratified, so that a small store has its share of hard questions too.
+        # Stratified: a small store has its share of hard questions too.
         misleading = (rng.permutation(q) + rng.random()) / q < m.misleading
         mean = np.where(misleading, m.misleading_accuracy, m.accuracy)
         accuracy = _beta(mean, m.accuracy_concentration, rng)
@@ -282,7 +306,8 @@ class _Traits(NamedTuple):
         )
 
     def rows(self, first: int, last: int) -> _Traits:
-        return _Traits(*(column[first:last] for column in self))
+        columns: Any = (column[first:last] for column in self)
+        return _Traits(*columns)
 
 
 class _Block(NamedTuple):
@@ -315,18 +340,16 @@ def _block(
     log_tokens = (
         traits.length[question] + m.length_wrong * wrong + m.length_branch * rng.standard_normal(b)
     )
-    limit = np.log(m.limit)
+    ceiling = m.saturation * m.limit
+    whole = np.ceil(ceiling * -np.expm1(-np.exp(np.minimum(log_tokens, 700)) / ceiling))
     cut = np.floor(m.limit + m.closing * rng.random(b))
-    tokens = np.where(log_tokens < limit, np.ceil(np.exp(np.minimum(log_tokens, limit))), cut)
-    n = np.floor(
-        tokens * (1 - traits.overhang[question]) / interval + m.shortfall
-    ).astype(np.int64)
+    tokens = np.maximum(np.where(whole < m.limit, whole, cut), 1)
+    n = np.floor(tokens * (1 - traits.overhang[question]) / interval + m.shortfall).astype(np.int64)
     n = np.clip(n, 0, max(int(m.limit) // interval - 1, 0))
-    # TODO
     found = _sigmoid(
         traits.found[question]
         + m.found_wrong * wrong
-        + m.found_length * (np.minimum(log_tokens, limit) - np.log(m.length))
+        + m.found_length * np.log(tokens / m.length)
         + m.found_branch * rng.standard_normal(b)
     )
 
@@ -398,7 +421,7 @@ def _categories(cumulative: Floats, row: Ints, rng: np.random.Generator) -> Ints
     rows, columns = cumulative.shape
     flat = (cumulative + np.arange(rows)[:, None]).ravel()
     found = np.searchsorted(flat, row + rng.random(len(row)), side="right") - row * columns
-    return np.clip(found, 0, columns - 1).astype(np.int64)
+    return np.asarray(np.clip(found, 0, columns - 1), np.int64)
 
 
 def _stick_breaking(concentration: float, rows: int, rng: np.random.Generator) -> Floats:

@@ -1,0 +1,48 @@
+# Everything is set up in .venv by the first target that needs it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Without a GPU, torch is taken as a CPU build; `make CONSTRAINTS= test` takes what there is.
+CONSTRAINTS ?= -c constraints-cpu.txt
+OUT ?= results
+
+.PHONY: help benchmark test bench lint types format clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+benchmark: $(VENV)/core  ## play the bundled environment with SC@64 and CMC at three betas
+	$(BIN)/autotts benchmark self_consistency cmc --beta 0,0.5,1 --out $(OUT)
+
+test: lint types  ## lint, types and all tests
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+bench: $(VENV)/dev  ## speed, as ratios taken in one run on one core
+	$(BIN)/python benchmarks/speed.py
+
+lint: $(VENV)/dev  ## ruff's rules and its format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev  ## mypy, strict, over the library
+	$(BIN)/mypy
+
+format: $(VENV)/dev  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+
+$(VENV)/core: pyproject.toml setup.cfg | $(VENV)/bin/python
+	$(PIP) install $(CONSTRAINTS) -e .
+	@touch $@
+
+$(VENV)/dev: pyproject.toml setup.cfg constraints-cpu.txt | $(VENV)/bin/python
+	$(PIP) install $(CONSTRAINTS) -e '.[dev]'
+	@touch $(VENV)/core $@

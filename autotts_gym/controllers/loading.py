@@ -1,0 +1,127 @@
+"""Loading controllers by name or by path."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from autotts_gym.controllers.handle import Episode, NoAnswerError, StepLimitError
+from autotts_gym.traces.registry import bundled
+
+
+class AgentError(ValueError):
+    """A controller that cannot be loaded or played; the message says why."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A controller that was loaded from a file.
+
+    Attributes:
+        name: the file's name without ``.py``.
+        path: the file.
+        solve: its function ``solve(episode, beta)`` or ``solve(episode)``.
+        takes_beta: whether it has the knob β.
+        digest: sha256 of the file's text.
+    """
+
+    name: str
+    path: Path
+    solve: Callable[..., Any]
+    takes_beta: bool
+    digest: str
+
+    def __call__(self, episode: Episode, beta: float) -> None:
+        """Play one episode through a handle.
+
+        Raises:
+            NoAnswerError: the controller returned without ending the episode.
+            IllegalActionError, StepLimitError: see :mod:`autotts_gym.controllers.handle`.
+        """
+        self.solve(*((episode, beta) if self.takes_beta else (episode,)))
+        if not episode.ended:
+            raise NoAnswerError("solve returned without episode.answer()")
+
+    def play(
+        self, env: gym.Env[Any, Any], *, seed: int | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Play one episode of a Gymnasium environment through ``reset`` and ``step``.
+
+        Args:
+            env: an environment with ``AutoTTS-v0``'s spaces.
+            seed, options: for ``env.reset``; β is the one that the episode has.
+
+        Returns:
+            The ``info`` of the last step.
+
+        Raises:
+            NoAnswerError, IllegalActionError: as above.
+        """
+        observation, _ = env.reset(seed=seed, options=options)
+        episode = Episode(env, observation)
+        with contextlib.suppress(StepLimitError):  # being cut off is a result like any other
+            self(episode, env.get_wrapper_attr("beta"))
+        return episode.info
+
+
+def names() -> list[str]:
+    """Controllers that come with the package."""
+    return sorted(p.stem for p in bundled("agents").glob("*.py") if not p.stem.startswith("_"))
+
+
+def find(agent: str) -> Path:
+    """The file behind a name in ``agents/`` or a path; raises ``AgentError`` if there is none."""
+    path = Path(agent)
+    if path.suffix != ".py" and agent in names():
+        return bundled("agents") / f"{agent}.py"
+    if not path.is_file():
+        raise AgentError(
+            f"there is no agent {agent!r}: give the path of a .py file, or one of "
+            f"{', '.join(names())}"
+        )
+    return path.resolve()
+
+
+def load(agent: str) -> Agent:
+    """Load a controller by its name in ``agents/`` or by the path of its file.
+
+    Raises:
+        AgentError: there is no such file, it cannot be run, or it has no fitting ``solve``.
+    """
+    path = find(agent)
+    return _load(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@functools.cache
+def _load(path: Path, digest: str) -> Agent:
+    name = f"autotts_agent_{path.stem}_{digest[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AgentError(f"{path}: is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and the like look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise AgentError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
+    solve = getattr(module, "solve", None)
+    if not inspect.isfunction(solve):
+        raise AgentError(f"{path}: has no function solve(episode, beta) or solve(episode)")
+    parameters = len(inspect.signature(solve).parameters)
+    if parameters not in (1, 2):
+        raise AgentError(
+            f"{path}: solve takes {parameters} arguments; it must be solve(episode, beta), "
+            "or solve(episode) without a knob"
+        )
+    return Agent(path.stem, path, solve, parameters == 2, digest)
