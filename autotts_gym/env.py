@@ -338,9 +338,15 @@ class Trail:
 
 
 def scene(batch: Batch, e: int, trail: Trail, last_action: str) -> Scene:
-    """What :mod:`autotts_gym.rendering` draws of episode ``e`` of a batch."""
+    """What :mod:`autotts_gym.rendering` draws of episode ``e`` of a batch.
+
+    Raises:
+        gymnasium.error.ResetNeeded: there was no episode yet.
+    """
     from autotts_gym.rendering import Scene
 
+    if not batch.ledger[e, s.INTERVAL]:
+        raise error.ResetNeeded("there is nothing to render yet: call reset() before render()")
     replay, ledger = batch.replay, batch.ledger[e]
     columns = batch.branches[e, :, : s.OBSERVED]
     store, question = replay.locate(int(ledger[s.QUESTION]))
@@ -351,7 +357,7 @@ def scene(batch: Batch, e: int, trail: Trail, last_action: str) -> Scene:
         result = batch.result(e)
         verdict = "right" if result["correct"] else f"wrong ({result['gold']})"
         outcome = f"answered {result['answer'] or 'nothing'}: {verdict}"
-        if ledger[s.STEPS] >= ledger[s.STEP_LIMIT] and ledger[s.ANSWER] < 0:
+        if batch.outcomes[e] & TRUNCATED:
             outcome = "cut off by the step limit"
     return Scene(
         plane=trail.plane[e],

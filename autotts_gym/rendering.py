@@ -193,14 +193,17 @@ class _Look(NamedTuple):
 
 
 def _looks(scene: Scene, cells: NDArray[np.int16], textured: bool) -> list[_Look]:
+    """How every class is painted; textures would make letters in the cells hard to read."""
     gave = np.zeros((len(cells), len(scene.labels)), np.bool_)  # branch, class
     branch, depth = np.nonzero(cells >= 0)
     gave[branch, cells[branch, depth]] = True
     looks = []
-    for rank, null, by in zip(_ranks(scene.nulls), scene.nulls, gave.sum(axis=0), strict=True):
+    for rank, null, branches in zip(
+        _ranks(scene.nulls), scene.nulls, gave.sum(axis=0), strict=True
+    ):
         texture, color = (rank, 0) if null else divmod(rank, len(_PALETTE))
         hue = _NULL if null else _PALETTE[color]
-        looks.append(_Look(hue, texture if textured else 0, bool(by < 2 and not null)))
+        looks.append(_Look(hue, texture if textured else 0, bool(branches < 2 and not null)))
     return looks
 
 
@@ -269,8 +272,14 @@ _BAR: Final = 150  # where its bars begin
 _ROW: Final = 23
 _SWATCH: Final = (22, 15)
 _SPENT: Final = 240  # length of the bar of what was spent
-# Captions of the figures, and where they begin; the last may take the rest of the line.
-_FIGURES: Final = (("spent", 0), ("clock", 265), ("β", 405), ("last action", 475), ("outcome", 625))
+# Captions of the figures, and where they begin.
+_FIGURES: Final = (
+    ("spent", _LEFT),
+    ("clock", 321),
+    ("β", 461),
+    ("last action", 531),
+    ("outcome", 681),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +300,8 @@ class _Layout:
 
 @lru_cache(maxsize=16)
 def _layout(branches: int, depth: int) -> _Layout:
-    width, height = min(max(800 // depth, 4), 56), min(max(640 // branches, 4), 40)
+    width = min(max(800 // depth, 4), 56)
+    height = min(max(640 // branches, 4), max(2 * width, 20), 40)
     right, bottom = _LEFT + depth * width, _TOP + branches * height
     body = max(branches * height + 44, 5 * _ROW)
     shape = _TOP + body + 34, max(right + _PANEL + 3 * _MARGIN, 960)
@@ -300,7 +310,7 @@ def _layout(branches: int, depth: int) -> _Layout:
     frame[_TOP - 1 : bottom, _LEFT - 1 : right] = _GRID  # the plane leaves its outline
 
     for caption, x in _FIGURES:
-        _write(frame, _LEFT + x, 46, caption, 11, _MUTED)
+        _write(frame, x, 46, caption, 11, _MUTED)
     _write(frame, _LEFT - 7, _TOP - 12, "branch", 11, _MUTED, align=1)
     for i in range(0, branches, _step(branches, height, 13)):
         y = _TOP + i * height + height // 2
@@ -410,9 +420,8 @@ def _draw_figures(frame: Pixels, scene: Scene) -> None:
         scene.last_action or "none yet",
         scene.outcome or "running",
     )
-    ends = [_LEFT + x - 10 for _, x in _FIGURES[1:]] + [right]
+    ends = [*(x - 10 for _, x in _FIGURES[1:]), right]
     for figure, (_, x), end in zip(figures, _FIGURES, ends, strict=True):
-        x += _LEFT
         _write(frame, x, 64, _plain(figure), 13, bold=True, width=end - x)
     if scene.budget is not None:
         spent = min(scene.spent / max(scene.budget, 1), 1)

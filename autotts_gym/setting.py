@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -52,8 +53,8 @@ class Setting:
             raise ValueError(
                 f'invalid_action must be "penalize" or "raise", got {invalid_action!r}'
             )
-        if not (np.isfinite(invalid_penalty) and invalid_penalty >= 0):
-            raise ValueError(f"invalid_penalty must be at least 0, got {invalid_penalty!r}")
+        if not isinstance(invalid_penalty, Real) or not 0 <= invalid_penalty < np.inf:
+            raise ValueError(f"invalid_penalty must be a number from 0, got {invalid_penalty!r}")
         if observation not in ("full", "compact"):
             raise ValueError(f'observation must be "full" or "compact", got {observation!r}')
         self.strict = invalid_action == "raise"
@@ -63,7 +64,7 @@ class Setting:
         self.max_classes = max_classes
         for name in ("max_depth", "max_classes"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
     def observation_space(self) -> spaces.Dict:
@@ -111,7 +112,9 @@ class Setting:
         )
         beta = options.get("beta")
         if beta is not None:
-            value = _check_beta(beta)[0]
+            value, high = _check_beta(beta)
+            if value != high:
+                raise ValueError(f"options['beta'] must be a number in [0, 1], got {beta!r}")
         elif self.beta[0] == self.beta[1]:
             value = self.beta[0]
         else:
@@ -159,7 +162,8 @@ def _find_question(replay: Replay, store: int, question: Any) -> int:
     ids = replay.stores[store].tables.ids
     if isinstance(question, str):
         if question not in ids:
-            raise ValueError(f"options['question']: no question has the id {question!r}")
+            name = replay.names[store]
+            raise ValueError(f"options['question']: {name!r} has no question {question!r}")
         return ids.index(question)
     if isinstance(question, bool) or not isinstance(question, int | np.integer):
         raise ValueError(f"options['question'] must be a row or an id, got {question!r}")

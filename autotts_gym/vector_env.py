@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from autotts_gym.env import AutoTTSEnv, Observation, Trail, scene
 from autotts_gym.mdp import observation
 from autotts_gym.mdp.actions import decode
-from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED
+from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Draw
 from autotts_gym.setting import Environment, Setting
 from autotts_gym.traces import registry
 
@@ -62,7 +62,11 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**AutoTTSEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.metadata = {
+            **AutoTTSEnv.metadata,
+            "render_modes": ["rgb_array", "ansi"],
+            "autoreset_mode": self.autoreset_mode,
+        }
         self._setting = Setting(env, **setting)
         self._batch = self._setting.batch(num_envs)
         self._trail = None if render_mode is None else Trail(self._batch)
@@ -113,27 +117,34 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             options: as for the single environment, the same for all.
 
         Raises:
-            ValueError, TypeError: a seed list of the wrong length, a mask that is no bool[E].
+            ValueError, TypeError: a seed list of the wrong length, a mask that is no bool[E], or
+                an option as for the single environment. No episode was started then.
+            gymnasium.error.ResetNeeded: the first reset has a mask.
         """
         seeds = self._spread(seed)
         options = dict(options or {})
         mask = self._check_mask(options.pop("reset_mask", self._everyone))
+        rows = np.flatnonzero(mask).tolist()
         if not self._generators:
-            self._generators = [np.random.default_rng(0)] * self.num_envs
-            self._seeds = [0] * self.num_envs
-            seeds = [seeding.np_random(s)[1] if s is None else s for s in seeds]
-        for e in np.flatnonzero(mask).tolist():
-            if seeds[e] is not None:
-                self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
-            self._start(e, options)
+            if len(rows) < self.num_envs:
+                raise error.ResetNeeded("the first reset must start every sub-environment")
+            drawn = [seeding.np_random(s) for s in seeds]
+            self._generators, self._seeds = [g for g, _ in drawn], [s for _, s in drawn]
+        else:
+            for e in rows:
+                if seeds[e] is not None:
+                    self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
+        draws = [self._setting.draw(self._generators[e], options) for e in rows]
+        for e, draw in zip(rows, draws, strict=True):
+            self._start(e, draw)
         found = self._copy()
         return found, {
             "action_mask": self._masked(found["action_mask"], mask),
             "_action_mask": mask,
         }
 
-    def _start(self, e: int, options: dict[str, Any] | None = None) -> None:
-        self._batch.reset(e, self._setting.draw(self._generators[e], options))
+    def _start(self, e: int, draw: Draw | None = None) -> None:
+        self._batch.reset(e, draw or self._setting.draw(self._generators[e], None))
         self._running[e] = True
         if self._trail is not None:
             self._trail.clear(e)
@@ -182,8 +193,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         found = self._copy()
         infos |= {"action_mask": found["action_mask"], "_action_mask": self._everyone.copy()}
         if stepped.any():
-            infos |= {"invalid_action": self._masked(invalid, stepped), "_invalid_action": stepped}
-            infos |= {"cost": self._masked(cost, stepped), "_cost": stepped.copy()}
+            infos["invalid_action"] = self._masked(invalid, stepped)
+            infos["cost"] = self._masked(cost, stepped)
+            infos |= {"_invalid_action": stepped.copy(), "_cost": stepped.copy()}
         return found, batch.rewards.copy(), terminated, truncated, infos
 
     def _finish(
@@ -256,7 +268,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             return [int(seed) + e for e in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"{len(seed)} seeds for {self.num_envs} sub-environments")
-        return list(seed)
+        return [None if s is None else int(s) for s in seed]
 
     def _check_mask(self, mask: Any) -> NDArray[np.bool_]:
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:

@@ -17,7 +17,7 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     ``step`` returns a vector reward, float64[2]: 1 at the end of an episode that is answered
     rightly (else 0), and minus the change of cost in units of C. Weighted with ``(β, 1 − β)`` it
     is the environment's own reward, penalties for illegal actions apart. ``reward_space`` has its
-    bounds.
+    bounds; the innermost environment gets it too, for MO-Gymnasium's wrappers look there.
 
     Args:
         env: ``AutoTTS-v0``, wrapped or not.
@@ -29,9 +29,46 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         low, high = np.array([0.0, -np.inf]), np.array([1.0, np.inf])
         self.reward_space = spaces.Box(low, high, dtype=np.float64)
         self.reward_dim = 2
+        env.unwrapped.set_wrapper_attr("reward_space", self.reward_space)
+        env.unwrapped.set_wrapper_attr("reward_dim", self.reward_dim)
 
     def step(self, action: Any) -> tuple[Any, NDArray[np.float64], bool, bool, dict[str, Any]]:
         """Play one action; the reward is ``[accuracy, −cost]``."""
         observation, _, terminated, truncated, info = self.env.step(action)
-        reward = np.array([info.get("accuracy_reward", 0.0), -info["cost"]])
+        reward = np.array([info.get("accuracy_reward", 0.0), 0.0 - info["cost"]])  # no -0.0
         return observation, reward, terminated, truncated, info
+
+
+class Film(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Keeps a frame of every ``every``-th step: episodes are long, and frames are large.
+
+    Args:
+        env: an environment with a render mode.
+        every: steps from frame to frame; 0 keeps none.
+
+    Attributes:
+        frames: what ``render`` returned since the last reset.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], every: int = 1) -> None:
+        RecordConstructorArgs.__init__(self, every=every)
+        super().__init__(env)
+        self._every = every
+        self._steps = 0
+        self.frames: list[Any] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode, and a new film."""
+        self.frames = []
+        self._steps = 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Play one action."""
+        result = self.env.step(action)
+        self._steps += 1
+        if self._every and self._steps % self._every == 0:
+            self.frames.append(self.env.render())
+        return result

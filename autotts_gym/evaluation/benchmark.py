@@ -299,7 +299,7 @@ def _cell_schema() -> pa.Schema:
 def _read(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path)
+    return pq.ParquetFile(path).read()
 
 
 def _write(table: pa.Table, path: Path) -> None:

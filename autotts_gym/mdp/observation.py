@@ -113,7 +113,7 @@ def allocate(
         confidences=np.empty((e, n if confidences else 0), np.float32),
         classes=np.empty((2, e, max_classes), np.int16),
         globals=np.empty((e, GLOBALS_SIZE), np.float32),
-        mask=np.empty((e, actions.count(n)), np.int8),
+        mask=np.zeros((e, actions.count(n)), np.int8),  # nothing is legal before the first reset
     )
 
 

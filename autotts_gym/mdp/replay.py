@@ -129,6 +129,10 @@ class Replay:
     def __deepcopy__(self, memo: dict[int, Any]) -> Replay:
         return self  # frozen: copies of an environment share it
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.traces = s.Traces(*map(_frozen, self.traces))  # pickling makes arrays writeable
+
     @property
     def depth(self) -> int:
         """Intervals of the deepest branch of all stores."""
@@ -168,7 +172,8 @@ def _check_int(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(f"{name} must be an integer, got {value!r}")
     if not low <= value <= high:
-        raise ValueError(f"{name} must be at least {low}, got {value}")
+        bound = f"at least {low}" if value < low else f"at most {high}"
+        raise ValueError(f"{name} must be {bound}, got {value}")
 
 
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:

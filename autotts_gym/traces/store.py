@@ -395,7 +395,8 @@ class TraceStore:
         assert self.path is not None
         path = self.path / f"{name}.parquet"
         try:
-            return pq.read_table(path, memory_map=True)
+            # Not read_table: it brings the machinery of partitioned data sets along.
+            return pq.ParquetFile(path, memory_map=True).read()
         except (OSError, pa.ArrowException) as error:
             raise TraceError(f"{path}: cannot be read: {error}") from error
 

@@ -1,0 +1,94 @@
+"""Small random stores and settings, drawn so that the odd cases are common.
+
+They take a ``random.Random``, so that a seed makes them, or hypothesis does.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+ANSWERS = ("No", "7", "ERR", "8", "", "9", "10", "11")  # three of them null
+
+
+def random_branch(
+    random: Random, interval: int, depth: int, answers: int, confidences: bool, costs: bool
+) -> Branch:
+    n = random.randint(0, depth)
+    tokens = random.choice(
+        [
+            random.randint(1, max(1, n * interval)),  # its text is shorter than its probes say
+            n * interval + random.randint(1, interval),
+            (n + 1) * interval + random.randint(1, 3 * interval),  # a long closing text
+        ]
+    )
+    return Branch(
+        probes=[random.choice(ANSWERS[:answers]) for _ in range(n)],
+        tokens=tokens,
+        final=random.choice(ANSWERS[:answers]),
+        # Eighths, so that float32 holds them.
+        confidences=[random.randint(0, 8) / 8 for _ in range(n)] if confidences else None,
+        probe_tokens=[random.randint(0, interval) for _ in range(n)] if costs else None,
+    )
+
+
+def random_store(random: Random, costs: bool, questions: int = 2, most: int = 5) -> TraceStore:
+    """A store of a few questions with at most ``most`` branches, with probe costs or without."""
+    interval = random.randint(1, 40)
+    depth, answers = random.randint(0, 6), random.randint(1, len(ANSWERS))
+    confidences = random.random() < 0.5
+
+    def branches() -> list[Branch]:
+        arguments = interval, depth, answers, confidences, costs
+        return [random_branch(random, *arguments) for _ in range(random.randint(1, most))]
+
+    return TraceStore.from_branches(
+        [
+            Question(f"question {row}", random.choice([*ANSWERS[:answers], "absent"]), branches())
+            for row in range(random.randint(1, questions))
+        ],
+        interval,
+    )
+
+
+def random_stores(random: Random, most: int = 3) -> list[TraceStore]:
+    costs = random.random() < 0.5
+    return [random_store(random, costs) for _ in range(random.randint(1, most))]
+
+
+def random_setting(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
+    """Arguments of the environment that fit ``stores``, but for β."""
+    tables = [store.tables for store in stores]
+    width = random.randint(1, min(int(t.branch_counts.min()) for t in tables))
+    interval = max(store.card.interval for store in stores)
+    recorded = all(t.probe_tokens is not None for t in tables)
+    return {
+        "max_branches": width,
+        "billing": random.choice(["tokens", "interval"]),
+        "budget": random.choice([None, None, random.randint(0, 12 * interval), 10**12]),
+        "probe_tokens": random.choice([0, 3, 2 * interval, "recorded" if recorded else 1]),
+        "auto_probe": random.random() < 0.25,
+        "step_limit": random.choice([None, random.randint(1, 30)]),
+        "invalid_penalty": random.choice([0.0, 0.01, 0.5]),
+        "observation": random.choice(["full", "full", "compact"]),
+        "max_depth": random.choice([None, 1, 3, 9]),
+        "max_classes": random.choice([1, 2, 3, 64]),
+    }
+
+
+# How often a random player wants which action, in the order of the blocks of their ids.
+_WANTED = (6, 5, 1, 0.3)
+
+
+def random_action(random: Random, mask: list[bool]) -> int:
+    """An action id, legal more often than not; episodes get to see the ends of branches."""
+    width = (len(mask) - 2) // 4
+    plain = random.random()
+    if plain < 0.2:
+        return 0 if plain < 0.03 else 1
+    block = random.choices(range(4), _WANTED)[0]
+    ids = range(2 + block * width, 2 + (block + 1) * width)
+    legal = [action for action in ids if mask[action]]
+    return random.choice(legal if legal and random.random() < 0.9 else ids)
