@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -115,14 +116,14 @@ def envs(
         try:
             card = TraceStore.open(path).card
         except TraceError as error:
-            table.add_row(name, *[""] * 5, f"[red]{error}[/]")
+            table.add_row(name, *[""] * 5, f"[red]{escape(str(error))}[/]")
             continue
         figures = (card.questions, card.branches, card.interval, card.depth)
         what = [str(card.details[key]) for key in ("model", "benchmark") if key in card.details]
         if card.synthetic:
             what.insert(0, "synthetic")
         table.add_row(
-            name, *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", ", ".join(what)
+            name, *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(", ".join(what))
         )
         if cards:
             console.rule(name, align="left")
@@ -130,7 +131,7 @@ def envs(
     if cards:
         console.rule()
     console.print(table)
-    console.print(f"\nyour own go to {registry.user_folder()}", style="dim", highlight=False)
+    _print_dim(f"\nyour own go to {registry.user_folder()}")
 
 
 @app.command()
@@ -173,7 +174,8 @@ def synth(
             raise TraceError(f"{assignment!r}: give a number, such as {key}=0.5") from None
     store = generate(SyntheticModel(**parameters), questions, branches, seed, interval)
     saved = store.save((to or registry.user_folder()) / name)
-    console.print(f"made [bold]{name}[/] at {saved.path}, [yellow]synthetic[/]", highlight=False)
+    where = escape(str(saved.path))
+    console.print(f"made [bold]{name}[/] at {where}, [yellow]synthetic[/]", highlight=False)
     console.print(compare(describe(store), PUBLISHED_AIME24["Qwen3-4B"], (name, "Qwen3-4B")))
 
 
@@ -181,9 +183,9 @@ def synth(
 
 
 def numbers(text: str) -> list[float]:
-    """``0,0.5,1`` as numbers; raises ``typer.BadParameter``."""
+    """``0,0.5,1`` as numbers, each once; raises ``typer.BadParameter``."""
     try:
-        return [float(part) for part in text.split(",")]
+        return list(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no list of numbers such as 0,0.5,1") from None
 
@@ -240,7 +242,7 @@ def benchmark(
     from autotts_gym.traces import registry
 
     terms = Terms(max_branches=max_branches, billing=billing.value, budget=budget)
-    loaded = [load(agent) for agent in agents]
+    loaded = list(dict.fromkeys(load(agent) for agent in agents))
     stores = {
         name: store
         for environment in env or [registry.DEFAULT]
@@ -250,42 +252,44 @@ def benchmark(
     rows = sum(len(betas) if agent.takes_beta else 1 for agent in loaded)
     total = rows * len(chosen) * sum(store.card.questions for store in stores.values())
     runs: list[Run] = []
-    with _progress() as progress:
-        task = progress.add_task("starting", total=total)
+    try:
+        with _progress() as progress:
+            task = progress.add_task("starting", total=total)
 
-        def report(label: str, episodes: int) -> None:
-            progress.update(task, description=label, advance=episodes)
+            def report(label: str, episodes: int) -> None:
+                progress.update(task, description=label, advance=episodes)
 
-        runs.extend(
-            bench.run(
-                loaded,
-                stores,
-                betas,
-                chosen,
-                out,
-                order=order.value,
-                terms=terms,
-                interpret=interpret,
-                progress=report,
+            runs.extend(
+                bench.run(
+                    loaded,
+                    stores,
+                    betas,
+                    chosen,
+                    out,
+                    order=order.value,
+                    terms=terms,
+                    interpret=interpret,
+                    progress=report,
+                )
             )
-        )
+    except KeyboardInterrupt:
+        errors.print("interrupted: what was finished is kept, the same call goes on from there")
+        raise typer.Exit(130) from None
     bench.write_episodes(runs, out / "episodes.parquet")
     bench.write_summary(runs, out / "summary.csv")
     frontier(runs, out / "frontier.png")
     _print_results(runs, billing.value, len(chosen))
     for run in runs:
         if run.reason and not interpret:
-            console.print(f"{run.agent} ran as plain Python: {run.reason}", style="dim")
+            _print_dim(f"{run.agent} ran as plain Python: {run.reason}")
         for (seed, question), message in list(run.failures.items())[:3]:
             errors.print(
-                f"[red]{run.agent} failed on {run.env}[/], question {question}, seed {seed}: "
-                f"{message} ({len(run.failures)} failed in all)"
+                f"[red]{escape(f'{run.agent} failed on {run.env}')}[/], question {question}, "
+                f"seed {seed}: {escape(message)} ({len(run.failures)} failed in all)",
+                highlight=False,
+                soft_wrap=True,
             )
-    console.print(
-        f"wrote {out / 'episodes.parquet'}, summary.csv and frontier.png",
-        style="dim",
-        highlight=False,
-    )
+    _print_dim(f"wrote {out / 'episodes.parquet'}, summary.csv and frontier.png")
 
 
 def _print_results(runs: Sequence[Run], billing: str, seeds: int) -> None:
@@ -297,7 +301,7 @@ def _print_results(runs: Sequence[Run], billing: str, seeds: int) -> None:
         group = [run for run in runs if run.env == env]
         title = f"{env}, {seeds} seeds, billed by {billing}"
         console.print(
-            f"[bold]{title}[/]" + (" [yellow]SYNTHETIC[/]" if group[0].synthetic else ""),
+            f"[bold]{escape(title)}[/]" + (" [yellow]SYNTHETIC[/]" if group[0].synthetic else ""),
             highlight=False,
         )
         console.print(_results(group))
@@ -312,10 +316,11 @@ def _results(runs: Sequence[Run]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True, min_width=width)
     table.add_column("ran", no_wrap=True)
     for run in runs:
+        margin = "" if math.isnan(run.margin) else f" ±{100 * run.margin:4.1f}"
         table.add_row(
-            run.agent,
+            escape(run.agent),
             "" if run.beta is None else f"{run.beta:g}",
-            f"{100 * run.accuracy:.1f} ±{100 * run.margin:4.1f}",
+            f"{100 * run.accuracy:.1f}{margin}",
             f"{run.mean('tokens') / 1000:,.1f}k",
             f"{run.mean('sequential_tokens') / 1000:,.1f}k",
             f"{run.mean('actions'):,.0f}",
@@ -341,7 +346,7 @@ def play(
     import gymnasium as gym
     from PIL import Image
 
-    from autotts_gym.controllers.loading import load
+    from autotts_gym.controllers.loading import AgentError, load
     from autotts_gym.traces import registry
     from autotts_gym.wrappers import Film
 
@@ -359,7 +364,11 @@ def play(
             render_mode=render_mode,
         )
         film = Film(made, every)
-        return film, loaded.play(film, seed=seed, **options)
+        film.reset(seed=seed, options=options)  # what is wrong with the options is no agent's fault
+        try:
+            return film, loaded.play(film, seed=seed, **options)
+        except Exception as error:
+            raise AgentError(f"{loaded.path}: {type(error).__name__}: {error}") from error
 
     film, info = episode("ansi")
     console.print(Text.from_ansi(str(film.render())), no_wrap=True, crop=False, soft_wrap=True)
@@ -377,7 +386,7 @@ def play(
         frames[-1].save(image, optimize=True)
     else:
         frames[0].save(image, save_all=True, append_images=frames[1:], duration=80, optimize=True)
-    console.print(f"wrote {image}", style="dim", highlight=False)
+    _print_dim(f"wrote {image}")
 
 
 # --- helpers -------------------------------------------------------------------------------------
@@ -386,7 +395,7 @@ def play(
 def _progress() -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -395,15 +404,18 @@ def _progress() -> Progress:
     )
 
 
+def _print_dim(text: str) -> None:
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Run the command; what the user did wrong is told in a line, without a traceback."""
-    from autotts_gym.controllers.loading import AgentError
-
     try:
         return app(args=arguments)
-    except (ValueError, AgentError) as error:  # TraceError is a ValueError
-        errors.print(f"[red]autotts:[/] {error}", highlight=False, soft_wrap=True)
-    except KeyboardInterrupt:
-        errors.print("interrupted; what was finished is kept", style="yellow")
-        sys.exit(130)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except ValueError as error:  # AgentError and TraceError are such
+        what = str(error)
+    what = escape(" ".join(what.split()))
+    errors.print(f"[red]autotts:[/] {what}", highlight=False, soft_wrap=True)
     sys.exit(1)

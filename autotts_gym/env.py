@@ -116,6 +116,7 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     * ``max_depth``, ``max_classes``: D and M, for policies that must fit other environments; by
       default the deepest branch there is, and 64.
     * ``step_limit``: truncates; None by default, for self-consistency takes over 5,000 actions.
+      (``max_episode_steps`` of ``gym.make`` cuts off from outside: nothing is settled then.)
     * ``render_mode``: ``"rgb_array"``, ``"human"`` or ``"ansi"``.
 
     ## Vectorized environment
@@ -179,9 +180,9 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
             ValueError: an option is unknown, or not among what can be played.
         """
         super().reset(seed=seed)
-        self._batch.reset(0, self._setting.draw(self.np_random, options))
+        self._batch.reset([0], [self._setting.draw(self.np_random, options)])
         if self._trail is not None:
-            self._trail.clear(0)
+            self._trail.clear([0])
         self._running = True
         self._last_action = ""
         if self.render_mode == "human":
@@ -326,9 +327,9 @@ class Trail:
         episodes, width, _ = batch.branches.shape
         self.plane = np.full((episodes, width, batch.replay.depth), -1, np.int16)
 
-    def clear(self, e: int) -> None:
-        """Episode ``e`` starts anew."""
-        self.plane[e] = -1
+    def clear(self, episodes: list[int]) -> None:
+        """These episodes start anew."""
+        self.plane[episodes] = -1
 
     def follow(self, batch: Batch) -> None:
         """Note what a step has revealed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -53,7 +52,8 @@ class Setting:
             raise ValueError(
                 f'invalid_action must be "penalize" or "raise", got {invalid_action!r}'
             )
-        if not isinstance(invalid_penalty, Real) or not 0 <= invalid_penalty < np.inf:
+        number = isinstance(invalid_penalty, int | float | np.number)
+        if not number or not 0 <= invalid_penalty < np.inf:
             raise ValueError(f"invalid_penalty must be a number from 0, got {invalid_penalty!r}")
         if observation not in ("full", "compact"):
             raise ValueError(f'observation must be "full" or "compact", got {observation!r}')
@@ -96,20 +96,17 @@ class Setting:
         Every path to an episode draws in this order, so that the same seed starts the same one.
         """
         options = options or {}
-        unknown = options.keys() - _OPTIONS
-        if unknown:
-            raise ValueError(
-                f"unknown reset options {sorted(unknown)}; there are {sorted(_OPTIONS)}"
-            )
+        if not options.keys() <= _OPTIONS:
+            unknown = sorted(options.keys() - _OPTIONS)
+            raise ValueError(f"unknown reset options {unknown}; there are {sorted(_OPTIONS)}")
         replay = self.replay
         store = self._draw_store(rng, options.get("env"))
-        first, last = (int(q) for q in replay.first_question[store : store + 2])
+        rows = replay.rows(store)
         question = options.get("question")
-        row = first + (
-            int(rng.integers(last - first))
-            if question is None
-            else _find_question(replay, store, question)
-        )
+        if question is None:
+            row = rows[int(rng.integers(len(rows)))]
+        else:
+            row = rows[_find_question(replay, store, question)]
         beta = options.get("beta")
         if beta is not None:
             value, high = _check_beta(beta)

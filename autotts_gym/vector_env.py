@@ -134,21 +134,21 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             for e in rows:
                 if seeds[e] is not None:
                     self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
-        draws = [self._setting.draw(self._generators[e], options) for e in rows]
-        for e, draw in zip(rows, draws, strict=True):
-            self._start(e, draw)
+        self._start(rows, [self._setting.draw(self._generators[e], options) for e in rows])
         found = self._copy()
         return found, {
             "action_mask": self._masked(found["action_mask"], mask),
             "_action_mask": mask,
         }
 
-    def _start(self, e: int, draw: Draw | None = None) -> None:
-        self._batch.reset(e, draw or self._setting.draw(self._generators[e], None))
-        self._running[e] = True
+    def _start(self, episodes: list[int], draws: list[Draw] | None = None) -> None:
+        if draws is None:
+            draws = [self._setting.draw(self._generators[e], None) for e in episodes]
+        self._batch.reset(episodes, draws)
+        self._running[episodes] = True
+        self._last_actions[episodes] = SKIP
         if self._trail is not None:
-            self._trail.clear(e)
-        self._last_actions[e] = SKIP
+            self._trail.clear(episodes)
 
     def step(
         self, actions: ArrayLike
@@ -178,8 +178,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         if self._trail is not None:
             self._trail.follow(batch)
             self._last_actions[:] = batch.actions
-        for e in np.flatnonzero(~playing).tolist():
-            self._start(e)
+        if playing is not self._everyone:
+            self._start(np.flatnonzero(~playing).tolist())
         outcomes = batch.outcomes
         terminated = outcomes & TERMINATED != 0
         truncated = outcomes & TRUNCATED != 0
@@ -211,21 +211,44 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         """
         self._running &= ~ended
         rows = np.flatnonzero(ended).tolist()
+        results = [self._batch.result(e) for e in rows]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            for e in rows:
-                self._add_info(infos, self._batch.result(e), e)
+            infos |= self._gather(results, rows, ended)
             return self._everyone.copy()
-        observations = [{key: array[e].copy() for key, array in self._arrays} for e in rows]
-        for e, last in zip(rows, observations, strict=True):
-            info = {
-                "action_mask": last["action_mask"],
-                "invalid_action": bool(invalid[e]),
-                "cost": float(cost[e]),
-                **self._batch.result(e),
-            }
-            self._add_info(infos, {"final_obs": last, "final_info": info}, e)
-            self._start(e)
+        last = {key: array[rows] for key, array in self._arrays}
+        observations = np.full(self.num_envs, None, dtype=object)
+        for k, e in enumerate(rows):
+            observations[e] = {key: array[k] for key, array in last.items()}
+        final = {
+            "action_mask": self._masked(self._batch.view.mask, ended).copy(),
+            "_action_mask": ended.copy(),
+            "invalid_action": self._masked(invalid, ended).copy(),
+            "_invalid_action": ended.copy(),
+            "cost": self._masked(cost, ended).copy(),
+            "_cost": ended.copy(),
+            **self._gather(results, rows, ended),
+        }
+        infos |= {"final_obs": observations, "_final_obs": ended.copy()}
+        infos |= {"final_info": final, "_final_info": ended.copy()}
+        self._start(rows)
         return ~ended
+
+    def _gather(
+        self, results: list[dict[str, Any]], rows: list[int], ended: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Infos of some sub-environments as arrays over all, as ``_add_info`` lays them out.
+
+        It goes key by key: training ends many episodes in a step.
+        """
+        gathered: dict[str, Any] = {}
+        for key, example in results[0].items():
+            kind = type(example) if isinstance(example, bool | int | float) else object
+            values = (
+                np.full(self.num_envs, None) if kind is object else np.zeros(self.num_envs, kind)
+            )
+            values[rows] = [result[key] for result in results]
+            gathered |= {key: values, f"_{key}": ended.copy()}
+        return gathered
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions are legal, bool[E, 2 + 4N]."""

@@ -110,9 +110,7 @@ class Open:
 class Episode:
     """One episode over a question of a store, whose branches open in this order."""
 
-    def __init__(
-        self, game: Game, store: int, row: int, order: Sequence[int], beta: float
-    ) -> None:
+    def __init__(self, game: Game, store: int, row: int, order: Sequence[int], beta: float) -> None:
         question = game.questions[store][row]
         self.game = game
         self.beta = beta

@@ -34,20 +34,20 @@ def random_branch(
     )
 
 
-def random_store(random: Random, costs: bool, questions: int = 2, most: int = 5) -> TraceStore:
-    """A store of a few questions with at most ``most`` branches, with probe costs or without."""
-    interval = random.randint(1, 40)
+def random_store(random: Random, costs: bool) -> TraceStore:
+    """A store of one or two questions with few branches, with probe costs or without."""
+    interval, width = random.randint(1, 40), random.randint(1, 5)
     depth, answers = random.randint(0, 6), random.randint(1, len(ANSWERS))
     confidences = random.random() < 0.5
 
     def branches() -> list[Branch]:
         arguments = interval, depth, answers, confidences, costs
-        return [random_branch(random, *arguments) for _ in range(random.randint(1, most))]
+        return [random_branch(random, *arguments) for _ in range(width + random.randint(0, 2))]
 
     return TraceStore.from_branches(
         [
             Question(f"question {row}", random.choice([*ANSWERS[:answers], "absent"]), branches())
-            for row in range(random.randint(1, questions))
+            for row in range(random.randint(1, 2))
         ],
         interval,
     )
@@ -61,14 +61,14 @@ def random_stores(random: Random, most: int = 3) -> list[TraceStore]:
 def random_setting(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
     """Arguments of the environment that fit ``stores``, but for β."""
     tables = [store.tables for store in stores]
-    width = random.randint(1, min(int(t.branch_counts.min()) for t in tables))
+    most = min(int(t.branch_counts.min()) for t in tables)
     interval = max(store.card.interval for store in stores)
     recorded = all(t.probe_tokens is not None for t in tables)
     return {
-        "max_branches": width,
+        "max_branches": random.choice([most, random.randint(1, most)]),
         "billing": random.choice(["tokens", "interval"]),
-        "budget": random.choice([None, None, random.randint(0, 12 * interval), 10**12]),
-        "probe_tokens": random.choice([0, 3, 2 * interval, "recorded" if recorded else 1]),
+        "budget": random.choice([None, 10**12] + [random.randint(0, 15 * interval)] * 2),
+        "probe_tokens": random.choice([0, 3, 2 * interval] + ["recorded"] * 3 * recorded),
         "auto_probe": random.random() < 0.25,
         "step_limit": random.choice([None, random.randint(1, 30)]),
         "invalid_penalty": random.choice([0.0, 0.01, 0.5]),

@@ -28,7 +28,7 @@ from autotts_gym.controllers.handle import (
 )
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.compiling import CONTROLLER, WITHOUT_RUNTIME, entry_point, inlined
+from autotts_gym.mdp.compiling import CONTROLLER, WITHOUT_RUNTIME, F, entry_point, inlined
 from autotts_gym.mdp.state import Episode, Traces
 
 
@@ -113,7 +113,7 @@ def _count_step(episode):
         raise StepLimitError("the episode was cut off by its step limit")
 
 
-def _method(function: Callable[..., Any]) -> None:
+def _method(function: F) -> F:
     """Make a function of (handle, ...) a method of the handle in compiled code."""
 
     def choose(handle: Any, *args: Any, **kwargs: Any) -> Any:
@@ -123,9 +123,10 @@ def _method(function: Callable[..., Any]) -> None:
     overload_method(
         types.NamedUniTuple, function.__name__, strict=False, jit_options=WITHOUT_RUNTIME
     )(choose)
+    return function
 
 
-def _property(function: Callable[..., Any]) -> None:
+def _property(function: F) -> F:
     """Make a function of (handle) an attribute of the handle in compiled code."""
 
     @overload_attribute(
@@ -134,6 +135,8 @@ def _property(function: Callable[..., Any]) -> None:
     def choose(handle: Any) -> Any:
         return function if handle.instance_class is Handle else None
 
+    return function
+
 
 # --- the handle's methods, as in autotts_gym.controllers.handle ----------------------------------
 
@@ -141,7 +144,7 @@ def _property(function: Callable[..., Any]) -> None:
 @_method
 def branch(handle):
     episode = _episode(handle)
-    if episode.ledger[s.ENDED] or not rules.can_branch(episode):
+    if not handle.can_branch():
         raise IllegalActionError("BRANCH is illegal here")
     i = rules.branch(episode)
     _count_step(episode)
@@ -208,7 +211,8 @@ def probe_all(handle):
 
 @_method
 def can_branch(handle):
-    return rules.can_branch(_episode(handle))
+    episode = _episode(handle)
+    return episode.ledger[s.ENDED] == 0 and rules.can_branch(episode)
 
 
 @_method
@@ -339,14 +343,21 @@ def _compile(function: FunctionType, done: dict[FunctionType, Any]) -> Any:
     its own file and of this package are compiled, for the key of the kept code covers no others.
     """
     namespace = dict(function.__globals__)
-    copy = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__)
+    copy = FunctionType(
+        function.__code__,
+        namespace,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__module__ = function.__module__
     done[function] = dispatcher = numba.njit(**CONTROLLER)(copy)
     for name in _names(function.__code__):
         value = namespace.get(name)
         if isinstance(value, FunctionType) and (
-            value.__globals__ is function.__globals__ or value.__module__.startswith("autotts_gym.")
+            value.__globals__ is function.__globals__
+            or (value.__module__ or "").startswith("autotts_gym.")
         ):
             namespace[name] = done[value] if value in done else _compile(value, done)
     return dispatcher

@@ -74,10 +74,13 @@ class Episode:
         if truncated:
             raise StepLimitError("the episode was cut off by its step limit")
 
-    def _id(self, block: int, i: int) -> int:
+    def _known(self, i: int) -> int:
         if not 0 <= i < self.max_branches:
             raise IllegalActionError(f"there is no branch {i}")
-        return 2 + block * self.max_branches + i
+        return i
+
+    def _id(self, block: int, i: int) -> int:
+        return 2 + block * self.max_branches + self._known(i)
 
     # --- acting ----------------------------------------------------------------------------------
 
@@ -120,44 +123,51 @@ class Episode:
     # --- what is legal ---------------------------------------------------------------------------
 
     def can_branch(self) -> bool:
-        return bool(self._mask[actions.BRANCH])
+        return not self.ended and bool(self._mask[actions.BRANCH])
 
     def can_extend(self, i: int) -> bool:
-        return bool(self._mask[self._id(actions.CONTINUE, i)])
+        return self._can(actions.CONTINUE, i)
 
     def can_probe(self, i: int) -> bool:
-        return bool(self._mask[self._id(actions.PROBE, i)])
+        return self._can(actions.PROBE, i)
 
     def can_prune(self, i: int) -> bool:
-        return bool(self._mask[self._id(actions.PRUNE, i)])
+        return self._can(actions.PRUNE, i)
 
     def can_answer(self, i: int) -> bool:
-        return bool(self._mask[self._id(actions.ANSWER_BRANCH, i)])
+        return self._can(actions.ANSWER_BRANCH, i)
+
+    def _can(self, block: int, i: int) -> bool:
+        """Nothing is legal after the end, nor on a branch that there cannot be."""
+        if self.ended or not 0 <= i < self.max_branches:
+            return False
+        return bool(self._mask[2 + block * self.max_branches + i])
 
     # --- what is seen of a branch ----------------------------------------------------------------
 
     def active(self, i: int) -> bool:
         """Whether branch ``i`` is open and not pruned (finished ones are active)."""
-        return bool(self._observation["branch_status"][i] == 1)
+        return bool(self._observation["branch_status"][self._known(i)] == 1)
 
     def depth(self, i: int) -> int:
         """Requested depth, intervals."""
-        return int(self._observation["branch_requested"][i])
+        return int(self._observation["branch_requested"][self._known(i)])
 
     def revealed(self, i: int) -> int:
         """Depth of the latest probe, intervals; 0 before the first."""
-        return int(self._observation["branch_revealed"][i])
+        return int(self._observation["branch_revealed"][self._known(i)])
 
     def latest(self, i: int) -> int:
         """Class of the latest probe, -1 before the first."""
-        return int(self._observation["branch_latest"][i])
+        return int(self._observation["branch_latest"][self._known(i)])
 
     def finished(self, i: int) -> bool:
         """Whether a probe has shown the branch's end."""
-        return bool(self._observation["branch_finished"][i])
+        return bool(self._observation["branch_finished"][self._known(i)])
 
     def confidence(self, i: int) -> float:
         """Recorded confidence of the latest probe; -1 without one."""
+        i = self._known(i)
         confidences = self._observation.get("branch_confidence")
         return -1.0 if confidences is None else float(confidences[i])
 

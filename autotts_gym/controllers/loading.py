@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -84,7 +85,7 @@ def find(agent: str) -> Path:
     path = Path(agent)
     if path.suffix != ".py" and agent in names():
         return bundled("agents") / f"{agent}.py"
-    if not path.is_file():
+    if path.suffix != ".py" or not os.path.isfile(path):  # unlike Path's, never raises
         raise AgentError(
             f"there is no agent {agent!r}: give the path of a .py file, or one of "
             f"{', '.join(names())}"
@@ -99,29 +100,44 @@ def load(agent: str) -> Agent:
         AgentError: there is no such file, it cannot be run, or it has no fitting ``solve``.
     """
     path = find(agent)
-    return _load(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return _load(path, text)
 
 
 @functools.cache
-def _load(path: Path, digest: str) -> Agent:
+def _load(path: Path, text: bytes) -> Agent:
+    digest = hashlib.sha256(text).hexdigest()
     name = f"autotts_agent_{path.stem}_{digest[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise AgentError(f"{path}: is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    # Not importlib's way: its bytecode files cannot tell two edits within a second apart.
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and the like look their module up
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
         raise AgentError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
     solve = getattr(module, "solve", None)
     if not inspect.isfunction(solve):
         raise AgentError(f"{path}: has no function solve(episode, beta) or solve(episode)")
-    parameters = len(inspect.signature(solve).parameters)
-    if parameters not in (1, 2):
+    if inspect.isgeneratorfunction(solve) or inspect.iscoroutinefunction(solve):
+        raise AgentError(f"{path}: solve must be a plain function: no yield, no async")
+    takes_beta = _takes(solve, 2)
+    if not takes_beta and not _takes(solve, 1):
         raise AgentError(
-            f"{path}: solve takes {parameters} arguments; it must be solve(episode, beta), "
-            "or solve(episode) without a knob"
+            f"{path}: solve{inspect.signature(solve)} does not fit; it must be "
+            "solve(episode, beta), or solve(episode) without a knob"
         )
-    return Agent(path.stem, path, solve, parameters == 2, digest)
+    return Agent(path.stem, path, solve, takes_beta, digest)
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True

@@ -8,8 +8,12 @@ nothing is ever played twice.
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import functools
+import glob
 import hashlib
+import io
 import json
 import os
 import random
@@ -138,15 +142,26 @@ def run(
         progress: called with a label and the number of episodes that were just finished.
 
     Raises:
-        ValueError: β is outside [0, 1], or a store has too few branches for ``terms``.
+        ValueError: β is outside [0, 1], two agents have one name, or a store has too few branches
+            for ``terms``.
     """
     terms = terms or Terms()
     outside = [beta for beta in betas if not 0 <= beta <= 1]
     if outside:
         raise ValueError(f"beta must be within [0, 1], got {outside[0]}")
+    named = {agent.name: agent for agent in agents}
+    for agent in agents:
+        other = named[agent.name]
+        if agent != other:
+            raise ValueError(
+                f"{agent.path} and {other.path} would both be called {agent.name!r} in the "
+                "results: rename one"
+            )
+    # Whatever is named twice is played once; β may come as integers, and cells go by floats.
+    betas, seeds = list(dict.fromkeys(map(float, betas))), list(dict.fromkeys(seeds))
     cells = folder / "cells"
     cells.mkdir(parents=True, exist_ok=True)
-    for agent in agents:
+    for agent in dict.fromkeys(agents):
         for env, store in stores.items():
             rollout: Rollout | None = None
             grid: Sequence[float | None] = betas if agent.takes_beta else [None]
@@ -251,18 +266,30 @@ class _Cells:
             "rules": sources_key(),
         }
         self._folder = folder
-        text = json.dumps(depends, sort_keys=True)
+        text = json.dumps(depends, sort_keys=True, default=int)  # integers may be numpy's
         self._key = f"{agent.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-        self._tables = [_read(path) for path in sorted(folder.glob(f"{self._key}-*.parquet"))]
-        self.seeds = {seed for table in self._tables for seed in table["seed"].to_pylist()}
+        self._tables: list[pa.Table] = []
+        self.seeds: set[int] = set()
+        for path in sorted(folder.glob(f"{glob.escape(self._key)}-*.parquet")):
+            with contextlib.suppress(OSError, ValueError):  # a damaged cell is played again
+                self._keep(_read(path))
 
     def add(self, seeds: Sequence[int], columns: dict[str, Any]) -> None:
         import pyarrow as pa
 
         table = pa.table(columns, schema=_cell_schema())
         _write(table, self._folder / f"{self._key}-{seeds[0]}-{seeds[-1]}-{len(seeds)}.parquet")
+        self._keep(table)
+
+    def _keep(self, table: pa.Table) -> None:
+        """Add a cell, but for seeds that benchmarks running side by side have both played."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        known = pc.is_in(table["seed"], pa.array(self.seeds, pa.int64()))
+        table = table.filter(pc.invert(known))
         self._tables.append(table)
-        self.seeds |= set(seeds)
+        self.seeds.update(table["seed"].to_pylist())
 
     def read(self, seeds: Sequence[int]) -> dict[str, Any]:
         """The columns of these seeds, sorted by seed and question."""
@@ -348,15 +375,19 @@ def write_summary(runs: Sequence[Run], path: Path) -> None:
         "agent,beta,env,synthetic,episodes,failed,accuracy,accuracy_margin,"
         "tokens,sequential_tokens,actions"
     )
-    lines = [header]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header.split(","))
     for row in runs:
-        figures = [row.accuracy, row.margin]
-        figures += [row.mean(name) for name in ("tokens", "sequential_tokens", "actions")]
+        means = [row.mean(name) for name in ("tokens", "sequential_tokens", "actions")]
+        figures = [row.accuracy, row.margin, *means]
         beta = "" if row.beta is None else f"{row.beta:g}"
         facts = [row.agent, beta, row.env, str(row.synthetic).lower()]
         counts = [str(len(row.episodes["seed"])), str(len(row.failures))]
-        lines.append(",".join(facts + counts + [f"{figure:.6g}" for figure in figures]))
-    write_atomically(path, lambda temporary: _write_text(temporary, "\n".join(lines) + "\n"))
+        # One question has no margin: nothing stands there, as where there is no β.
+        shown = ["" if np.isnan(figure) else f"{figure:.6g}" for figure in figures]
+        table.writerow(facts + counts + shown)
+    write_atomically(path, lambda temporary: _write_text(temporary, text.getvalue()))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -41,10 +41,10 @@ def frontier(runs: Sequence[Run], path: Path) -> None:
 
 
 def _draw_agent(panel: Axes, runs: Sequence[Run], number: int) -> None:
-    points = sorted(runs, key=lambda run: run.mean("tokens"))
+    points = sorted(runs, key=_tokens)
     colour = _COLOURS[number % len(_COLOURS)]
     panel.errorbar(
-        [run.mean("tokens") for run in points],
+        [_tokens(run) for run in points],
         [100 * run.accuracy for run in points],
         yerr=[100 * np.nan_to_num(run.margin) for run in points],
         color=colour,
@@ -59,12 +59,17 @@ def _draw_agent(panel: Axes, runs: Sequence[Run], number: int) -> None:
         if run.beta is not None:
             panel.annotate(
                 f"β={run.beta:g}",
-                (run.mean("tokens"), 100 * run.accuracy),
+                (_tokens(run), 100 * run.accuracy),
                 textcoords="offset points",
                 xytext=(7, -11),
                 fontsize=8,
                 color=colour,
             )
+
+
+def _tokens(run: Run) -> float:
+    """Mean total tokens, for a logarithmic axis: without a budget to spend, they can be 0."""
+    return max(run.mean("tokens"), 1.0)
 
 
 def _dress(panel: Axes, env: str, synthetic: bool) -> None:

@@ -7,13 +7,13 @@ two ran is reported.
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
-from numba.core.errors import NumbaError
+from numba.core.errors import NumbaError, NumbaWarning
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.compiled import player
@@ -68,42 +68,47 @@ class Rollout:
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
         self._agent = agent
-        self._replay = Replay({"": store})
+        self._replay = Replay({str(store.path or "the store"): store})
         self._replay.check_width(terms.max_branches)
         self._terms = terms
+        self._allocate()
         self.path: Literal["compiled", "python"] = "python"
         self.reason = ""
         self._play: Callable[..., None] = self._play_python
-        self.compile_seconds = 0.0
         if interpret:
             self.reason = "asked for"
             return
-        started = time.perf_counter()
         try:
-            self._prepare()
+            self._compile()
             self.path = "compiled"
             self._play = self._play_compiled
         except NumbaError as error:
             self.reason = _first_line(error)
-        self.compile_seconds = time.perf_counter() - started
+        except Exception as error:  # there are programs that numba stumbles over
+            self.reason = f"numba failed: {type(error).__name__}: {_first_line(error)}"
 
-    def _prepare(self) -> None:
-        """Allocate one episode and compile the controller with the rules."""
+    def _allocate(self) -> None:
+        """One episode, and what is played in it."""
         n, replay = self._terms.max_branches, self._replay
+        self._ledger = np.zeros(s.LEDGER_SIZE, np.int64)
         self._arrays = (
             *replay.traces,
-            np.zeros(s.LEDGER_SIZE, np.int64),
+            self._ledger,
             np.zeros((n, s.BRANCH_SIZE), np.int64),
             np.zeros((2, replay.classes), np.int16),
             np.zeros(n, np.int64),
             np.array([self._terms.ledger(store) for store in replay.stores]),
             replay.questions,
         )
-        self._ledger = self._arrays[len(replay.traces)]
+
+    def _compile(self) -> None:
+        """Compile the controller with the rules, by playing no episode at all."""
         self._compiled = player(self._agent.solve, self._agent.takes_beta, self._agent.digest)
-        no_episode = np.empty(0, np.int64), np.empty((0, n), np.int64), np.empty(0)
+        orders = np.empty((0, self._terms.max_branches), np.int64)
+        no_episode = np.empty(0, np.int64), orders, np.empty(0)
         results = np.empty((0, rules.RESULT_SIZE), np.int64)
-        self._compiled(*self._arrays, *no_episode, results, np.zeros(1, np.int64))
+        with warnings.catch_warnings(category=NumbaWarning, action="ignore"):
+            self._compiled(*self._arrays, *no_episode, results, np.zeros(1, np.int64))
 
     def play(
         self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
@@ -115,21 +120,41 @@ class Rollout:
             orders: int64[K, max_branches], the branches of each question in the order in which
                 they open.
             beta: β of all of them.
+
+        Raises:
+            ValueError: there is no such question, branch or β; compiled code looks at no bounds.
         """
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must be within [0, 1], got {beta}")
+        self._check(questions, orders)
         results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
         failures: dict[int, str] = {}
         self._play(questions, orders, beta, results, failures)
+        answers = self._replay.stores[0].tables.answers
         return Episodes(
             correct=results[:, rules.RIGHT] == 1,
             answers=[
-                "" if code < 0 else self._replay.answers(int(question))[code]
-                for question, code in zip(questions, results[:, rules.CODE], strict=True)
+                "" if code < 0 else answers[question][code]
+                for question, code in zip(
+                    questions.tolist(), results[:, rules.CODE].tolist(), strict=True
+                )
             ],
             tokens=results[:, rules.TOKENS],
             sequential_tokens=results[:, rules.SEQUENTIAL_TOKENS],
             actions=results[:, rules.STEPS],
             failures=failures,
         )
+
+    def _check(self, questions: NDArray[np.int64], orders: NDArray[np.int64]) -> None:
+        shape, counts = (len(questions), self._terms.max_branches), self._replay.branch_counts
+        if orders.shape != shape:
+            raise ValueError(f"orders must have the shape {shape}, got {orders.shape}")
+        if not shape[0]:
+            return
+        if questions.min() < 0 or questions.max() >= len(counts):
+            raise ValueError(f"questions must stay within 0..{len(counts) - 1}")
+        if orders.min() < 0 or (orders.max(axis=1) >= counts[questions]).any():
+            raise ValueError("orders must name branches that their questions have")
 
     def _play_compiled(
         self,
@@ -179,7 +204,7 @@ class Rollout:
             episode = Episode(env, env.reset(options=options)[0])
             try:
                 self._agent(episode, beta)
-            except Exception as error:  # as above
+            except (Exception, SystemExit) as error:  # as above
                 steps = 0
                 if not episode.ended:  # answering settles the bill; it was not the controller's
                     episode.answer()
@@ -199,7 +224,7 @@ class Rollout:
     @staticmethod
     def _fail(
         k: int,
-        error: Exception,
+        error: Exception | SystemExit,
         costs: tuple[int, int, int],
         results: NDArray[np.int64],
         failures: dict[int, str],
@@ -207,11 +232,15 @@ class Rollout:
         """Record an episode that an error ended: wrong, at what it had cost by then."""
         results[k] = (0, -1, *costs)
         if not isinstance(error, StepLimitError):  # being cut off is a result, not a failure
-            failures[k] = f"{type(error).__name__}: {_first_line(error)}"
+            text = f": {_first_line(error)}" if str(error) else ""
+            failures[k] = type(error).__name__ + text
 
 
-def _first_line(error: Exception) -> str:
+_PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")
+
+
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Numba names the pass that failed first; what went wrong stands below.
-    telling = [line for line in lines if not line.startswith("Failed in nopython")]
+    # Numba begins with the passes that failed; what went wrong stands below.
+    telling = [line for line in lines if not line.startswith(_PREAMBLES)]
     return (telling or lines or [type(error).__name__])[0]

@@ -6,6 +6,7 @@ The single environment is a batch of one. Rewards are settled here: the return o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -141,26 +142,34 @@ def _reset(
     classes,
     totals,
     mask,
-    e,
     terms,
-    question,
-    row,
-    opening,
+    full_costs,
+    questions,
+    episodes,
+    rows,
+    betas,
+    orders,
 ):
     traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
-    episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
-    view = View(
-        plane[e],
-        confidence_plane[e],
-        shown_branches[:, e],
-        confidences[e],
-        classes[:, e],
-        totals[e],
-        mask[e],
-    )
-    rules.begin(episode, terms, question, row, opening)
-    observation.show_start(view, episode, weights[e, _BETA])
-    observation.show_totals(view, episode, weights[e, _FULL_COST])
+    for k in range(len(episodes)):
+        e = episodes[k]
+        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        view = View(
+            plane[e],
+            confidence_plane[e],
+            shown_branches[:, e],
+            confidences[e],
+            classes[:, e],
+            totals[e],
+            mask[e],
+        )
+        question = questions[rows[k]]
+        store = question[s.Q_STORE]
+        weights[e, _BETA] = betas[k]
+        weights[e, _FULL_COST] = full_costs[store]
+        rules.begin(episode, terms[store], question, rows[k], orders[k])
+        observation.show_start(view, episode, betas[k])
+        observation.show_totals(view, episode, full_costs[store])
 
 
 class Batch:
@@ -197,8 +206,8 @@ class Batch:
         replay.check_width(n)
         self.replay = replay
         self.terms = terms
-        self._terms = [terms.ledger(store) for store in replay.stores]
-        self.full_costs = [n * store.card.mean_tokens for store in replay.stores]
+        self._terms = np.array([terms.ledger(store) for store in replay.stores])
+        self.full_costs = np.array([n * store.card.mean_tokens for store in replay.stores])
         self.ledger = np.zeros((num_envs, s.LEDGER_SIZE), np.int64)
         self.ledger[:, s.ENDED] = 1  # nothing to step before the first reset
         self.branches = np.zeros((num_envs, n, s.BRANCH_SIZE), np.int64)
@@ -243,13 +252,19 @@ class Batch:
         """Play ``self.actions`` (int64[E]; ``SKIP`` leaves an episode alone)."""
         _step(*self._step_arrays)
 
-    def reset(self, e: int, draw: Draw) -> None:
-        """Start episode ``e`` from ``draw``."""
-        question = self.replay.questions[draw.question]
-        store = int(question[s.Q_STORE])
-        self._weights[e, _BETA] = draw.beta
-        self._weights[e, _FULL_COST] = self.full_costs[store]
-        _reset(*self._arrays, e, self._terms[store], question, draw.question, draw.order)
+    def reset(self, episodes: Sequence[int], draws: Sequence[Draw]) -> None:
+        """Start ``episodes`` from their draws."""
+        rows, betas, orders = zip(*draws, strict=True)
+        _reset(
+            *self._arrays,
+            self._terms,
+            self.full_costs,
+            self.replay.questions,
+            np.array(episodes, np.int64),
+            np.array(rows, np.int64),
+            np.array(betas, np.float64),
+            np.array(orders, np.int64),
+        )
 
     def beta(self, e: int) -> float:
         return float(self._weights[e, _BETA])
@@ -260,24 +275,22 @@ class Batch:
 
     def result(self, e: int) -> dict[str, Any]:
         """What is told of episode ``e`` when it has ended; see ``AutoTTSEnv``, "Information"."""
-        ledger = self.ledger[e]
-        row = int(ledger[s.QUESTION])
+        ledger = self.ledger[e].tolist()
+        row, given, tokens = ledger[s.QUESTION], ledger[s.ANSWER], ledger[s.TRUE_SPENT]
+        right = given >= 0 and self.codes.item(e, s.CODE_OF, given) == ledger[s.GOLD]
         store, question = self.replay.locate(row)
-        given = int(ledger[s.ANSWER])
-        right = given >= 0 and bool(self.codes[e, s.CODE_OF, given] == ledger[s.GOLD])
-        tokens = int(ledger[s.TRUE_SPENT])
         return {
             "correct": right,
             "answer": self.answer_text(e, given),
             "gold": self.replay.gold(row),
             "tokens": tokens,
-            "sequential_tokens": int(ledger[s.TRUE_CLOCK]),
-            "steps": int(ledger[s.STEPS]),
+            "sequential_tokens": ledger[s.TRUE_CLOCK],
+            "steps": ledger[s.STEPS],
             "env": self.replay.names[store],
             "question": question,
-            "beta": self.beta(e),
+            "beta": self._weights.item(e, _BETA),
             "accuracy_reward": float(right),
-            "cost_reward": -tokens / self.full_cost(e),
+            "cost_reward": -tokens / self._weights.item(e, _FULL_COST),
         }
 
     def answer_text(self, e: int, answer_class: int) -> str:

@@ -7,6 +7,7 @@ after the text of all compiled code it is made from, so nothing stale can be fou
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numba
 from numba.core import caching, serialize
@@ -32,6 +33,9 @@ WITHOUT_RUNTIME = {**OPTIONS, "_nrt": False}
 
 #: A controller behaves as it would in plain Python: bounds are checked, division by zero raises.
 CONTROLLER = {"nogil": True, "boundscheck": True, "error_model": "python"}
+
+
+_DIGEST_SIZE: Final = hashlib.sha256().digest_size
 
 
 @functools.cache
@@ -82,23 +86,37 @@ class _Cache(caching._Cache):  # type: ignore[misc]
     def load_overload(self, signature: Any, context: Any) -> Any:
         context.refresh()
         try:
-            data = self._path(signature, context.codegen()).read_bytes()
+            content = self._path(signature, context.codegen()).read_bytes()
         except OSError:
+            return None
+        data = content[_DIGEST_SIZE:]
+        # A damaged file costs a compilation, nothing else: its machine code must not run.
+        if hashlib.sha256(data).digest() != content[:_DIGEST_SIZE]:
             return None
         try:
             return self._results.rebuild(context, pickle.loads(data))
-        except Exception:  # a damaged file costs a compilation, nothing else
+        except Exception:  # what it refers to is gone
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        path = self._path(signature, result.codegen)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(serialize.dumps(self._results.reduce(result)))
-            os.replace(file.name, path)
-        except OSError:  # nowhere to write: every process compiles for itself
+        # A large array of a controller's file stands in the code as an address of this process.
+        if result.library.has_dynamic_globals:
             return
+        try:
+            data = serialize.dumps(self._results.reduce(result))
+        except Exception:  # it refers to what cannot be written down
+            return
+        path = self._path(signature, result.codegen)
+        with contextlib.suppress(OSError):  # nowhere to write: every process compiles for itself
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(hashlib.sha256(data).digest() + data)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
 
 
 def compiled(function: F) -> F:

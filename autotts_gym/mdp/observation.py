@@ -161,6 +161,12 @@ def show_mask(view: View, episode: Episode, i: int) -> None:
 
 
 @inlined
+def is_null(episode: Episode, seen: int) -> bool:
+    """Whether a class of the episode means that a probe found no answer."""
+    return episode.traces.nulls[episode.ledger[s.NULLS] + episode.codes[s.CODE_OF, seen]] == 1
+
+
+@inlined
 def show_reveal(view: View, episode: Episode, i: int) -> None:
     """What branch ``i``'s latest probe revealed."""
     b = episode.branches[i]
@@ -175,12 +181,12 @@ def show_reveal(view: View, episode: Episode, i: int) -> None:
         view.confidences[i] = confidence
         if column < view.confidence_plane.shape[1]:
             view.confidence_plane[i, column] = confidence
-    null = episode.traces.nulls[episode.ledger[s.NULLS] + episode.codes[s.CODE_OF, latest]]
     last = view.classes.shape[1] - 1
-    if latest <= last:
-        view.classes[NULL, latest] = null
-    elif null == 0:  # a column that classes share is null only while all of them are
-        view.classes[NULL, last] = 0
+    null = is_null(episode, latest)
+    if latest >= last:  # a column that classes share is null only while all of them are
+        for other in range(last, episode.ledger[s.CLASSES]):
+            null = null and is_null(episode, other)
+    view.classes[NULL, min(latest, last)] = null
 
 
 @inlined

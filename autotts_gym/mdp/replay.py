@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -51,6 +52,8 @@ class Terms:
             _check_int("step_limit", self.step_limit, 1, s.NO_BUDGET)
         if self.probe_tokens != "recorded":
             _check_int("probe_tokens", self.probe_tokens, 0, np.iinfo(np.int32).max)
+        if not isinstance(self.auto_probe, bool | np.bool_):
+            raise ValueError(f"auto_probe must be True or False, got {self.auto_probe!r}")
 
     def ledger(self, store: TraceStore) -> NDArray[np.int64]:
         """The terms as the ledger of an episode over ``store`` holds them, int64[TERMS_SIZE]."""
@@ -100,6 +103,11 @@ class Replay:
         classes = np.array([len(answers) for t in tables for answers in t.answers])
         self.classes = int(classes.max())
         self.first_question = np.cumsum([0, *(len(t.ids) for t in tables)])
+        # Resets ask for these one at a time, which lists answer faster than arrays.
+        self._golds = [gold for t in tables for gold in t.golds]
+        self._answers = [answers for t in tables for answers in t.answers]
+        self._rows = [range(*pair) for pair in pairwise(self.first_question.tolist())]
+        self._places = [(n, q) for n, t in enumerate(tables) for q in range(len(t.ids))]
         self.questions = np.empty((len(counts), s.QUESTION_SIZE), np.int64)
         self.questions[:, s.Q_BRANCHES] = np.cumsum(counts) - counts
         self.questions[:, s.Q_GOLD] = [
@@ -131,7 +139,8 @@ class Replay:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.traces = s.Traces(*map(_frozen, self.traces))  # pickling makes arrays writeable
+        # Pickling makes arrays writeable.
+        self.traces = s.Traces(**{k: _frozen(v) for k, v in self.traces._asdict().items()})
 
     @property
     def depth(self) -> int:
@@ -144,17 +153,19 @@ class Replay:
 
     def locate(self, row: int) -> tuple[int, int]:
         """Store and row within it of the question that is played as ``row``."""
-        store = int(self.questions[row, s.Q_STORE])
-        return store, row - int(self.first_question[store])
+        return self._places[row]
+
+    def rows(self, store: int) -> range:
+        """The rows as which the questions of a store are played."""
+        return self._rows[store]
 
     def answers(self, row: int) -> list[str]:
         """The answer classes of the question that is played as ``row``, by stored code."""
-        store, question = self.locate(row)
-        return self.stores[store].tables.answers[question]
+        return self._answers[row]
 
     def gold(self, row: int) -> str:
-        store, question = self.locate(row)
-        return self.stores[store].tables.golds[question]
+        """The gold answer of the question that is played as ``row``."""
+        return self._golds[row]
 
     def check_width(self, max_branches: int) -> None:
         """Raise ``ValueError`` if some question has fewer than ``max_branches`` branches."""
@@ -184,7 +195,7 @@ def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 def _optional(tables: list[Tables], column: str, dtype: type, missing: float) -> NDArray[Any]:
     """A column that stores may lack: ``missing`` where one lacks it, empty where all do."""
     columns = [getattr(t, column) for t in tables]
-    if all(values is None for values in columns):
+    if not any(values is not None and values.size for values in columns):
         return np.empty(0, dtype)
     return _joined(
         [

@@ -1,0 +1,331 @@
+"""The agents that come along: what they do, budgets or not, and on every path alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from math import comb
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from autotts_gym.controllers.loading import load, names
+from autotts_gym.evaluation.benchmark import branch_order
+from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces import registry
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+BETAS = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture(scope="module")
+def store() -> TraceStore:
+    (store,) = registry.open_stores(registry.DEFAULT).values()
+    return store
+
+
+def play(
+    name: str,
+    store: TraceStore,
+    terms: Terms,
+    beta: float = 0.0,
+    episodes: int | None = None,
+    *,
+    interpret: bool = False,
+) -> Episodes:
+    """The first questions of a store (all, by default), each in a branch order of its own."""
+    counts = store.tables.branch_counts[:episodes]
+    orders = [branch_order("random", 0, q, n)[: terms.max_branches] for q, n in enumerate(counts)]
+    rollout = Rollout(load(name), store, terms, interpret=interpret)
+    assert rollout.path == ("python" if interpret else "compiled")
+    return rollout.play(np.arange(len(counts)), np.array(orders), beta)
+
+
+def odd_store(random: Random, costs: bool = False) -> TraceStore:
+    """A few branches of any length, some that end at once, some with a long closing text."""
+    interval = random.randint(1, 40)
+    answers = random.sample(["7", "8", "No", "", "9"], random.randint(1, 5))
+
+    def branch() -> Branch:
+        n = random.choice([0, 1, 3, 9, 20])
+        probes = random.choices(answers, k=n)
+        tokens = random.randint(1, (n + 3) * interval)
+        spent = [random.randint(0, interval) for _ in probes] if costs else None
+        return Branch(probes, tokens, random.choice(answers), probe_tokens=spent)
+
+    branches = [branch() for _ in range(random.randint(1, 14))]
+    return TraceStore.from_branches([Question("?", "7", branches)], interval)
+
+
+def betas(name: str) -> tuple[float, ...]:
+    return BETAS if load(name).takes_beta else (0.0,)
+
+
+# --- CMC -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("beta", "wanted"),
+    [
+        (0, (2, 4, 2, 3, 2, 0.70, 0.85, 0.04, 1, 1, 0.04, 2)),
+        (0.5, (5, 34, 6, 8, 5, 0.50, 0.91, 0.025, 2, 2, 0.025, 4)),
+        (1, (8, 64, 10, 12, 8, 0.30, 0.97, 0.01, 3, 4, 0.01, 5)),
+    ],
+)
+def test_schedule_of_cmc(beta: float, wanted: tuple[float, ...]) -> None:
+    schedule = load("cmc").solve.__globals__["schedule"]
+    assert tuple(schedule(beta)) == wanted
+
+
+@given(st.floats(-1, 2))
+def test_schedule_of_cmc_everywhere(beta: float) -> None:
+    found = load("cmc").solve.__globals__["schedule"](beta)
+    wanted = tuple(schedule(min(max(beta, 0), 1)).values())
+    # Half a last decimal is not representable: there, it may go the other way.
+    assert tuple(found) == pytest.approx(wanted, rel=0, abs=1.001e-4)
+    assert [int(x) for x in found] == [int(x) for x in wanted]
+
+
+def schedule(b: float) -> dict[str, float]:
+    return {
+        "initial": max(2, round(2 + 6 * b)),
+        "ceiling": min(64, round(4 + 60 * b)),
+        "warm_up": max(2, round(2 + 8 * b)),
+        "patience": max(3, round(3 + 9 * b)),
+        "window": max(2, round(2 + 6 * b)),
+        "weight": round(0.70 - 0.40 * b, 4),
+        "stop": round(0.85 + 0.12 * b, 4),
+        "slack": round(0.04 - 0.03 * b, 4),
+        "aligned": max(1, round(1 + 2 * b)),
+        "widening": max(1, round(1 + 3 * b)),
+        "trend": round(0.04 - 0.03 * b, 4),
+        "completed": max(2, round(2 + 3 * b)),
+    }
+
+
+class Plain:
+    """CMC once more, from its description, on lists of branches and without an environment."""
+
+    def __init__(self, branches: list[Branch], interval: int, billing: str) -> None:
+        self.branches, self.interval, self.billing = branches, interval, billing
+        self.depths: list[int] = []
+        self.abandoned: set[int] = set()
+        self.pool: list[str] = []
+        self.clock = 0
+
+    def bill(self, i: int, depth: int) -> int:
+        branch, charged = self.branches[i], depth * self.interval
+        n = len(branch.probes)
+        if self.billing == "interval":
+            return charged if depth <= n else max(branch.tokens, n * self.interval)
+        return min(branch.tokens, charged) if depth <= n else branch.tokens
+
+    def finished(self, i: int) -> bool:
+        return self.depths[i] > len(self.branches[i].probes)
+
+    def latest(self, i: int) -> str:
+        branch = self.branches[i]
+        return branch.final if self.finished(i) else branch.probes[self.depths[i] - 1]
+
+    def running(self) -> list[int]:
+        opened = range(len(self.depths))
+        return [i for i in opened if i not in self.abandoned and not self.finished(i)]
+
+    def grow(self, bursts: dict[int, int]) -> None:
+        """Continue branches side by side, then look at each."""
+        costs = [0]
+        for i, burst in bursts.items():
+            before = self.bill(i, self.depths[i]) if self.depths[i] else 0
+            self.depths[i] = min(self.depths[i] + burst, len(self.branches[i].probes) + 1)
+            costs.append(self.bill(i, self.depths[i]) - before)
+            if self.finished(i):
+                self.pool.append(self.latest(i))
+        self.clock += max(costs)
+
+    def open(self, count: int) -> None:
+        new = range(len(self.depths), len(self.depths) + count)
+        self.depths += [0] * count
+        self.grow(dict.fromkeys(new, 1))
+
+    def vote(self) -> tuple[str | None, float]:
+        """Winner and confidence of the pool."""
+        ranked = Counter(self.pool).most_common(2)
+        if not ranked:
+            return None, 0.0
+        a, b = ranked[0][1], ranked[1][1] if len(ranked) > 1 else 0
+        return ranked[0][0], 1 - binomial_tail(a, a + b + 1)
+
+    def solve(self, beta: float) -> tuple[str, int, int]:
+        """Answer, tokens and sequential tokens."""
+        p: dict[str, Any] = schedule(beta)
+        ceiling = min(p["ceiling"], len(self.branches))
+        w, ema, history, against = p["weight"], 0.0, [], Counter[int]()
+        self.open(min(p["initial"], ceiling))
+        for r in range(500):
+            warm = r >= p["warm_up"]
+            winner, confidence = self.vote()
+            ema = (1 - w) * ema + w * confidence
+            if warm and winner is not None:
+                running = self.running()
+                for i in running:
+                    against[i] = against[i] + 1 if self.latest(i) != winner else 0
+                stubborn = [i for i in running if against[i] >= p["patience"]]
+                stubborn.sort(key=lambda i: -against[i])
+                self.abandoned |= set(stubborn[: max(0, len(running) - 2)])
+            deepest_first = sorted(self.running(), key=lambda i: -self.depths[i])
+            aligned = {i for i in deepest_first if warm and self.latest(i) == winner}
+            self.grow({i: p["aligned"] if i in aligned else 1 for i in deepest_first})
+            winner, confidence = self.vote()
+            ema = (1 - w) * ema + w * confidence
+            history = [*history, ema][-p["window"] :]
+            trend = history[-1] - history[0]
+            sure = ema >= p["stop"] and trend >= -p["slack"]
+            if warm and len(self.pool) >= p["completed"] and sure:
+                break
+            if not self.running():
+                break
+            if trend <= p["trend"] and r >= max(1, p["warm_up"] // 2) and ema < p["stop"]:
+                self.open(min(p["widening"], ceiling - len(self.depths)))
+        voters = [i for i in range(len(self.depths)) if i not in self.abandoned]
+        votes = self.pool or [self.latest(i) for i in voters]
+        tokens = sum(self.bill(i, depth) for i, depth in enumerate(self.depths))
+        return Counter(votes).most_common(1)[0][0], tokens, self.clock
+
+
+@cache
+def binomial_tail(a: int, n: int) -> float:
+    """The chance that more than ``a`` of ``n`` throws show heads."""
+    return sum(comb(n, k) for k in range(a + 1, n + 1)) / 2**n
+
+
+@pytest.mark.parametrize("billing", ["tokens", "interval"])
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.33, 0.5, 0.77, 1.0])
+def test_cmc_is_what_its_description_says(beta: float, billing: Any, store: TraceStore) -> None:
+    played = play("cmc", store, Terms(64, billing), beta, 30)
+    for q in range(30):
+        recorded = store.question(q).branches
+        branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:64]]
+        wanted = Plain(branches, 500, billing).solve(beta)
+        found = played.answers[q], int(played.tokens[q]), int(played.sequential_tokens[q])
+        assert found == wanted, q
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.randoms(use_true_random=False),
+    st.sampled_from([0.0, 0.1, 0.2, 0.33, 0.5, 0.61, 0.8, 1.0]),
+    st.sampled_from(["tokens", "interval"]),
+)
+def test_cmc_on_odd_stores(random: Random, beta: float, billing: Any) -> None:
+    store = odd_store(random)
+    width = store.card.branches
+    played = play("cmc", store, Terms(width, billing), beta)
+    branches = [store.question(0).branches[b] for b in branch_order("random", 0, 0, width)]
+    found = played.answers[0], int(played.tokens[0]), int(played.sequential_tokens[0])
+    assert found == Plain(branches, store.card.interval, billing).solve(beta)
+
+
+# --- self-consistency ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("billing", ["tokens", "interval"])
+@pytest.mark.parametrize("width", [1, 2, 7, 64])
+def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: TraceStore) -> None:
+    played = play("self_consistency", store, Terms(width, billing))
+    for q in range(store.card.questions):
+        recorded = store.question(q).branches
+        branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:width]]
+        costs = [
+            max(b.tokens, len(b.probes) * 500) if billing == "interval" else b.tokens
+            for b in branches
+        ]
+        votes = Counter(b.final for b in branches)
+        assert played.answers[q] == votes.most_common(1)[0][0]
+        assert played.tokens[q] == sum(costs)
+        assert played.sequential_tokens[q] == max(costs)  # the longest branch
+        assert played.actions[q] == width * store.card.depth + width + 1
+
+
+def test_self_consistency_reads_at_most_64(store: TraceStore) -> None:
+    wide, narrow = (play("self_consistency", store, Terms(n)) for n in (128, 64))
+    assert_array_equal(wide.tokens, narrow.tokens)
+
+
+def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
+    """Charged in full, 64 branches of 81 intervals are over 2.5 million tokens; few take half."""
+    free = play("self_consistency", store, Terms())
+    assert free.tokens.max() < 2_300_000
+    played = play("self_consistency", store, Terms(budget=2_300_000))
+    assert_array_equal(played.tokens, free.tokens)
+    assert played.answers == free.answers
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "terms",
+    [
+        Terms(),
+        Terms(billing="interval"),
+        Terms(1),
+        Terms(2, billing="interval"),
+        Terms(9),
+        Terms(budget=0),
+        Terms(budget=499),
+        Terms(budget=500),
+        Terms(budget=42_000),
+        Terms(16, budget=120_000, billing="interval", probe_tokens=30),
+        Terms(budget=5_000, probe_tokens=5_000),
+        Terms(step_limit=1),
+        Terms(step_limit=77),
+    ],
+    ids=str,
+)
+def test_compiled_and_through_step(name: str, terms: Terms, store: TraceStore) -> None:
+    for beta in betas(name):
+        fast = play(name, store, terms, beta, 6)
+        slow = play(name, store, terms, beta, 6, interpret=True)
+        for column in ("correct", "answers", "tokens", "sequential_tokens", "actions"):
+            assert_array_equal(getattr(fast, column), getattr(slow, column), column)
+        assert not fast.failures
+        assert not slow.failures
+
+
+@pytest.mark.parametrize("name", names())
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_agents_answer_under_any_budget(name: str, data: st.DataObject) -> None:
+    random = data.draw(st.randoms(use_true_random=False))
+    recorded = data.draw(st.booleans())
+    store = odd_store(random, costs=recorded)
+    interval = store.card.interval
+    terms = Terms(
+        max_branches=data.draw(st.integers(1, store.card.branches)),
+        billing=data.draw(st.sampled_from(["tokens", "interval"])),
+        budget=data.draw(st.integers(0, 8 * interval) | st.just(0) | st.integers(0, 10**6)),
+        probe_tokens="recorded" if recorded else data.draw(st.integers(0, 2 * interval)),
+    )
+    played = play(name, store, terms, data.draw(st.floats(0, 1)))
+    assert not played.failures
+    if terms.budget is not None and terms.probe_tokens == 0:
+        # The last interval may be longer than Δ, so a budget can be overdrawn, by closing texts.
+        closing = 3 * interval
+        assert played.tokens[0] <= terms.budget + terms.max_branches * closing
+    if terms.budget == 0:
+        assert not played.tokens.any()
+        assert set(played.answers) == {""}
+
+
+@pytest.mark.parametrize("name", names())
+def test_more_than_nothing_buys_an_answer(name: str, store: TraceStore) -> None:
+    played = play(name, store, Terms(budget=45_000), 0.5)
+    assert all(played.answers)
+    assert (played.tokens > 0).all()

@@ -1,0 +1,504 @@
+"""The benchmark: the grid, what is kept of it, and that it survives whatever comes between."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.testing import assert_array_equal
+
+import autotts_gym
+from autotts_gym.controllers.loading import Agent, load
+from autotts_gym.evaluation import benchmark
+from autotts_gym.evaluation.benchmark import (
+    COLUMNS,
+    Run,
+    branch_order,
+    run,
+    write_atomically,
+    write_episodes,
+    write_summary,
+)
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces import registry
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+TERMS = Terms(max_branches=3)
+
+
+def store(questions: int = 3, gold: str = "7") -> TraceStore:
+    """Branches of one to four intervals; what they answer tells branches and questions apart."""
+    return TraceStore.from_branches(
+        [
+            Question(
+                "?",
+                gold,
+                [Branch(["7"] * b, 400 * b + 150 + q, "7" if b > q else str(b)) for b in range(4)],
+            )
+            for q in range(questions)
+        ],
+        500,
+    )
+
+
+STORE = store()
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of episodes of every call that plays some."""
+    calls: list[int] = []
+    play = Rollout.play
+
+    def counted(self: Rollout, questions: Any, orders: Any, beta: float) -> Any:
+        calls.append(len(questions))
+        return play(self, questions, orders, beta)
+
+    monkeypatch.setattr(Rollout, "play", counted)
+    return calls
+
+
+def bench(
+    folder: Path,
+    agents: Sequence[str | Agent] = ("self_consistency",),
+    stores: dict[str, TraceStore] | None = None,
+    betas: Sequence[float] = (0.5,),
+    seeds: Sequence[int] = (0, 1),
+    **more: Any,
+) -> list[Run]:
+    loaded = [load(agent) if isinstance(agent, str) else agent for agent in agents]
+    return list(
+        run(loaded, stores or {"e": STORE}, betas, seeds, folder, **{"terms": TERMS, **more})
+    )
+
+
+def cells(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "cells").iterdir())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What the two tables hold after a benchmark wrote them."""
+    return {name: (folder / name).read_bytes() for name in ("episodes.parquet", "summary.csv")}
+
+
+def write(runs: list[Run], folder: Path) -> dict[str, bytes]:
+    write_episodes(runs, folder / "episodes.parquet")
+    write_summary(runs, folder / "summary.csv")
+    return files(folder)
+
+
+# --- the grid ------------------------------------------------------------------------------------
+
+
+def test_rows_and_episodes(tmp_path: Path) -> None:
+    stores = {"a": STORE, "b": store(2)}
+    runs = bench(tmp_path, ["self_consistency", "cmc"], stores, (0.0, 1.0), range(3))
+    rows = [(run.agent, run.beta, run.env) for run in runs]
+    assert rows == [
+        ("self_consistency", None, "a"),  # once: it has no β
+        ("self_consistency", None, "b"),
+        ("cmc", 0.0, "a"),
+        ("cmc", 1.0, "a"),
+        ("cmc", 0.0, "b"),
+        ("cmc", 1.0, "b"),
+    ]
+    for row in runs:
+        questions = stores[row.env].card.questions
+        assert row.episodes["seed"].tolist() == np.repeat(range(3), questions).tolist()
+        assert row.episodes["question"].tolist() == [*range(questions)] * 3
+        assert (row.path, row.reason, row.failures) == ("compiled", "", {})
+        assert row.rate > 0
+        assert not row.synthetic
+
+
+def test_columns_and_types(tmp_path: Path) -> None:
+    runs = bench(tmp_path, ["self_consistency", "cmc"], betas=(0.0, 0.25))
+    write(runs, tmp_path)
+    table = pq.read_table(tmp_path / "episodes.parquet")
+    assert tuple(table.column_names) == COLUMNS
+    types = [table.schema.field(name).type for name in COLUMNS]
+    whole, text, number = pa.int64(), pa.string(), pa.float64()
+    assert types == [text, number, text, whole, whole, pa.bool_(), text, whole, whole, whole]
+    rows = table.to_pylist()
+    assert len(rows) == 3 * 2 * 3
+    assert [row["beta"] for row in rows] == [None] * 6 + [0.0] * 6 + [0.25] * 6
+    assert all(None not in {**row, "beta": 0}.values() for row in rows)
+    for row, k in zip(rows[:6], range(6), strict=True):
+        for name in ("correct", "answer", "tokens", "sequential_tokens", "actions"):
+            assert row[name] == runs[0].episodes[name][k]
+
+
+def test_summary(tmp_path: Path) -> None:
+    runs = bench(tmp_path, ["self_consistency", "cmc"], {"a,b": STORE}, (0.5,), range(4))
+    write(runs, tmp_path)
+    with (tmp_path / "summary.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["agent"], row["beta"], row["env"]) for row in rows] == [
+        ("self_consistency", "", "a,b"),
+        ("cmc", "0.5", "a,b"),
+    ]
+    for row, made in zip(rows, runs, strict=True):
+        assert (row["synthetic"], row["episodes"], row["failed"]) == ("false", "12", "0")
+        right = made.episodes["correct"].reshape(4, 3).mean(axis=0)  # by question
+        assert float(row["accuracy"]) == pytest.approx(right.mean(), rel=1e-5)
+        margin = 1.96 * np.std(right, ddof=1) / 3**0.5
+        assert float(row["accuracy_margin"]) == pytest.approx(margin, rel=1e-5)
+        for name in ("tokens", "sequential_tokens", "actions"):
+            assert float(row[name]) == pytest.approx(made.episodes[name].mean(), rel=1e-5)
+
+
+def test_a_group_of_environments(tmp_path: Path) -> None:
+    for name in ("x/deep", "x/er/deeper"):
+        STORE.save(tmp_path / "group" / name)
+    stores = registry.open_stores(tmp_path / "group")
+    runs = bench(tmp_path / "out", stores=stores)
+    assert [run.env for run in runs] == [
+        (tmp_path / "group" / name).as_posix() for name in ("x/deep", "x/er/deeper")
+    ]
+    assert len(cells(tmp_path / "out")) == 1  # the same traces under two names
+
+
+def test_one_question_and_one_episode(tmp_path: Path) -> None:
+    """No interval can be told from one question: nothing stands for it, and nothing complains."""
+    (one,) = bench(tmp_path, stores={"one": store(1)}, seeds=[0])
+    assert np.isnan(one.margin)
+    assert one.accuracy in (0.0, 1.0)
+    text = write([one], tmp_path)["summary.csv"].decode()
+    assert "nan" not in text
+    (row,) = csv.DictReader(text.splitlines())
+    assert row["accuracy_margin"] == ""
+
+
+def test_orders() -> None:
+    published = [branch_order("published", seed, q, 128) for seed in (3, 4) for q in (0, 1)]
+    assert_array_equal(published[0], published[1])  # all questions of a seed
+    assert (published[0] != published[2]).any()
+    drawn = [tuple(branch_order("random", seed, q, 128)) for seed in (3, 4) for q in (0, 1)]
+    assert len(set(drawn)) == 4
+    assert drawn[0] == tuple(branch_order("random", 3, 0, 128))
+    for order in (*published, *drawn):
+        assert sorted(order) == list(range(128))
+
+
+def test_orders_are_played(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+    """The first branch that opens is the first of the order, question by question."""
+    first = controller(
+        "def solve(episode):\n"
+        "    episode.branch()\n"
+        "    while episode.can_extend(0): episode.extend(0)\n"
+        "    episode.probe(0)\n"
+        "    episode.answer()\n"
+    )
+    for order in ("published", "random"):
+        (row,) = bench(tmp_path, [first], seeds=range(12), order=order)
+        opened = [(int(tokens) - 150) // 400 for tokens in row.episodes["tokens"]]
+        wanted = [branch_order(order, seed, q, 4)[0] for seed in range(12) for q in range(3)]  # type: ignore[arg-type]
+        assert opened == wanted
+    assert len(cells(tmp_path)) == 2 * 2  # seeds 0-9 and 10-11, by order
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.5, float("nan"), float("inf")])
+def test_beta_outside(beta: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"beta must be within \[0, 1\], got"):
+        bench(tmp_path, ["cmc"], betas=(0.5, beta))
+    assert not (tmp_path / "cells").exists()
+
+
+def test_too_few_branches(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has 4 branches; pass max_branches=4 or fewer"):
+        bench(tmp_path, terms=Terms(max_branches=5))
+
+
+def test_agents_of_one_name(tmp_path: Path) -> None:
+    texts = ["def solve(episode): episode.answer()\n", "def solve(episode): return\n"]
+    for folder, text in zip("ab", texts, strict=True):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(text, "utf-8")
+    paths = [str(tmp_path / folder / "same.py") for folder in "ab"]
+    with pytest.raises(
+        ValueError, match=r"a/same\.py and .*b/same\.py would both be called 'same'"
+    ):
+        bench(tmp_path, paths)
+
+
+def test_named_twice_is_played_once(tmp_path: Path, played: list[int]) -> None:
+    runs = bench(tmp_path, ["cmc", "cmc"], betas=(0.5, 0.5), seeds=(1, 0, 1))
+    assert played == [6]
+    assert len(runs) == 1
+    assert runs[0].episodes["seed"].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def test_nothing_is_played_twice(tmp_path: Path, played: list[int]) -> None:
+    grid: dict[str, Any] = {"agents": ["self_consistency", "cmc"], "betas": (0, 1)}
+    first = bench(tmp_path, **grid)
+    assert sum(played) == 3 * 6
+    content = write(first, tmp_path)
+    kept = {name: (tmp_path / "cells" / name).stat().st_mtime_ns for name in cells(tmp_path)}
+    again = bench(tmp_path, **{**grid, "betas": (0.0, 1.0)})  # the same as floats
+    assert sum(played) == 3 * 6
+    assert {run.path for run in again} == {"kept"}
+    assert all(np.isnan(run.rate) for run in again)
+    assert write(again, tmp_path) == content
+    assert {n: (tmp_path / "cells" / n).stat().st_mtime_ns for n in cells(tmp_path)} == kept
+
+
+def test_more_seeds_play_only_the_new_ones(tmp_path: Path, played: list[int]) -> None:
+    bench(tmp_path, seeds=[0, 1, 5])
+    assert played == [9]
+    (grown,) = bench(tmp_path, seeds=range(23))
+    assert played == [9, 21, 30, 9]  # 7 left of the first ten; 10-19; 20-22
+    assert grown.path == "compiled"
+    (fewer,) = bench(tmp_path, seeds=[5, 21])
+    assert sum(played) == 3 * 23
+    assert fewer.episodes["seed"].tolist() == [5, 5, 5, 21, 21, 21]
+    (whole,) = bench(tmp_path / "apart", seeds=range(23))
+    for name in grown.episodes:
+        assert_array_equal(grown.episodes[name], whole.episodes[name])
+
+
+def test_more_betas_and_agents_play_only_the_new_ones(tmp_path: Path, played: list[int]) -> None:
+    bench(tmp_path, ["cmc"], betas=(0.5,))
+    bench(tmp_path, ["cmc", "self_consistency"], betas=(0.25, 0.5))
+    assert played == [6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({}, False),
+        ({"terms": Terms(np.int64(3))}, False),  # type: ignore[arg-type]
+        ({"interpret": True}, False),  # the episodes are the same
+        ({"stores": {"renamed": STORE}}, False),
+        ({"terms": Terms(2)}, True),
+        ({"terms": Terms(3, billing="interval")}, True),
+        ({"terms": Terms(3, budget=1000)}, True),
+        ({"terms": Terms(3, probe_tokens=1)}, True),
+        ({"order": "published"}, True),
+        ({"stores": {"e": store(gold="8")}}, True),
+        ({"betas": (0.75,)}, True),
+    ],
+    ids=str,
+)
+def test_a_cell_is_all_that_it_depends_on(
+    change: dict[str, Any], again: bool, tmp_path: Path, played: list[int]
+) -> None:
+    bench(tmp_path, ["cmc"])
+    bench(tmp_path, ["cmc"], **change)
+    assert len(played) == 1 + again
+
+
+@pytest.mark.parametrize("what", ["version", "rules"])
+def test_another_version_plays_anew(
+    what: str, tmp_path: Path, played: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench(tmp_path)
+    if what == "version":
+        monkeypatch.setattr(autotts_gym, "__version__", "0.0.0")
+    else:
+        monkeypatch.setattr(benchmark, "sources_key", lambda: "edited")
+    bench(tmp_path)
+    assert len(played) == 2
+
+
+def test_an_edited_agent_plays_anew(
+    tmp_path: Path, played: list[int], controller: Callable[..., Agent]
+) -> None:
+    text = "def solve(episode):\n    episode.branch()\n    episode.answer()\n"
+    (first,) = bench(tmp_path, [controller(text)])
+    (edited,) = bench(
+        tmp_path, [controller(text.replace("branch()", "branch(); episode.branch()"))]
+    )
+    assert len(played) == 2
+    assert (edited.episodes["actions"] == first.episodes["actions"] + 1).all()
+    bench(tmp_path, [controller(text)])  # and back
+    assert len(played) == 2
+
+
+def test_names_that_are_patterns(
+    tmp_path: Path, played: list[int], controller: Callable[..., Agent]
+) -> None:
+    agent = controller("def solve(episode): episode.answer()\n", "a[1]*beta=1?")
+    for _ in range(2):
+        (row,) = bench(tmp_path / "beta=1", [agent])
+        assert row.agent == "a[1]*beta=1?"
+    assert len(played) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing more"])
+def test_a_damaged_cell_is_played_again(content: bytes, tmp_path: Path, played: list[int]) -> None:
+    before = write(bench(tmp_path, seeds=range(12)), tmp_path)
+    first, _ = cells(tmp_path)
+    (tmp_path / "cells" / first).write_bytes(content)
+    assert write(bench(tmp_path, seeds=range(12)), tmp_path) == before
+    assert len(played) == 3
+    bench(tmp_path, seeds=range(12))
+    assert len(played) == 3
+
+
+def test_benchmarks_side_by_side_do_not_double_episodes(tmp_path: Path) -> None:
+    """Each of two may have played seeds that the other was playing as well."""
+    (alone,) = bench(tmp_path, seeds=range(10))
+    bench(tmp_path / "other", seeds=range(5, 8))
+    for cell in (tmp_path / "other" / "cells").iterdir():
+        cell.rename(tmp_path / "cells" / cell.name)
+    (both,) = bench(tmp_path, seeds=range(10))
+    assert both.path == "kept"
+    for name in alone.episodes:
+        assert_array_equal(both.episodes[name], alone.episodes[name])
+
+
+def test_failures_are_listed_and_kept(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+    agent = controller(
+        "def solve(episode):\n"
+        "    i = episode.branch()\n"
+        "    answer, finished = episode.probe(i)\n"
+        "    if finished: raise ValueError('so [short]')\n"
+        "    episode.answer()\n"
+    )
+    (first,) = bench(tmp_path, [agent], seeds=range(4))
+    (kept,) = bench(tmp_path, [agent], seeds=range(4))
+    assert kept.path == "kept"
+    assert kept.failures == first.failures
+    # Branch 0 is the only one that ends within its first interval.
+    short = [(s, q) for s in range(4) for q in range(3) if branch_order("random", s, q, 4)[0] == 0]
+    assert list(first.failures) == short
+    assert set(first.failures.values()) == {"ValueError: so [short]"}
+    failed = np.array([answer == "" for answer in first.episodes["answer"]])
+    assert failed.sum() == len(short)
+    assert not first.episodes["correct"][failed].any()
+    text = write([first], tmp_path)["summary.csv"].decode()
+    assert next(csv.DictReader(text.splitlines()))["failed"] == str(len(short))
+
+
+def test_progress_adds_up(tmp_path: Path) -> None:
+    for _ in range(2):  # what is kept counts as well
+        told: list[tuple[str, int]] = []
+        bench(
+            tmp_path,
+            ["cmc", "self_consistency"],
+            betas=(0.0, 0.5),
+            seeds=range(12),
+            progress=lambda label, episodes: told.append((label, episodes)),
+        )
+        assert sum(episodes for _, episodes in told) == 3 * 12 * 3
+        labels = list(dict.fromkeys(label for label, _ in told))
+        assert labels == ["cmc β=0 on e", "cmc β=0.5 on e", "self_consistency on e"]
+
+
+# --- killed, and gone on -------------------------------------------------------------------------
+
+# Plays as plain Python, slowly where asked to, and writes down every episode that it plays.
+SLOW = """
+import os
+import time
+
+def solve(episode):
+    time.sleep(float(os.environ.get("SLOW", "0")))
+    with open(os.environ["LOG"], "a") as log:
+        log.write("episode\\n")
+    episode.branch()
+    episode.probe(0)
+    episode.answer()
+"""
+
+
+def test_killed_in_the_middle(
+    tmp_path: Path, controller: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = controller(SLOW, "slow")
+    log, out = tmp_path / "log", tmp_path / "out"
+    monkeypatch.setenv("LOG", str(log))
+    STORE.save(tmp_path / "store")
+    arguments = [
+        *("benchmark", str(agent.path), "self_consistency", "--env", str(tmp_path / "store")),
+        *("--seeds", "0-39", "--max-branches", "3", "--out"),
+    ]
+
+    def start(folder: Path, slow: float) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "autotts_gym", *arguments, str(folder)],
+            env={**os.environ, "SLOW": str(slow)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    with start(out, 0.02) as process:  # 0.6 s for ten seeds of three questions
+        while not (out / "cells").is_dir() or len(finished := list((out / "cells").glob("*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (out / "episodes.parquet").exists()
+    finished = [path for path in (out / "cells").iterdir() if not path.name.startswith(".")]
+    kept = {path: path.read_bytes() for path in finished}
+    assert 2 <= len(kept) < 4
+    log.unlink()
+    assert start(out, 0).wait() == 0
+    assert len(log.read_text().splitlines()) == 120 - 30 * len(kept)  # the rest, and no more
+    assert start(tmp_path / "undisturbed", 0).wait() == 0
+    assert files(out) == files(tmp_path / "undisturbed")
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert {p.name for p in out.iterdir()} == {
+        "cells",
+        "episodes.parquet",
+        "frontier.png",
+        "summary.csv",
+    }
+
+
+def test_leftovers_of_a_killed_write_do_no_harm(tmp_path: Path, played: list[int]) -> None:
+    before = write(bench(tmp_path), tmp_path)
+    (cell,) = cells(tmp_path)
+    (tmp_path / "cells" / f".{cell[:-8]}-k2x9.parquet").write_bytes(b"PAR1")
+    assert write(bench(tmp_path), tmp_path) == before
+    assert len(played) == 1
+
+
+def test_an_interrupted_seed_leaves_nothing(
+    tmp_path: Path, controller: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the second ten seeds are played: the first ten stay, of the others nothing."""
+    agent = controller(SLOW.replace('"episode', 'os.environ["NOT"] and "episode'), "slow")
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("NOT", "x")
+    play = Rollout.play
+
+    def interrupted(self: Rollout, questions: Any, orders: Any, beta: float) -> Any:
+        if (tmp_path / "log").exists():
+            raise KeyboardInterrupt
+        return play(self, questions, orders, beta)
+
+    monkeypatch.setattr(Rollout, "play", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, [agent], seeds=range(20))
+    assert len(cells(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_old_file(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half", "utf-8")
+        raise error
+
+    write_atomically(path, lambda temporary: temporary.write_bytes(b"whole"))
+    with pytest.raises(error):
+        write_atomically(path, fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_bytes() == b"whole"
+    assert path.stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,199 @@
+"""Playing in bulk: what comes back, in which order, and what is refused before it is played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from autotts_gym.controllers.loading import Agent, load
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+# Two questions of four and three branches; "" is a class as any other, and the second has no gold.
+STORE = TraceStore.from_branches(
+    [
+        Question(
+            "?",
+            "",
+            [
+                Branch(["7"], 600, ""),
+                Branch([], 300, "7"),
+                Branch(["No", "7", "8"], 1400, "8"),
+                Branch(["7"] * 2, 1900, ""),
+            ],
+        ),
+        Question("?", "1", [Branch(["x"], 700, "y"), Branch([], 1, "y"), Branch(["x"], 501, "x")]),
+    ],
+    500,
+)
+ORDERS = np.array([[0, 1, 2], [3, 2, 1], [2, 0, 1], [0, 1, 2], [2, 1, 0]])
+QUESTIONS = np.array([0, 0, 1, 0, 1])
+
+BOTH = pytest.mark.parametrize("interpret", [False, True], ids=["compiled", "python"])
+
+
+@BOTH
+def test_results_are_in_the_order_that_was_asked(interpret: bool) -> None:
+    rollout = Rollout(load("self_consistency"), STORE, Terms(3), interpret=interpret)
+    played = rollout.play(QUESTIONS, ORDERS, 0.0)
+    assert played.answers == ["", "", "y", "", "y"]  # ties go to the first in the order
+    assert played.correct.tolist() == [True, True, False, True, False]
+    assert played.tokens.tolist() == [2300, 3600, 1202, 2300, 1202]
+    assert played.sequential_tokens.tolist() == [1400, 1900, 700, 1400, 700]
+    assert played.actions.tolist() == [3 * (4 + 1) + 1] * 5
+    assert played.failures == {}
+    alone = [rollout.play(QUESTIONS[k : k + 1], ORDERS[k : k + 1], 0.0) for k in range(5)]
+    assert [one.tokens[0] for one in alone] == played.tokens.tolist()
+
+
+@BOTH
+def test_no_episodes(interpret: bool) -> None:
+    rollout = Rollout(load("cmc"), STORE, Terms(3), interpret=interpret)
+    played = rollout.play(np.empty(0, np.int64), np.empty((0, 3), np.int64), 0.5)
+    assert (len(played.correct), played.answers, played.failures) == (0, [], {})
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("questions", "orders", "beta", "message"),
+    [
+        ([2], [[0, 1, 2]], 0.5, r"questions must stay within 0\.\.1"),
+        ([-1], [[0, 1, 2]], 0.5, r"questions must stay within 0\.\.1"),
+        ([1], [[0, 1, 3]], 0.5, "branches that their questions have"),
+        ([0], [[0, -1, 2]], 0.5, "branches that their questions have"),
+        ([0], [[0, 1]], 0.5, r"orders must have the shape \(1, 3\), got \(1, 2\)"),
+        ([0, 1], [[0, 1, 2]], 0.5, r"orders must have the shape \(2, 3\), got \(1, 3\)"),
+        ([0], [[0, 1, 2]], 1.5, r"beta must be within \[0, 1\], got 1\.5"),
+        ([0], [[0, 1, 2]], float("nan"), r"beta must be within \[0, 1\], got nan"),
+    ],
+)
+def test_what_there_is_not_is_refused(
+    questions: list[int], orders: list[list[int]], beta: float, message: str, interpret: bool
+) -> None:
+    """Compiled code looks at no bounds: it would read what lies beside the traces."""
+    rollout = Rollout(load("cmc"), STORE, Terms(3), interpret=interpret)
+    with pytest.raises(ValueError, match=message):
+        rollout.play(np.array(questions), np.array(orders), beta)
+
+
+@BOTH
+def test_terms_that_do_not_fit(interpret: bool, tmp_path: Any) -> None:
+    saved = STORE.save(tmp_path / "small")
+    with pytest.raises(ValueError, match=r"question 1 of '.*small' has 3 branches; pass"):
+        Rollout(load("cmc"), saved, Terms(4), interpret=interpret)
+    with pytest.raises(ValueError, match=r'probe_tokens="recorded", but .* records none'):
+        Rollout(load("cmc"), STORE, Terms(3, probe_tokens="recorded"), interpret=interpret)
+
+
+def test_a_rollout_plays_again_and_again() -> None:
+    """Nothing of an episode is left to the next, failed ones included."""
+    rollout = Rollout(load("cmc"), STORE, Terms(3))
+    first = rollout.play(QUESTIONS, ORDERS, 0.5)
+    for beta in (0.0, 1.0):
+        rollout.play(QUESTIONS[::-1], ORDERS[::-1], beta)
+    again = rollout.play(QUESTIONS, ORDERS, 0.5)
+    assert_array_equal(first.tokens, again.tokens)
+    assert first.answers == again.answers
+
+
+def test_beta_reaches_the_controller(controller: Callable[..., Agent]) -> None:
+    agent = controller("def solve(episode, beta):\n    raise ValueError(int(1000 * beta))\n")
+    rollout = Rollout(agent, STORE, Terms(3))
+    assert rollout.path == "compiled"
+    for beta in (0, 0.25, np.float32(0.5), 1):
+        played = rollout.play(QUESTIONS[:1], ORDERS[:1], float(beta))
+        assert played.failures == {0: f"ValueError: {int(1000 * beta)}"}
+
+
+# A random legal player, to be had in compiled code and in plain Python: β is its seed.
+PLAYER = """
+def solve(episode, beta):
+    state = int(beta * 1_000_000)
+    for _ in range(40):
+        state = (state * 1103515245 + 12345) % 2147483648
+        i = state // 65536 % episode.max_branches
+        op = state // 1024 % 16
+        if op < 4:
+            if episode.can_branch():
+                episode.branch()
+        elif op < 9:
+            if episode.can_extend(i):
+                episode.extend(i)
+        elif op < 14:
+            if episode.can_probe(i):
+                episode.probe(i)
+        elif op == 14:
+            if episode.can_prune(i):
+                episode.prune(i)
+        elif i == 0 and episode.can_answer(i):
+            return episode.answer(i)
+    episode.answer()
+"""
+
+
+def play_reference(
+    game: reference.Game, row: int, order: list[int], beta: float
+) -> tuple[Any, ...]:
+    """The same player in the plain reference of the rules."""
+    one = reference.Episode(game, 0, row, order, beta)
+    n = game.max_branches
+    state = int(beta * 1_000_000)
+    info: dict[str, Any] = {}
+    for _ in range(40):
+        state = (state * 1103515245 + 12345) % 2147483648
+        i, op = state // 65536 % n, state // 1024 % 16
+        action = 1 if op < 4 else 2 + i + n * (0 if op < 9 else 1 if op < 14 else op - 12)
+        if (op < 15 or i == 0) and one.legal(action):
+            _, *over, info = one.step(action)
+            if any(over):
+                break
+    if not one.done:
+        *_, info = one.step(0)
+    right, answer, *costs = (info[k] for k in ("correct", "answer", "tokens", "sequential_tokens"))
+    return right, answer, *costs, info["steps"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(random=st.randoms(use_true_random=False), beta=st.floats(0, 1))
+def test_bulk_plays_by_the_rules(random: Random, beta: float, agent: Agent) -> None:
+    width = random.randint(1, 3)
+    budget = random.choice([None, None, random.randint(0, 4000)])
+    setting: dict[str, Any] = {
+        "max_branches": width,
+        "billing": random.choice(["tokens", "interval"]),
+        "budget": budget,
+        "probe_tokens": random.choice([0, 0, 7, 600]),
+        "step_limit": random.choice([None, random.randint(1, 30)]),
+    }
+    game = reference.Game([STORE], **setting)
+    orders = [random.sample(range(3), width) for _ in range(4)]
+    rows = [0, 1, 0, 1]
+    for interpret in (False, True):
+        rollout = Rollout(agent, STORE, Terms(**setting), interpret=interpret)
+        played = rollout.play(np.array(rows), np.array(orders), beta)
+        assert not played.failures
+        for k, (row, order) in enumerate(zip(rows, orders, strict=True)):
+            found = (
+                bool(played.correct[k]),
+                played.answers[k],
+                played.tokens[k],
+                played.sequential_tokens[k],
+                played.actions[k],
+            )
+            assert found == play_reference(game, row, order, beta)
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
+    path = tmp_path_factory.mktemp("agent") / "player.py"
+    path.write_text(PLAYER, "utf-8")
+    return load(str(path))

@@ -1,0 +1,52 @@
+import pytest
+
+from autotts_gym.mdp.actions import (
+    ANSWER,
+    ANSWER_BRANCH,
+    BRANCH,
+    CONTINUE,
+    PROBE,
+    PRUNE,
+    Action,
+    count,
+    decode,
+    encode,
+)
+
+BLOCKS = {CONTINUE: "CONTINUE", PROBE: "PROBE", PRUNE: "PRUNE", ANSWER_BRANCH: "ANSWER"}
+
+
+def test_ids_are_those_that_are_documented():
+    names = [str(decode(action, 2)) for action in range(count(2))]
+    assert names == [
+        "ANSWER",
+        "BRANCH",
+        *("CONTINUE(0)", "CONTINUE(1)"),
+        *("PROBE(0)", "PROBE(1)"),
+        *("PRUNE(0)", "PRUNE(1)"),
+        *("ANSWER(0)", "ANSWER(1)"),
+    ]
+    assert (ANSWER, BRANCH) == (0, 1)
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 64])
+def test_round_trip(width):
+    ids = [encode(block, branch, width) for block in BLOCKS for branch in range(width)]
+    assert ids == list(range(2, count(width)))
+    assert [decode(action, width) for action in ids] == [
+        Action(name, branch) for name in BLOCKS.values() for branch in range(width)
+    ]
+    assert decode(ANSWER, width) == Action("ANSWER", None)
+    assert decode(BRANCH, width) == Action("BRANCH", None)
+
+
+@pytest.mark.parametrize("branch", [-1, 3])
+def test_there_is_no_such_branch(branch):
+    with pytest.raises(ValueError, match=rf"branch {branch} is outside 0\.\.2"):
+        encode(PROBE, branch, 3)
+
+
+@pytest.mark.parametrize("action", [-1, 14])
+def test_there_is_no_such_id(action):
+    with pytest.raises(ValueError, match=rf"action {action} is outside 0\.\.13"):
+        decode(action, 3)
