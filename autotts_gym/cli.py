@@ -401,6 +401,7 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         console=errors,
         transient=True,
+        disable=not errors.is_terminal,  # or it leaves an empty line in files
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import gymnasium as gym
@@ -311,6 +312,25 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     def clock(self) -> int:
         """Visible clock, tokens."""
         return int(self._ledger[s.CLOCK])
+
+    def answer_text(self, answer: int) -> str:
+        """The answer behind a class of this episode; empty for -1."""
+        if not -1 <= answer < self._ledger[s.CLASSES]:
+            raise ValueError(f"there is no answer class {answer} in this episode")
+        return self._batch.answer_text(0, answer)
+
+    @contextlib.contextmanager
+    def billed_by_tokens(self) -> Iterator[None]:
+        """Bill branches that are opened meanwhile by ``"tokens"``, whatever ``billing`` is.
+
+        A branch's billing is fixed when it is opened; published programs mix the two.
+        """
+        agreed = int(self._ledger[s.BILLING])
+        self._ledger[s.BILLING] = s.BY_TOKENS
+        try:
+            yield
+        finally:
+            self._ledger[s.BILLING] = agreed
 
     def is_null(self, answer: int) -> bool:
         """Whether a class of this episode means that a probe found no answer."""

@@ -151,12 +151,7 @@ class OptimalController:
             ema = (1 - self.weight) * ema + self.weight * CONFIDENCE[first][second]
             history = [*history, ema][-self.window :]
             trend = history[-1] - history[0]
-            if (
-                warm
-                and len(pool) >= self.completed
-                and ema >= self.stop
-                and trend >= -self.slack
-            ):
+            if warm and len(pool) >= self.completed and ema >= self.stop and trend >= -self.slack:
                 return winner
             if all(f or a for f, a in zip(finished, abandoned, strict=True)):
                 break

@@ -38,14 +38,20 @@ def test_there_are_enough_actions():
     assert PARTS * ACTIONS >= 100_000
 
 
+def same_array(found: np.ndarray, wanted: np.ndarray, what: str = "") -> None:
+    """Two arrays are the same to the last bit, dtype included."""
+    # Ten times as fast as numpy's own test, which knows how to tell the difference.
+    if (found.dtype, found.shape) != (wanted.dtype, wanted.shape) or (
+        found.tobytes() != wanted.tobytes()
+    ):
+        np.testing.assert_array_equal(found, wanted, err_msg=what, strict=True)
+
+
 def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Two observations are the same to the last bit."""
+    """Two observations are the same."""
     assert found.keys() == wanted.keys()
     for key, array in wanted.items():
-        mine = found[key]
-        # Ten times as fast as numpy's own test, which knows how to tell the difference.
-        if (mine.dtype, mine.shape, mine.tobytes()) != (array.dtype, array.shape, array.tobytes()):
-            np.testing.assert_array_equal(mine, array, err_msg=key, strict=True)
+        same_array(found[key], array, key)
 
 
 def same_info(found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -211,7 +217,7 @@ def all_same(found: Any, wanted: Any) -> None:
         for key in wanted:
             all_same(found[key], wanted[key])
     elif isinstance(wanted, np.ndarray) and wanted.dtype != object:
-        np.testing.assert_array_equal(found, wanted, strict=True)
+        same_array(found, wanted)
     elif isinstance(wanted, np.ndarray | tuple | list):
         assert len(found) == len(wanted)
         for one, other in zip(found, wanted, strict=True):

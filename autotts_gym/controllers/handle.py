@@ -50,13 +50,14 @@ class Episode:
     Attributes:
         info: of the latest step; that of the last one has the episode's result.
         ended: whether the episode is over.
+        facts: the environment itself, without wrappers; not there in compiled code.
     """
 
     def __init__(self, env: gym.Env[Any, Any], observation: dict[str, Any]) -> None:
         if env.get_wrapper_attr("auto_probe"):
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
         self._env = env
-        self._facts = env.unwrapped
+        self.facts = env.unwrapped
         self._observation = observation
         self._mask = observation["action_mask"]
         self.max_branches = len(observation["branch_status"])
@@ -173,7 +174,7 @@ class Episode:
 
     def is_null(self, answer: int) -> bool:
         """Whether a class means that the probe found no answer."""
-        return bool(self._facts.is_null(answer))  # type: ignore[attr-defined]
+        return bool(self.facts.is_null(answer))  # type: ignore[attr-defined]
 
     # --- what is seen of the whole ---------------------------------------------------------------
 
@@ -185,25 +186,25 @@ class Episode:
     @property
     def interval(self) -> int:
         """Δ, tokens."""
-        return int(self._facts.interval)  # type: ignore[attr-defined]
+        return int(self.facts.interval)  # type: ignore[attr-defined]
 
     @property
     def depth_limit(self) -> int:
         """Deepest branch of the environment, intervals."""
-        return int(self._facts.depth_limit)  # type: ignore[attr-defined]
+        return int(self.facts.depth_limit)  # type: ignore[attr-defined]
 
     @property
     def spent(self) -> int:
         """Visible spent, tokens."""
-        return int(self._facts.spent)  # type: ignore[attr-defined]
+        return int(self.facts.spent)  # type: ignore[attr-defined]
 
     @property
     def clock(self) -> int:
         """Visible clock, tokens."""
-        return int(self._facts.clock)  # type: ignore[attr-defined]
+        return int(self.facts.clock)  # type: ignore[attr-defined]
 
     @property
     def remaining(self) -> int:
         """Budget that is left, tokens; -1 where there is no budget."""
-        budget = self._facts.budget  # type: ignore[attr-defined]
+        budget = self.facts.budget  # type: ignore[attr-defined]
         return NO_BUDGET if budget is None else max(budget - self.spent, 0)

@@ -16,6 +16,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from autotts_gym.controllers import published
 from autotts_gym.controllers.handle import Episode, NoAnswerError, StepLimitError
 from autotts_gym.traces.registry import bundled
 
@@ -29,11 +30,12 @@ class Agent:
     """A controller that was loaded from a file.
 
     Attributes:
-        name: the file's name without ``.py``.
+        name: the file's name without ``.py``, with ``:CLASS`` where a class was named.
         path: the file.
         solve: its function ``solve(episode, beta)`` or ``solve(episode)``.
         takes_beta: whether it has the knob β.
-        digest: sha256 of the file's text.
+        digest: sha256 of the file's text, and of the class where one is named.
+        published: whether it is a published-style program, a class with ``solve(question)``.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Agent:
     solve: Callable[..., Any]
     takes_beta: bool
     digest: str
+    published: bool = False
 
     def __call__(self, episode: Episode, beta: float) -> None:
         """Play one episode through a handle.
@@ -96,19 +99,25 @@ def find(agent: str) -> Path:
 def load(agent: str) -> Agent:
     """Load a controller by its name in ``agents/`` or by the path of its file.
 
+    ``PATH:CLASS`` names a class of a file that holds published-style programs
+    (:mod:`autotts_gym.controllers.published`).
+
     Raises:
         AgentError: there is no such file, it cannot be run, or it has no fitting ``solve``.
     """
-    path = find(agent)
+    place, colon, program = agent.rpartition(":")
+    if not colon or not program.isidentifier():
+        place, program = agent, ""
+    path = find(place)
     try:
         text = path.read_bytes()
     except OSError as error:
         raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return _load(path, text)
+    return _load(path, text, program)
 
 
 @functools.cache
-def _load(path: Path, text: bytes) -> Agent:
+def _load(path: Path, text: bytes, program: str) -> Agent:
     digest = hashlib.sha256(text).hexdigest()
     name = f"autotts_agent_{path.stem}_{digest[:12]}"
     # Not importlib's way: its bytecode files cannot tell two edits within a second apart.
@@ -121,6 +130,9 @@ def _load(path: Path, text: bytes) -> Agent:
         sys.modules.pop(name, None)
         raise AgentError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
     solve = getattr(module, "solve", None)
+    programs = published.programs(module)
+    if program or (programs and not inspect.isfunction(solve)):
+        return _program(path, programs, program, digest)
     if not inspect.isfunction(solve):
         raise AgentError(f"{path}: has no function solve(episode, beta) or solve(episode)")
     if inspect.isgeneratorfunction(solve) or inspect.iscoroutinefunction(solve):
@@ -132,6 +144,20 @@ def _load(path: Path, text: bytes) -> Agent:
             "solve(episode, beta), or solve(episode) without a knob"
         )
     return Agent(path.stem, path, solve, takes_beta, digest)
+
+
+def _program(path: Path, programs: dict[str, type], name: str, digest: str) -> Agent:
+    """A published-style program: the class that is named, the only one, or the default one."""
+    known = ", ".join(programs) or "none"
+    if name and name not in programs:
+        raise AgentError(f"{path}: has no class {name!r} with solve(question); it has {known}")
+    chosen = name or (next(iter(programs)) if len(programs) == 1 else published.DEFAULT_CLASS)
+    if chosen not in programs:
+        raise AgentError(f"{path}: holds several programs, so name one as PATH:CLASS: {known}")
+    solve, takes_beta = published.as_controller(programs[chosen])
+    digest = hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest()
+    label = f"{path.stem}:{name}" if name else path.stem
+    return Agent(label, path, solve, takes_beta, digest, published=True)
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

@@ -43,6 +43,10 @@ class PublishedQuestion:
 
     def __init__(self, episode: Episode) -> None:
         self._episode = episode
+        self._facts: Any = episode.facts
+
+    def _text(self, answer: int) -> str:
+        return str(self._facts.answer_text(answer))
 
     def _open(self) -> int:
         if not self._episode.can_branch():
@@ -54,7 +58,7 @@ class PublishedQuestion:
 
     def _look(self, index: int) -> tuple[str, bool]:
         answer, finished = self._episode.probe(index)
-        return self._episode.text(answer), finished
+        return self._text(answer), finished
 
     def probe_new(self) -> tuple[str, int, bool]:
         """Open a branch and look at its first interval: answer, index, finished.
@@ -78,7 +82,7 @@ class PublishedQuestion:
         if not 0 <= index < episode.opened:
             raise NoBranchLeftError(f"there is no branch {index}; {episode.opened} are open")
         if episode.finished(index):
-            return episode.text(episode.latest(index)), True
+            return self._text(episode.latest(index)), True
         episode.extend(index)
         return self._look(index)
 
@@ -89,20 +93,16 @@ class PublishedQuestion:
             NoBranchLeftError: as for ``probe_new``.
         """
         episode = self._episode
-        with episode.billed_by_tokens():
+        with self._facts.billed_by_tokens():
             index = self._open()
-        finished = False
-        answer = ""
-        while not finished:
-            before = episode.depth(index)
+        while True:
             while episode.can_extend(index):
                 episode.extend(index)
-            if episode.depth(index) == before > episode.revealed(index) - 1 and not (
-                episode.can_probe(index)
-            ):
+            if not episode.can_probe(index):
                 raise NoBranchLeftError("the budget does not reach the branch's end")
             answer, finished = self._look(index)
-        return answer
+            if finished:
+                return answer
 
     def get_seq_and_total_tokens(self) -> tuple[int, int]:
         """The clock and what was spent so far, tokens, as far as they can be seen."""
@@ -118,7 +118,7 @@ class PublishedQuestion:
         if not isinstance(answer, str):
             raise NoAnswerError(f"solve must return an answer as a string, got {answer!r:.80}")
         for i in range(episode.opened):
-            if episode.can_answer(i) and episode.text(episode.latest(i)) == answer:
+            if episode.can_answer(i) and self._text(episode.latest(i)) == answer:
                 episode.answer(i)
                 return
         raise NoAnswerError(f"solve returned {answer!r:.80}, which no branch's latest probe shows")
@@ -135,8 +135,11 @@ def programs(module: ModuleType) -> dict[str, type]:
     }
 
 
-def as_controller(program: type) -> Callable[[Episode, float], None]:
-    """A published-style class as a controller; it is made anew for every episode."""
+def as_controller(program: type) -> tuple[Callable[..., None], bool]:
+    """A published-style class as a controller, and whether it takes a config (and so β).
+
+    It is made anew for every episode.
+    """
     configured = len(inspect.signature(program).parameters) > 0
 
     def solve(episode: Episode, beta: float) -> None:
@@ -144,4 +147,4 @@ def as_controller(program: type) -> Callable[[Episode, float], None]:
         question = PublishedQuestion(episode)
         question.answer(instance.solve(question))
 
-    return solve
+    return (solve if configured else lambda episode: solve(episode, 0.0)), configured

@@ -267,7 +267,9 @@ class _Cells:
         }
         self._folder = folder
         text = json.dumps(depends, sort_keys=True, default=int)  # integers may be numpy's
-        self._key = f"{agent.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        self._key = (
+            f"{agent.name.replace(':', '.')}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        )
         self._tables: list[pa.Table] = []
         self.seeds: set[int] = set()
         for path in sorted(folder.glob(f"{glob.escape(self._key)}-*.parquet")):

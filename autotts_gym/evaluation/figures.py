@@ -48,7 +48,7 @@ def _draw_agent(panel: Axes, runs: Sequence[Run], number: int) -> None:
         [100 * run.accuracy for run in points],
         yerr=[100 * np.nan_to_num(run.margin) for run in points],
         color=colour,
-        marker=_MARKERS[number % len(_MARKERS)],
+        marker=_MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
         markersize=6,
         linewidth=1.6,
         elinewidth=0.8,

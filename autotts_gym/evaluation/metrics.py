@@ -228,33 +228,21 @@ def compare(sweep: Sequence[Means], row: Means) -> Comparison:
 
     Every replicate interpolates along its own sweep and against its own row.
     """
-    at, reached = _interpolate(
-        np.array([m.value["tokens"] for m in sweep]),
-        np.array([m.value["correct"] for m in sweep]),
-        row.value["tokens"],
-        row.value["correct"],
-    )
-    tokens = np.stack([m.replicates["tokens"] for m in sweep], axis=-1)
-    accuracies = np.stack([m.replicates["correct"] for m in sweep], axis=-1)
-    theirs = row.replicates["tokens"], row.replicates["correct"]
-    drawn = np.array(
-        [
-            _interpolate(*both, *own)
-            for *both, own in zip(tokens, accuracies, zip(*theirs), strict=True)
-        ]
-    )
+    tokens = np.array([m.value["tokens"] for m in sweep])
+    accuracies = np.array([m.value["correct"] for m in sweep])
+    own_tokens, own_accuracy = row.value["tokens"], row.value["correct"]
+    at = tokens_at(own_accuracy, tokens, accuracies)
+    reached = accuracy_at(own_tokens, tokens, accuracies)
+    drawn_tokens = np.stack([m.replicates["tokens"] for m in sweep], axis=-1)
+    drawn_accuracies = np.stack([m.replicates["correct"] for m in sweep], axis=-1)
+    drawn_at = np.empty(len(drawn_tokens))
+    drawn_reached = np.empty(len(drawn_tokens))
+    for b, (x, y) in enumerate(zip(drawn_tokens, drawn_accuracies, strict=True)):
+        drawn_at[b] = tokens_at(row.replicates["correct"][b], x, y)
+        drawn_reached[b] = accuracy_at(row.replicates["tokens"][b], x, y)
     return Comparison(
-        tokens=Estimate.of(at, drawn[:, 0]),
-        share=Estimate.of(at / row.value["tokens"], drawn[:, 0] / theirs[0]),
-        accuracy=Estimate.of(reached, drawn[:, 1]),
-        gain=Estimate.of(reached - row.value["correct"], drawn[:, 1] - theirs[1]),
-    )
-
-
-def _interpolate(
-    tokens: Floats, accuracies: Floats, row_tokens: float, row_accuracy: float
-) -> tuple[float, float]:
-    return (
-        tokens_at(row_accuracy, tokens, accuracies),
-        accuracy_at(row_tokens, tokens, accuracies),
+        tokens=Estimate.of(at, drawn_at),
+        share=Estimate.of(at / own_tokens, drawn_at / row.replicates["tokens"]),
+        accuracy=Estimate.of(reached, drawn_reached),
+        gain=Estimate.of(reached - own_accuracy, drawn_reached - row.replicates["correct"]),
     )

@@ -75,8 +75,8 @@ class Rollout:
         self.path: Literal["compiled", "python"] = "python"
         self.reason = ""
         self._play: Callable[..., None] = self._play_python
-        if interpret:
-            self.reason = "asked for"
+        if interpret or agent.published:
+            self.reason = "asked for" if interpret else "a published program is plain Python"
             return
         try:
             self._compile()

@@ -44,7 +44,8 @@ NULL_ANSWERS: Final = frozenset({"No", "ERR", ""})
 
 _MOST_CLASSES: Final = np.iinfo(np.int16).max
 _MOST_TOKENS: Final = np.iinfo(np.int32).max
-_MOST_CONFIDENCE: Final = float(np.finfo(np.float32).max)
+#: What an observation shows has bounds, and must stay within them.
+_MOST_CONFIDENCE: Final = 1e6
 
 
 class TraceError(ValueError):
@@ -637,7 +638,8 @@ def _extend_optional(
     for value in values:
         if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= most:
             wanted = "integers" if whole else "finite numbers"
-            raise TraceError(f"{what} must be {wanted} of at least 0, got {_short(value)}")
+            limits = f"of at least 0 and at most {most:,.0f}"
+            raise TraceError(f"{what} must be {wanted} {limits}, got {_short(value)}")
     column += values
     return column
 

@@ -435,6 +435,17 @@ def test_a_shared_column_is_null_only_while_all_its_classes_are():
     assert env.step(BRANCH)[0]["class_votes"].tolist() == [4]
 
 
+def test_figures_stay_within_their_bounds():
+    # C is 1 token, and an interval 2,000,000.
+    store = TraceStore.from_branches([Question("", "7", [trace("7", 1)])], 2_000_000)
+    env = AutoTTSEnv(store, max_branches=1, budget=10**9, beta=0.5)
+    env.reset()
+    env.step(BRANCH)
+    found = env.step(encode(PROBE, 0, 1))[0]
+    np.testing.assert_array_equal(found["globals"], np.float32([1, 1e6, 1e6, 1e6, 0.5]))
+    assert found in env.observation_space
+
+
 # --- reward --------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,7 @@ def traces(draw: st.DrawFn) -> list[Question]:
 
     def branch() -> Branch:
         probes = draw(st.lists(answer, max_size=4))
-        confidences = st.floats(0, width=32, allow_infinity=False)
+        confidences = st.floats(0, 1e6, width=32)
         of_each: dict[str, Any] = {"min_size": len(probes), "max_size": len(probes)}
         return Branch(
             probes,
@@ -222,7 +222,7 @@ BAD_FIGURES: dict[str, tuple[dict[str, Any], str]] = {
     "confidences fewer": ({"confidences": []}, "confidences: 0 for 1 probes"),
     "confidence negative": (
         {"confidences": [-0.1]},
-        "confidences must be finite numbers of at least 0, got -0.1",
+        "confidences must be finite numbers of at least 0 and at most 1,000,000, got -0.1",
     ),
     "confidence NaN": ({"confidences": [float("nan")]}, "confidences must be finite"),
     "confidence infinite": ({"confidences": [float("inf")]}, "confidences must be finite"),
@@ -231,7 +231,7 @@ BAD_FIGURES: dict[str, tuple[dict[str, Any], str]] = {
     "confidence true": ({"confidences": [True]}, "confidences must be finite"),
     "cost real": (
         {"probe_tokens": [1.5]},
-        "probe_tokens must be integers of at least 0, got 1.5",
+        "probe_tokens must be integers of at least 0 and at most 2,147,483,647, got 1.5",
     ),
     "cost huge": ({"probe_tokens": [2**31]}, "probe_tokens must be integers"),
 }

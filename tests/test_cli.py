@@ -1,0 +1,441 @@
+"""The command line: what it prints and writes, and that every mistake ends in one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import autotts_gym
+from autotts_gym.cli import integers, main, numbers
+from autotts_gym.controllers.loading import Agent
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+PUBLISHED: dict[str, Any] = {
+    "question": "1 + 1?",
+    "gold_answer": "2",
+    "probe_freq": 500,
+    "each_branch": [[["No", "2"], 1612, "2"], [[], 17, "3"]],
+    "final_answers_trace": ["2", "3"],
+}
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def autotts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs the command in an empty folder, with an environment folder of its own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("AUTOTTS_ENVS", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: object) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The user's own environments."""
+    return tmp_path / "data" / "autotts_gym" / "envs"
+
+
+def small(questions: int = 2, synthetic: bool = False) -> TraceStore:
+    branches = [Branch(["7"], 700, "7"), Branch(["8", "8"], 1200, "8"), Branch([], 400, "7")]
+    return TraceStore.from_branches(
+        [Question("?", "7", branches)] * questions, 500, synthetic=synthetic
+    )
+
+
+# --- every mistake ends in one clear line --------------------------------------------------------
+
+AT_TINY = ("--env", "tiny", "--max-branches", "3")
+
+MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
+    "no such agent": (("benchmark", "nosuch"), r"no agent 'nosuch': give the path .* one of .*cmc"),
+    "no such file": (("benchmark", "./nosuch.py"), r"there is no agent '\./nosuch\.py'"),
+    "long name": (("benchmark", "x" * 300), "there is no agent 'xxx"),
+    "broken agent": (("benchmark", "broken.py"), r"broken\.py: cannot be loaded: SyntaxError"),
+    "agent in brackets": (("benchmark", "[b]/nosuch.py"), r"no agent '\[b\]/nosuch\.py'"),
+    "same names": (
+        ("benchmark", "a/same.py", "b/same.py", *AT_TINY),
+        r"a/same\.py and .*b/same\.py would both be called 'same'",
+    ),
+    "no such environment": (("benchmark", "cmc", "--env", "nosuch"), "no environment 'nosuch'"),
+    "broken environment": (("benchmark", "cmc", "--env", "torn"), r"torn/card\.yaml: .*YAML"),
+    "no width": (("benchmark", "cmc", "--max-branches", 0), "max_branches must be at least 1"),
+    "too wide": (
+        ("benchmark", "cmc", "--env", "tiny"),
+        r"max_branches=64, but question 0 of '.*tiny' has 3 branches; pass max_branches=3",
+    ),
+    "negative budget": (("benchmark", "cmc", "--budget=-1"), "budget must be at least 0, got -1"),
+    "β outside": (
+        ("benchmark", "cmc", *AT_TINY, "--beta", "0.5,2"),
+        r"beta must be within \[0, 1\], got 2",
+    ),
+    "out is a file": (("benchmark", "cmc", *AT_TINY, "--out", "file"), "file.*: Not a directory"),
+    "no file to import": (("import", "nosuch.json", "--name", "x"), "nosuch.json: cannot be read"),
+    "nothing to import": (("import", "a", "--name", "x"), "a: holds no trace files"),
+    "no JSON": (("import", "broken.py", "--name", "x"), r"broken\.py: malformed JSON at line 1"),
+    "no name": (("import", "good.json", "--name", "../x"), "'../x' is no name"),
+    "taken": (("import", "good.json", "--name", "tiny"), "tiny exists already"),
+    "unknown parameter": (("synth", "--name", "x", "--set", "wit=1"), "no parameter 'wit'; there"),
+    "no number": (("synth", "--name", "x", "--set", "lapse=a"), "give a number, such as lapse=0.5"),
+    "parameter outside": (("synth", "--name", "x", "--set", "lapse=7"), "lapse must be a number"),
+    "no questions": (("synth", "--name", "x", "--questions", 0), "questions must be an integer"),
+    "no branches": (("synth", "--name", "x", "--branches", 0), "branches must be an integer"),
+    "no interval": (("synth", "--name", "x", "--interval", 0), "interval must be a positive"),
+    "negative seed": (("synth", "--name", "x", "--seed=-1"), "seed must be an integer"),
+    "synth taken": (("synth", "--name", "tiny", "--questions", 1), "tiny exists already"),
+    "synth below a file": (
+        ("synth", "--name", "x", "--questions", 1, "--branches", 2, "--to", "file"),
+        "file: ",
+    ),
+    "play no such agent": (("play", "nosuch"), "there is no agent 'nosuch'"),
+    "play no such question": (("play", "cmc", "--question", 99), r"is 99; there are 0\.\.59"),
+    "play β outside": (("play", "cmc", "--beta", 2), "beta must be a number"),
+    "play an image": (("play", "cmc", "--image", "x.jpg"), r"must end in \.png or \.gif"),
+    "play nowhere": (("play", "first.py", "--image", "file/x.png"), "file/x.png: Not a directory"),
+    "play what fails": (
+        ("play", "fails.py"),
+        r"fails\.py: ValueError: an \[a\] and \[/b\] more$",
+    ),
+    "play what does not answer": (("play", "silent.py"), r"silent\.py: NoAnswerError: solve"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes(case: str, autotts: Command, own: Path) -> None:
+    arguments, message = MISTAKES[case]
+    small().save(own / "tiny")
+    (own / "torn").mkdir()
+    (own / "torn" / "card.yaml").write_text("a: [\n - ]\n", "utf-8")
+    for folder in "ab":
+        Path(folder).mkdir()
+        Path(folder, "same.py").write_text(f"# {folder}\ndef solve(episode): pass\n", "utf-8")
+    for name, text in {
+        "file": "",
+        "broken.py": "def solve(episode:\n",
+        "first.py": "def solve(episode): episode.answer()\n",
+        "fails.py": "def solve(episode): raise ValueError('an [a]\\n  and [/b] more')\n",
+        "silent.py": "def solve(episode): pass\n",
+        "good.json": json.dumps([PUBLISHED]),
+    }.items():
+        Path(name).write_text(text, "utf-8")
+    before = set(own.rglob("*"))
+    ended = autotts(*arguments)
+    assert ended.code == 1
+    assert ended.out == "" or case == "play nowhere"  # played before it could not be saved
+    (line,) = (line for line in ended.err.splitlines() if line.strip())
+    assert re.match(f"autotts: .*{message}", line)
+    assert set(own.rglob("*")) == before
+    assert not Path("results", "episodes.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "No such command 'nosuch'"),
+        (["benchmark"], "Missing argument"),
+        (["import", "x.json"], "Missing option '--name'"),
+        (["benchmark", "cmc", "--beta", "a,b"], "'a,b' is no list of numbers such as 0,0.5,1"),
+        (["benchmark", "cmc", "--beta", ""], "'' is no list of numbers"),
+        (["benchmark", "cmc", "--seeds", "0-x"], "'0-x' is no list of seeds such as 0-9"),
+        (["benchmark", "cmc", "--seeds", "9-0"], "'9-0' runs backwards"),
+        (["benchmark", "cmc", "--seeds=-1"], "'-1' is no list of seeds"),
+        (["benchmark", "cmc", "--order", "wild"], "--order"),
+        (["benchmark", "cmc", "--billing", "free"], "--billing"),
+        (["benchmark", "cmc", "--budget", "x"], "--budget"),
+        (["synth", "--name", "x", "--questions", "x"], "--questions"),
+        (["play"], "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_usage(arguments: list[str], message: str, autotts: Command) -> None:
+    ended = autotts(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_mistakes_of_a_process(tmp_path: Path) -> None:
+    """As a shell sees it: ``python -m autotts_gym``, and the script that pip installs."""
+    script = Path(sys.executable).with_name("autotts")
+    for command in ([sys.executable, "-W", "error", "-m", "autotts_gym"], [str(script)]):
+        done = subprocess.run(
+            [*command, "benchmark", "nosuch"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("autotts: there is no agent 'nosuch'")
+        assert done.stderr.count("\n") == 1
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+def test_version_and_help(autotts: Command) -> None:
+    assert autotts("--version") == (0, f"autotts_gym {autotts_gym.__version__}\n", "")
+    told = autotts("--help")
+    assert told.code == 0
+    for command in ("import", "envs", "synth", "benchmark", "play"):
+        assert command in told.out
+        assert autotts(command, "--help").code == 0
+    assert autotts().code != 0
+
+
+def test_lists_of_numbers() -> None:
+    assert numbers("0,0.5, 1,0.50") == [0.0, 0.5, 1.0]
+    assert integers("0-2,7, 5-6,1") == [0, 1, 2, 7, 5, 6]
+
+
+# --- environments --------------------------------------------------------------------------------
+
+
+def test_import_a_file(autotts: Command, own: Path) -> None:
+    Path("bench.json").write_text(json.dumps([PUBLISHED]), "utf-8")
+    told = autotts("import", "bench.json", "--name", "mine")
+    assert told.code == 0
+    assert "imported mine: 1 questions, 2 branches, Δ = 500 tokens" in told.out
+    assert TraceStore.open(own / "mine").question(0).gold == "2"
+
+
+def test_import_a_folder(autotts: Command) -> None:
+    for model in ("m1", "m2"):
+        Path("all", model).mkdir(parents=True)
+        Path("all", model, "b.json").write_text(json.dumps([PUBLISHED]), "utf-8")
+    told = autotts("import", "all", "--name", "group")
+    assert re.findall(r"imported (\S+):", told.out) == ["group/m1/b", "group/m2/b"]
+    listed = autotts("envs").out
+    assert "group/m1/b" in listed
+    assert "m2, b" in listed
+
+
+def test_import_of_a_bad_folder_leaves_nothing(autotts: Command, own: Path) -> None:
+    bad = {**PUBLISHED, "final_answers_trace": ["2", "4"]}
+    for model, entry in (("m1", PUBLISHED), ("m2", bad)):
+        Path("all", model).mkdir(parents=True)
+        Path("all", model, "b.json").write_text(json.dumps([entry]), "utf-8")
+    told = autotts("import", "all", "--name", "group")
+    assert told.code == 1
+    assert "m2/b.json: question 0, branch 1: its final answer is '3', but '4'" in told.err
+    assert not own.exists() or not list(own.iterdir())
+
+
+def test_envs(autotts: Command, own: Path) -> None:
+    small().save(own / "mine")
+    (own / "torn").mkdir()
+    (own / "torn" / "card.yaml").write_text("[1]", "utf-8")
+    told = autotts("envs")
+    assert (told.code, told.err) == (0, "")
+    lines = told.out.splitlines()
+    (mine,) = (line for line in lines if line.startswith("mine"))
+    assert mine.split() == ["mine", "2", "6", "500", "3", "767"]
+    (bundled,) = (line for line in lines if line.startswith("synthetic-aime24"))
+    assert bundled.split()[-1] == "synthetic"
+    assert "must be a mapping" in told.out  # the torn one hides no other
+    assert lines[-1].endswith(str(own))
+
+
+def test_cards(autotts: Command, own: Path) -> None:
+    TraceStore.from_tables(small().tables, 500, details={"note": "[b]old[/b]"}).save(own / "mine")
+    told = autotts("envs", "--cards").out
+    assert f"fingerprint: {small().card.fingerprint}" in told
+    assert "note: '[b]old[/b]'" in told
+
+
+def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
+    size = ("--questions", 3, "--branches", 4)
+    made: list[Any] = [
+        ("one", ()),
+        ("again", ()),
+        ("seeded", ("--seed", 1)),
+        ("set", ("--set", "accuracy=0.5", "--set", "lapse=0")),
+    ]
+    cards = {}
+    for name, more in made:
+        told = autotts("synth", "--name", name, *size, *more)
+        assert told.code == 0
+        assert "synthetic" in told.out
+        cards[name] = TraceStore.open(own / name).card
+        assert (cards[name].questions, cards[name].branches) == (3, 12)
+        assert cards[name].synthetic
+    assert cards["one"].fingerprint == cards["again"].fingerprint
+    assert len({card.fingerprint for card in cards.values()}) == 3
+    autotts("synth", "--name", "one", *size, "--interval", 1000, "--to", tmp_path / "[else]where")
+    assert TraceStore.open(tmp_path / "[else]where" / "one").card.interval == 1000
+
+
+# --- benchmark -----------------------------------------------------------------------------------
+
+
+def test_benchmark(autotts: Command) -> None:
+    call = ("benchmark", "self_consistency", "cmc", "--beta", "0,1", "--seeds", "0-2")
+    told = autotts(*call, "--out", "out[1]", "--max-branches", 4)
+    assert (told.code, told.err) == (0, "")
+    assert "synthetic-aime24, 3 seeds, billed by tokens SYNTHETIC" in told.out
+    assert "Synthetic traces are generated" in " ".join(told.out.split())
+    rows = re.findall(r"^(\w+) +(0|1|) +[\d.]+ ± *[\d.]+ .* (compiled|kept) *$", told.out, re.M)
+    assert rows == [
+        ("self_consistency", "", "compiled"),
+        ("cmc", "0", "compiled"),
+        ("cmc", "1", "compiled"),
+    ]
+    assert "wrote out[1]/episodes.parquet, summary.csv and frontier.png" in told.out
+    assert pq.read_metadata("out[1]/episodes.parquet").num_rows == 3 * 3 * 60
+    with Image.open("out[1]/frontier.png") as image:
+        assert image.size[0] > 500
+    again = autotts(*call, "--out", "out[1]", "--max-branches", 4)
+    assert again.out.count(" kept") == 3
+    assert sorted(p.name for p in Path("out[1]").iterdir()) == [
+        "cells",
+        "episodes.parquet",
+        "frontier.png",
+        "summary.csv",
+    ]
+
+
+def test_benchmark_on_several(autotts: Command, own: Path) -> None:
+    """Names, groups and paths together; only what is synthetic is called so."""
+    small().save(own / "group" / "a")
+    small(1).save(own / "group" / "b")
+    small(synthetic=True).save(Path("made").resolve())
+    told = autotts(
+        *("benchmark", "self_consistency", "--env", "group", "--env", "./made"),
+        *("--seeds", "3", "--max-branches", "3", "--billing", "interval", "--budget", "9000"),
+    )
+    assert told.code == 0
+    titles = re.findall(r"^(\S+), 1 seeds, billed by interval(.*)$", told.out, re.M)
+    assert titles == [("group/a", ""), ("group/b", ""), ("made", " SYNTHETIC")]
+    assert "nan" not in told.out + told.err + Path("results/summary.csv").read_text("utf-8")
+    envs = pq.read_table("results/episodes.parquet")["env"].to_pylist()
+    assert envs == ["group/a"] * 2 + ["group/b"] + ["made"] * 2
+
+
+def test_benchmark_with_nothing_to_spend(autotts: Command) -> None:
+    told = autotts("benchmark", "cmc", "--budget", 0, "--seeds", "0", "--beta", "0.5")
+    assert (told.code, told.err) == (0, "")
+    assert set(pq.read_table("results/episodes.parquet")["tokens"].to_pylist()) == {0}
+
+
+def test_benchmark_says_what_runs_as_python(
+    autotts: Command, own: Path, controller: Callable[..., Agent]
+) -> None:
+    small().save(own / "tiny")
+    text = "def solve(episode):\n    {}.get(episode)\n    episode.answer()\n"
+    agent = controller(text, "plain")
+    told = autotts("benchmark", agent.path, *AT_TINY)
+    assert told.code == 0
+    assert re.search(r"^plain .* python *$", told.out, re.M)
+    assert re.search(r"^plain ran as plain Python: \S", told.out, re.M)
+    asked = autotts("benchmark", agent.path, *AT_TINY, "--interpret", "--out", "other")
+    assert "ran as plain Python" not in asked.out
+
+
+def test_benchmark_lists_failures(
+    autotts: Command, own: Path, controller: Callable[..., Agent]
+) -> None:
+    small().save(own / "tiny")
+    agent = controller("def solve(episode): raise ValueError('an [a] and [/b] more')\n", "b[a]d")
+    for _ in range(2):  # the second time from what was kept
+        told = autotts("benchmark", agent.path, *AT_TINY, "--seeds", "0-3")
+        assert told.code == 0
+        lines = told.err.splitlines()
+        assert lines[0] == (
+            "b[a]d failed on tiny, question 0, seed 0: ValueError: an [a] and [/b] more "
+            "(8 failed in all)"
+        )
+        assert len(lines) == 3  # enough to see what is wrong
+        assert "b[a]d" in told.out
+
+
+# An episode takes a while; Python's own sleep is woken by a signal.
+SLEEPS = """
+import time
+
+def solve(episode):
+    time.sleep(0.02)
+    episode.answer()
+"""
+
+
+def test_interrupted_benchmark(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+    small(3).save(tmp_path / "tiny")
+    agent = controller(SLEEPS)
+    cells = tmp_path / "out" / "cells"
+    command = ("benchmark", str(agent.path), "--env", str(tmp_path / "tiny"), "--seeds", "0-99")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autotts_gym", *command, "--max-branches", "3", "--out", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not cells.is_dir() or len(list(cells.glob("[!.]*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.strip().endswith("what was finished is kept, the same call goes on from there")
+    assert "Traceback" not in err
+    kept = list(cells.iterdir())
+    assert 2 <= len(kept) < 10
+    assert all(pq.read_metadata(cell).num_rows == 30 for cell in kept)  # whole ones only
+    assert os.listdir(tmp_path / "out") == ["cells"]
+
+
+# --- play ----------------------------------------------------------------------------------------
+
+
+def test_play(autotts: Command) -> None:
+    call = ("play", "cmc", "--question", 3, "--beta", 0.2, "--seed", 5, "--billing", "interval")
+    told = autotts(*call)
+    assert (told.code, told.err) == (0, "")
+    assert re.search(r"^[\d,]+ actions, [\d,]+ tokens, [\d,]+ of them in sequence$", told.out, re.M)
+    assert autotts(*call) == told
+    assert autotts("play", "self_consistency").out != told.out
+
+
+@pytest.mark.parametrize(("name", "frames"), [("end.png", 1), ("way.gif", 9)])
+def test_play_to_an_image(
+    name: str, frames: int, autotts: Command, controller: Callable[..., Agent]
+) -> None:
+    agent = controller(
+        "def solve(episode):\n"
+        "    for _ in range(4): episode.branch()\n"
+        "    episode.probe_all()\n"
+        "    episode.answer()\n"
+    )
+    told = autotts("play", agent.path, "--image", name)
+    assert (told.code, told.err) == (0, "")
+    assert "9 actions, 2,000 tokens, 500 of them in sequence" in told.out
+    assert f"wrote {name}" in told.out
+    with Image.open(name) as image:
+        assert getattr(image, "n_frames", 1) >= frames
