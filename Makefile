@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# setuptools warns at length of every editable install.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Without a GPU, torch is taken as a CPU build; `make CONSTRAINTS= test` takes what there is.
 CONSTRAINTS ?= -c constraints-cpu.txt
 OUT ?= results
