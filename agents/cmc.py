@@ -40,7 +40,18 @@ def _nearest(value):
 
 
 def _four_decimals(value):
-    return np.rint(value * 10_000) / 10_000
+    """``round(value, 4)``, to the last bit also where it is compiled."""
+    scaled = value * 10_000
+    nearest = np.rint(scaled)
+    if abs(scaled - nearest) == 0.5:
+        # Half way only as far as the product is exact: its error, from halves of the factor whose
+        # own products are exact (Dekker 1971), tells to which side it belongs.
+        high = value * 134_217_729.0
+        high = high - (high - value)
+        error = (high * 10_000 - scaled) + (value - high) * 10_000
+        if error != 0.0:
+            nearest = np.floor(scaled) + (1.0 if error > 0.0 else 0.0)
+    return nearest / 10_000
 
 
 def schedule(beta):

@@ -107,6 +107,7 @@ def envs(
     from autotts_gym.traces.store import TraceError, TraceStore
 
     found = registry.listing()
+    broken: dict[str, str] = {}
     table = Table(box=None, pad_edge=False)
     table.add_column("environment", style="bold", overflow="fold")
     for heading in ("questions", "branches", "Δ", "depth", "tokens/branch"):
@@ -115,8 +116,8 @@ def envs(
     for name, path in found.items():
         try:
             card = TraceStore.open(path).card
-        except TraceError as error:
-            table.add_row(name, *[""] * 5, f"[red]{escape(str(error))}[/]")
+        except TraceError as problem:
+            broken[name] = str(problem)
             continue
         figures = (card.questions, card.branches, card.interval, card.depth)
         what = [str(card.details[key]) for key in ("model", "benchmark") if key in card.details]
@@ -131,6 +132,8 @@ def envs(
     if cards:
         console.rule()
     console.print(table)
+    for name, error in broken.items():
+        console.print(f"[red]{name}:[/] {escape(error)}", highlight=False, soft_wrap=True)
     _print_dim(f"\nyour own go to {registry.user_folder()}")
 
 

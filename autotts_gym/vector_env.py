@@ -184,7 +184,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         terminated = outcomes & TERMINATED != 0
         truncated = outcomes & TRUNCATED != 0
         invalid = outcomes & ILLEGAL != 0
-        ended = outcomes & (TERMINATED | TRUNCATED) != 0
+        ended = terminated | truncated
         cost = batch.costs.copy()
         infos: dict[str, Any] = {}
         stepped = playing
@@ -278,7 +278,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
         """``values`` where the mask holds and zero elsewhere, as infos of sub-environments are."""
-        if mask.all():
+        if mask is self._everyone or mask.all():
             return values
         kept = np.zeros_like(values)
         kept[mask] = values[mask]
@@ -304,12 +304,13 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     def _check_actions(self, actions: ArrayLike) -> NDArray[np.integer[Any]]:
         given = np.asarray(actions)
-        if given.shape != (self.num_envs,) or not np.issubdtype(given.dtype, np.integer):
+        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
             raise error.InvalidAction(
                 f"actions must be integers of shape ({self.num_envs},), "
                 f"got {given.dtype} of shape {given.shape}"
             )
-        if given.min() < 0 or given.max() >= self._action_count:
+        # As unsigned numbers negative ones are large, so one comparison finds both.
+        if given.astype(np.uint64).max() >= self._action_count:
             raise error.InvalidAction(f"an action is outside {self.single_action_space}")
         if self._setting.strict:
             legal = self._batch.view.mask[np.arange(self.num_envs), given] != 0

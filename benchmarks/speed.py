@@ -237,18 +237,19 @@ def loading(folder: Path) -> Iterator[Row]:
     done = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
-    what = f"store of 10,000 × 128 branches, {probes / 1e6:.0f} M probes"
+    what = f"10,000 × 128 branches ({probes / 1e6:.0f} M probes)"
     yield (f"{what}: open", f"{1000 * opened:.1f} ms", "", "", "under 100 ms")
     yield (f"{what}: play", f"{float(done.stdout):,.0f} MB at most", "", "", "under 1,024 MB")
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    table = Table(title=f"autotts_gym {autotts_gym.__version__}, one core", title_justify="left")
+    title = f"autotts_gym {autotts_gym.__version__}, one core"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("what")
     for heading in ("measured", "beside", "ratio", "goal"):
         table.add_column(heading, justify="right")
-    console = Console(width=130)
+    console = Console(width=140)
     with tempfile.TemporaryDirectory() as folder, console.status("measuring"):
         for part in (stepping(), bulk(), loading(Path(folder))):
             for row in part:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from autotts_gym.controllers.compiled import compile_controller
 from autotts_gym.controllers.loading import load, names
 from autotts_gym.evaluation.benchmark import branch_order
 from autotts_gym.evaluation.rollout import Episodes, Rollout
@@ -48,18 +49,19 @@ def play(
 
 
 def odd_store(random: Random, costs: bool = False) -> TraceStore:
-    """A few branches of any length, some that end at once, some with a long closing text."""
+    """Up to 40 branches of any length, with a leading answer; some have a long closing text."""
     interval = random.randint(1, 40)
     answers = random.sample(["7", "8", "No", "", "9"], random.randint(1, 5))
+    weights = [random.choice([1, 5, 20]), *[1] * (len(answers) - 1)]
 
     def branch() -> Branch:
-        n = random.choice([0, 1, 3, 9, 20])
-        probes = random.choices(answers, k=n)
+        n = random.choice([0, 0, 1, 3, 9, 12, 20])
+        *probes, final = random.choices(answers, weights, k=n + 1)
         tokens = random.randint(1, (n + 3) * interval)
         spent = [random.randint(0, interval) for _ in probes] if costs else None
-        return Branch(probes, tokens, random.choice(answers), probe_tokens=spent)
+        return Branch(probes, tokens, final, probe_tokens=spent)
 
-    branches = [branch() for _ in range(random.randint(1, 14))]
+    branches = [branch() for _ in range(random.randint(1, random.choice([3, 12, 40])))]
     return TraceStore.from_branches([Question("?", "7", branches)], interval)
 
 
@@ -87,9 +89,16 @@ def test_schedule_of_cmc(beta: float, wanted: tuple[float, ...]) -> None:
 def test_schedule_of_cmc_everywhere(beta: float) -> None:
     found = load("cmc").solve.__globals__["schedule"](beta)
     wanted = tuple(schedule(min(max(beta, 0), 1)).values())
-    # Half a last decimal is not representable: there, it may go the other way.
-    assert tuple(found) == pytest.approx(wanted, rel=0, abs=1.001e-4)
-    assert [int(x) for x in found] == [int(x) for x in wanted]
+    assert tuple(found) == wanted
+
+
+def test_schedule_of_cmc_rounds_like_python_where_it_is_compiled() -> None:
+    """Every thousandth; many lie half way between two fourth decimals, or nearly so."""
+    plain = load("cmc").solve.__globals__["schedule"]
+    compiled = compile_controller(plain, takes_beta=True)
+    for beta in (k / 1000 for k in range(1001)):
+        wanted = tuple(schedule(beta).values())
+        assert tuple(plain(beta)) == tuple(compiled(beta)) == wanted
 
 
 def schedule(b: float) -> dict[str, float]:

@@ -20,8 +20,8 @@ from autotts_gym.traces.store import Branch, Question, TraceStore
 
 # --- both offer the same -------------------------------------------------------------------------
 
-#: Facts about the play itself, and what published programs need; those run over an environment.
-PYTHON_ONLY = {"info", "ended", "text", "billed_by_tokens"}
+#: Facts about the play itself.
+PYTHON_ONLY = {"info", "ended"}
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, Any]]:

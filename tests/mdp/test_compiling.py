@@ -183,26 +183,27 @@ def cut(content: bytes) -> bytes:
 
 
 def flip(content: bytes) -> bytes:
-    """Bits in the middle of the machine code, which no parser would miss."""
+    """One bit, amid the machine code: it could be loaded, and run."""
     middle = len(content) // 2
-    return content[:middle] + bytes(b ^ 255 for b in content[middle:-400]) + content[-400:]
+    return content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize(
     "damage",
     [cut, flip, lambda content: b"", lambda content: b"x" * 100, lambda content: content + b"!"],
-    ids=["cut", "flipped", "empty", "nonsense", "longer"],
+    ids=["cut", "a bit", "empty", "nonsense", "longer"],
 )
 def test_damaged_code_is_compiled_anew(
     damage: Callable[[bytes], bytes], kept: Path, cache: Path, controller: Callable[..., Agent]
 ) -> None:
     shutil.copytree(kept, cache)
     ((path, (_, good)),) = files(cache).items()
-    path.write_bytes(damage(good))
+    damaged = damage(good)
+    path.write_bytes(damaged)
     assert opened(controller(TEXT)) == ("compiled", 3)
     ((again, (_, mended)),) = files(cache).items()
     assert again == path
-    assert len(mended) == pytest.approx(len(good), rel=0.1)
+    assert mended != damaged
     before = files(cache)
     assert opened(controller(TEXT)) == ("compiled", 3)
     assert files(cache) == before
