@@ -79,6 +79,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
         self._running = np.zeros(num_envs, np.bool_)
+        self._idle = True  # whether some sub-environment has no running episode
         self._everyone = np.ones(num_envs, np.bool_)
         self._last_actions = np.full(num_envs, SKIP, np.int64)
         self._bind()
@@ -146,6 +147,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             draws = [self._setting.draw(self._generators[e], None) for e in episodes]
         self._batch.reset(episodes, draws)
         self._running[episodes] = True
+        self._idle = not self._running.all()
         self._last_actions[episodes] = SKIP
         if self._trail is not None:
             self._trail.clear(episodes)
@@ -168,13 +170,13 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         batch = self._batch
         batch.actions[:] = self._check_actions(actions)
         playing = self._everyone
-        if not self._running.all():
+        if self._idle:
             if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._generators:
                 idle = int(np.flatnonzero(~self._running)[0])
                 raise error.ResetNeeded(f"sub-environment {idle} has no running episode: reset it")
             playing = self._running.copy()
             batch.actions[~playing] = SKIP
-        batch.step()
+        count = batch.step()
         if self._trail is not None:
             self._trail.follow(batch)
             self._last_actions[:] = batch.actions
@@ -184,15 +186,14 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         terminated = outcomes & TERMINATED != 0
         truncated = outcomes & TRUNCATED != 0
         invalid = outcomes & ILLEGAL != 0
-        ended = terminated | truncated
         cost = batch.costs.copy()
         infos: dict[str, Any] = {}
         stepped = playing
-        if ended.any():
-            stepped = self._finish(infos, ended, invalid, cost) & playing
+        if count:
+            stepped = self._finish(infos, terminated | truncated, invalid, cost) & playing
         found = self._copy()
         infos |= {"action_mask": found["action_mask"], "_action_mask": self._everyone.copy()}
-        if stepped.any():
+        if stepped is self._everyone or stepped.any():
             infos["invalid_action"] = self._masked(invalid, stepped)
             infos["cost"] = self._masked(cost, stepped)
             infos |= {"_invalid_action": stepped.copy(), "_cost": stepped.copy()}
@@ -210,6 +211,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         Returns which sub-environments' own info is that of a step, rather than of a reset.
         """
         self._running &= ~ended
+        self._idle = True
         rows = np.flatnonzero(ended).tolist()
         results = [self._batch.result(e) for e in rows]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:

@@ -104,6 +104,7 @@ def _step(
     outcomes,
 ):
     traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
+    ended = 0
     for e in range(len(actions)):
         if actions[e] == SKIP:
             rewards[e] = 0.0
@@ -121,6 +122,8 @@ def _step(
             mask[e],
         )
         rewards[e], costs[e], outcomes[e] = _play(episode, view, weights[e], actions[e])
+        ended += episode.ledger[s.ENDED]
+    return ended
 
 
 @entry_point()
@@ -248,9 +251,12 @@ class Batch:
         self.__dict__.update(state)
         self._bind()
 
-    def step(self) -> None:
-        """Play ``self.actions`` (int64[E]; ``SKIP`` leaves an episode alone)."""
-        _step(*self._step_arrays)
+    def step(self) -> int:
+        """Play ``self.actions`` (int64[E]; ``SKIP`` leaves an episode alone).
+
+        Returns how many episodes ended with it.
+        """
+        return int(_step(*self._step_arrays))
 
     def reset(self, episodes: Sequence[int], draws: Sequence[Draw]) -> None:
         """Start ``episodes`` from their draws."""
