@@ -1,8 +1,8 @@
 """Answer convergence: one chain, which stops as soon as its last probes agree.
 
 Liu and Wang 2025, "Answer Convergence as a Signal for Early Stopping in Reasoning" (arXiv
-2506.02536), answer consistency; the rule of
-Dynasor (Fu et al. 2024, "Efficiently Serving LLM Reasoning Programs with Certaindex").
+2506.02536), answer consistency; the rule of Dynasor (Fu et al. 2024, "Efficiently Serving LLM
+Reasoning Programs with Certaindex").
 """
 
 import numpy as np

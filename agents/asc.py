@@ -7,6 +7,7 @@ Coding with LLMs" (arXiv 2305.11860), with the Beta stopping criterion; constant
 
 import numpy as np
 
+from autotts_gym.controllers.reading import read
 from autotts_gym.controllers.voting import beta_confidence, leaders, vote
 
 #: Most branches that are read.
@@ -20,26 +21,14 @@ def solve(episode):
     """Read one branch at a time to its end; from the second on, stop once the vote is confident.
 
     Nothing can be generated ahead, since every look decides whether there is a next branch: the
-    latency is the total. Under a token budget, a branch is looked at whenever no more can be
-    requested of it, which frees what was charged beyond its end.
+    latency is the total.
     """
-    width = min(WIDTH, episode.max_branches)
     answers = np.empty(WIDTH, np.int64)
     votes = np.zeros(WIDTH, np.int64)
     slots = 0
-    for i in range(width):
-        if not episode.can_branch():
-            break
-        episode.branch()
-        reading = True
-        while reading:
-            while episode.can_extend(i):
-                episode.extend(i)
-            reading = episode.can_probe(i)
-            if reading:
-                episode.probe(i)
-                reading = episode.can_extend(i)
-        if not episode.finished(i):
+    for i in range(min(WIDTH, episode.max_branches)):
+        read(episode, i, i + 1)
+        if i >= episode.opened or not episode.finished(i):
             break  # the budget does not reach its end
         slots = vote(answers, votes, slots, episode.latest(i))
         _, first, second = leaders(votes, slots)

@@ -1,8 +1,7 @@
 """Parallel-Probe: grow all chains together, and stop when their vote has been stable for long.
 
 Zheng et al. 2026, "Parallel-Probe: Towards Efficient Parallel Thinking via 2D Probing" (arXiv
-2602.03845); constants
-as in AutoTTS (arXiv 2605.08083).
+2602.03845); constants as in AutoTTS (arXiv 2605.08083).
 """
 
 import numpy as np

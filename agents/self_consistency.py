@@ -4,6 +4,8 @@ Wang et al. 2023, "Self-Consistency Improves Chain of Thought Reasoning in Langu
 (arXiv 2203.11171), section 2. SC@64 is what AutoTTS (arXiv 2605.08083) measures others against.
 """
 
+from autotts_gym.controllers.reading import read
+
 #: Branches that are read: the W of SC@W.
 WIDTH = 64
 
@@ -11,20 +13,8 @@ WIDTH = 64
 def solve(episode):
     """Read WIDTH branches (or as many as the environment has) and answer the plurality.
 
-    Everything is requested before the first look, so that sequential tokens are those of the
-    longest branch. Where a token budget stops that, what is outstanding is looked at, which frees
-    the difference between what was charged and what the branches really took, and so on.
+    Sequential tokens are those of the longest branch. Under a token budget, the plurality of what
+    could be read.
     """
-    width = min(WIDTH, episode.max_branches)
-    requested = True
-    while requested:
-        requested = False
-        for i in range(width):
-            if i == episode.opened and episode.can_branch():
-                episode.branch()
-                requested = True
-            while i < episode.opened and episode.can_extend(i):
-                episode.extend(i)
-                requested = True
-        episode.probe_all()
+    read(episode, 0, min(WIDTH, episode.max_branches))
     return episode.answer()

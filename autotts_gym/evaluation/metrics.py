@@ -25,7 +25,8 @@ Floats = NDArray[np.float64]
 METRICS: Final = ("correct", "tokens", "sequential_tokens", "actions")
 
 _REPLICATES: Final = 2000
-_CHUNK: Final = 1 << 22  # draws at a time: bounds memory, not the result
+#: Draws at a time, which bounds memory. Another number draws other replicates from the same seed.
+_CHUNK: Final = 1 << 22
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,20 @@ def _play(episode: Episode, view: View, weights, action: int):
     return reward - (1 - weights[_BETA]) * cost, cost, outcome
 
 
+@inlined
+def _view(e, plane, confidence_plane, branches, confidences, classes, totals, mask):
+    """The observation of episode ``e``."""
+    return View(
+        plane[e],
+        confidence_plane[e],
+        branches[:, e],
+        confidences[e],
+        classes[:, e],
+        totals[e],
+        mask[e],
+    )
+
+
 @entry_point()
 def _step(
     probes,
@@ -112,15 +126,7 @@ def _step(
             outcomes[e] = 0
             continue
         episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
-        view = View(
-            plane[e],
-            confidence_plane[e],
-            shown_branches[:, e],
-            confidences[e],
-            classes[:, e],
-            totals[e],
-            mask[e],
-        )
+        view = _view(e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask)
         rewards[e], costs[e], outcomes[e] = _play(episode, view, weights[e], actions[e])
         ended += episode.ledger[s.ENDED]
     return ended
@@ -157,15 +163,7 @@ def _reset(
     for k in range(len(episodes)):
         e = episodes[k]
         episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
-        view = View(
-            plane[e],
-            confidence_plane[e],
-            shown_branches[:, e],
-            confidences[e],
-            classes[:, e],
-            totals[e],
-            mask[e],
-        )
+        view = _view(e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask)
         question = questions[rows[k]]
         store = question[s.Q_STORE]
         weights[e, _BETA] = betas[k]
