@@ -127,12 +127,16 @@ env.step(1)
 slow = {"matplotlib", "torch", "PIL", "pandas", "stable_baselines3", "scipy.stats"}
 assert not slow & sys.modules.keys(), slow & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+    assert (
+        subprocess.run([sys.executable, "-W", "error", "-c", script], check=False).returncode == 0
+    )
 
 
 def test_module_in_the_id_imports_it() -> None:
     script = 'import gymnasium; gymnasium.make("autotts_gym:AutoTTS-v0", max_branches=4).reset()'
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+    assert (
+        subprocess.run([sys.executable, "-W", "error", "-c", script], check=False).returncode == 0
+    )
 
 
 # --- what must not be played ---------------------------------------------------------------------

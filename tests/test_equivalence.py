@@ -204,7 +204,8 @@ def test_single_environment_plays_as_the_reference(random):
     episode.draw()
     for _ in range(20):
         if not episode.one.done:
-            episode.step(random_action(random, episode.one.mask))
+            episode.step(random_action(random, episode.one.mask))  # compares everything
+    assert env.action_masks().tolist() == [bool(legal) for legal in episode.one.mask]
 
 
 # --- vector environments -------------------------------------------------------------------------
