@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 import autotts_gym
-from autotts_gym.cli import integers, main, numbers
+from autotts_gym.cli import main
+from autotts_gym.cli.console import integers, numbers
 from autotts_gym.controllers.loading import Agent
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

@@ -1,0 +1,75 @@
+"""What the commands share: consoles, progress, and options."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class Order(StrEnum):
+    """The branch orders of ``autotts benchmark``."""
+
+    published = "published"
+    random = "random"
+
+
+class Billing(StrEnum):
+    """The billings of ``autotts benchmark``."""
+
+    tokens = "tokens"
+    interval = "interval"
+
+
+def numbers(text: str) -> list[float]:
+    """``0,0.5,1`` as numbers, each once; raises ``typer.BadParameter``."""
+    try:
+        return list(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers such as 0,0.5,1") from None
+
+
+def integers(text: str) -> list[int]:
+    """``0-9`` or ``0,3,5-7`` as integers, each once; raises ``typer.BadParameter``."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise typer.BadParameter(f"{text!r} is no list of seeds such as 0-9 or 0,3,5-7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise typer.BadParameter(f"{part!r} runs backwards")
+        found += range(first, last + 1)
+    return list(dict.fromkeys(found))
+
+
+def progress_bar() -> Progress:
+    """A progress bar on the error stream; nothing where that is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,  # or it leaves an empty line in files
+    )
+
+
+def print_dim(text: str) -> None:
+    """Print a remark."""
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,119 @@
+"""``autotts import``, ``envs`` and ``synth``: the environments there are, and new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from autotts_gym.cli.console import console, print_dim, progress_bar
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="A published JSON file, or a folder of MODEL/BENCHMARK.json.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name of the environment, or of the group.")],
+) -> None:
+    """Import published traces into your environment folder."""
+    from autotts_gym.traces.published import import_published
+
+    with progress_bar() as progress:
+        task = progress.add_task("importing", total=None)
+
+        def report(file: str, done: int, total: int) -> None:
+            progress.update(task, description=file, completed=done, total=total)
+
+        stores = import_published(source, name, progress=report)
+    for environment, store in stores.items():
+        card = store.card
+        console.print(
+            f"imported [bold]{environment}[/]: {card.questions} questions, "
+            f"{card.branches} branches, Δ = {card.interval} tokens",
+            highlight=False,
+        )
+
+
+def envs(
+    cards: Annotated[bool, typer.Option("--cards", help="Print every card in full.")] = False,
+) -> None:
+    """List the environments there are, with what their cards say."""
+    from autotts_gym.traces import registry
+    from autotts_gym.traces.store import TraceError, TraceStore
+
+    found = registry.listing()
+    broken: dict[str, str] = {}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("environment", style="bold", overflow="fold")
+    for heading in ("questions", "branches", "Δ", "depth", "tokens/branch"):
+        table.add_column(heading, justify="right")
+    table.add_column("what", overflow="fold")
+    for name, path in found.items():
+        try:
+            card = TraceStore.open(path).card
+        except TraceError as problem:
+            broken[name] = str(problem)
+            continue
+        figures = (card.questions, card.branches, card.interval, card.depth)
+        what = [str(card.details[key]) for key in ("model", "benchmark") if key in card.details]
+        if card.synthetic:
+            what.insert(0, "synthetic")
+        table.add_row(
+            name, *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(", ".join(what))
+        )
+        if cards:
+            console.rule(name, align="left")
+            console.print(card.dump(), markup=False, highlight=False)
+    if cards:
+        console.rule()
+    console.print(table)
+    for name, error in broken.items():
+        console.print(f"[red]{name}:[/] {escape(error)}", highlight=False, soft_wrap=True)
+    print_dim(f"\nyour own go to {registry.user_folder()}")
+
+
+def synth(
+    name: Annotated[str, typer.Option("--name", help="Name of the environment.")],
+    questions: Annotated[int, typer.Option(help="How many questions.")] = 60,
+    branches: Annotated[int, typer.Option(help="Branches of each question.")] = 128,
+    interval: Annotated[int, typer.Option(help="Δ, tokens between two probes.")] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same store.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the model; repeatable."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write below, instead of your own.")
+    ] = None,
+) -> None:
+    """Generate an environment of synthetic traces, and compare it with published ones.
+
+    The parameters are those of autotts_gym.traces.synthetic.SyntheticModel. The default is fitted
+    to the figures of the published Qwen3-4B traces on AIME24.
+    """
+    from autotts_gym.traces import registry
+    from autotts_gym.traces.statistics import PUBLISHED_AIME24, compare, describe
+    from autotts_gym.traces.store import TraceError
+    from autotts_gym.traces.synthetic import SyntheticModel, generate
+
+    registry.check_name(name)
+    parameters: dict[str, float] = {}
+    for assignment in set_ or []:
+        key, _, value = assignment.partition("=")
+        if key not in SyntheticModel.__dataclass_fields__:
+            raise TraceError(
+                f"there is no parameter {key!r}; there are "
+                f"{', '.join(SyntheticModel.__dataclass_fields__)}"
+            )
+        try:
+            parameters[key] = float(value)
+        except ValueError:
+            raise TraceError(f"{assignment!r}: give a number, such as {key}=0.5") from None
+    store = generate(SyntheticModel(**parameters), questions, branches, seed, interval)
+    saved = store.save((to or registry.user_folder()) / name)
+    where = escape(str(saved.path))
+    console.print(f"made [bold]{name}[/] at {where}, [yellow]synthetic[/]", highlight=False)
+    console.print(compare(describe(store), PUBLISHED_AIME24["Qwen3-4B"], (name, "Qwen3-4B")))
