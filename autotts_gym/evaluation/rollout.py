@@ -10,14 +10,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import gymnasium as gym
 import numpy as np
 from numba.core.errors import NumbaError, NumbaWarning
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.compiled import player
-from autotts_gym.controllers.handle import Episode, StepLimitError
+from autotts_gym.controllers.handle import Episode
 from autotts_gym.controllers.loading import Agent
 from autotts_gym.env import AutoTTSEnv
 from autotts_gym.mdp import rules
@@ -36,8 +37,8 @@ class Episodes:
         tokens: int64[K], true total tokens.
         sequential_tokens: int64[K], the true clock at the end, tokens.
         actions: int64[K].
-        failures: message of the error that ended an episode, by its index; such an episode counts
-            as wrong, at what it had cost by then.
+        failures: message of the error that ended an episode, by its index (being cut off by the
+            step limit is one); such an episode counts as wrong, at what it had cost by then.
     """
 
     correct: NDArray[np.bool_]
@@ -46,6 +47,30 @@ class Episodes:
     sequential_tokens: NDArray[np.int64]
     actions: NDArray[np.int64]
     failures: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        store: TraceStore,
+        questions: NDArray[np.int64],
+        results: NDArray[np.int64],
+        failures: dict[int, str],
+    ) -> Episodes:
+        """Episodes from what was played, int64[K, RESULT_SIZE] of :mod:`autotts_gym.mdp.rules`."""
+        answers = store.tables.answers
+        return cls(
+            correct=results[:, rules.RIGHT] == 1,
+            answers=[
+                "" if code < 0 else answers[question][code]
+                for question, code in zip(
+                    questions.tolist(), results[:, rules.CODE].tolist(), strict=True
+                )
+            ],
+            tokens=results[:, rules.TOKENS],
+            sequential_tokens=results[:, rules.SEQUENTIAL_TOKENS],
+            actions=results[:, rules.STEPS],
+            failures=failures,
+        )
 
 
 class Rollout:
@@ -56,6 +81,8 @@ class Rollout:
         store: the traces.
         terms: the terms of play.
         interpret: play as plain Python, even where the controller can be compiled.
+        ledger: int64[LEDGER_SIZE], where the ledger of the running episode is kept, so that another
+            process can watch it; an array of its own by default.
 
     Attributes:
         path: ``"compiled"`` or ``"python"``, which of the two plays.
@@ -63,7 +90,13 @@ class Rollout:
     """
 
     def __init__(
-        self, agent: Agent, store: TraceStore, terms: Terms, *, interpret: bool = False
+        self,
+        agent: Agent,
+        store: TraceStore,
+        terms: Terms,
+        *,
+        interpret: bool = False,
+        ledger: NDArray[np.int64] | None = None,
     ) -> None:
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
@@ -71,6 +104,7 @@ class Rollout:
         self._replay = Replay({str(store.path or "the store"): store})
         self._replay.check_width(terms.max_branches)
         self._terms = terms
+        self.ledger = np.zeros(s.LEDGER_SIZE, np.int64) if ledger is None else ledger
         self._allocate()
         self.path: Literal["compiled", "python"] = "python"
         self.reason = ""
@@ -90,10 +124,9 @@ class Rollout:
     def _allocate(self) -> None:
         """One episode, and what is played in it."""
         n, replay = self._terms.max_branches, self._replay
-        self._ledger = np.zeros(s.LEDGER_SIZE, np.int64)
         self._arrays = (
             *replay.traces,
-            self._ledger,
+            self.ledger,
             np.zeros((n, s.BRANCH_SIZE), np.int64),
             np.zeros((2, replay.classes), np.int16),
             np.zeros(n, np.int64),
@@ -129,21 +162,36 @@ class Rollout:
         self._check(questions, orders)
         results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
         failures: dict[int, str] = {}
-        self._play(questions, orders, beta, results, failures)
-        answers = self._replay.stores[0].tables.answers
-        return Episodes(
-            correct=results[:, rules.RIGHT] == 1,
-            answers=[
-                "" if code < 0 else answers[question][code]
-                for question, code in zip(
-                    questions.tolist(), results[:, rules.CODE].tolist(), strict=True
-                )
-            ],
-            tokens=results[:, rules.TOKENS],
-            sequential_tokens=results[:, rules.SEQUENTIAL_TOKENS],
-            actions=results[:, rules.STEPS],
-            failures=failures,
-        )
+        self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
+        return Episodes.of(self._replay.stores[0], questions, results, failures)
+
+    def play_on(
+        self,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+        results: NDArray[np.int64],
+        played: NDArray[np.int64],
+        fail: Callable[[int, str], None],
+    ) -> None:
+        """Play the episodes from ``played[0]`` on, as checked by :meth:`play`.
+
+        Args:
+            results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`; a row is filled when
+                its episode ends.
+            played: int64[1], counts the episodes that have ended. Both can be memory that another
+                process watches.
+            fail: called with an episode's index and message where an error ended it.
+        """
+        while played[0] < len(questions):
+            try:
+                self._play(questions, orders, beta, results, played)
+            except (Exception, SystemExit) as error:  # whatever is raised ends its episode alone
+                k = int(played[0])
+                results[k] = cut_off(self.ledger)
+                text = f": {_first_line(error)}" if str(error) else ""
+                fail(k, type(error).__name__ + text)
+                played[0] += 1
 
     def _check(self, questions: NDArray[np.int64], orders: NDArray[np.int64]) -> None:
         shape, counts = (len(questions), self._terms.max_branches), self._replay.branch_counts
@@ -162,24 +210,10 @@ class Rollout:
         orders: NDArray[np.int64],
         beta: float,
         results: NDArray[np.int64],
-        failures: dict[int, str],
+        played: NDArray[np.int64],
     ) -> None:
-        played = np.zeros(1, np.int64)
         betas = np.full(len(questions), beta)
-        while played[0] < len(questions):
-            try:
-                self._compiled(*self._arrays, questions, orders, betas, results, played)
-            except Exception as error:  # whatever a controller raises ends its episode alone
-                k = int(played[0])
-                played[0] += 1
-                ledger = self._ledger
-                self._fail(
-                    k,
-                    error,
-                    (ledger[s.TRUE_SPENT], ledger[s.TRUE_CLOCK], ledger[s.STEPS]),
-                    results,
-                    failures,
-                )
+        self._compiled(*self._arrays, questions, orders, betas, results, played)
 
     def _play_python(
         self,
@@ -187,10 +221,10 @@ class Rollout:
         orders: NDArray[np.int64],
         beta: float,
         results: NDArray[np.int64],
-        failures: dict[int, str],
+        played: NDArray[np.int64],
     ) -> None:
         terms = self._terms
-        env = AutoTTSEnv(
+        inner = AutoTTSEnv(
             self._replay.stores[0],
             observation="compact",
             billing=terms.billing,
@@ -199,41 +233,56 @@ class Rollout:
             probe_tokens=terms.probe_tokens,
             step_limit=terms.step_limit,
         )
-        for k, (question, order) in enumerate(zip(questions, orders, strict=True)):
-            options = {"question": int(question), "branch_order": order, "beta": beta}
+        env = _Mirror(inner, self.ledger)
+        while played[0] < len(questions):
+            k = played[0]
+            question = int(questions[k])
+            options = {"question": question, "branch_order": orders[k], "beta": beta}
             episode = Episode(env, env.reset(options=options)[0])
-            try:
-                self._agent(episode, beta)
-            except (Exception, SystemExit) as error:  # as above
-                steps = 0
-                if not episode.ended:  # answering settles the bill; it was not the controller's
-                    episode.answer()
-                    steps = -1
-                info = episode.info
-                costs = info["tokens"], info["sequential_tokens"], info["steps"] + steps
-                self._fail(k, error, costs, results, failures)
-                continue
+            self._agent(episode, beta)
             info = episode.info
-            answers = self._replay.answers(int(question))
+            answers = self._replay.answers(question)
             results[k, rules.RIGHT] = info["correct"]
             results[k, rules.CODE] = answers.index(info["answer"]) if info["answer"] else -1
             results[k, rules.TOKENS] = info["tokens"]
             results[k, rules.SEQUENTIAL_TOKENS] = info["sequential_tokens"]
             results[k, rules.STEPS] = info["steps"]
+            played[0] += 1
 
-    @staticmethod
-    def _fail(
-        k: int,
-        error: Exception | SystemExit,
-        costs: tuple[int, int, int],
-        results: NDArray[np.int64],
-        failures: dict[int, str],
-    ) -> None:
-        """Record an episode that an error ended: wrong, at what it had cost by then."""
-        results[k] = (0, -1, *costs)
-        if not isinstance(error, StepLimitError):  # being cut off is a result, not a failure
-            text = f": {_first_line(error)}" if str(error) else ""
-            failures[k] = type(error).__name__ + text
+
+def cut_off(ledger: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The result of an episode that did not get to its answer: wrong, at what it had cost.
+
+    Args:
+        ledger: of the episode as it stands, int64[LEDGER_SIZE].
+
+    Returns:
+        int64[RESULT_SIZE].
+    """
+    row = np.zeros(rules.RESULT_SIZE, np.int64)
+    row[rules.CODE] = -1
+    row[rules.TOKENS] = ledger[s.TRUE_SPENT]
+    row[rules.SEQUENTIAL_TOKENS] = ledger[s.TRUE_CLOCK]
+    row[rules.STEPS] = ledger[s.STEPS]
+    return row
+
+
+class _Mirror(gym.Wrapper[Any, Any, Any, Any]):
+    """Copies the ledger of every moment to where it can be read from outside."""
+
+    def __init__(self, env: AutoTTSEnv, ledger: NDArray[np.int64]) -> None:
+        super().__init__(env)
+        self._from, self._to = env._ledger, ledger
+
+    def reset(self, **arguments: Any) -> Any:
+        found = self.env.reset(**arguments)
+        self._to[:] = self._from
+        return found
+
+    def step(self, action: Any) -> Any:
+        found = self.env.step(action)
+        self._to[:] = self._from
+        return found
 
 
 _PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")

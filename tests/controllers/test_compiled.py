@@ -333,7 +333,7 @@ def test_errors_that_do_not_compile(
     assert all(message.startswith(error) for message in played.failures.values())
 
 
-def test_being_cut_off_is_no_failure(fickle: TraceStore, controller: Callable[..., Agent]) -> None:
+def test_being_cut_off_fails_the_episode(fickle: TraceStore, controller: Callable[..., Agent]) -> None:
     agent = controller(
         "def solve(episode, beta):\n"
         "    while episode.can_branch(): episode.branch()\n"
@@ -346,7 +346,9 @@ def test_being_cut_off_is_no_failure(fickle: TraceStore, controller: Callable[..
         )
         played = fast.play(QUESTIONS, ORDERS, 0.0)
         same(played, slow.play(QUESTIONS, ORDERS, 0.0))
-        assert not played.failures
+        cut = [*played.failures.values()]
+        assert cut == ["StepLimitError: the episode was cut off by its step limit"] * len(cut)
+        assert len(cut) == (0 if limit == 17 else len(QUESTIONS))
         assert set(played.actions) == {limit}
         assert set(played.tokens) == {tokens}
         assert set(played.answers) == ({"7", "No"} if limit == 17 else {""})

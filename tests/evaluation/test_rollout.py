@@ -180,7 +180,8 @@ def test_bulk_plays_by_the_rules(random: Random, beta: float, agent: Agent) -> N
     for interpret in (False, True):
         rollout = Rollout(agent, STORE, Terms(**setting), interpret=interpret)
         played = rollout.play(np.array(rows), np.array(orders), beta)
-        assert not played.failures
+        for message in played.failures.values():
+            assert message.startswith("StepLimitError")
         for k, (row, order) in enumerate(zip(rows, orders, strict=True)):
             found = (
                 bool(played.correct[k]),
