@@ -8,7 +8,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-
 CONSTRAINTS ?= -c constraints-cpu.txt
 OUT ?= results
 
-.PHONY: help benchmark test bench lint types format clean
+.PHONY: help benchmark test docs bench lint types format clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ benchmark: $(VENV)/core  ## play the bundled environment with SC@64 and CMC at t
 
 test: lint types  ## lint, types and all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+docs: $(VENV)/dev  ## the documentation, at docs/_build/index.html
+	$(BIN)/python -m sphinx -E -W --keep-going -n -q docs docs/_build
 
 bench: $(VENV)/dev  ## speed, as ratios taken in one run on one core
 	$(BIN)/python benchmarks/speed.py
@@ -34,7 +37,7 @@ format: $(VENV)/dev  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

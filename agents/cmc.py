@@ -103,6 +103,8 @@ def solve(episode, beta):
     history = np.zeros(plan.window)
     ema = 0.0
     opening = min(plan.initial, ceiling)
+    episode.note("stop confidence", plan.stop)
+    episode.note("slack", plan.slack)
 
     for r in range(-1, MOST_ROUNDS):
         moved = False
@@ -157,11 +159,15 @@ def solve(episode, beta):
 
             # 4. The pool anew: the average takes it in a second time, for the same round.
             best, first, second = leaders(votes, answers)
-            ema = (1 - plan.weight) * ema + plan.weight * beta_confidence(first, second)
+            confidence = beta_confidence(first, second)
+            ema = (1 - plan.weight) * ema + plan.weight * confidence
             history[r % plan.window] = ema
             # The oldest value of a full window is the one that is overwritten next.
             oldest = history[(r + 1) % plan.window] if r + 1 >= plan.window else history[0]
             trend = ema - oldest
+            episode.note("confidence", confidence)
+            episode.note("EMA", ema)
+            episode.note("trend", trend)
 
             # 5. Stop where the average is high and not falling.
             if warm and votes.sum() >= plan.completed and ema >= plan.stop and trend >= -plan.slack:

@@ -98,7 +98,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     ## Information
     Every step: ``action_mask``, ``invalid_action`` (bool) and ``cost`` (``c / C``). The last one
     also: ``correct``, ``answer``, ``gold``, ``tokens`` and ``sequential_tokens`` (true figures),
-    ``steps``, ``env``, ``question`` (row), ``beta``, and the two parts of the return,
+    ``steps`` (actions, illegal ones included), ``probes`` (looks, those of ``auto_probe``
+    included), ``env``, ``question`` (row), ``beta``, and the two parts of the return,
     ``accuracy_reward`` (0 or 1) and ``cost_reward`` (−true cost / C).
 
     ## Arguments

@@ -30,7 +30,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     Args:
         num_envs: E, how many episodes are played side by side.
-        env: what is played, see :class:`AutoTTSEnv`; so are all further arguments.
+        env: what is played, see :class:`~autotts_gym.env.AutoTTSEnv`; so are all further arguments.
         autoreset_mode: ``SAME_STEP`` (default: the observation is that of the next episode's
             start, and ``info["final_obs"]``, ``info["final_info"]`` hold the last of the one that
             ended), ``NEXT_STEP`` or ``DISABLED`` (reset with ``options={"reset_mask": bool[E]}``).

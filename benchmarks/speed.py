@@ -2,12 +2,14 @@
 
 Machines differ and shared ones are noisy: what is compared is measured in turn, several times,
 and the median of the pairs' ratios is what counts. ``make bench`` prints the table; with
-``AUTOTTS_PUBLISHED`` set to the folder of the published traces, their figures are added.
+``AUTOTTS_PUBLISHED`` set to the folder of the published traces, their figures are added. The
+published protocol alone is played on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -19,19 +21,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if hasattr(os, "sched_setaffinity"):  # before the libraries count the cores
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    CORES = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, CORES[:1])
+else:
+    CORES = []
 
 import gymnasium as gym
+import lean
 import numpy as np
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 import autotts_gym
 from autotts_gym.controllers.loading import load
-from autotts_gym.evaluation.benchmark import branch_order
+from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces import registry
+from autotts_gym.traces.published import import_published
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic import generate
 
@@ -42,6 +50,7 @@ PUBLISHED = Path(
 
 Rate = Callable[[], float]
 Row = tuple[str, str, str, str, str]
+Stores = dict[str, TraceStore]
 
 
 def pairs(a: Rate, b: Rate) -> tuple[float, float, float]:
@@ -125,31 +134,42 @@ def stepping() -> Iterator[Row]:
     )
 
 
-def bulk() -> Iterator[Row]:
+def episodes(stores: Stores, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and branch orders of ``count`` episodes of each store, all questions in turn."""
+    (questions,) = {store.card.questions for store in stores.values()}
+    seeds, rows = np.divmod(np.arange(count), questions)
+    orders = [branch_order("random", s, q, 128) for s, q in zip(seeds, rows, strict=True)]
+    return rows, np.array(orders)
+
+
+def per_second(play: Callable[[], object], count: int) -> Rate:
+    """How often a second something happens that ``play`` does ``count`` times."""
+
+    def rate() -> float:
+        started = time.perf_counter()
+        play()
+        return count / (time.perf_counter() - started)
+
+    return rate
+
+
+def bulk(bundled: Stores) -> Iterator[Row]:
     """Controllers in bulk, beside the same episodes through ``step``."""
-    (store,) = registry.open_stores(registry.DEFAULT).values()
+    (store,) = bundled.values()
     terms = Terms(billing="interval")
-    count = store.card.questions
-    questions = np.tile(np.arange(count), 10)
-    orders = np.array(
-        [branch_order("random", s, q, 128)[:64] for s in range(10) for q in range(count)]
-    )
+    rows, orders = episodes(bundled, 10 * store.card.questions)
+    orders = orders[:, :64]
     for agent, beta, goal in (
         ("cmc", 0.5, "at least 20,000/s"),
         ("self_consistency", 0.0, ""),
     ):
 
-        def rate(rollout: Rollout, episodes: int, beta: float = beta) -> Rate:
-            def run() -> float:
-                started = time.perf_counter()
-                rollout.play(questions[:episodes], orders[:episodes], beta)
-                return episodes / (time.perf_counter() - started)
-
-            return run
+        def rate(rollout: Rollout, count: int, beta: float = beta) -> Rate:
+            return per_second(lambda: rollout.play(rows[:count], orders[:count], beta), count)
 
         fast, slow = (Rollout(load(agent), store, terms, interpret=i) for i in (False, True))
-        ours, theirs, ratio = pairs(rate(fast, len(questions)), rate(slow, 30))
-        actions = fast.play(questions, orders, beta).actions.mean()
+        ours, theirs, ratio = pairs(rate(fast, len(rows)), rate(slow, 30))
+        actions = fast.play(rows, orders, beta).actions.mean()
         yield (
             f"{agent} in bulk" + (f", β = {beta}" if beta else ""),
             f"{ours:,.0f} episodes/s ({1e9 / ours / actions:.0f} ns an action)",
@@ -157,6 +177,127 @@ def bulk() -> Iterator[Row]:
             f"{ratio:,.0f}",
             goal,
         )
+
+
+def against_lean(stores: Stores) -> Iterator[Row]:
+    """Bulk evaluation beside the leanest plain Python, on the same episodes of all stores."""
+    lists = [lean.questions(store) for store in stores.values()]
+    rows, orders = episodes(stores, 300)
+    orders = orders[:, :64]
+    plain = list(zip(rows.tolist(), orders.tolist(), strict=True))
+    traces = "published AIME24" if len(stores) > 1 else "bundled traces"
+    for agent, beta, play, goal in (
+        ("cmc", 0.5, lean.cmc(0.5), "at least 6"),
+        ("parallel_probe", None, lean.parallel_probe, "at least 10"),
+    ):
+        terms = Terms(billing="interval")
+        rollouts = [Rollout(load(agent), store, terms) for store in stores.values()]
+
+        def compiled(rollouts: list[Rollout] = rollouts, beta: float = beta or 0.0) -> None:
+            for rollout in rollouts:
+                rollout.play(rows, orders, beta)
+
+        def plainly(play: lean.Controller = play) -> None:
+            for questions in lists:
+                for row, order in plain:
+                    play(questions[row], order)
+
+        count = len(lists) * len(plain)
+        ours, theirs, ratio = pairs(per_second(compiled, count), per_second(plainly, count))
+        yield (
+            f"{agent}{'' if beta is None else f', β = {beta}'}, {traces}",
+            f"{ours:,.0f} episodes/s",
+            f"lean Python {theirs:,.0f}",
+            f"{ratio:.1f}",
+            goal,
+        )
+
+
+ALL_IN_STEP = """
+def solve(episode):
+    while episode.can_branch():
+        episode.branch()
+    while episode.probe_all() + episode.extend_all() > 0:
+        pass
+    episode.answer()
+"""
+
+
+def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
+    """How the time of an episode in bulk grows with their number, and with branches."""
+    (store,) = bundled.values()
+    rows, orders = episodes(bundled, 10_000)
+    controller = folder / "all_in_step.py"
+    controller.write_text(ALL_IN_STEP, "utf-8")
+
+    def micros(rollout: Rollout, count: int, width: int, beta: float) -> float:
+        chosen = rows[:count], np.ascontiguousarray(orders[:count, :width])
+        rate = per_second(lambda: rollout.play(*chosen, beta), count)
+        rate()
+        return 1e6 / statistics.median(rate() for _ in range(ROUNDS))
+
+    rollout = Rollout(load("cmc"), store, Terms(billing="interval"))
+    counts = (100, 1_000, 10_000)
+    taken = [micros(rollout, count, 64, 0.5) for count in counts]
+    what = f"cmc, β = 0.5: {' / '.join(f'{count:,}' for count in counts)} episodes"
+    yield (what, f"{' / '.join(f'{t:.0f}' for t in taken)} µs an episode", "", "", "")
+    for label, agent, beta, widths in (
+        ("cmc, β = 1", "cmc", 1.0, (16, 32, 64, 128)),
+        ("all in step to their ends", str(controller), 0.0, (16, 32, 64, 128)),
+    ):
+        taken, per_action = [], []
+        for width in widths:
+            terms = Terms(billing="interval", max_branches=width)
+            rollout = Rollout(load(agent), store, terms)
+            taken.append(micros(rollout, 600, width, beta))
+            actions = rollout.play(rows[:600], orders[:600, :width], beta).actions.mean()
+            per_action.append(1000 * taken[-1] / actions)
+        yield (
+            f"{label}: {' / '.join(map(str, widths))} branches",
+            f"{' / '.join(f'{t:.0f}' for t in taken)} µs an episode",
+            f"{' / '.join(f'{t:.0f}' for t in per_action)} ns an action",
+            "",
+            "",
+        )
+
+
+@contextlib.contextmanager
+def cores(count: int) -> Iterator[int]:
+    """Let processes that are started here have ``count`` cores, or as many as there are."""
+    if not CORES:
+        yield count
+        return
+    os.sched_setaffinity(0, CORES[:count])
+    try:
+        yield len(CORES[:count])
+    finally:
+        os.sched_setaffinity(0, CORES[:1])
+
+
+def protocol(environment: str, folder: Path) -> Iterator[Row]:
+    """The published protocol as a user runs it: first with nothing compiled, then again."""
+    taken, count = [], 0
+    for turn in ("cold", "warm"):
+        command = [sys.executable, "-m", "autotts_gym", "benchmark", "--protocol", "paper"]
+        command += ["--env", environment, "--workers", "2", "--out", str(folder / turn)]
+        variables = {
+            **os.environ,
+            "AUTOTTS_ENVS": str(folder),
+            "AUTOTTS_CACHE": str(folder / "cache"),
+        }
+        with cores(2) as used:
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, env=variables)
+            taken.append(time.perf_counter() - started)
+        count = pq.read_metadata(folder / turn / "episodes.parquet").num_rows
+    cold, warm = taken
+    yield (
+        f"--protocol paper on {environment}, {used} cores",
+        f"{count:,} episodes in {warm:.1f} s",
+        f"nothing compiled yet {cold:.1f} s",
+        f"{cold / warm:.1f}",
+        "under 20 s",
+    )
 
 
 _START = """
@@ -189,19 +330,16 @@ def start(env: str) -> tuple[float, float, float]:
     return imported, reset, size
 
 
-def loading(folder: Path) -> Iterator[Row]:
+def loading(published: Stores, folder: Path) -> Iterator[Row]:
     """Starting up, loading stores, and stores of size."""
     imported, reset, _ = start(registry.DEFAULT)
     yield ("import autotts_gym", f"{imported:.2f} s", "", "", "under 1 s")
     yield ("gym.make and first reset, compiled code kept", f"{reset:.2f} s", "", "", "under 5 s")
-    if PUBLISHED.is_dir():
-        from autotts_gym.traces.published import import_published
-
-        stores = import_published(PUBLISHED, "published", folder)
+    if published:
         _, _, size = start(str(folder / "published"))
-        what = f"{len(stores)} published files loaded and played"
+        what = f"{len(published)} published files loaded and played"
         yield (what, f"{size:.0f} MB above the bare import", "", "", "under 200 MB")
-        name, store = max(stores.items(), key=lambda item: item[1].card.probes)
+        name, store = max(published.items(), key=lambda item: item[1].card.probes)
         source = PUBLISHED / f"{name.removeprefix('published/')}.json"
 
         def read_store() -> float:
@@ -250,10 +388,24 @@ def main() -> None:
     for heading in ("measured", "beside", "ratio", "goal"):
         table.add_column(heading, justify="right")
     console = Console(width=140)
-    with tempfile.TemporaryDirectory() as folder, console.status("measuring"):
-        for part in (stepping(), bulk(), loading(Path(folder))):
+    with tempfile.TemporaryDirectory() as temporary, console.status("measuring"):
+        folder = Path(temporary)
+        bundled = registry.open_stores(registry.DEFAULT)
+        published: Stores = {}
+        if PUBLISHED.is_dir():
+            published = import_published(PUBLISHED, "published", folder)
+        aime24 = {name: s for name, s in published.items() if name.endswith("/aime24")}
+        for part in (
+            stepping(),
+            bulk(bundled),
+            against_lean(aime24 or bundled),
+            growth(bundled, folder),
+            protocol("published" if aime24 else registry.DEFAULT, folder),
+            loading(published, folder),
+        ):
             for row in part:
                 table.add_row(*row)
+            table.add_section()
     console.print(table)
 
 

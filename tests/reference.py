@@ -127,6 +127,7 @@ class Episode:
         self.clock = 0  # visible
         self.true_clock = 0
         self.steps = 0
+        self.probes = 0
         self.illegal = 0
         self.done = False
 
@@ -231,6 +232,7 @@ class Episode:
                 "tokens": self.tokens,
                 "sequential_tokens": self.true_clock,
                 "steps": self.steps,
+                "probes": self.probes,
                 "beta": self.beta,
                 "accuracy_reward": float(right),
                 "cost_reward": -self.tokens / self.C,
@@ -248,6 +250,7 @@ class Episode:
 
     def probe(self, branch: Open) -> None:
         trace, k = branch.trace, branch.requested
+        self.probes += 1
         self.true_clock = max(self.true_clock, branch.ready_true)
         if k >= branch.end:
             branch.requested = branch.end
@@ -314,3 +317,40 @@ class Episode:
         if game.full and game.confidences:
             observation["confidence_plane"] = confidence_plane.ravel()
         return observation
+
+
+class Moments:
+    """What ANSWER would have given, and what had been spent, after every action of an episode.
+
+    Args:
+        one: an episode at its start.
+    """
+
+    def __init__(self, one: Episode) -> None:
+        self.one = one
+        self.all: list[tuple[str | None, int]] = []
+        self.note()
+
+    def note(self) -> None:
+        """Take down the moment that is."""
+        self.all.append((self.one.plurality(), self.one.tokens))
+
+    def settled(self, last: int) -> int:
+        """The tokens when the answer was there to stay; all of them, where it never was.
+
+        Args:
+            last: the last action.
+        """
+        one, n = self.one, self.one.game.max_branches
+        if last == 0:
+            given = one.plurality()
+        elif last >= 2 + 3 * n:
+            given = one.open[last - 2 - 3 * n].seen[-1].answer
+        else:
+            return one.tokens  # nothing was answered
+        settled = one.tokens
+        for plurality, tokens in reversed(self.all):
+            if plurality != given:
+                break
+            settled = tokens
+        return settled

@@ -1,24 +1,77 @@
-"""What the documents show must run: the README's Python and its commands, and the notebooks."""
+"""What the documents show must run: Python, commands and controllers, and the notebooks.
+
+A page's blocks are run in order, in one process and in an empty folder. A Python block whose first
+line is ``# name.py`` is a controller: it becomes that file. A text block that follows a Python
+block is what that block prints.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from typer.main import get_command
+
+from autotts_gym.cli import app
+from autotts_gym.controllers.loading import load
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces import registry
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+DOCS = ROOT / "docs"
+
+#: What a command cannot do here: play published traces, which are not part of this project, for
+#: as long as a whole table takes, on a cluster, or until somebody stops it.
+ELSEWHERE = re.compile(r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts serve")
+
+
+class Fence(NamedTuple):
+    kind: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """The file that a block is, if it is one."""
+        found = re.match(r"# (\w+\.py)\n", self.text) if self.kind == "python" else None
+        return found[1] if found else ""
+
+    @property
+    def commands(self) -> list[str]:
+        """The ``autotts`` commands of a block."""
+        lines = self.text.splitlines() if self.kind == "sh" else []
+        return [line for line in lines if line.startswith("autotts ")]
+
+    @property
+    def runs(self) -> list[str]:
+        """Those of them that can be run here."""
+        return [command for command in self.commands if not ELSEWHERE.search(command)]
+
+
+def fences(page: Path) -> list[Fence]:
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [Fence(*pair) for pair in found]
+
+
+PAGES = {
+    page.relative_to(ROOT).as_posix(): fences(page)
+    for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+}
+RUNNING = [name for name, found in PAGES.items() if any(f.kind in ("python", "sh") for f in found)]
 
 
 def run(*command: str, cwd: Path, home: Path) -> str:
-    """A command in an empty folder, with an environment folder of its own."""
+    """A command in a folder, with an environment folder of its own."""
     surroundings = {**os.environ, "XDG_DATA_HOME": str(home), "COLUMNS": "100"}
+    surroundings.pop("AUTOTTS_ENVS", None)
     done = subprocess.run(
         command, cwd=cwd, env=surroundings, capture_output=True, text=True, check=False
     )
@@ -26,39 +79,82 @@ def run(*command: str, cwd: Path, home: Path) -> str:
     return done.stdout
 
 
-def test_readme_python_runs_in_order(tmp_path: Path) -> None:
-    script = "\n".join(block for block in BLOCKS if "def solve" not in block)
-    run(sys.executable, "-W", "error", "-c", script, cwd=tmp_path, home=tmp_path)
-    assert (tmp_path / "my-traces" / "card.yaml").is_file()
+def script(found: list[Fence]) -> str:
+    """A page as a program, which prints a line before each of its blocks."""
+    parts = ["import subprocess, sys\n"]
+    for number, fence in enumerate(found):
+        parts.append(f"print('<<{number}>>', flush=True)\n")
+        if fence.kind == "python" and not fence.file:
+            parts.append(fence.text)
+        for command in fence.runs:
+            words = ["-m", "autotts_gym", *shlex.split(command, comments=True)[1:]]
+            parts.append(f"subprocess.run([sys.executable, *{words!r}], check=True)\n")
+    return "".join(parts)
 
 
-def test_readme_controller_plays_compiled(tmp_path: Path) -> None:
-    (controller,) = [block for block in BLOCKS if "def solve" in block]
-    (tmp_path / "three_agree.py").write_text(controller, "utf-8")
-    command = next(line for line in README.splitlines() if "./three_agree.py" in line)
-    table = run(sys.executable, "-m", *as_module(command), cwd=tmp_path, home=tmp_path)
-    assert re.search(r"three_agree .* compiled", table)
-    assert (tmp_path / "results" / "frontier.png").is_file()
+@pytest.mark.parametrize("page", RUNNING)
+def test_page_runs_and_prints_what_it_says(page: str, tmp_path: Path) -> None:
+    found, here = PAGES[page], tmp_path / "here"
+    here.mkdir()
+    for fence in found:
+        if fence.file:
+            (here / fence.file).write_text(fence.text, "utf-8")
+    output = run(sys.executable, "-W", "error", "-c", script(found), cwd=here, home=tmp_path)
+    printed = dict(zip(*[iter(re.split(r"<<(\d+)>>\n", output)[1:])] * 2, strict=True))
+    for number, (before, fence) in enumerate(pairwise(found)):
+        if fence.kind != "text" or before.file:
+            continue
+        if before.kind == "python" and "print(" in before.text:
+            assert printed[str(number)] == fence.text
+        elif before.runs:
+            lines = [line.split() for line in printed[str(number)].splitlines()]
+            for told in fence.text.splitlines():
+                assert any(is_part(told.split(), line) for line in lines), told
 
 
-def test_readme_commands_run(tmp_path: Path) -> None:
-    """Those that need no published traces."""
-    for line in README.splitlines():
-        if re.match(r"autotts (synth|envs|play) ", line) and "qwen3" not in line:
-            run(
-                sys.executable,
-                "-m",
-                *as_module(line.partition("#")[0]),
-                cwd=tmp_path,
-                home=tmp_path,
-            )
-    assert "easy" in run(sys.executable, "-m", "autotts_gym", "envs", cwd=tmp_path, home=tmp_path)
+def is_part(words: list[str], line: list[str]) -> bool:
+    """Whether a line has these words in this order."""
+    rest = iter(line)
+    return all(word in rest for word in words)
 
 
-def as_module(command: str) -> list[str]:
-    words = command.split()
-    assert words[0] == "autotts"
-    return ["autotts_gym", *words[1:]]
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [(page, fence.file) for page, found in PAGES.items() for fence in found if fence.file],
+)
+def test_controller_compiles(page: str, file: str, tmp_path: Path) -> None:
+    (text,) = [fence.text for fence in PAGES[page] if fence.file == file]
+    path = tmp_path / file
+    path.write_text(text, "utf-8")
+    (store,) = registry.open_stores(registry.DEFAULT).values()
+    rollout = Rollout(load(str(path)), store, Terms())
+    assert (rollout.path, rollout.reason) == ("compiled", "")
+
+
+@pytest.mark.parametrize("page", RUNNING)
+def test_commands_exist_with_their_options(page: str) -> None:
+    group = get_command(app)
+    for fence in PAGES[page]:
+        for command in fence.commands:
+            _, name, *arguments = shlex.split(command, comments=True)
+            context = group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+            assert context.command.name == name
+
+
+def test_readme_shows_what_is_there() -> None:
+    """A page for nothing would pass every test above."""
+    found = PAGES["README.md"]
+    assert any(fence.file for fence in found)
+    assert any(fence.commands for fence in found)
+    assert {"docs/controllers.md", "docs/environment.md", "docs/traces.md"} <= set(RUNNING)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_to_files_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).exists(), target
 
 
 @pytest.mark.parametrize("notebook", sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb")))

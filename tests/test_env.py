@@ -364,6 +364,7 @@ LAST = {
     "tokens": int,
     "sequential_tokens": int,
     "steps": int,
+    "probes": int,
     "env": str,
     "question": int,
     "beta": float,

@@ -371,6 +371,8 @@ class Handle:
         self.one = one
         self.max_branches = one.game.max_branches
         self.interval, self.depth_limit = one.interval, one.depth_limit
+        self.moments = reference.Moments(one)
+        self.settled = 0
 
     def _id(self, block: int, i: int) -> int:
         return 2 + block * self.max_branches + i
@@ -379,6 +381,8 @@ class Handle:
         if not self.one.legal(action):
             raise IllegalActionError
         _, _, truncated, self.info = self.one.step(action)
+        self.moments.note()
+        self.settled = self.moments.settled(action)
         if truncated:
             raise StepLimitError
 
@@ -482,11 +486,10 @@ def walk(solve: Any, one: reference.Episode) -> tuple[Any, ...]:
         if not one.done:
             raise NoAnswerError
         right, answer = handle.info["correct"], handle.info["answer"]
-    except StepLimitError:
-        pass
-    except (IllegalActionError, NoAnswerError) as error:
+    except (IllegalActionError, NoAnswerError, StepLimitError) as error:
         failure = type(error).__name__
-    return right, answer, one.tokens, one.true_clock, one.steps, failure
+    settled = one.tokens if failure else handle.settled
+    return right, answer, one.tokens, one.true_clock, one.steps, one.probes, settled, failure
 
 
 @pytest.fixture(scope="module")
@@ -506,7 +509,7 @@ def test_controllers_play_as_the_reference(walker, interpret):
         names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
         terms = {name: setting[name] for name in names}
         game = reference.Game([store], **terms)
-        rollout = Rollout(walker, store, Terms(**terms), interpret=interpret)
+        rollout = Rollout(walker, store, Terms(**terms), interpret=interpret, settle=True)
         assert rollout.path == ("python" if interpret else "compiled"), rollout.reason
         rows = [random.randrange(store.card.questions) for _ in range(8)]
         counts = [len(game.questions[0][row].branches) for row in rows]
@@ -522,13 +525,16 @@ def test_controllers_play_as_the_reference(walker, interpret):
                     episodes.tokens[k],
                     episodes.sequential_tokens[k],
                     episodes.actions[k],
+                    episodes.probes[k],
+                    episodes.settled_tokens[k],
                 )
                 assert found == tuple(wanted)
                 assert episodes.failures.get(k, "").partition(":")[0] == failure
                 actions += one.steps
                 ends[failure] += 1
     assert actions > 5_000
-    assert min(ends[end] for end in ("", "IllegalActionError", "NoAnswerError")) > 0
+    errors = IllegalActionError, NoAnswerError, StepLimitError
+    assert min(ends[end] for end in ("", *(error.__name__ for error in errors))) > 0
 
 
 # --- what cannot be known ------------------------------------------------------------------------

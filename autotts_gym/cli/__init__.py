@@ -13,7 +13,9 @@ import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
 from autotts_gym.cli.console import console, errors
 from autotts_gym.cli.environments import envs, import_, synth
+from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
+from autotts_gym.cli.report import report
 
 app = typer.Typer(
     help="Test-time scaling as a Gymnasium environment.",
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("import")(import_)
-for command in (envs, synth, benchmark, play):
+for command in (envs, synth, benchmark, report, play, new):
     app.command()(command)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import statistics
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from autotts_gym.cli import tables
 from autotts_gym.cli.console import (
     Billing,
     Order,
-    console,
     errors,
     integers,
     numbers,
@@ -23,30 +23,70 @@ from autotts_gym.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from autotts_gym.evaluation.benchmark import Run
+    from autotts_gym.evaluation.results import Incomplete, Results, Run
+    from autotts_gym.evaluation.workers import Team
+    from autotts_gym.mdp.replay import Terms
+
+
+class Protocol(StrEnum):
+    """The protocols of ``autotts benchmark``."""
+
+    paper = "paper"
 
 
 def benchmark(
     agents: Annotated[
-        list[str], typer.Argument(metavar="AGENT...", help="Names in agents/, or paths.")
-    ],
+        list[str] | None, typer.Argument(metavar="AGENT...", help="Names in agents/, or paths.")
+    ] = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", help="A name or a path; repeat for several.")
     ] = None,
-    beta: Annotated[str, typer.Option(help="β of agents that have the knob.")] = "0,0.5,1",
-    seeds: Annotated[str, typer.Option(help="Branch orders: 0-9, or 0,3,5-7.")] = "0-9",
-    order: Annotated[
-        Order,
+    beta: Annotated[
+        str | None, typer.Option(help="β of agents that have the knob; default 0,0.5,1.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Branch orders: 0-9 (the default), or 0,3,5-7.")
+    ] = None,
+    protocol: Annotated[
+        Protocol | None,
         typer.Option(
-            help="One order of branches for all questions of a seed, as published, or one each."
+            help="paper: the published agents, β, orders (0-99) and billing, and the published "
+            "table beside what is measured. Agents that are named besides are billed by interval."
         ),
-    ] = Order.random,
+    ] = None,
+    order: Annotated[
+        Order | None,
+        typer.Option(
+            help="One order of branches for all questions of a seed, as published, or one each "
+            "(random, the default)."
+        ),
+    ] = None,
     billing: Annotated[
-        Billing, typer.Option(help="Bill what was generated, or every started interval in full.")
-    ] = Billing.tokens,
+        Billing | None,
+        typer.Option(
+            help="Bill what was generated (tokens, the default), or every started interval in full."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     max_branches: Annotated[int, typer.Option(help="N, the widest an episode can get.")] = 64,
     budget: Annotated[int | None, typer.Option(help="B, tokens an episode; default none.")] = None,
+    action_limit: Annotated[
+        int | None, typer.Option(help="Actions after which an episode has failed; default none.")
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds after which an episode has failed.")
+    ] = 10.0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that play; default one a core. 0 plays in this process, where nothing "
+            "ends an endless program."
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Play on a Ray cluster: HOST:PORT, or auto."),
+    ] = None,
     interpret: Annotated[
         bool, typer.Option("--interpret", help="Play through step, even what can be compiled.")
     ] = False,
@@ -54,25 +94,51 @@ def benchmark(
     """Play agents on environments; print the table, write episodes, summary and frontier.
 
     Every question of every environment is played once per seed. Interrupted, the same call goes
-    on where it was.
+    on where it was. The results are the same whoever plays.
     """
     from autotts_gym.controllers.loading import load
     from autotts_gym.evaluation import benchmark as bench
+    from autotts_gym.evaluation import paper
+    from autotts_gym.evaluation.analysis import Analysis
     from autotts_gym.evaluation.figures import frontier
+    from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
+    from autotts_gym.evaluation.summary import write_summary
     from autotts_gym.mdp.replay import Terms
     from autotts_gym.traces import registry
+    from autotts_gym.traces.splits import split_of
 
-    terms = Terms(max_branches=max_branches, billing=billing.value, budget=budget)
-    loaded = list(dict.fromkeys(load(agent) for agent in agents))
+    if protocol and (order or billing):
+        raise ValueError("--protocol paper sets the order and the billing itself")
+    names = list(agents or ())
+    if protocol:
+        names = [*paper.AGENTS, *(name for name in names if name not in paper.AGENTS)]
+    if not names:
+        raise ValueError("name an agent or several, such as cmc, or ask for --protocol paper")
+    loaded = list(dict.fromkeys(load(name) for name in names))
+    default = Billing.interval if protocol else Billing.tokens
+    terms = Terms(
+        max_branches=max_branches,
+        billing=(billing or default).value,
+        budget=budget,
+        step_limit=action_limit,
+    )
+    own = {
+        agent.name: _billed(terms, paper.BILLING.get(agent.name) if protocol else None)
+        for agent in loaded
+    }
     stores = {
         name: store
         for environment in env or [registry.DEFAULT]
         for name, store in registry.open_stores(environment).items()
     }
-    betas, chosen = numbers(beta), integers(seeds)
+    betas = numbers(beta) if beta else list(paper.BETAS)
+    chosen = integers(seeds or ("0-99" if protocol else "0-9"))
+    how = Order.published if protocol else order or Order.random
     rows = sum(len(betas) if agent.takes_beta else 1 for agent in loaded)
     total = rows * len(chosen) * sum(store.card.questions for store in stores.values())
-    runs: list[Run] = []
+    splits = {name: split_of(store.path) for name, store in stores.items()}
+    team = _team(workers, ray, time_limit)
+    found: list[Run | Incomplete] = []
     try:
         with progress_bar() as progress:
             task = progress.add_task("starting", total=total)
@@ -80,72 +146,99 @@ def benchmark(
             def report(label: str, episodes: int) -> None:
                 progress.update(task, description=label, advance=episodes)
 
-            runs.extend(
+            found.extend(
                 bench.run(
                     loaded,
                     stores,
                     betas,
                     chosen,
                     out,
-                    order=order.value,
-                    terms=terms,
+                    order=how.value,
+                    terms=own,
                     interpret=interpret,
+                    settle=True,
+                    team=team,
                     progress=report,
                 )
             )
     except KeyboardInterrupt:
         errors.print("interrupted: what was finished is kept, the same call goes on from there")
         raise typer.Exit(130) from None
-    bench.write_episodes(runs, out / "episodes.parquet")
-    bench.write_summary(runs, out / "summary.csv")
-    frontier(runs, out / "frontier.png")
-    _print_results(runs, billing.value, len(chosen))
-    for run in runs:
-        if run.reason and not interpret:
-            print_dim(f"{run.agent} ran as plain Python: {run.reason}")
+    results = Results(
+        agents=[PlayedAgent.of(agent, own[agent.name]) for agent in loaded],
+        environments=[
+            PlayedEnvironment.of(name, store, splits[name]) for name, store in stores.items()
+        ],
+        runs=[row for row in found if not isinstance(row, Incomplete)],
+        incomplete=[row for row in found if isinstance(row, Incomplete)],
+        order=how.value,
+        seeds=chosen,
+        terms=terms,
+        protocol=protocol or "",
+    )
+    results.save(out)
+    analysis = Analysis(results.runs, splits, results.benchmarks)
+    write_summary(results, analysis, out / "summary.csv")
+    if results.runs:
+        frontier(results.runs, out / "frontier.png")
+        tables.show(results, analysis, stores)
+        if protocol:
+            tables.show_published(results, analysis)
+    _tell(results, interpret)
+    print_dim(f"wrote {out / 'episodes.parquet'}, summary.csv, benchmark.json and frontier.png")
+    if results.incomplete:
+        raise typer.Exit(1)
+
+
+def _billed(terms: Terms, billing: str | None) -> Terms:
+    """The terms with a billing of their own."""
+    return terms if billing is None else replace(terms, billing=billing)  # type: ignore[arg-type]
+
+
+def _team(workers: int | None, ray: str | None, time_limit: float) -> Team | None:
+    from autotts_gym.evaluation import workers as w
+
+    if workers is not None and workers < 0:
+        raise ValueError(f"--workers must be at least 0, got {workers}")
+    if not time_limit > 0:
+        raise ValueError(f"--time-limit must be above 0 seconds, got {time_limit:g}")
+    if ray is not None:
+        return w.on_ray(ray, workers, time_limit)
+    if workers == 0:
+        return None
+    return w.local(workers or w.cores(), time_limit)
+
+
+def _tell(results: Results, interpret: bool) -> None:
+    """What did not run as it should, or not as fast as it could."""
+    ways: dict[str, dict[str, list[float]]] = {}
+    for run in results.runs:
+        rates = ways.setdefault(run.path, {}).setdefault(run.agent, [])
+        if run.path != "kept":
+            rates.append(run.rate)
+    for way, agents in ways.items():
+        parts = [
+            name + (f" ({statistics.median(rates):,.0f} episodes/s)" if rates else "")
+            for name, rates in agents.items()
+        ]
+        print_dim(f"{way}: {', '.join(parts)}")
+    reasons = {run.agent: run.reason for run in results.runs if run.reason and not interpret}
+    for name, reason in reasons.items():
+        print_dim(f"{name} ran as plain Python: {reason}")
+    for run in results.runs:
         for (seed, question), message in list(run.failures.items())[:3]:
-            errors.print(
-                f"[red]{escape(f'{run.agent} failed on {run.env}')}[/], question {question}, "
-                f"seed {seed}: {escape(message)} ({len(run.failures)} failed in all)",
-                highlight=False,
-                soft_wrap=True,
+            _complain(
+                _label(run.agent, run.beta, run.env),
+                f"question {question}, seed {seed}: {message} ({len(run.failures)} of "
+                f"{len(run.episodes['seed'])} episodes failed)",
             )
-    print_dim(f"wrote {out / 'episodes.parquet'}, summary.csv and frontier.png")
+    for row in results.incomplete:
+        _complain(_label(row.agent, row.beta, row.env), f"given up: {row.message}")
 
 
-def _print_results(runs: Sequence[Run], billing: str, seeds: int) -> None:
-    synthetic = any(run.synthetic for run in runs)
-    note = "±: 1.96 standard errors over questions. Tokens: means per question."
-    if synthetic:
-        note += " Synthetic traces are generated, not sampled from a model."
-    for env in dict.fromkeys(run.env for run in runs):
-        group = [run for run in runs if run.env == env]
-        title = f"{env}, {seeds} seeds, billed by {billing}"
-        console.print(
-            f"[bold]{escape(title)}[/]" + (" [yellow]SYNTHETIC[/]" if group[0].synthetic else ""),
-            highlight=False,
-        )
-        console.print(_results(group))
-    console.print(note, style="dim", highlight=False)
+def _label(agent: str, beta: float | None, env: str) -> str:
+    return f"{agent}{'' if beta is None else f' at β={beta:g}'} on {env}"
 
 
-def _results(runs: Sequence[Run]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column("agent", min_width=16)
-    widths = {"β": 4, "accuracy %": 10, "tokens": 8, "sequential": 10, "actions": 7, "eps/s": 7}
-    for heading, width in widths.items():
-        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
-    table.add_column("ran", no_wrap=True)
-    for run in runs:
-        margin = "" if math.isnan(run.margin) else f" ±{100 * run.margin:4.1f}"
-        table.add_row(
-            escape(run.agent),
-            "" if run.beta is None else f"{run.beta:g}",
-            f"{100 * run.accuracy:.1f}{margin}",
-            f"{run.mean('tokens') / 1000:,.1f}k",
-            f"{run.mean('sequential_tokens') / 1000:,.1f}k",
-            f"{run.mean('actions'):,.0f}",
-            "" if math.isnan(run.rate) else f"{run.rate:,.0f}",
-            run.path,
-        )
-    return table
+def _complain(who: str, what: str) -> None:
+    errors.print(f"[red]{escape(who)}:[/] {escape(what)}", highlight=False, soft_wrap=True)

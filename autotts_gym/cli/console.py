@@ -18,6 +18,8 @@ from rich.progress import (
 
 console = Console()
 errors = Console(stderr=True)
+#: For tables, which keep their columns whatever the width of the terminal.
+wide = Console(width=118)
 
 
 class Order(StrEnum):

@@ -17,6 +17,14 @@ def import_(
         Path, typer.Argument(help="A published JSON file, or a folder of MODEL/BENCHMARK.json.")
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the environment, or of the group.")],
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Environments of a group that are for the search, as '*/aime24'; the others are "
+            "held out. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Import published traces into your environment folder."""
     from autotts_gym.traces.published import import_published
@@ -27,7 +35,7 @@ def import_(
         def report(file: str, done: int, total: int) -> None:
             progress.update(task, description=file, completed=done, total=total)
 
-        stores = import_published(source, name, progress=report)
+        stores = import_published(source, name, progress=report, search=search or ())
     for environment, store in stores.items():
         card = store.card
         console.print(
@@ -42,6 +50,7 @@ def envs(
 ) -> None:
     """List the environments there are, with what their cards say."""
     from autotts_gym.traces import registry
+    from autotts_gym.traces.splits import split_of
     from autotts_gym.traces.store import TraceError, TraceStore
 
     found = registry.listing()
@@ -53,7 +62,7 @@ def envs(
     table.add_column("what", overflow="fold")
     for name, path in found.items():
         try:
-            card = TraceStore.open(path).card
+            card, split = TraceStore.open(path).card, split_of(path)
         except TraceError as problem:
             broken[name] = str(problem)
             continue
@@ -61,6 +70,8 @@ def envs(
         what = [str(card.details[key]) for key in ("model", "benchmark") if key in card.details]
         if card.synthetic:
             what.insert(0, "synthetic")
+        if split:
+            what.append(split)
         table.add_row(
             name, *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(", ".join(what))
         )

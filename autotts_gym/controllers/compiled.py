@@ -26,14 +26,18 @@ from autotts_gym.controllers.handle import (
     NoAnswerError,
     StepLimitError,
 )
-from autotts_gym.mdp import rules
+from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.compiling import CONTROLLER, WITHOUT_RUNTIME, F, entry_point, inlined
+from autotts_gym.mdp.settling import settled_tokens
 from autotts_gym.mdp.state import Episode, Traces
 
 
 class Handle(NamedTuple):
-    """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.Episode`, and their lengths."""
+    """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.Episode`, and their lengths.
+
+    And that of the log, int32[...]: the ids of its actions, with room for all that are legal.
+    """
 
     ledger: np.int64
     branches: np.int64
@@ -44,6 +48,7 @@ class Handle(NamedTuple):
     confidences: np.int64
     probe_tokens: np.int64
     nulls: np.int64
+    log_: np.int64
     max_branches_: np.int64
     classes_: np.int64
     has_confidences_: np.int64
@@ -104,9 +109,15 @@ def _known(handle, i):
 
 
 @inlined
-def _count_step(episode):
-    """Count an action that was played; the episode is cut off where that reaches the limit."""
-    ledger = episode.ledger
+def _id(handle, block, i):
+    return 2 + block * handle.max_branches_ + i
+
+
+@inlined
+def _count_step(handle, action):
+    """Log an action that was played; the episode is cut off where that reaches the limit."""
+    ledger = _episode(handle).ledger
+    _view(handle.log_, (_ANY,), np.int32)[ledger[s.STEPS]] = action
     ledger[s.STEPS] += 1
     if ledger[s.STEPS] >= ledger[s.STEP_LIMIT] and ledger[s.ENDED] == 0:
         ledger[s.ENDED] = 1
@@ -147,7 +158,7 @@ def branch(handle):
     if not handle.can_branch():
         raise IllegalActionError("BRANCH is illegal here")
     i = rules.branch(episode)
-    _count_step(episode)
+    _count_step(handle, actions.BRANCH)
     return i
 
 
@@ -157,7 +168,7 @@ def extend(handle, i):
     if not handle.can_extend(i):
         raise IllegalActionError("CONTINUE is illegal here")
     rules.extend(episode, i)
-    _count_step(episode)
+    _count_step(handle, _id(handle, actions.CONTINUE, i))
 
 
 @_method
@@ -166,7 +177,7 @@ def probe(handle, i):
     if not handle.can_probe(i):
         raise IllegalActionError("PROBE is illegal here")
     rules.probe(episode, i)
-    _count_step(episode)
+    _count_step(handle, _id(handle, actions.PROBE, i))
     b = episode.branches[i]
     return b[s.LATEST], b[s.FINISHED] == 1
 
@@ -177,7 +188,7 @@ def prune(handle, i):
     if not handle.can_prune(i):
         raise IllegalActionError("PRUNE is illegal here")
     rules.prune(episode, i)
-    _count_step(episode)
+    _count_step(handle, _id(handle, actions.PRUNE, i))
 
 
 @_method
@@ -186,7 +197,7 @@ def answer(handle, i=-1):
     if episode.ledger[s.ENDED] or (i >= 0 and not handle.can_answer(i)):
         raise IllegalActionError("ANSWER is illegal here")
     rules.answer(episode, rules.plurality(episode) if i < 0 else episode.branches[i, s.LATEST])
-    _count_step(episode)
+    _count_step(handle, actions.ANSWER if i < 0 else _id(handle, actions.ANSWER_BRANCH, i))
 
 
 @_method
@@ -207,6 +218,11 @@ def probe_all(handle):
             handle.probe(i)
             count += 1
     return count
+
+
+@_method
+def note(handle, name, value):
+    _ = 0.0 + value  # what is no number is refused, as in Python; of the rest nothing remains
 
 
 @_method
@@ -379,54 +395,50 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
     controller = compile_controller(solve, takes_beta)
 
     def play(
-        probes,
-        trace_branches,
-        confidences,
-        probe_tokens,
-        nulls,
-        ledger,
-        branches,
-        codes,
-        order,
+        episode,
+        log,
         terms,
         questions,
         rows,
         orders,
         betas,
+        settle,
+        recount,
         results,
         played,
     ):
-        episode = Episode(
-            ledger,
-            branches,
-            codes,
-            order,
-            Traces(probes, trace_branches, confidences, probe_tokens, nulls),
-        )
+        ledger, branches, codes, order, traces = episode
         handle = Handle(
             np.int64(ledger.ctypes.data),
             np.int64(branches.ctypes.data),
             np.int64(codes.ctypes.data),
             np.int64(order.ctypes.data),
-            np.int64(probes.ctypes.data),
-            np.int64(trace_branches.ctypes.data),
-            np.int64(confidences.ctypes.data),
-            np.int64(probe_tokens.ctypes.data),
-            np.int64(nulls.ctypes.data),
+            np.int64(traces.probes.ctypes.data),
+            np.int64(traces.branches.ctypes.data),
+            np.int64(traces.confidences.ctypes.data),
+            np.int64(traces.probe_tokens.ctypes.data),
+            np.int64(traces.nulls.ctypes.data),
+            np.int64(log.ctypes.data),
             np.int64(branches.shape[0]),
             np.int64(codes.shape[1]),
-            np.int64(len(confidences)),
+            np.int64(len(traces.confidences)),
         )
         # An exception leaves the count of episodes behind, and Python goes on after the failed one.
         while played[0] < len(rows):
             k = played[0]
             row = rows[k]
             question = questions[row]
-            rules.begin(episode, terms[question[s.Q_STORE]], question, row, orders[k])
+            agreed = terms[question[s.Q_STORE]]
+            rules.begin(episode, agreed, question, row, orders[k])
             controller(handle, betas[k])
             if ledger[s.ENDED] == 0:
                 raise NoAnswerError("solve returned without episode.answer()")
             rules.conclude(episode, results[k])
+            if settle:
+                pricings = branches[:, s.PRICING]
+                results[k, rules.SETTLED_TOKENS] = settled_tokens(
+                    recount, agreed, question, row, orders[k], pricings, log[: ledger[s.STEPS]]
+                )
             played[0] += 1
 
     return entry_point(key, allocates=True)(play)

@@ -14,10 +14,17 @@ that plays one episode through a handle and ends it with ``episode.answer()``::
 compiles it together with the rules, and :mod:`autotts_gym.controllers.compiled` offers the same
 handle there. Answers are class numbers (by first appearance in the episode, -1 for none) on
 every path; nothing of the gold answer, of ends not yet revealed, or of true bills can be seen.
+
+A controller can tell what it thinks, for those who watch an episode::
+
+        episode.note("confidence", share)            # any name, any number
+
+A note changes nothing of the episode and costs nothing: where it is compiled, it is left out.
 """
 
 from __future__ import annotations
 
+from array import array
 from typing import Any, Final
 
 import gymnasium as gym
@@ -51,6 +58,9 @@ class Episode:
         info: of the latest step; that of the last one has the episode's result.
         ended: whether the episode is over.
         facts: the environment itself, without wrappers; not there in compiled code.
+        log: int32, the ids of the actions that were taken, see :mod:`autotts_gym.mdp.actions`.
+        notes: what the controller noted: how many actions it had taken by then, the name, the
+            value. Neither is there in compiled code.
     """
 
     def __init__(self, env: gym.Env[Any, Any], observation: dict[str, Any]) -> None:
@@ -63,6 +73,8 @@ class Episode:
         self.max_branches = len(observation["branch_status"])
         self.info: dict[str, Any] = {}
         self.ended = False
+        self.log = array("i")
+        self.notes: list[tuple[int, str, float]] = []
 
     def _act(self, action: int) -> None:
         if self.ended or not self._mask[action]:
@@ -71,6 +83,7 @@ class Episode:
             raise IllegalActionError(f"{name} is illegal here: {why}")
         self._observation, _, terminated, truncated, self.info = self._env.step(action)
         self._mask = self._observation["action_mask"]
+        self.log.append(action)
         self.ended = terminated or truncated
         if truncated:
             raise StepLimitError("the episode was cut off by its step limit")
@@ -120,6 +133,18 @@ class Episode:
             if can(i):
                 act(i)
                 yield 1
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def note(self, name: str, value: float) -> None:
+        """Tell those who watch what a figure of the controller's own is now.
+
+        Args:
+            name: what the figure is called, the same at every moment; a literal string keeps the
+                call free in compiled code.
+            value: a number, in whatever unit the controller has it.
+        """
+        self.notes.append((len(self.log), name, float(value)))
 
     # --- what is legal ---------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,14 +36,20 @@ class Agent:
         takes_beta: whether it has the knob β.
         digest: sha256 of the file's text, and of the class where one is named.
         published: whether it is a published-style program, a class with ``solve(question)``.
+        source: the file's text and the class that was named; an agent is pickled as these, so that
+            another process or machine plays the same program, whatever its file says by then.
     """
 
     name: str
     path: Path
-    solve: Callable[..., Any]
+    solve: Callable[..., Any] = field(compare=False)
     takes_beta: bool
     digest: str
     published: bool = False
+    source: tuple[bytes, str] = field(default=(b"", ""), repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self.path, *self.source)
 
     def __call__(self, episode: Episode, beta: float) -> None:
         """Play one episode through a handle.
@@ -132,7 +138,7 @@ def _load(path: Path, text: bytes, program: str) -> Agent:
     solve = getattr(module, "solve", None)
     programs = published.programs(module)
     if program or (programs and not inspect.isfunction(solve)):
-        return _program(path, programs, program, digest)
+        return _program(path, programs, text, program)
     if not inspect.isfunction(solve):
         raise AgentError(f"{path}: has no function solve(episode, beta) or solve(episode)")
     if inspect.isgeneratorfunction(solve) or inspect.iscoroutinefunction(solve):
@@ -143,10 +149,10 @@ def _load(path: Path, text: bytes, program: str) -> Agent:
             f"{path}: solve{inspect.signature(solve)} does not fit; it must be "
             "solve(episode, beta), or solve(episode) without a knob"
         )
-    return Agent(path.stem, path, solve, takes_beta, digest)
+    return Agent(path.stem, path, solve, takes_beta, digest, source=(text, program))
 
 
-def _program(path: Path, programs: dict[str, type], name: str, digest: str) -> Agent:
+def _program(path: Path, programs: dict[str, type], text: bytes, name: str) -> Agent:
     """A published-style program: the class that is named, the only one, or the default one."""
     known = ", ".join(programs) or "none"
     if name and name not in programs:
@@ -155,9 +161,9 @@ def _program(path: Path, programs: dict[str, type], name: str, digest: str) -> A
     if chosen not in programs:
         raise AgentError(f"{path}: holds several programs, so name one as PATH:CLASS: {known}")
     solve, takes_beta = published.as_controller(programs[chosen])
-    digest = hashlib.sha256(f"{digest} {chosen}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{hashlib.sha256(text).hexdigest()} {chosen}".encode()).hexdigest()
     label = f"{path.stem}:{name}" if name else path.stem
-    return Agent(label, path, solve, takes_beta, digest, published=True)
+    return Agent(label, path, solve, takes_beta, digest, published=True, source=(text, name))
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

@@ -8,7 +8,7 @@ two ran is reported.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -21,9 +21,11 @@ from autotts_gym.controllers.compiled import player
 from autotts_gym.controllers.handle import Episode
 from autotts_gym.controllers.loading import Agent
 from autotts_gym.env import AutoTTSEnv
-from autotts_gym.mdp import rules
+from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
+from autotts_gym.mdp.actions import most_legal
 from autotts_gym.mdp.replay import Replay, Terms
+from autotts_gym.mdp.settling import Recount, settle
 from autotts_gym.traces.store import TraceStore
 
 
@@ -37,6 +39,9 @@ class Episodes:
         tokens: int64[K], true total tokens.
         sequential_tokens: int64[K], the true clock at the end, tokens.
         actions: int64[K].
+        probes: int64[K], looks taken; each is one of the actions.
+        settled_tokens: int64[K], tokens that had been spent when the answer was there to stay, see
+            :mod:`autotts_gym.mdp.settling`; -1 where they were not asked for.
         failures: message of the error that ended an episode, by its index (being cut off by the
             step limit is one); such an episode counts as wrong, at what it had cost by then.
     """
@@ -46,6 +51,8 @@ class Episodes:
     tokens: NDArray[np.int64]
     sequential_tokens: NDArray[np.int64]
     actions: NDArray[np.int64]
+    probes: NDArray[np.int64]
+    settled_tokens: NDArray[np.int64]
     failures: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -69,6 +76,8 @@ class Episodes:
             tokens=results[:, rules.TOKENS],
             sequential_tokens=results[:, rules.SEQUENTIAL_TOKENS],
             actions=results[:, rules.STEPS],
+            probes=results[:, rules.PROBES],
+            settled_tokens=results[:, rules.SETTLED_TOKENS],
             failures=failures,
         )
 
@@ -81,6 +90,8 @@ class Rollout:
         store: the traces.
         terms: the terms of play.
         interpret: play as plain Python, even where the controller can be compiled.
+        settle: find the settled tokens of every episode, which takes about as long again as playing
+            them.
         ledger: int64[LEDGER_SIZE], where the ledger of the running episode is kept, so that another
             process can watch it; an array of its own by default.
 
@@ -96,6 +107,7 @@ class Rollout:
         terms: Terms,
         *,
         interpret: bool = False,
+        settle: bool = False,
         ledger: NDArray[np.int64] | None = None,
     ) -> None:
         if terms.auto_probe:
@@ -104,35 +116,35 @@ class Rollout:
         self._replay = Replay({str(store.path or "the store"): store})
         self._replay.check_width(terms.max_branches)
         self._terms = terms
-        self.ledger = np.zeros(s.LEDGER_SIZE, np.int64) if ledger is None else ledger
-        self._allocate()
+        self._settle = settle
+        self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
+        self._allocate(ledger)
         self.path: Literal["compiled", "python"] = "python"
         self.reason = ""
         self._play: Callable[..., None] = self._play_python
         if interpret or agent.published:
             self.reason = "asked for" if interpret else "a published program is plain Python"
-            return
-        try:
-            self._compile()
-            self.path = "compiled"
-            self._play = self._play_compiled
-        except NumbaError as error:
-            self.reason = _first_line(error)
-        except Exception as error:  # there are programs that numba stumbles over
-            self.reason = f"numba failed: {type(error).__name__}: {_first_line(error)}"
+        else:
+            try:
+                self._compile()
+                self.path = "compiled"
+                self._play = self._play_compiled
+            except NumbaError as error:
+                self.reason = _first_line(error)
+            except Exception as error:  # there are programs that numba stumbles over
+                self.reason = f"numba failed: {type(error).__name__}: {_first_line(error)}"
+        if self.path == "python":
+            self._set_up()
 
-    def _allocate(self) -> None:
-        """One episode, and what is played in it."""
+    def _allocate(self, ledger: NDArray[np.int64] | None) -> None:
+        """Room for one episode, for its log, and for playing it once more."""
         n, replay = self._terms.max_branches, self._replay
-        self._arrays = (
-            *replay.traces,
-            self.ledger,
-            np.zeros((n, s.BRANCH_SIZE), np.int64),
-            np.zeros((2, replay.classes), np.int16),
-            np.zeros(n, np.int64),
-            np.array([self._terms.ledger(store) for store in replay.stores]),
-            replay.questions,
-        )
+        self._episode = s.Episode.allocate(replay.traces, n, replay.classes)
+        if ledger is not None:
+            self._episode = self._episode._replace(ledger=ledger)
+        self.ledger = self._episode.ledger
+        self._log = np.empty(most_legal(n, replay.depth), np.int32)
+        self._recount = Recount.allocate(replay, n)
 
     def _compile(self) -> None:
         """Compile the controller with the rules, by playing no episode at all."""
@@ -141,7 +153,62 @@ class Rollout:
         no_episode = np.empty(0, np.int64), orders, np.empty(0)
         results = np.empty((0, rules.RESULT_SIZE), np.int64)
         with warnings.catch_warnings(category=NumbaWarning, action="ignore"):
-            self._compiled(*self._arrays, *no_episode, results, np.zeros(1, np.int64))
+            self._run(*no_episode, results, np.zeros(1, np.int64))
+
+    def _set_up(self) -> None:
+        """Make the environment that a plain program plays, and compile what it takes to play it."""
+        terms = self._terms
+        env = AutoTTSEnv(
+            self._replay.stores[0],
+            observation="compact",
+            billing=terms.billing,
+            max_branches=terms.max_branches,
+            budget=terms.budget,
+            probe_tokens=terms.probe_tokens,
+            step_limit=terms.step_limit,
+        )
+        self._pricings = env._batch.branches[0, :, s.PRICING]
+        self._env = _Mirror(env, self.ledger)
+        order = np.arange(terms.max_branches)
+        self._env.reset(options={"question": 0, "branch_order": order})
+        self._env.step(actions.ANSWER)
+        self._settled(0, order, [actions.ANSWER])
+
+    def _settled(self, question: int, order: NDArray[np.int64], log: Sequence[int]) -> int:
+        """Settled tokens of the episode that the environment has just played; -1 if not asked."""
+        if not self._settle:
+            return -1
+        return settle(
+            self._recount,
+            self._agreed[0],
+            self._replay.questions[question],
+            question,
+            order,
+            self._pricings,
+            np.asarray(log, np.int32),
+        )
+
+    def _run(
+        self,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        betas: NDArray[np.float64],
+        results: NDArray[np.int64],
+        played: NDArray[np.int64],
+    ) -> None:
+        self._compiled(
+            self._episode,
+            self._log,
+            self._agreed,
+            self._replay.questions,
+            questions,
+            orders,
+            betas,
+            self._settle,
+            self._recount,
+            results,
+            played,
+        )
 
     def play(
         self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
@@ -188,7 +255,7 @@ class Rollout:
                 self._play(questions, orders, beta, results, played)
             except (Exception, SystemExit) as error:  # whatever is raised ends its episode alone
                 k = int(played[0])
-                results[k] = cut_off(self.ledger)
+                results[k] = cut_off(self.ledger, self._settle)
                 text = f": {_first_line(error)}" if str(error) else ""
                 fail(k, type(error).__name__ + text)
                 played[0] += 1
@@ -212,8 +279,7 @@ class Rollout:
         results: NDArray[np.int64],
         played: NDArray[np.int64],
     ) -> None:
-        betas = np.full(len(questions), beta)
-        self._compiled(*self._arrays, questions, orders, betas, results, played)
+        self._run(questions, orders, np.full(len(questions), beta), results, played)
 
     def _play_python(
         self,
@@ -223,17 +289,7 @@ class Rollout:
         results: NDArray[np.int64],
         played: NDArray[np.int64],
     ) -> None:
-        terms = self._terms
-        inner = AutoTTSEnv(
-            self._replay.stores[0],
-            observation="compact",
-            billing=terms.billing,
-            max_branches=terms.max_branches,
-            budget=terms.budget,
-            probe_tokens=terms.probe_tokens,
-            step_limit=terms.step_limit,
-        )
-        env = _Mirror(inner, self.ledger)
+        env = self._env
         while played[0] < len(questions):
             k = played[0]
             question = int(questions[k])
@@ -247,14 +303,17 @@ class Rollout:
             results[k, rules.TOKENS] = info["tokens"]
             results[k, rules.SEQUENTIAL_TOKENS] = info["sequential_tokens"]
             results[k, rules.STEPS] = info["steps"]
+            results[k, rules.PROBES] = info["probes"]
+            results[k, rules.SETTLED_TOKENS] = self._settled(question, orders[k], episode.log)
             played[0] += 1
 
 
-def cut_off(ledger: NDArray[np.int64]) -> NDArray[np.int64]:
+def cut_off(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64]:
     """The result of an episode that did not get to its answer: wrong, at what it had cost.
 
     Args:
         ledger: of the episode as it stands, int64[LEDGER_SIZE].
+        settle: whether its settled tokens are asked for: it never settled, so they are all.
 
     Returns:
         int64[RESULT_SIZE].
@@ -264,6 +323,8 @@ def cut_off(ledger: NDArray[np.int64]) -> NDArray[np.int64]:
     row[rules.TOKENS] = ledger[s.TRUE_SPENT]
     row[rules.SEQUENTIAL_TOKENS] = ledger[s.TRUE_CLOCK]
     row[rules.STEPS] = ledger[s.STEPS]
+    row[rules.PROBES] = ledger[s.PROBES]
+    row[rules.SETTLED_TOKENS] = ledger[s.TRUE_SPENT] if settle else -1
     return row
 
 

@@ -36,6 +36,15 @@ def count(max_branches: int) -> int:
     return _FIRST + 4 * max_branches
 
 
+def most_legal(max_branches: int, depth: int) -> int:
+    """The most legal actions that an episode can have, its answer included.
+
+    A branch can be requested ``depth`` times (the environment's depth limit), probed as often, and
+    pruned once.
+    """
+    return max_branches * (2 * depth + 1) + 1
+
+
 def encode(block: int, branch: int, max_branches: int) -> int:
     """Id of the action of ``block`` (``CONTINUE``, ``PROBE``, ``PRUNE`` or ``ANSWER_BRANCH``)."""
     if not 0 <= branch < max_branches:

@@ -290,6 +290,7 @@ class Batch:
             "tokens": tokens,
             "sequential_tokens": ledger[s.TRUE_CLOCK],
             "steps": ledger[s.STEPS],
+            "probes": ledger[s.PROBES],
             "env": self.replay.names[store],
             "question": question,
             "beta": self._weights.item(e, _BETA),

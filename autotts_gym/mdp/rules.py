@@ -175,6 +175,7 @@ def probe(episode: Episode, i: int) -> None:
         depth = end
     ledger[s.SPENT] += cost
     ledger[s.TRUE_SPENT] += cost
+    ledger[s.PROBES] += 1
     ledger[s.TRUE_CLOCK] = max(ledger[s.TRUE_CLOCK], b[s.TRUE_READY])
     b[s.REVEALED] = depth
     b[s.LATEST] = class_of(episode, code)
@@ -247,8 +248,10 @@ def act(episode: Episode, action: int) -> int:
             probe(episode, i)
         return i
     max_branches = episode.branches.shape[0]
-    block = (action - 2) // max_branches
-    i = (action - 2) % max_branches
+    block, i = CONTINUE, action - 2
+    while i >= max_branches:  # three times at most, which is faster than to divide
+        block += 1
+        i -= max_branches
     if block == CONTINUE:
         if not can_extend(episode, i):
             return -2
@@ -303,7 +306,9 @@ CODE = 1  # stored code of the answer, -1 for the empty one
 TOKENS = 2
 SEQUENTIAL_TOKENS = 3
 STEPS = 4
-RESULT_SIZE = 5
+PROBES = 5
+SETTLED_TOKENS = 6  # see mdp.settling; -1 where it was not asked for
+RESULT_SIZE = 7
 
 
 @compiled
@@ -316,3 +321,5 @@ def conclude(episode: Episode, result) -> None:
     result[TOKENS] = ledger[s.TRUE_SPENT]
     result[SEQUENTIAL_TOKENS] = ledger[s.TRUE_CLOCK]
     result[STEPS] = ledger[s.STEPS]
+    result[PROBES] = ledger[s.PROBES]
+    result[SETTLED_TOKENS] = -1

@@ -24,19 +24,20 @@ SPENT: Final = 5  # visible spent, tokens: charged, and reconciled where an end 
 CLOCK: Final = 6  # visible clock, tokens
 TRUE_SPENT: Final = 7  # hidden: what was really billed, tokens
 TRUE_CLOCK: Final = 8  # hidden: the clock by what was really billed, tokens
-INTERVAL: Final = 9  # Δ, tokens
-DEPTH_LIMIT: Final = 10  # deepest branch of the environment, max n + 1, intervals
-BUDGET: Final = 11  # B, tokens; NO_BUDGET where there is none
-BILLING: Final = 12  # BY_TOKENS or BY_INTERVAL, for branches opened from now on
-PROBE_TOKENS: Final = 13  # tokens a probe costs; RECORDED: what the traces say of each
-EXTEND_CHARGE: Final = 14  # what the budget must cover for BRANCH and CONTINUE, tokens
-PROBE_CHARGE: Final = 15  # what the budget must cover for PROBE, tokens
-AUTO_PROBE: Final = 16  # 1: BRANCH and CONTINUE also probe
-STEP_LIMIT: Final = 17  # actions after which the episode is cut off
-GOLD: Final = 18  # hidden: stored code of the gold answer, -1 if no branch gives it
-NULLS: Final = 19  # where the question's null flags begin in Traces.nulls
-QUESTION: Final = 20  # hidden: row of the question among those that are played
-LEDGER_SIZE: Final = 21
+PROBES: Final = 9  # looks taken, automatic ones included
+INTERVAL: Final = 10  # Δ, tokens
+DEPTH_LIMIT: Final = 11  # deepest branch of the environment, max n + 1, intervals
+BUDGET: Final = 12  # B, tokens; NO_BUDGET where there is none
+BILLING: Final = 13  # BY_TOKENS or BY_INTERVAL, for branches opened from now on
+PROBE_TOKENS: Final = 14  # tokens a probe costs; RECORDED: what the traces say of each
+EXTEND_CHARGE: Final = 15  # what the budget must cover for BRANCH and CONTINUE, tokens
+PROBE_CHARGE: Final = 16  # what the budget must cover for PROBE, tokens
+AUTO_PROBE: Final = 17  # 1: BRANCH and CONTINUE also probe
+STEP_LIMIT: Final = 18  # actions after which the episode is cut off
+GOLD: Final = 19  # hidden: stored code of the gold answer, -1 if no branch gives it
+NULLS: Final = 20  # where the question's null flags begin in Traces.nulls
+QUESTION: Final = 21  # hidden: row of the question among those that are played
+LEDGER_SIZE: Final = 22
 
 # The ledger's terms: what is agreed before an episode starts and the same for all of a store's.
 TERMS: Final = slice(INTERVAL, STEP_LIMIT + 1)
@@ -121,3 +122,14 @@ class Episode(NamedTuple):
     codes: NDArray[np.int16]
     order: NDArray[np.int64]
     traces: Traces
+
+    @classmethod
+    def allocate(cls, traces: Traces, max_branches: int, classes: int) -> Episode:
+        """Room for one episode over ``traces``; ``classes`` is K."""
+        return cls(
+            np.zeros(LEDGER_SIZE, np.int64),
+            np.zeros((max_branches, BRANCH_SIZE), np.int64),
+            np.zeros((2, classes), np.int16),
+            np.zeros(max_branches, np.int64),
+            traces,
+        )

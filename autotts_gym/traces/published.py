@@ -13,16 +13,17 @@ and the final answer of every branch; ``final_answers_trace`` holds the final an
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from reprlib import repr as _short  # values in messages: never long, never deep
 from typing import Any, Final
 
-from autotts_gym.traces import registry
+from autotts_gym.traces import registry, splits
 from autotts_gym.traces.store import (
     NULL_ANSWERS,
     Branch,
@@ -70,6 +71,8 @@ def import_published(
     name: str,
     folder: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    *,
+    search: Sequence[str] = (),
 ) -> dict[str, TraceStore]:
     """Import published files as frozen environments, all of them or none.
 
@@ -80,13 +83,16 @@ def import_published(
         name: name of the new environment or group.
         folder: where it is written; the user's environment folder by default.
         progress: called after each file with the file, how many are done and how many there are.
+        search: which environments of a group are for the search, as ``*/aime24``; the others are
+            held out (see :mod:`autotts_gym.traces.splits`). Without, there is no split.
 
     Returns:
         The new environments by name, opened from where they were written.
 
     Raises:
         FrozenError: the name is taken; nothing has been read then.
-        TraceError: a file cannot be used, or the folder holds none; nothing is left behind.
+        TraceError: a file cannot be used, the folder holds none, or ``search`` names none of them;
+            nothing is left behind.
     """
     registry.check_name(name)
     folder = registry.user_folder() if folder is None else Path(folder)
@@ -98,7 +104,21 @@ def import_published(
             read_published(file).write(place)
             if progress is not None:
                 progress(str(file), done, len(files))
+        if search:
+            members = [environment.removeprefix(f"{name}/") for environment in files]
+            (stage / splits.SET).write_text(_set(members, search), "utf-8")
     return {environment: TraceStore.open(folder / environment) for environment in files}
+
+
+def _set(members: Sequence[str], search: Sequence[str]) -> str:
+    """The split of a group's members."""
+    for pattern in search:
+        if not fnmatch.filter(members, pattern):
+            raise TraceError(
+                f"no environment of the group is called {pattern!r}; there are {', '.join(members)}"
+            )
+    chosen = [m for m in members if any(fnmatch.fnmatchcase(m, pattern) for pattern in search)]
+    return splits.dump(chosen, [member for member in members if member not in chosen])
 
 
 def _files(source: Path, name: str) -> dict[str, Path]:

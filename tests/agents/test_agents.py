@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers.compiled import compile_controller
+from autotts_gym.controllers.handle import Episode
 from autotts_gym.controllers.loading import load, names
-from autotts_gym.evaluation.benchmark import branch_order
+from autotts_gym.env import AutoTTSEnv
+from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Episodes, Rollout
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces import registry
@@ -127,6 +129,7 @@ class Plain:
         self.abandoned: set[int] = set()
         self.pool: list[str] = []
         self.clock = 0
+        self.noted: list[tuple[str, float]] = []
 
     def bill(self, i: int, depth: int) -> int:
         branch, charged = self.branches[i], depth * self.interval
@@ -194,6 +197,7 @@ class Plain:
             ema = (1 - w) * ema + w * confidence
             history = [*history, ema][-p["window"] :]
             trend = history[-1] - history[0]
+            self.noted += [("confidence", confidence), ("EMA", ema), ("trend", trend)]
             sure = ema >= p["stop"] and trend >= -p["slack"]
             if warm and len(self.pool) >= p["completed"] and sure:
                 break
@@ -223,6 +227,26 @@ def test_cmc_is_what_its_description_says(beta: float, billing: Any, store: Trac
         wanted = Plain(branches, 500, billing).solve(beta)
         found = played.answers[q], int(played.tokens[q]), int(played.sequential_tokens[q])
         assert found == wanted, q
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_cmc_notes_what_it_decides_by(beta: float, store: TraceStore) -> None:
+    env = AutoTTSEnv(store, observation="compact", billing="interval")
+    order = branch_order("random", 0, 4, 128)[:64]
+    episode = Episode(env, env.reset(options={"question": 4, "branch_order": order})[0])
+    load("cmc").solve(episode, beta)
+    plain = Plain([store.question(4).branches[b] for b in order], 500, "interval")
+    plain.solve(beta)
+    gates, noted = episode.notes[:2], episode.notes[2:]
+    p = schedule(beta)
+    assert gates == [(0, "stop confidence", p["stop"]), (0, "slack", p["slack"])]
+    assert len(noted) > 6
+    assert [name for _, name, _ in noted] == [name for name, _ in plain.noted]
+    values = [value for _, value in plain.noted]
+    assert [value for _, _, value in noted] == pytest.approx(values, abs=1e-9)
+    moments = [actions for actions, _, _ in noted[::3]]
+    assert moments == sorted(set(moments))  # a round takes actions
+    assert moments[-1] < len(episode.log)
 
 
 @settings(max_examples=80, deadline=None)
@@ -259,6 +283,7 @@ def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: Tra
         assert played.tokens[q] == sum(costs)
         assert played.sequential_tokens[q] == max(costs)  # the longest branch
         assert played.actions[q] == width * store.card.depth + width + 1
+        assert played.probes[q] == width
 
 
 def test_self_consistency_reads_at_most_64(store: TraceStore) -> None:
@@ -302,10 +327,11 @@ def test_compiled_and_through_step(name: str, terms: Terms, store: TraceStore) -
     for beta in betas(name):
         fast = play(name, store, terms, beta, 6)
         slow = play(name, store, terms, beta, 6, interpret=True)
-        for column in ("correct", "answers", "tokens", "sequential_tokens", "actions"):
+        for column in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
             assert_array_equal(getattr(fast, column), getattr(slow, column), column)
-        assert not fast.failures
-        assert not slow.failures
+        assert fast.failures == slow.failures
+        assert terms.step_limit or not fast.failures
+        assert all(why.startswith("StepLimitError") for why in fast.failures.values())
 
 
 @pytest.mark.parametrize("name", names())

@@ -7,6 +7,7 @@ AUTOTTS_ORACLES say, and are skipped, saying so, where there are none.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ import pytest
 
 from autotts_gym.cli import main
 from autotts_gym.controllers.loading import load
-from autotts_gym.evaluation.benchmark import branch_order
+from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.traces import registry
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHARED = Path(__file__).parents[3] / "shared"
 PUBLISHED = Path(os.environ.get("AUTOTTS_PUBLISHED", SHARED / "data" / "autotts_release"))
 ORACLES = Path(os.environ.get("AUTOTTS_ORACLES", SHARED / "oracles" / "aime24.json"))
@@ -83,7 +86,7 @@ def command(*arguments: str) -> None:
 
 
 class Episode(NamedTuple):
-    """A row of episodes.parquet."""
+    """What is compared of a row of episodes.parquet."""
 
     agent: str
     beta: float | None
@@ -95,6 +98,7 @@ class Episode(NamedTuple):
     tokens: int
     sequential_tokens: int
     actions: int
+    probes: int
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,7 @@ def episodes(published: Path) -> dict[tuple[str, str], list[Episode]]:
         )
         table = pq.read_table(published / billing / "episodes.parquet")
         for values in table.to_pylist():
-            episode = Episode(**values)
+            episode = Episode(**{name: values[name] for name in Episode._fields})
             (controller,) = [
                 name
                 for name, row in CONTROLLERS.items()
@@ -172,15 +176,72 @@ def test_a_sample_agrees_through_step(
         )
         e = bulk[seed, question]
         found = (info["correct"], info["answer"], info["tokens"], info["sequential_tokens"])
-        assert (*found, info["steps"]) == (
+        assert (*found, info["steps"], info["probes"]) == (
             e.correct,
             e.answer,
             e.tokens,
             e.sequential_tokens,
             e.actions,
+            e.probes,
         )
         wanted = oracle()[model][controller][seed][question]
         assert [int(info["correct"]), info["tokens"]] == wanted
+
+
+#: The controllers as published-style programs.
+PROGRAMS = {
+    "sc64": "SelfConsistency",
+    "asc64": "AdaptiveSelfConsistency",
+    "esc64": "EarlyStoppingSelfConsistency",
+    "pp64": "ParallelProbe",
+    "cmc0": "OptimalController",
+    "cmc0.5": "OptimalController",
+    "cmc1.0": "OptimalController",
+}
+
+
+@pytest.mark.parametrize(("controller", "model"), CELLS)
+def test_published_programs_agree_on_a_sample(controller: str, model: str, published: Path) -> None:
+    """28 cells of 10 episodes, one of every seed, over other questions than above.
+
+    One environment, billed by interval, serves all: programs that ask for final answers are
+    billed by what was generated, whatever the environment's billing.
+    """
+    agent = load(f"{BENCHMARKS / 'programs.py'}:{PROGRAMS[controller]}")
+    env = gym.make("AutoTTS-v0", env=f"published/{model}/aime24", billing="interval")
+    offset = 13 + CELLS.index((controller, model))
+    for seed in range(SEEDS):
+        question = (offset + 11 * seed) % 30
+        info = agent.play(
+            env,
+            question=question,
+            beta=CONTROLLERS[controller].beta,
+            branch_order=branch_order("published", seed, question, 128),
+        )
+        wanted = oracle()[model][controller][seed][question]
+        assert [int(info["correct"]), info["tokens"]] == wanted, (seed, question)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_episode_of_the_lean_evaluator_agrees(model: str, published: Path) -> None:
+    """That of ``benchmarks/lean.py``, with which bulk evaluation is compared for speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        lean = importlib.import_module("lean")
+    (store,) = registry.open_stores(f"published/{model}/aime24").values()
+    questions = lean.questions(store)
+    controllers = {
+        "sc64": lean.self_consistency,
+        "pp64": lean.parallel_probe,
+        "cmc0": lean.cmc(0.0),
+        "cmc0.5": lean.cmc(0.5),
+        "cmc1.0": lean.cmc(1.0),
+    }
+    for controller, play in controllers.items():
+        for seed in range(SEEDS):
+            order = branch_order("published", seed, 0, 128).tolist()
+            found = [list(play(question, order)) for question in questions]
+            assert found == oracle()[model][controller][seed], (controller, seed)
 
 
 def test_published_orders_are_those_of_the_reference() -> None:

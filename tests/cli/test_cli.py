@@ -163,10 +163,9 @@ def test_mistakes(case: str, autotts: Command, own: Path) -> None:
     ("arguments", "message"),
     [
         (["nosuch"], "No such command 'nosuch'"),
-        (["benchmark"], "Missing argument"),
         (["import", "x.json"], "Missing option '--name'"),
         (["benchmark", "cmc", "--beta", "a,b"], "'a,b' is no list of numbers such as 0,0.5,1"),
-        (["benchmark", "cmc", "--beta", ""], "'' is no list of numbers"),
+        (["benchmark", "cmc", "--beta", ","], "',' is no list of numbers"),
         (["benchmark", "cmc", "--seeds", "0-x"], "'0-x' is no list of seeds such as 0-9"),
         (["benchmark", "cmc", "--seeds", "9-0"], "'9-0' runs backwards"),
         (["benchmark", "cmc", "--seeds=-1"], "'-1' is no list of seeds"),
@@ -299,21 +298,20 @@ def test_benchmark(autotts: Command) -> None:
     call = ("benchmark", "self_consistency", "cmc", "--beta", "0,1", "--seeds", "0-2")
     told = autotts(*call, "--out", "out[1]", "--max-branches", 4)
     assert (told.code, told.err) == (0, "")
-    assert "synthetic-aime24, 3 seeds, billed by tokens SYNTHETIC" in told.out
+    assert "synthetic-aime24: 60 questions × 3 seeds SYNTHETIC" in told.out
     assert "Synthetic traces are generated" in " ".join(told.out.split())
-    rows = re.findall(r"^(\w+) +(0|1|) +[\d.]+ ± *[\d.]+ .* (compiled|kept) *$", told.out, re.M)
-    assert rows == [
-        ("self_consistency", "", "compiled"),
-        ("cmc", "0", "compiled"),
-        ("cmc", "1", "compiled"),
-    ]
-    assert "wrote out[1]/episodes.parquet, summary.csv and frontier.png" in told.out
+    rows = re.findall(r"^(\w+(?: β=\d)?) +[\d.]+ \[[\d., ]+\][* ] .*\d%$", told.out, re.M)
+    assert rows == ["self_consistency", "cmc β=0", "cmc β=1"]
+    assert re.search(r"^compiled: self_consistency \([\d,]+ episodes/s\), cmc \(", told.out, re.M)
+    assert re.search(r"^Billed by tokens\.$", told.out, re.M)
+    assert "wrote out[1]/episodes.parquet, summary.csv, benchmark.json and frontier" in told.out
     assert pq.read_metadata("out[1]/episodes.parquet").num_rows == 3 * 3 * 60
     with Image.open("out[1]/frontier.png") as image:
         assert image.size[0] > 500
     again = autotts(*call, "--out", "out[1]", "--max-branches", 4)
-    assert again.out.count(" kept") == 3
+    assert "kept: self_consistency, cmc\n" in again.out
     assert sorted(p.name for p in Path("out[1]").iterdir()) == [
+        "benchmark.json",
         "cells",
         "episodes.parquet",
         "frontier.png",
@@ -331,8 +329,10 @@ def test_benchmark_on_several(autotts: Command, own: Path) -> None:
         *("--seeds", "3", "--max-branches", "3", "--billing", "interval", "--budget", "9000"),
     )
     assert told.code == 0
-    titles = re.findall(r"^(\S+), 1 seeds, billed by interval(.*)$", told.out, re.M)
+    titles = re.findall(r"^(\S+): \d questions × 1 seeds(.*)$", told.out, re.M)
     assert titles == [("group/a", ""), ("group/b", ""), ("made", " SYNTHETIC")]
+    assert re.search(r"^average: 3 environments, 5 questions × 1 seeds SYNTHETIC$", told.out, re.M)
+    assert re.search(r"^Billed by interval\.$", told.out, re.M)
     assert "nan" not in told.out + told.err + Path("results/summary.csv").read_text("utf-8")
     envs = pq.read_table("results/episodes.parquet")["env"].to_pylist()
     assert envs == ["group/a"] * 2 + ["group/b"] + ["made"] * 2
@@ -352,7 +352,7 @@ def test_benchmark_says_what_runs_as_python(
     agent = controller(text, "plain")
     told = autotts("benchmark", agent.path, *AT_TINY)
     assert told.code == 0
-    assert re.search(r"^plain .* python *$", told.out, re.M)
+    assert re.search(r"^python: plain \([\d,]+ episodes/s\)$", told.out, re.M)
     assert re.search(r"^plain ran as plain Python: \S", told.out, re.M)
     asked = autotts("benchmark", agent.path, *AT_TINY, "--interpret", "--out", "other")
     assert "ran as plain Python" not in asked.out
@@ -368,8 +368,8 @@ def test_benchmark_lists_failures(
         assert told.code == 0
         lines = told.err.splitlines()
         assert lines[0] == (
-            "b[a]d failed on tiny, question 0, seed 0: ValueError: an [a] and [/b] more "
-            "(8 failed in all)"
+            "b[a]d on tiny: question 0, seed 0: ValueError: an [a] and [/b] more "
+            "(8 of 8 episodes failed)"
         )
         assert len(lines) == 3  # enough to see what is wrong
         assert "b[a]d" in told.out

@@ -36,7 +36,7 @@ def both(agent: Agent, store: TraceStore, path: str = "compiled", beta: float = 
 
 def same(a: Episodes, b: Episodes) -> None:
     """Equal in everything, but for the words of messages: numba has its own."""
-    for name in ("correct", "answers", "tokens", "sequential_tokens", "actions"):
+    for name in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
         assert_array_equal(getattr(a, name), getattr(b, name), name)
     kinds = [{k: message.partition(":")[0] for k, message in e.failures.items()} for e in (a, b)]
     assert kinds[0] == kinds[1]
@@ -333,7 +333,9 @@ def test_errors_that_do_not_compile(
     assert all(message.startswith(error) for message in played.failures.values())
 
 
-def test_being_cut_off_fails_the_episode(fickle: TraceStore, controller: Callable[..., Agent]) -> None:
+def test_being_cut_off_fails_the_episode(
+    fickle: TraceStore, controller: Callable[..., Agent]
+) -> None:
     agent = controller(
         "def solve(episode, beta):\n"
         "    while episode.can_branch(): episode.branch()\n"

@@ -21,7 +21,7 @@ from autotts_gym.traces.store import Branch, Question, TraceStore
 # --- both offer the same -------------------------------------------------------------------------
 
 #: Facts about the play itself.
-PYTHON_ONLY = {"info", "ended"}
+PYTHON_ONLY = {"info", "ended", "log", "notes"}
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, Any]]:
@@ -111,6 +111,7 @@ def solve(episode, beta):
         h = mix(h, episode.interval)
         h = mix(h, episode.depth_limit)
         h = mix(h, episode.can_branch())
+        episode.note("digest", h)
         for j in range(-1, episode.max_branches + 1):
             h = look(episode, h, j)
     raise ValueError(h)
@@ -145,7 +146,7 @@ def test_random_walks_see_the_same(
         for walk in range(12):
             a, b = (r.play(questions, orders, walk * 0.0625 + 0.01) for r in (fast, slow))
             assert a.failures == b.failures
-            for name in ("correct", "answers", "tokens", "sequential_tokens", "actions"):
+            for name in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
                 assert_array_equal(getattr(a, name), getattr(b, name), name)
             assert all(message.startswith("ValueError: ") for message in a.failures.values())
             digests |= set(a.failures.values())
@@ -236,9 +237,66 @@ def test_methods_are_steps(episode: Episode) -> None:
     assert (episode.active(0), episode.active(1), episode.active(2)) == (False, True, False)
     assert episode.remaining == -1  # there is no budget
     episode.answer(1)
+    names = [episode.facts.describe(action) for action in episode.log]
+    assert names == [
+        *("BRANCH", "BRANCH", "CONTINUE(1)", "PROBE(1)", "CONTINUE(0)", "CONTINUE(1)"),
+        *("PROBE(0)", "PROBE(1)", "PRUNE(0)", "ANSWER(1)"),
+    ]
     assert episode.ended
     assert episode.info["steps"] == 10
     assert episode.info["tokens"] == 5 * episode.interval
+
+
+def test_notes_say_when(episode: Episode) -> None:
+    episode.note("share", 0.25)
+    episode.note("branches", np.int64(1))
+    episode.branch()
+    with pytest.raises(IllegalActionError):
+        episode.prune(2)
+    episode.note("share", True)
+    assert episode.notes == [(0, "share", 0.25), (0, "branches", 1.0), (1, "share", 1.0)]
+    assert episode.log.tolist() == [1]  # what is illegal, and a note, is no action
+
+
+NOTES = """
+def solve(episode, beta):
+    total = 0.0
+    for k in range(3):
+        episode.note("total", total)
+        i = episode.branch()
+        total += beta / (k + 1)
+        episode.note("branches", i + 1)
+        episode.note(name=str(k), value=total)
+        episode.probe(i)
+    episode.note("done", True)
+    episode.answer()
+"""
+
+
+def test_notes_change_nothing(two_stores: list[str], controller: Callable[..., Agent]) -> None:
+    """Neither the episode nor whether its controller compiles."""
+    quiet = "\n".join(line for line in NOTES.splitlines() if ".note(" not in line)
+    store = TraceStore.open(two_stores[0])
+    questions, orders = np.arange(3), np.array([[0, 1, 2], [2, 1, 0], [1, 3, 2]])
+    rollouts = [
+        Rollout(controller(text, name), store, Terms(3), interpret=interpret)
+        for text, name in ((NOTES, "noting"), (quiet, "quiet"))
+        for interpret in (False, True)
+    ]
+    assert [rollout.path for rollout in rollouts] == ["compiled", "python"] * 2
+    first, *others = (rollout.play(questions, orders, 0.5) for rollout in rollouts)
+    assert not first.failures
+    for other in others:
+        for name in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
+            assert_array_equal(getattr(first, name), getattr(other, name), name)
+
+
+def test_a_note_is_a_number(controller: Callable[..., Agent]) -> None:
+    agent = controller("def solve(episode):\n    episode.note('answer', 'seven')\n")
+    rollout = Rollout(agent, STORE, Terms(2))
+    assert rollout.path == "python"
+    played = rollout.play(np.zeros(1, np.int64), np.array([[0, 1]]), 0.0)
+    assert played.failures[0].startswith("ValueError: could not convert string to float")
 
 
 def test_messages_name_the_action(episode: Episode) -> None:

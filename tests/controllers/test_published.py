@@ -12,7 +12,7 @@ from autotts_gym.controllers.handle import Episode
 from autotts_gym.controllers.loading import Agent, AgentError, load
 from autotts_gym.controllers.published import NoBranchLeftError, PublishedQuestion
 from autotts_gym.env import AutoTTSEnv
-from autotts_gym.evaluation.benchmark import branch_order
+from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces import registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,20 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
 import autotts_gym
 from autotts_gym.controllers.loading import Agent, load
-from autotts_gym.evaluation import benchmark
-from autotts_gym.evaluation.benchmark import (
-    COLUMNS,
-    Order,
+from autotts_gym.evaluation import cells as kept_work
+from autotts_gym.evaluation.benchmark import run
+from autotts_gym.evaluation.orders import Order, branch_order
+from autotts_gym.evaluation.results import (
+    EPISODE,
     Run,
-    branch_order,
-    run,
     write_atomically,
     write_episodes,
     write_summary,
@@ -80,9 +79,8 @@ def bench(
     **more: Any,
 ) -> list[Run]:
     loaded = [load(agent) if isinstance(agent, str) else agent for agent in agents]
-    return list(
-        run(loaded, stores or {"e": STORE}, betas, seeds, folder, **{"terms": TERMS, **more})
-    )
+    rows = run(loaded, stores or {"e": STORE}, betas, seeds, folder, **{"terms": TERMS, **more})
+    return [row for row in rows if isinstance(row, Run)]
 
 
 def cells(folder: Path) -> list[str]:
@@ -127,16 +125,16 @@ def test_columns_and_types(tmp_path: Path) -> None:
     runs = bench(tmp_path, ["self_consistency", "cmc"], betas=(0.0, 0.25))
     write(runs, tmp_path)
     table = pq.read_table(tmp_path / "episodes.parquet")
-    assert tuple(table.column_names) == COLUMNS
-    types = [table.schema.field(name).type for name in COLUMNS]
-    whole, text, number = pa.int64(), pa.string(), pa.float64()
-    assert types == [text, number, text, whole, whole, pa.bool_(), text, whole, whole, whole]
+    types = [str(field.type) for field in table.schema]
+    facts = {"agent": "string", "beta": "double", "env": "string"}
+    wanted = facts | {name: kind for name, kind in EPISODE.items() if name != "settled_tokens"}
+    assert dict(zip(table.column_names, types, strict=True)) == wanted
     rows = table.to_pylist()
     assert len(rows) == 3 * 2 * 3
     assert [row["beta"] for row in rows] == [None] * 6 + [0.0] * 6 + [0.25] * 6
     assert all(None not in {**row, "beta": 0}.values() for row in rows)
     for row, k in zip(rows[:6], range(6), strict=True):
-        for name in ("correct", "answer", "tokens", "sequential_tokens", "actions"):
+        for name in list(EPISODE)[2:-1]:
             assert row[name] == runs[0].episodes[name][k]
 
 
@@ -311,7 +309,7 @@ def test_another_version_plays_anew(
     if what == "version":
         monkeypatch.setattr(autotts_gym, "__version__", "0.0.0")
     else:
-        monkeypatch.setattr(benchmark, "sources_key", lambda: "edited")
+        monkeypatch.setattr(kept_work, "sources_key", lambda: "edited")
     bench(tmp_path)
     assert len(played) == 2
 
@@ -420,51 +418,60 @@ def solve(episode):
 """
 
 
-def test_killed_in_the_middle(
-    tmp_path: Path, controller: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = controller(SLOW, "slow")
-    log, out = tmp_path / "log", tmp_path / "out"
-    monkeypatch.setenv("LOG", str(log))
-    STORE.save(tmp_path / "store")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an agent, a store, and the results of a benchmark that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "slow.py").write_text(SLOW, "utf-8")
+    STORE.save(folder / "store")
+    assert start(folder, folder / "out", 0).wait() == 0
+    return folder
+
+
+def start(folder: Path, out: Path, slow: float) -> subprocess.Popen[bytes]:
+    """``autotts benchmark`` of 40 seeds of three questions on two processes."""
     arguments = [
-        *("benchmark", str(agent.path), "self_consistency", "--env", str(tmp_path / "store")),
-        *("--seeds", "0-39", "--max-branches", "3", "--out"),
+        *("benchmark", str(folder / "slow.py"), "self_consistency"),
+        *("--env", str(folder / "store"), "--seeds", "0-39", "--max-branches", "3"),
+        *("--workers", "2", "--out", str(out)),
     ]
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "autotts_gym", *arguments],
+        env={**os.environ, "SLOW": str(slow), "LOG": str(out) + ".log"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
-    def start(folder: Path, slow: float) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "autotts_gym", *arguments, str(folder)],
-            env={**os.environ, "SLOW": str(slow)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
 
-    def finished() -> list[Path]:
-        """Cells, without those that are being written."""
-        found = (out / "cells").iterdir() if (out / "cells").is_dir() else []
-        return [path for path in found if not path.name.startswith(".")]
+def finished(out: Path) -> dict[Path, bytes]:
+    """Cells, without those that are being written."""
+    found = (out / "cells").iterdir() if (out / "cells").is_dir() else []
+    return {path: path.read_bytes() for path in found if not path.name.startswith(".")}
 
-    with start(out, 0.04) as process:  # 1.2 s for ten seeds of three questions
-        while len(finished()) < 2:
-            assert process.poll() is None
-            time.sleep(0.01)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(10))
+def test_killed_at_a_random_moment(moment: int, undisturbed: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "out", tmp_path / "out.log"
+    with start(undisturbed, out, 0.04) as process:  # 2.4 s on two cores, after it has started
+        if moment % 2:  # at any time, even before anything has been played
+            time.sleep(random.Random(moment).uniform(0, 4))
+        else:  # while it writes
+            while len(finished(out)) <= moment // 2 and process.poll() is None:
+                time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-    assert not (out / "episodes.parquet").exists()
-    kept = {path: path.read_bytes() for path in finished()}
-    assert 2 <= len(kept) < 4
-    log.unlink()
-    assert start(out, 0).wait() == 0
-    assert len(log.read_text().splitlines()) == 120 - 30 * len(kept)  # the rest, and no more
-    assert start(tmp_path / "undisturbed", 0).wait() == 0
-    assert files(out) == files(tmp_path / "undisturbed")
+    kept = finished(out)
+    log.unlink(missing_ok=True)
+    assert start(undisturbed, out, 0).wait() == 0
+    played = len(log.read_text().splitlines()) if log.exists() else 0
+    slow = [path for path in kept if path.name.startswith("slow")]
+    assert played == 120 - 30 * len(slow)  # the rest, and no more
+    for name in ("episodes.parquet", "summary.csv", "benchmark.json", "frontier.png"):
+        assert (out / name).read_bytes() == (undisturbed / "out" / name).read_bytes()
     assert {path: path.read_bytes() for path in kept} == kept
-    assert {p.name for p in out.iterdir()} == {
-        "cells",
-        "episodes.parquet",
-        "frontier.png",
-        "summary.csv",
-    }
+    # Nothing but results, and what a killed write may leave behind.
+    names = {p.name for p in out.iterdir() if not p.name.startswith(".")}
+    assert names == {path.name for path in (undisturbed / "out").iterdir()}
 
 
 def test_leftovers_of_a_killed_write_do_no_harm(tmp_path: Path, played: list[int]) -> None:

@@ -12,8 +12,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from autotts_gym.evaluation.benchmark import Run
 from autotts_gym.evaluation.figures import frontier
+from autotts_gym.evaluation.results import Run
 
 
 def made(
@@ -92,6 +92,34 @@ def test_bars_are_the_margins(drawn: Any) -> None:
     (line,) = lines(drawn(run).axes[0])
     ((below, above),) = (segment[:, 1] for segment in line[2][0].get_segments())
     assert above - below == pytest.approx(2 * 100 * run.margin)
+
+
+def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made(tokens=9_000)
+    run.episodes["sequential_tokens"] = np.full(4, 3_000)
+    later = made(beta=1.0, tokens=50_000)
+    later.episodes["sequential_tokens"] = np.full(4, 2_000)  # more tokens, less latency
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    frontier([later, run], tmp_path / "latency.png", "sequential_tokens")
+    (panel,) = drawn[0].axes
+    (line,) = lines(panel)
+    assert points(line) == [(3_000, 75), (2_000, 75)]  # along β
+    assert "sequential" in panel.get_xlabel()
+
+
+def test_a_vector_picture_is_the_same_every_time(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        frontier([made()], tmp_path / f"{name}.svg")
+    first = (tmp_path / "a.svg").read_bytes()
+    assert b"<svg" in first
+    assert first == (tmp_path / "b.svg").read_bytes()
+
+
+def test_the_legend_has_agents_that_miss_the_first_panel(drawn: Any) -> None:
+    figure = drawn(made(), made(env="f"), made("asc", None, env="f"))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cmc", "asc"]
 
 
 @pytest.mark.parametrize("count", range(1, 8))

@@ -50,6 +50,7 @@ def test_results_are_in_the_order_that_was_asked(interpret: bool) -> None:
     assert played.tokens.tolist() == [2300, 3600, 1202, 2300, 1202]
     assert played.sequential_tokens.tolist() == [1400, 1900, 700, 1400, 700]
     assert played.actions.tolist() == [3 * (4 + 1) + 1] * 5
+    assert played.probes.tolist() == [3] * 5
     assert played.failures == {}
     alone = [rollout.play(QUESTIONS[k : k + 1], ORDERS[k : k + 1], 0.0) for k in range(5)]
     assert [one.tokens[0] for one in alone] == played.tokens.tolist()
@@ -159,7 +160,7 @@ def play_reference(
     if not one.done:
         *_, info = one.step(0)
     right, answer, *costs = (info[k] for k in ("correct", "answer", "tokens", "sequential_tokens"))
-    return right, answer, *costs, info["steps"]
+    return right, answer, *costs, info["steps"], info["probes"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -189,6 +190,7 @@ def test_bulk_plays_by_the_rules(random: Random, beta: float, agent: Agent) -> N
                 played.tokens[k],
                 played.sequential_tokens[k],
                 played.actions[k],
+                played.probes[k],
             )
             assert found == play_reference(game, row, order, beta)
 

@@ -1,5 +1,6 @@
 import pytest
 
+from autotts_gym.env import AutoTTSEnv
 from autotts_gym.mdp.actions import (
     ANSWER,
     ANSWER_BRANCH,
@@ -11,7 +12,9 @@ from autotts_gym.mdp.actions import (
     count,
     decode,
     encode,
+    most_legal,
 )
+from autotts_gym.traces.store import Branch, Question, TraceStore
 
 BLOCKS = {CONTINUE: "CONTINUE", PROBE: "PROBE", PRUNE: "PRUNE", ANSWER_BRANCH: "ANSWER"}
 
@@ -50,3 +53,18 @@ def test_there_is_no_such_branch(branch):
 def test_there_is_no_such_id(action):
     with pytest.raises(ValueError, match=rf"action {action} is outside 0\.\.13"):
         decode(action, 3)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(1, 1), (1, 4), (3, 3)])
+def test_the_most_legal_actions(width, depth):
+    branch = Branch(["7"] * (depth - 1), 100 * depth, "7")
+    store = TraceStore.from_branches([Question("?", "7", [branch] * width)], 100)
+    env = AutoTTSEnv(store, max_branches=width, invalid_action="raise")
+    env.reset()
+    blocks = [[encode(block, i, width) for i in range(width)] for block in (PROBE, CONTINUE, PRUNE)]
+    longest = [BRANCH, *blocks[0], *blocks[1], *blocks[2], ANSWER]  # look, go on, at last prune
+    ended = False
+    while not ended:
+        legal = env.action_masks()
+        _, _, ended, _, info = env.step(next(action for action in longest if legal[action]))
+    assert info["steps"] == most_legal(width, depth)

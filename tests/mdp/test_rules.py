@@ -262,6 +262,17 @@ def test_the_budget_must_cover_the_dearest_recorded_probe():
         assert episode.can_probe(0) is legal
 
 
+def test_looks_are_counted_and_illegal_ones_are_not():
+    env = start(trace("8 7", 230), trace("8 7", 230))
+    look = encode(PROBE, 0, 2)
+    for action in (BRANCH, look, look, BRANCH, encode(CONTINUE, 0, 2), look, look + 1):
+        env.step(action)
+    info = env.step(ANSWER)[4]
+    assert (info["steps"], info["probes"]) == (8, 3)
+    env.reset()
+    assert env.step(ANSWER)[4]["probes"] == 0
+
+
 # --- what is legal -------------------------------------------------------------------------------
 
 
@@ -542,6 +553,7 @@ def test_auto_probe_looks_after_every_request():
     assert found["branch_finished"].tolist() == [1, 0]
     # Branch 0: 230 and three probes; branch 1: 100 and one. Its last 30 tokens start at 300.
     assert (env.spent, env.clock) == (350, 330)
+    assert env.step(ANSWER)[4]["probes"] == 4
 
 
 def test_auto_probe_needs_the_probe_too():

@@ -1,0 +1,244 @@
+"""The tables of ``autotts benchmark``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from autotts_gym.cli.console import console, wide
+from autotts_gym.evaluation import paper
+
+if TYPE_CHECKING:
+    from autotts_gym.evaluation.analysis import Analysis, Row, Scope
+    from autotts_gym.evaluation.metrics import Estimate
+    from autotts_gym.evaluation.results import PlayedEnvironment, Results, Run
+    from autotts_gym.traces.store import TraceStore
+
+#: Branches for which pass@k is shown.
+_KS = (1, 8, 64)
+
+
+def show(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore]) -> None:
+    """Print the table of every environment and average, and what bounds it."""
+    environments = {env.name: env for env in results.environments}
+    for scope in analysis.scopes:
+        if not analysis.rows_of(scope):
+            continue
+        _title(scope, [environments[name] for name in scope.environments], len(results.seeds))
+        _print(_rows(results, analysis, scope))
+        for line in _equal(analysis, scope):
+            _remark(line)
+        if not scope.is_average:
+            for line in _bounds(results, scope, stores[scope.name]):
+                _remark(line)
+        for row, lacking in analysis.missing(scope).items():
+            if scope.is_average:
+                _remark(f"{row} is not in this average: it was not played on {', '.join(lacking)}")
+        console.print()
+    first = analysis.rows[0]
+    _remark(
+        "[95% intervals]: questions resampled, and seeds within them; environments are fixed. "
+        "Tokens: means per question."
+    )
+    _remark(
+        f"Δ and ×: paired with {first}. *: no other row is as accurate for fewer tokens. spare: "
+        "share of tokens after the answer was settled, or spent on what came out wrong."
+    )
+    bills: dict[str, list[str]] = {}
+    for agent in results.agents:
+        bills.setdefault(agent.billing, []).append(agent.name)
+    billed = [
+        f"by {billing}" + (f" ({', '.join(names)})" if len(bills) > 1 else "")
+        for billing, names in bills.items()
+    ]
+    _remark(f"Billed {'; '.join(billed)}.")
+    if any(env.synthetic for env in results.environments):
+        _remark("Synthetic traces are generated, not sampled from a model.")
+
+
+def _title(scope: Scope, environments: Sequence[PlayedEnvironment], seeds: int) -> None:
+    synthetic = any(env.synthetic for env in environments)
+    questions = sum(env.questions for env in environments)
+    split = f", {scope.split}" if scope.split and not scope.is_average else ""
+    what = f"{len(environments)} environments, " if scope.is_average else ""
+    console.print(
+        f"[bold]{escape(scope.name)}[/]{split}: {what}{questions} questions × {seeds} seeds"
+        + (" [yellow]SYNTHETIC[/]" if synthetic else ""),
+        highlight=False,
+    )
+
+
+def _rows(results: Results, analysis: Analysis, scope: Scope) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("agent", no_wrap=True)
+    for heading in ("accuracy %", "tokens", "sequential", "probes", "Δ accuracy", "× tokens"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("spare", justify="right", no_wrap=True)
+    first = analysis.rows_of(scope)[0]
+    on_frontier = {point.row for point in analysis.frontier(scope) if point.on_frontier}
+    for row in analysis.rows_of(scope):
+        means = analysis.means(scope, row).value
+        compared = ("", "")
+        if row != first:
+            compared = (
+                _interval(analysis.difference(scope, row, first, "correct"), 100, "+.1f"),
+                _interval(analysis.ratio(scope, row, first, "tokens"), 1, ".2f"),
+            )
+        table.add_row(
+            escape(str(row)),
+            escape(_interval(analysis.estimate(scope, row, "correct"), 100, ".1f"))
+            + ("*" if row in on_frontier else " "),
+            _thousands(means["tokens"]),
+            _thousands(means["sequential_tokens"]),
+            f"{means['probes']:,.0f}",
+            *map(escape, compared),
+            _spare(results, scope, row),
+        )
+    return table
+
+
+def _spare(results: Results, scope: Scope, row: Row) -> str:
+    """The share of a row's tokens that the same decisions would not have cost one who knows."""
+    from autotts_gym.evaluation.bounds import clairvoyant
+
+    shares = [
+        found.share
+        for run in _runs(results, scope, row)
+        if (found := clairvoyant(run)) is not None and not math.isnan(found.share)
+    ]
+    return f"{100 * (1 - sum(shares) / len(shares)):.0f}%" if shares else ""
+
+
+def _runs(results: Results, scope: Scope, row: Row) -> list[Run]:
+    return [
+        run
+        for run in results.runs
+        if (run.agent, run.beta) == row and run.env in scope.environments
+    ]
+
+
+def _equal(analysis: Analysis, scope: Scope) -> list[str]:
+    """What agents with a sweep need for the first row's accuracy, and reach for its tokens."""
+    first = analysis.rows_of(scope)[0]
+    lines = []
+    for agent in dict.fromkeys(row.agent for row in analysis.rows_of(scope)):
+        if agent == first.agent or len(analysis.rows_of(scope, agent)) < 2:
+            continue
+        found = analysis.equal(scope, agent, first)
+        parts = []
+        if not math.isnan(found.share.value):
+            share = _interval(found.share, 1, ".2f")
+            parts.append(f"{_thousands(found.cost.value)} tokens (× {share}) at {first}'s accuracy")
+        else:
+            parts.append(f"does not reach {first}'s accuracy")
+        if not math.isnan(found.gain.value):
+            parts.append(f"{_interval(found.gain, 100, '+.1f')} points at its tokens")
+        lines.append(f"{agent} along β: {'; '.join(parts)}")
+    return lines
+
+
+def _bounds(results: Results, scope: Scope, store: TraceStore) -> list[str]:
+    from autotts_gym.evaluation import bounds
+    from autotts_gym.traces.splits import HELD_OUT
+
+    fewest = int(store.tables.branch_counts.min())
+    passes = bounds.pass_at(store, [k for k in _KS if k <= fewest])
+    ceiling = bounds.ceiling(store)
+    shown = "  ".join(f"pass@{k} {100 * share:.1f}" for k, share in passes.items())
+    lines = [
+        f"bounds: {shown}  plurality of all branches {100 * ceiling.plurality:.1f}  "
+        f"right answer never final {100 * ceiling.never_final:.1f}, never shown "
+        f"{100 * ceiling.never_shown:.1f} (% of questions)"
+    ]
+    for agent in dict.fromkeys(run.agent for run in results.runs if run.beta is not None):
+        runs = [run for run in results.runs if (run.agent, run.env) == (agent, scope.name)]
+        if len(runs) > 1 and len(results.seeds) > 1 and scope.split != HELD_OUT:
+            best = bounds.best_fixed_beta(runs, scope.split)
+            lines.append(
+                f"{agent}, best β of each question: {100 * best.accuracy:.1f}% at "
+                f"{_thousands(best.tokens)} tokens (chosen on half of the seeds, scored on the "
+                "other)"
+            )
+    return lines
+
+
+# --- the published table -------------------------------------------------------------------------
+
+
+def show_published(results: Results, analysis: Analysis) -> None:
+    """Print the published table's shape: measured figures, and published ones below them."""
+    benchmarks: dict[str, list[Scope]] = {}
+    details = {env.name: env.details for env in results.environments}
+    for scope in analysis.scopes:
+        if not scope.is_average:
+            name = str(details[scope.name].get("benchmark", scope.name))
+            benchmarks.setdefault(name, []).append(scope)
+    for name, scopes in benchmarks.items():
+        _published(name, scopes, {s.name: details[s.name] for s in scopes}, analysis)
+
+
+def _published(
+    name: str,
+    scopes: Sequence[Scope],
+    details: Mapping[str, Mapping[str, object]],
+    analysis: Analysis,
+) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column(f"{name}: accuracy % / total tokens", no_wrap=True)
+    models = {scope.name: str(details[scope.name].get("model", scope.name)) for scope in scopes}
+    for model in models.values():
+        table.add_column(model, justify="right", no_wrap=True)
+    unlike: dict[tuple[str, str], str] = {}
+    for entry in paper.ENTRIES:
+        measured, given = [], []
+        for scope in scopes:
+            row = next((r for r in analysis.rows_of(scope) if r == (entry.agent, entry.beta)), None)
+            known = paper.published(entry.label, details[scope.name])
+            mark = " "
+            if known and (entry.label, models[scope.name]) in paper.UNLIKE:
+                cell = entry.label, models[scope.name]
+                unlike[cell] = paper.UNLIKE[cell]
+                mark = "†"
+            if row is None:
+                measured.append("")
+            else:
+                of = analysis.means(scope, row).value
+                measured.append(f"{100 * of['correct']:.1f} / {_thousands(of['tokens'])} ")
+            given.append(f"{known.accuracy:.1f} / {known.tokens:,.1f}k{mark}" if known else "")
+        table.add_row(entry.label, *measured)
+        if any(given):
+            table.add_row("  published", *given, style="dim")
+    _print(table)
+    for (label, model), why in unlike.items():
+        _remark(f"† {label} on {model}: {why}")
+    console.print()
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+
+def _print(table: Table) -> None:
+    wide.print(table)
+
+
+def _remark(text: str) -> None:
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _interval(estimate: Estimate, scale: float, form: str) -> str:
+    """A figure and its interval; the figure alone where there is none."""
+    if math.isnan(estimate.value):
+        return ""
+    value = format(scale * estimate.value, form)
+    if math.isnan(estimate.low):
+        return value
+    low, high = (format(scale * end, form) for end in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _thousands(tokens: float) -> str:
+    return f"{tokens / 1000:,.1f}k"

@@ -1,0 +1,519 @@
+"""Who plays a benchmark's episodes: this process, processes beside it, or a Ray cluster.
+
+A controller is a program that somebody wrote, and it may never end. So it is played in a process
+of its own, which is watched: the ledger of the running episode and the results so far lie in
+memory that both processes see. An episode that takes too long, or that takes its process down, is
+ended from outside and counts as failed; a new process goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.controllers.loading import Agent
+from autotts_gym.evaluation.orders import Order, branch_order
+from autotts_gym.evaluation.rollout import Episodes, Rollout, cut_off
+from autotts_gym.mdp import rules
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import TraceStore
+
+#: Seconds after which an episode is ended, where nothing else is said.
+TIME_LIMIT: Final = 10.0
+
+#: Episodes in a row that were ended from outside, after which an agent is given up.
+_PATIENCE: Final = 3
+
+#: Episodes that are handed to a process at a time, whose results the shared memory holds.
+_CHUNK: Final = 1024
+
+#: Seconds between two looks at a process.
+_LOOK: Final = 0.1
+
+
+class GivenUpError(RuntimeError):
+    """An agent whose episodes had to be ended from outside, time after time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Every question of a store once per seed.
+
+    Attributes:
+        agent, beta: who plays; β is 0 for an agent without the knob.
+        store, terms: what is played.
+        order, seeds: the branch orders, see :mod:`autotts_gym.evaluation.orders`.
+        interpret: play as plain Python, even where the agent can be compiled.
+        settle: work out settled tokens, see :mod:`autotts_gym.mdp.settling`.
+    """
+
+    agent: Agent
+    beta: float
+    store: TraceStore
+    terms: Terms
+    order: Order
+    seeds: tuple[int, ...]
+    interpret: bool = False
+    settle: bool = False
+
+    @property
+    def count(self) -> int:
+        """Episodes."""
+        return len(self.seeds) * self.store.card.questions
+
+    def questions(self) -> NDArray[np.int64]:
+        """int64[count], the question of every episode: all of the first seed, then the next."""
+        return np.tile(np.arange(self.store.card.questions), len(self.seeds))
+
+    def orders(self, start: int, stop: int) -> NDArray[np.int64]:
+        """int64[stop - start, max_branches], the branch orders of these episodes."""
+        counts = self.store.tables.branch_counts
+        rows = np.empty((stop - start, self.terms.max_branches), np.int64)
+        for k in range(start, stop):
+            seed, question = divmod(k, len(counts))
+            order = branch_order(self.order, self.seeds[seed], question, int(counts[question]))
+            rows[k - start] = order[: self.terms.max_branches]
+        return rows
+
+
+@dataclass(frozen=True)
+class Played:
+    """What became of a job.
+
+    Attributes:
+        episodes: in the job's order.
+        path, reason: how they were played, see :class:`~autotts_gym.evaluation.rollout.Rollout`.
+        seconds: that playing took, without compilation.
+        whole: whether no episode was ended from outside, which depends on the machine's moment.
+    """
+
+    episodes: Episodes
+    path: str
+    reason: str
+    seconds: float
+    whole: bool = True
+
+
+class Worker(Protocol):
+    """Who plays jobs, one after the other."""
+
+    def play(self, job: Job) -> Played:
+        """Play a job.
+
+        Raises:
+            GivenUpError: too many episodes in a row had to be ended from outside.
+        """
+
+    def close(self) -> None:
+        """Stop, whatever is being played."""
+
+
+# --- this process --------------------------------------------------------------------------------
+
+
+class InProcess:
+    """Plays in this process: nothing ends a program that does not end itself.
+
+    Args:
+        ledger: see :class:`~autotts_gym.evaluation.rollout.Rollout`.
+    """
+
+    def __init__(self, ledger: NDArray[np.int64] | None = None) -> None:
+        self._ledger = ledger
+        self._rollouts: dict[tuple[Any, ...], Rollout] = {}
+
+    def rollout(self, job: Job) -> Rollout:
+        """The job's agent on its store, compiled and kept."""
+        key = job.agent.digest, job.store.card.fingerprint, job.terms, job.interpret, job.settle
+        if key not in self._rollouts:
+            self._rollouts[key] = Rollout(
+                job.agent,
+                job.store,
+                job.terms,
+                interpret=job.interpret,
+                settle=job.settle,
+                ledger=self._ledger,
+            )
+        return self._rollouts[key]
+
+    def play(self, job: Job) -> Played:
+        rollout = self.rollout(job)
+        started = time.perf_counter()
+        episodes = rollout.play(job.questions(), job.orders(0, job.count), job.beta)
+        return Played(episodes, rollout.path, rollout.reason, time.perf_counter() - started)
+
+    def close(self) -> None:
+        self._rollouts.clear()
+
+
+# --- a process beside it -------------------------------------------------------------------------
+
+
+class Subprocess:
+    """Plays in a process of its own, which is replaced when it hangs or dies.
+
+    Args:
+        time_limit: seconds after which an episode is ended.
+    """
+
+    def __init__(self, time_limit: float = TIME_LIMIT) -> None:
+        self._time_limit = time_limit
+        # Fork would copy whatever state the threads of this process are in.
+        self._context = multiprocessing.get_context("spawn")
+        self._played, self._played_memory = self._shared(1)
+        self._ledger, self._ledger_memory = self._shared(s.LEDGER_SIZE)
+        results, self._results_memory = self._shared(_CHUNK * rules.RESULT_SIZE)
+        self._results = results.reshape(_CHUNK, rules.RESULT_SIZE)
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._stores: set[str] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def _shared(self, size: int) -> tuple[NDArray[np.int64], Any]:
+        memory = self._context.RawArray("q", size)
+        return np.frombuffer(memory, np.int64), memory
+
+    def _start(self) -> Connection:
+        if self._pipe is not None:
+            return self._pipe
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the worker is closed")
+            self._pipe, theirs = self._context.Pipe()
+            memories = self._played_memory, self._ledger_memory, self._results_memory
+            self._process = self._context.Process(
+                target=_serve, args=(theirs, *memories), daemon=True
+            )
+            self._process.start()
+            theirs.close()
+            self._stores = set()
+        return self._pipe
+
+    def _stop(self) -> int | None:
+        """End the process; its exit code if it had ended by itself."""
+        with self._lock:
+            process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
+        if process is None:
+            return None
+        process.join(0.2)
+        code: int | None = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+        if pipe is not None:
+            pipe.close()
+        return code
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop()
+
+    def play(self, job: Job) -> Played:
+        questions = job.questions()
+        results = np.zeros((job.count, rules.RESULT_SIZE), np.int64)
+        failures: dict[int, str] = {}
+        path, reason, seconds, ended, in_a_row = "", "", 0.0, 0, 0
+        start = 0
+        while start < job.count:
+            stop = min(start + _CHUNK, job.count)
+            self._played[0] = 0
+            self._ledger[:] = 0
+            pipe = self._start()
+            outcome = ""
+            for message in self._talk(pipe, job, start, stop):
+                match message:
+                    case ("ready", path, reason):
+                        pass
+                    case ("failed", k, text):
+                        failures[start + k] = text
+                    case ("done", more):
+                        seconds += more
+                    case ("raised", error):
+                        raise error
+                    case ("ended", outcome):
+                        pass
+            done = int(self._played[0])
+            results[start : start + done] = self._results[:done]
+            start += done
+            in_a_row = 0 if done else in_a_row
+            if outcome:
+                results[start] = cut_off(self._ledger, job.settle)
+                failures[start] = outcome
+                ended += 1
+                in_a_row += 1
+                if in_a_row == _PATIENCE or not path:
+                    raise GivenUpError(self._why(job, start, outcome, in_a_row))
+                start += 1
+        episodes = Episodes.of(job.store, questions, results, failures)
+        return Played(episodes, path, reason, seconds, whole=not ended)
+
+    def _why(self, job: Job, k: int, outcome: str, count: int) -> str:
+        seed, question = divmod(k, job.store.card.questions)
+        where = f"question {question}, seed {job.seeds[seed]}"
+        times = f", the {count} episodes in a row to end so" if count > 1 else ""
+        return f"{outcome} ({where}{times})"
+
+    def _talk(self, pipe: Connection, job: Job, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Have episodes ``start`` to ``stop`` played; what the process says, and how it ended."""
+        fingerprint = job.store.card.fingerprint
+        try:
+            if fingerprint not in self._stores:
+                pipe.send(("store", fingerprint, _portable(job.store)))
+                self._stores.add(fingerprint)
+            pipe.send(("play", _stripped(job), start, stop))
+            playing, last, since = False, -1, time.monotonic()
+            while True:
+                if pipe.poll(_LOOK):
+                    message = pipe.recv()
+                    yield message
+                    if message[0] in ("done", "raised"):
+                        return
+                    if message[0] == "ready":
+                        playing, since = True, time.monotonic()
+                played = int(self._played[0])
+                if played != last:
+                    last, since = played, time.monotonic()
+                elif playing and time.monotonic() - since > self._time_limit:
+                    self._stop()
+                    yield "ended", f"TimeLimitError: no end after {self._time_limit:g} s"
+                    return
+        except (EOFError, OSError):
+            if self._closed:
+                raise
+            code = self._stop()
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            yield "ended", f"ProcessError: the process of the episode ended with {how}"
+
+
+def _portable(store: TraceStore) -> TraceStore:
+    """A store as another process opens it: by its folder where it has one."""
+    return store if store.path is None else TraceStore(store.card, store.path.absolute())
+
+
+def _stripped(job: Job) -> tuple[Any, ...]:
+    return (
+        job.agent,
+        job.beta,
+        job.store.card.fingerprint,
+        job.terms,
+        job.order,
+        job.seeds,
+        job.interpret,
+        job.settle,
+    )
+
+
+def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
+    """What the process does: play what it is sent until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    here = InProcess(np.frombuffer(ledger, np.int64))
+    counter = np.frombuffer(played, np.int64)
+    rows = np.frombuffer(results, np.int64).reshape(_CHUNK, rules.RESULT_SIZE)
+    stores: dict[str, TraceStore] = {}
+    while True:
+        try:
+            message = pipe.recv()
+        except (EOFError, OSError):
+            return
+        if message[0] == "store":
+            stores[message[1]] = message[2]
+            continue
+        _, (agent, beta, fingerprint, *others), start, stop = message
+        try:
+            job = Job(agent, beta, stores[fingerprint], *others)
+            rollout = here.rollout(job)
+            pipe.send(("ready", rollout.path, rollout.reason))
+            started = time.perf_counter()
+            rollout.play_on(
+                job.questions()[start:stop],
+                job.orders(start, stop),
+                beta,
+                rows[: stop - start],
+                counter,
+                lambda k, text: pipe.send(("failed", k, text)),
+            )
+            pipe.send(("done", time.perf_counter() - started))
+        except Exception as error:  # the caller's mistake (terms, store), not the controller's
+            pipe.send(("raised", error))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+# --- many of them --------------------------------------------------------------------------------
+
+
+@dataclass
+class Team:
+    """Workers that share jobs.
+
+    An agent's first job goes ahead of its others: it compiles the agent for all of them. A team
+    plays once, and is closed then.
+
+    Args:
+        workers: at least one.
+    """
+
+    workers: Sequence[Worker]
+    _idle: queue.SimpleQueue[Worker] = field(default_factory=queue.SimpleQueue, init=False)
+
+    def play(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Played | GivenUpError]]:
+        """Play jobs; yields each with what became of it, in the order in which they end.
+
+        Once an agent is given up, its other jobs are as well.
+        """
+        if len(self.workers) == 1:
+            yield from self._in_turn(jobs)
+            return
+        waiting: dict[str, list[Job]] = {}
+        for job in jobs:
+            waiting.setdefault(job.agent.digest, []).append(job)
+        for worker in self.workers:
+            self._idle.put(worker)
+        given_up: dict[str, GivenUpError] = {}
+
+        def play(job: Job) -> Played | GivenUpError:
+            if job.agent.digest in given_up:
+                return given_up[job.agent.digest]
+            worker = self._idle.get()
+            try:
+                return worker.play(job)
+            except GivenUpError as error:
+                given_up[job.agent.digest] = error
+                return error
+            finally:
+                self._idle.put(worker)
+
+        pool = ThreadPoolExecutor(len(self.workers))
+        try:
+            running: dict[Future[Played | GivenUpError], Job] = {
+                pool.submit(play, some[0]): some.pop(0) for some in waiting.values()
+            }
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    result = future.result()
+                    for other in waiting.pop(job.agent.digest, ()):
+                        running[pool.submit(play, other)] = other
+                    yield job, result
+        finally:
+            self.close()
+            pool.shutdown(cancel_futures=True)
+
+    def _in_turn(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Played | GivenUpError]]:
+        given_up: dict[str, GivenUpError] = {}
+        try:
+            for job in jobs:
+                error = given_up.get(job.agent.digest)
+                if error is None:
+                    try:
+                        yield job, self.workers[0].play(job)
+                        continue
+                    except GivenUpError as now:
+                        given_up[job.agent.digest] = error = now
+                yield job, error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+
+def local(count: int, time_limit: float = TIME_LIMIT) -> Team:
+    """A team of ``count`` processes on this machine."""
+    return Team([Subprocess(time_limit) for _ in range(count)])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# --- a Ray cluster -------------------------------------------------------------------------------
+
+
+class _OnRay:
+    """A worker on a Ray cluster: an actor that holds one core and a watched process on it."""
+
+    def __init__(self, time_limit: float, stores: dict[str, Any]) -> None:
+        import ray
+
+        self._ray = ray
+        self._actor = ray.remote(num_cpus=1)(_Host).remote(time_limit)
+        self._stores = stores
+
+    def play(self, job: Job) -> Played:
+        fingerprint = job.store.card.fingerprint
+        if fingerprint not in self._stores:
+            # By value: other machines do not have its folder.
+            whole = TraceStore(job.store.card, None, job.store.tables)
+            self._stores[fingerprint] = self._ray.put(whole)
+        stripped = _stripped(job)
+        result = self._ray.get(self._actor.play.remote(stripped, self._stores[fingerprint]))
+        if isinstance(result, GivenUpError):
+            raise result
+        played: Played = result
+        return played
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # a cluster that is gone has closed it
+            self._ray.kill(self._actor)
+
+
+class _Host:
+    """What runs on the cluster for :class:`_OnRay`."""
+
+    def __init__(self, time_limit: float) -> None:
+        self._worker = Subprocess(time_limit)
+
+    def play(self, stripped: tuple[Any, ...], store: TraceStore) -> Played | GivenUpError:
+        agent, beta, _, *others = stripped
+        try:
+            return self._worker.play(Job(agent, beta, store, *others))
+        except GivenUpError as error:
+            return error
+
+
+def on_ray(address: str, count: int | None = None, time_limit: float = TIME_LIMIT) -> Team:
+    """A team on a Ray cluster, one worker for each of its cores or ``count`` of them.
+
+    Args:
+        address: of the cluster, as ``ray.init`` takes it: ``"HOST:PORT"``, ``"auto"``.
+
+    Raises:
+        ValueError: Ray is not installed, or there is no cluster.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--ray needs Ray: pip install 'autotts-gym[ray]'") from error
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"there is no Ray cluster at {address!r}: {error}") from error
+    most = int(ray.cluster_resources().get("CPU", 0))
+    stores: dict[str, Any] = {}
+    return Team([_OnRay(time_limit, stores) for _ in range(max(1, min(count or most, most)))])

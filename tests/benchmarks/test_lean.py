@@ -1,0 +1,80 @@
+"""The lean evaluator beside bulk evaluation: the same two figures, episode by episode.
+
+``tests/agents/test_oracle.py`` holds it to the published traces.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotts_gym.controllers.loading import load
+from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces import registry
+from autotts_gym.traces.store import TraceStore
+from autotts_gym.traces.synthetic import generate
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SEEDS = 3
+
+
+@pytest.fixture(scope="module")
+def lean() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("lean")
+
+
+@pytest.fixture(scope="module")
+def stores() -> dict[str, TraceStore]:
+    """As they come; deeper than any search goes; and with branches of few probes, or of none."""
+    (bundled,) = registry.open_stores(registry.DEFAULT).values()
+    return {
+        "bundled": bundled,
+        "deep": generate(questions=5, branches=80, seed=1, interval=15),
+        "shallow": generate(questions=10, branches=80, seed=2, interval=9000),
+    }
+
+
+@pytest.mark.parametrize("name", ["bundled", "deep", "shallow"])
+@pytest.mark.parametrize(
+    ("agent", "beta"),
+    [
+        ("self_consistency", None),
+        ("parallel_probe", None),
+        *(("cmc", beta) for beta in (0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0)),
+    ],
+)
+def test_every_episode_is_that_of_bulk_evaluation(
+    agent: str, beta: float | None, name: str, lean: ModuleType, stores: dict[str, TraceStore]
+) -> None:
+    store = stores[name]
+    play: Any = getattr(lean, agent) if beta is None else lean.cmc(beta)
+    billing: Any = "tokens" if agent == "self_consistency" else "interval"
+    rollout = Rollout(load(agent), store, Terms(billing=billing))
+    assert rollout.path == "compiled"
+    branches = int(store.tables.branch_counts.min())
+    rows = np.tile(np.arange(store.card.questions), SEEDS)
+    orders = np.array(
+        [
+            branch_order("random", seed, question, branches)[:64]
+            for seed in range(SEEDS)
+            for question in range(store.card.questions)
+        ]
+    )
+    episodes = rollout.play(rows, orders, beta or 0.0)
+    assert not episodes.failures
+    questions = lean.questions(store)
+    found = [
+        play(questions[row], order)
+        for row, order in zip(rows.tolist(), orders.tolist(), strict=True)
+    ]
+    assert found == list(zip(episodes.correct.tolist(), episodes.tokens.tolist(), strict=True))

@@ -1,0 +1,147 @@
+"""``autotts report``: what it writes and says, and that every mistake ends in one clear line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+from autotts_gym.cli import main
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def autotts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs the command in an empty folder, with an environment folder of its own."""
+    monkeypatch.setenv("AUTOTTS_ENVS", str(tmp_path / "envs"))
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: object) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def played(autotts: Command, tmp_path: Path) -> Path:
+    """A small environment, and the folder of its benchmark."""
+    branches = [Branch(["7"], 700, "7"), Branch(["8", "8"], 1200, "8"), Branch([], 400, "7")]
+    questions = [Question(f"question {k}", "7", branches[k:] + branches[:k]) for k in range(3)]
+    TraceStore.from_branches(questions, 500).save(tmp_path / "envs" / "tiny")
+    small = ("--env", "tiny", "--max-branches", "3", "--workers", "0", "--seeds", "0-1")
+    assert autotts("benchmark", "self_consistency", *small).code == 0
+    return tmp_path / "here" / "results"
+
+
+def test_it_writes_a_page(autotts: Command, played: Path) -> None:
+    done = autotts("report")
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"wrote report\.html, \d+\.\d MB, 6 episodes to watch\n", done.out)
+    page = Path("report.html").read_text("utf-8")
+    assert page.startswith("<!doctype html>")
+    assert '"name":"self_consistency"' in page
+    assert "question 2" in page
+
+
+def test_options(autotts: Command, played: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.html"
+    done = autotts("report", played, "--out", out, "--episodes", 2, "--figures", "deep/figures")
+    assert done.code == 0
+    assert f"wrote {out}, " in done.out
+    assert "2 episodes to watch" in done.out
+    drawn = sorted(path.name for path in Path("deep/figures").iterdir())
+    assert drawn == ["frontier.png", "frontier.svg", "latency.png", "latency.svg"]
+    for name in ("frontier", "latency"):
+        with Image.open(f"deep/figures/{name}.png") as image:
+            assert image.width > 700
+        assert "<svg" in Path(f"deep/figures/{name}.svg").read_text("utf-8")
+    first = Path("deep/figures/frontier.svg").read_bytes()
+    autotts("report", played, "--episodes", 0, "--figures", "again")
+    assert Path("again/frontier.svg").read_bytes() == first
+
+
+def test_what_is_left_out_is_said(autotts: Command, played: Path) -> None:
+    manifest = played / "benchmark.json"
+    facts = json.loads(manifest.read_text("utf-8"))
+    facts["environments"][0]["fingerprint"] = "0"
+    manifest.write_text(json.dumps(facts), "utf-8")
+    done = autotts("report")
+    assert done.code == 0
+    assert done.err == (
+        "left out: tiny holds other traces than those that were played: its episodes and its "
+        "bounds are left out\n"
+    )
+    assert "0 episodes to watch" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("nowhere",), "there is no folder nowhere"),
+        ((".",), "holds no results"),
+        (("results", "--out", "x.pdf"), "--out must end in .html, got 'x.pdf'"),
+        (("results", "--out", "no/x.html"), "--out: there is no folder no"),
+        (("results", "--episodes", "-1"), "episodes must be at least 0, got -1"),
+    ],
+)
+def test_mistakes(
+    arguments: tuple[str, ...], complaint: str, autotts: Command, played: Path
+) -> None:
+    done = autotts("report", *arguments)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("autotts: ")
+    assert complaint in done.err
+    assert done.err.count("\n") == 1
+    assert not list(Path().glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"format": 0, "version": "0.0.1"}, "was written by autotts_gym 0.0.1"),
+        ({"agents": 3}, "cannot be read"),
+        ({"terms": {}, "environments": [{}]}, "cannot be read"),
+    ],
+)
+def test_damaged_results(
+    change: dict[str, object], complaint: str, autotts: Command, played: Path
+) -> None:
+    manifest = played / "benchmark.json"
+    facts = json.loads(manifest.read_text("utf-8"))
+    manifest.write_text(json.dumps(facts | change), "utf-8")
+    done = autotts("report")
+    assert done.code == 1
+    assert complaint in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_empty_results(autotts: Command, played: Path) -> None:
+    """A benchmark all of whose rows were given up."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(played / "episodes.parquet")
+    pq.write_table(table.slice(0, 0), played / "episodes.parquet")
+    done = autotts("report")
+    assert done.code == 1
+    assert "there is nothing to report" in done.err

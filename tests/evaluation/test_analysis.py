@@ -1,0 +1,382 @@
+"""Scopes, paired figures and frontiers of a benchmark's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from autotts_gym.evaluation.analysis import Analysis, Row, Scope
+from autotts_gym.evaluation.metrics import METRICS, Estimate
+from autotts_gym.evaluation.results import Run
+
+
+def made(
+    agent: str,
+    beta: float | None = None,
+    env: str = "e",
+    *,
+    right: Any,
+    tokens: Any = 100,
+    sequential: Any = 10,
+    failures: Sequence[tuple[int, int]] = (),
+) -> Run:
+    """A row of the table from ``right[seed, question]``; costs are broadcast to it."""
+    correct = np.asarray(right, bool)
+    seeds, questions = correct.shape
+
+    def column(values: Any) -> NDArray[np.int64]:
+        return np.broadcast_to(np.asarray(values, np.int64), correct.shape).ravel()
+
+    episodes = {
+        "seed": np.repeat(np.arange(seeds), questions),
+        "question": np.tile(np.arange(questions), seeds),
+        "correct": correct.ravel(),
+        "answer": [""] * correct.size,
+        "tokens": column(tokens),
+        "sequential_tokens": column(sequential),
+        "actions": column(3),
+        "probes": column(1),
+    }
+    return Run(agent, beta, env, False, episodes, dict.fromkeys(failures, "ValueError: no"))
+
+
+def drawn(seed: int, shape: tuple[int, int] = (4, 12), rate: float = 0.5) -> NDArray[np.bool_]:
+    return np.random.default_rng(seed).random(shape) < rate
+
+
+def width(estimate: Estimate) -> float:
+    return estimate.high - estimate.low
+
+
+A, B = Row("a", None), Row("b", None)
+
+# --- scopes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("splits", "averages"),
+    [
+        ({}, {"average": ("w", "x", "y", "z")}),
+        ({"w": "", "x": ""}, {"average": ("w", "x", "y", "z")}),
+        (
+            {"w": "search", "x": "search", "y": "held-out", "z": "held-out"},
+            {"search average": ("w", "x"), "held-out average": ("y", "z")},
+        ),
+        (
+            {"w": "held-out", "x": "search", "z": "held-out"},
+            {"held-out average": ("w", "z")},
+        ),
+        ({"y": "search", "z": "search"}, {"average without a split": ("w", "x"),
+                                          "search average": ("y", "z")}),
+    ],
+)  # fmt: skip
+def test_scopes(splits: dict[str, str], averages: dict[str, tuple[str, ...]]) -> None:
+    analysis = Analysis([made("a", env=env, right=drawn(0)) for env in "wxyz"], splits)
+    alone, of_splits = analysis.scopes[:4], analysis.scopes[4:]
+    assert alone == [Scope(env, (env,), splits.get(env, "")) for env in "wxyz"]
+    assert {scope.name: scope.environments for scope in of_splits} == averages
+    assert all(scope.is_average for scope in of_splits)
+    assert not any(scope.is_average for scope in alone)
+
+
+def test_rows_in_the_order_of_the_table() -> None:
+    runs = [made("cmc", beta, right=drawn(0)) for beta in (1.0, 0.25)]
+    analysis = Analysis([*runs, made("a", right=drawn(1)), made("a", env="f", right=drawn(1))])
+    assert [str(row) for row in analysis.rows] == ["cmc β=1", "cmc β=0.25", "a"]
+    first, second, average = analysis.scopes
+    assert analysis.rows_of(first) == analysis.rows
+    assert analysis.rows_of(first, "cmc") == [("cmc", 1.0), ("cmc", 0.25)]
+    assert analysis.rows_of(second) == analysis.rows_of(average) == [A]
+
+
+def test_an_average_is_over_complete_rows_only() -> None:
+    runs = [made("a", env=env, right=drawn(k)) for k, env in enumerate("xyz")]
+    analysis = Analysis([*runs, made("b", env="y", right=drawn(5))])
+    *_, average = analysis.scopes
+    assert analysis.rows_of(average) == [A]
+    assert analysis.missing(average) == {B: ["x", "z"]}
+    assert analysis.missing(analysis.scopes[1]) == {}
+    with pytest.raises(ValueError, match="b has no figure in average: not played on x"):
+        analysis.means(average, B)
+    with pytest.raises(ValueError, match="b has no figure in average"):
+        analysis.area(average, "b")
+    with pytest.raises(ValueError, match="b has no figure in average"):
+        analysis.equal(average, "a", B)
+    assert [point.row for point in analysis.frontier(average)] == [A]
+
+
+def test_rows_of_different_episodes_are_named() -> None:
+    runs = [made("a", right=drawn(0)), made("cmc", 0.5, right=drawn(0, (3, 12)))]
+    with pytest.raises(
+        ValueError, match=r"^e: a and cmc β=0.5 did not play the same seeds \(a has 3"
+    ):
+        Analysis(runs)
+    other = made("cmc", 0.5, right=drawn(0))
+    other.episodes["question"] = other.episodes["question"] + 1
+    with pytest.raises(ValueError, match=r"^e: a and cmc β=0.5 did not play the same questions"):
+        Analysis([runs[0], other])
+    with pytest.raises(ValueError, match=r"^e: a is there twice"):
+        Analysis([runs[0], runs[0]])
+
+
+def test_environments_of_one_benchmark_have_the_same_questions() -> None:
+    runs = [made("a", env="x", right=drawn(0)), made("a", env="y", right=drawn(0, (4, 11)))]
+    assert len(Analysis(runs).scopes) == 3
+    with pytest.raises(ValueError, match="x and y are said to hold the questions of aime"):
+        Analysis(runs, benchmarks={"x": "aime", "y": "aime"})
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def test_figures_are_means_over_episodes() -> None:
+    rng = np.random.default_rng(3)
+    runs = [
+        made("a", env=env, right=drawn(k), tokens=rng.integers(1, 10**6, (4, 12)))
+        for k, env in enumerate("xy")
+    ]
+    analysis = Analysis(runs)
+    x, y, average = analysis.scopes
+    for metric in METRICS:
+        first, second = (np.mean(run.episodes[metric]) for run in runs)
+        found = [analysis.estimate(scope, A, metric) for scope in (x, y, average)]
+        values = [first, second, (first + second) / 2]
+        assert [of.value for of in found] == pytest.approx(values)
+        assert all(of.low <= of.value <= of.high for of in found)
+
+
+def test_failed_episodes_count_as_wrong_at_their_cost() -> None:
+    right = np.ones((2, 4), bool)
+    right[1, 2] = False
+    tokens = np.full((2, 4), 100)
+    tokens[1, 2] = 900
+    analysis = Analysis([made("a", right=right, tokens=tokens, failures=[(1, 2)])])
+    (scope,) = analysis.scopes
+    assert analysis.estimate(scope, A, "correct").value == 7 / 8
+    assert analysis.estimate(scope, A, "tokens").value == 200
+
+
+def test_figures_of_an_environment_do_not_depend_on_what_else_was_played() -> None:
+    run = made("a", env="x", right=drawn(0))
+    others = [made("b", env="y", right=drawn(1)), made("b", env="x", right=drawn(2))]
+    scope = Scope("x", ("x",))
+    alone, among, other = (
+        analysis.means(scope, A).replicates["correct"]
+        for analysis in (Analysis([run]), Analysis([*others, run]), Analysis([run], seed=1))
+    )
+    np.testing.assert_array_equal(alone, among)
+    assert not np.array_equal(alone, other)
+
+
+def test_pairing_makes_intervals_narrower() -> None:
+    """Two rows that are right on almost the same questions."""
+    right = drawn(0, (5, 60))
+    analysis = Analysis([made("a", right=right), made("b", right=right ^ drawn(1, (5, 60), 0.05))])
+    (scope,) = analysis.scopes
+    paired = width(analysis.difference(scope, A, B, "correct"))
+    apart = np.hypot(*(width(analysis.estimate(scope, row, "correct")) for row in (A, B)))
+    assert 0 < paired < 0.6 * apart
+
+
+def test_environments_draw_apart_unless_they_hold_the_same_questions() -> None:
+    """Averaging four environments halves the spread, but not where their questions are the same."""
+    right = np.tile(drawn(0, (1, 80)), (3, 1))
+    runs = [made("a", env=env, right=right) for env in "wxyz"]
+    apart, together = Analysis(runs), Analysis(runs, benchmarks=dict.fromkeys("wxyz", "aime"))
+    one, *_, average = apart.scopes
+    single, less, same = (
+        analysis.means(scope, A).replicates["correct"].std()
+        for analysis, scope in ((apart, one), (apart, average), (together, average))
+    )
+    assert less == pytest.approx(single / 2, rel=0.1)
+    assert same == pytest.approx(single, rel=0.1)
+
+
+@given(st.integers(0, 2**32), st.integers(2, 6), st.integers(1, 4))
+def test_differences_and_ratios(seed: int, questions: int, seeds: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = seeds, questions
+    runs = [
+        made(agent, env=env, right=rng.random(shape) < 0.5, tokens=rng.integers(1, 999, shape))
+        for agent in "ab"
+        for env in "xy"
+    ]
+    analysis = Analysis(runs, replicates=50)
+    for scope in analysis.scopes:
+        one, two = (analysis.difference(scope, *rows, "correct") for rows in ((A, B), (B, A)))
+        assert (one.value, one.low, one.high) == pytest.approx((-two.value, -two.high, -two.low))
+        assert analysis.difference(scope, A, A, "tokens") == Estimate(0, 0, 0)
+        assert analysis.ratio(scope, A, A, "tokens") == Estimate(1, 1, 1)
+        ratios = [analysis.ratio(scope, *rows, "tokens").value for rows in ((A, B), (B, A))]
+        assert ratios[0] * ratios[1] == pytest.approx(1)
+        for agent in "ab":
+            area = analysis.area(scope, agent)
+            assert np.isnan(area.value) or 0 <= area.low <= area.high <= 1
+
+
+# --- frontiers -----------------------------------------------------------------------------------
+
+
+def test_frontier_says_how_sure_it_is() -> None:
+    """One row is beaten in every draw, one by so little that it is in some only."""
+    right = drawn(0, (6, 40), 0.6)
+    slips = right & ~drawn(1, (6, 40), 0.1)
+    regained = slips | drawn(2, (6, 40), 0.1)
+    analysis = Analysis(
+        [
+            made("waste", right=slips, tokens=900),
+            made("best", right=right, tokens=500),
+            made("cheap", right=slips, tokens=100),
+            made("close", right=regained, tokens=600),
+        ]
+    )
+    (scope,) = analysis.scopes
+    points = analysis.frontier(scope)
+    assert [point.row.agent for point in points] == ["cheap", "best", "close", "waste"]
+    assert [point.cost for point in points] == [100, 500, 600, 900]
+    cheap, best, close, waste = points
+    assert cheap.on_frontier
+    assert best.on_frontier
+    assert not waste.on_frontier
+    assert (cheap.share, waste.share) == (1, 0)
+    assert best.share > 0.95
+    values = [analysis.means(scope, Row(name, None)) for name in ("close", "best")]
+    more = values[0].replicates["correct"] > values[1].replicates["correct"]
+    assert close.share == more.mean()
+    assert close.on_frontier == (values[0].value["correct"] > values[1].value["correct"])
+    assert 0 < close.share < 1
+
+
+def test_frontier_over_sequential_tokens() -> None:
+    right = drawn(0)
+    runs = [
+        made("a", right=right, tokens=100, sequential=90),
+        made("b", right=right, tokens=900, sequential=10),
+    ]
+    analysis = Analysis(runs)
+    (scope,) = analysis.scopes
+    assert [p.row for p in analysis.frontier(scope) if p.on_frontier] == [A]
+    assert [p.row for p in analysis.frontier(scope, "sequential_tokens") if p.on_frontier] == [B]
+
+
+def test_area_between_the_cheapest_and_the_dearest_row() -> None:
+    all_right, none, half = np.ones((2, 4)), np.zeros((2, 4)), np.tile([0, 1], (2, 2))
+    analysis = Analysis(
+        [
+            made("cmc", 0.0, right=half, tokens=10),
+            made("cmc", 1.0, right=all_right, tokens=100, sequential=20),
+            made("a", right=none, tokens=1000),
+        ]
+    )
+    (scope,) = analysis.scopes
+    assert analysis.area(scope, "cmc").value == pytest.approx(0.75)
+    assert analysis.area(scope, "a").value == 0
+    # From 10 on with half of the questions, and at 20 with all of them, where the axis ends.
+    assert analysis.area(scope, "cmc", "sequential_tokens").value == pytest.approx(0.5)
+
+
+def test_area_is_between_the_rows_of_every_draw() -> None:
+    """Dear questions make all rows dearer alike: an agent halfway along is so in every draw."""
+    hardness = np.random.default_rng(0).integers(1, 10**6, 20)
+    rows = {"cheap": 1, "middle": 10, "dear": 100}
+    analysis = Analysis(
+        [made(agent, right=np.ones((2, 20)), tokens=k * hardness) for agent, k in rows.items()]
+    )
+    (scope,) = analysis.scopes
+    for agent, area in {"cheap": 1, "middle": 0.5, "dear": 0}.items():
+        found = analysis.area(scope, agent)
+        assert (found.value, found.low, found.high) == pytest.approx((area, area, area))
+    assert width(analysis.estimate(scope, Row("dear", None), "tokens")) > 0
+
+
+def test_equal_accuracy_and_equal_cost() -> None:
+    """A row that lies exactly on the sweep, question by question and halfway between two β."""
+    right = drawn(0, (4, 30), 0.4)
+    more = right | drawn(1, (4, 30), 0.4)
+    analysis = Analysis(
+        [
+            made("cmc", 0.0, right=right, tokens=100, sequential=30),
+            made("cmc", 1.0, right=more, tokens=10_000, sequential=30),
+            made("a", right=right, tokens=1000, sequential=60),
+        ]
+    )
+    (scope,) = analysis.scopes
+    found = analysis.equal(scope, "cmc", A)
+    assert (found.cost.value, found.cost.low, found.cost.high) == pytest.approx((100, 100, 100))
+    assert found.share.value == pytest.approx(0.1)
+    assert found.all_better
+    assert not found.all_cheaper
+    gain = (more.mean() - right.mean()) / 2
+    assert found.gain.value == pytest.approx(gain)
+    assert found.accuracy.value == pytest.approx(right.mean() + gain)
+    assert found.gain.low < gain < found.gain.high
+    by_clock = analysis.equal(scope, "cmc", A, "sequential_tokens")
+    assert by_clock.cost.value == pytest.approx(30)
+    assert by_clock.all_cheaper
+    assert by_clock.gain.value == pytest.approx(2 * gain)
+    back = analysis.equal(scope, "a", Row("cmc", 1.0))
+    assert np.isnan(back.cost.value)  # never as accurate
+    assert 0 <= back.cost.share < 0.05
+
+
+# --- odd benchmarks ------------------------------------------------------------------------------
+
+
+def everything(analysis: Analysis) -> list[Any]:
+    """All that can be asked of an analysis."""
+    found: list[Any] = []
+    for scope in analysis.scopes:
+        rows = analysis.rows_of(scope)
+        found.append(analysis.missing(scope))
+        for cost in ("tokens", "sequential_tokens"):
+            found += analysis.frontier(scope, cost)
+            found += [analysis.area(scope, row.agent, cost) for row in rows]
+            found += [analysis.equal(scope, a.agent, b, cost) for a in rows for b in rows]
+        for metric in METRICS:
+            found += [analysis.estimate(scope, row, metric) for row in rows]
+            found += [analysis.ratio(scope, a, b, metric) for a in rows for b in rows]
+            found += [analysis.difference(scope, a, b, metric) for a in rows for b in rows]
+    return found
+
+
+def test_one_question_has_figures_without_intervals() -> None:
+    shape = (5, 1)
+    analysis = Analysis(
+        [
+            made("a", env="x", right=drawn(0, shape)),
+            made("cmc", 0.5, "x", right=drawn(1, shape), tokens=50),
+            made("a", env="y", right=drawn(0)),
+        ]
+    )
+    everything(analysis)
+    lone, many, average = analysis.scopes
+    for scope in (lone, average):
+        found = analysis.estimate(scope, A, "correct")
+        assert 0 <= found.value <= 1
+        assert np.isnan([found.low, found.high, found.share]).all()
+    assert all(np.isnan(point.share) for point in analysis.frontier(lone))
+    assert width(analysis.estimate(many, A, "correct")) > 0
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 10**12])
+@pytest.mark.parametrize("right", [np.zeros((1, 2)), np.ones((3, 4))], ids=["none", "all"])
+def test_odd_rows_are_analysed(tokens: int, right: NDArray[Any]) -> None:
+    """Without a warning: those are errors here."""
+    runs = [
+        made("a", right=right, tokens=tokens, sequential=tokens),
+        made("cmc", 0.0, right=right, tokens=0, sequential=0),
+        made("cmc", 1.0, right=right, tokens=tokens, sequential=0),
+    ]
+    assert everything(Analysis(runs, replicates=20))
+    assert everything(Analysis(runs[:1], replicates=1))
+
+
+def test_nothing_was_played() -> None:
+    analysis = Analysis([])
+    assert analysis.scopes == analysis.rows == []

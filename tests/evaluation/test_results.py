@@ -1,0 +1,123 @@
+"""The folder of results: what is written is what is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from autotts_gym.controllers.loading import Agent, load
+from autotts_gym.evaluation.benchmark import run
+from autotts_gym.evaluation.results import (
+    EPISODE,
+    Incomplete,
+    PlayedAgent,
+    PlayedEnvironment,
+    Results,
+    Run,
+)
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+STORE = TraceStore.from_branches(
+    [Question("?", "7", [Branch(["7"], 600, "7"), Branch([], 100, "8")]) for _ in range(3)],
+    500,
+    synthetic=True,
+    details={"model": "M", "benchmark": "b"},
+)
+TERMS = Terms(max_branches=2, billing="interval")
+
+
+@pytest.fixture
+def results(tmp_path: Path, controller: Callable[..., Agent]) -> Results:
+    failing = controller("def solve(episode): raise ValueError('so')\n")
+    agents = [load("self_consistency"), load("cmc"), failing]
+    stores = {"x": STORE, "y": TraceStore.from_tables(STORE.tables, 400)}
+    rows = run(agents, stores, (0.0, 0.5), (3, 1), tmp_path / "out", terms=TERMS, settle=True)
+    return Results(
+        agents=[PlayedAgent.of(agent, TERMS) for agent in agents],
+        environments=[
+            PlayedEnvironment.of(name, store, split)
+            for (name, store), split in zip(stores.items(), ("search", "held-out"), strict=True)
+        ],
+        runs=[row for row in rows if isinstance(row, Run)],
+        incomplete=[Incomplete("endless", 0.5, "x", "TimeLimitError: no end after 1 s")],
+        order="random",
+        seeds=[3, 1],
+        terms=TERMS,
+        protocol="paper",
+    )
+
+
+def test_what_is_saved_is_loaded(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "out")
+    again = Results.load(tmp_path / "out")
+    for name in ("agents", "environments", "incomplete", "order", "seeds", "terms", "protocol"):
+        assert getattr(again, name) == getattr(results, name)
+    assert again.splits == {"x": "search", "y": "held-out"}
+    assert len(again.runs) == len(results.runs) == 8
+    for one, other in zip(results.runs, again.runs, strict=True):
+        key = ("agent", "beta", "env", "synthetic", "failures")
+        assert [getattr(one, name) for name in key] == [getattr(other, name) for name in key]
+        assert list(other.episodes) == list(EPISODE)
+        for name in EPISODE:
+            assert np.array_equal(one.episodes[name], other.episodes[name])
+    assert again.runs[-1].failures == {
+        (seed, q): "ValueError: so" for seed in (1, 3) for q in range(3)
+    }
+
+
+def test_saved_twice_is_saved_the_same(results: Results, tmp_path: Path) -> None:
+    names = ("episodes.parquet", "summary.csv", "benchmark.json")
+    results.save(tmp_path / "out")
+    first = [(tmp_path / "out" / name).read_bytes() for name in names]
+    Results.load(tmp_path / "out").save(tmp_path / "copy")
+    assert [(tmp_path / "copy" / name).read_bytes() for name in names] == first
+
+
+def test_settled_tokens_only_where_asked_for(tmp_path: Path, results: Results) -> None:
+    rows = run([load("cmc")], {"x": STORE}, (0.5,), (0,), tmp_path / "out", terms=TERMS)
+    plain = [row for row in rows if isinstance(row, Run)]
+    Results([], results.environments, plain, [], "random", [0], TERMS).save(tmp_path / "out")
+    assert "settled_tokens" not in pq.read_table(tmp_path / "out" / "episodes.parquet").column_names
+    (row,) = Results.load(tmp_path / "out").runs
+    assert "settled_tokens" not in row.episodes
+
+
+def test_nothing_played(tmp_path: Path) -> None:
+    Results([], [], [], [], "random", [], TERMS).save(tmp_path)
+    assert Results.load(tmp_path).runs == []
+
+
+def test_no_results(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no results: `autotts benchmark --out` writes"):
+        Results.load(tmp_path)
+
+
+def _edit(folder: Path, **facts: object) -> None:
+    file = folder / "benchmark.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | facts), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "benchmark.json").write_text("{"), "cannot be read: Expecting"),
+        (lambda folder: (folder / "benchmark.json").write_text("[]"), "cannot be read: list ind"),
+        (lambda folder: (folder / "episodes.parquet").write_bytes(b"no"), "cannot be read: Parq"),
+        (lambda folder: (folder / "episodes.parquet").unlink(), "cannot be read: "),
+        (lambda folder: _edit(folder, format=0, version="0.0.1"), "written by autotts_gym 0.0.1"),
+        (lambda folder: _edit(folder, agents=[{"name": "a"}]), "missing 5 required"),
+    ],
+)
+def test_damaged_results(
+    damage: Callable[[Path], object], message: str, results: Results, tmp_path: Path
+) -> None:
+    results.save(tmp_path / "out")
+    damage(tmp_path / "out")
+    with pytest.raises(ValueError, match=f"out: its results .*{message}"):
+        Results.load(tmp_path / "out")
