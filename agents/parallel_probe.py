@@ -6,8 +6,6 @@ Zheng et al. 2026, "Parallel-Probe: Towards Efficient Parallel Thinking via 2D P
 
 import numpy as np
 
-from autotts_gym.controllers.voting import leaders, vote
-
 #: Chains, all opened at the start.
 WIDTH = 64
 
@@ -24,22 +22,59 @@ WARM_UP = 15
 ROUNDS = 100
 
 
-def _winner(episode):
-    """The plurality of the latest answers of all chains that are not pruned, and how many are."""
-    answers = np.empty(WIDTH, np.int64)
-    votes = np.zeros(WIDTH, np.int64)
-    slots = 0
-    for i in range(episode.opened):
-        if episode.active(i) and episode.latest(i) >= 0:
-            slots = vote(answers, votes, slots, episode.latest(i))
-    best, _, _ = leaders(votes, slots)
-    return (answers[best] if best >= 0 else -1), votes.sum()
+def _look(episode, running, count, votes, voted):
+    """Probe the running chains and move their votes; how many still run, and how many looks."""
+    looks = 0
+    left = 0
+    for k in range(count):
+        i = running[k]
+        finished = False
+        if episode.can_probe(i):
+            answer, finished = episode.probe(i)
+            looks += 1
+            if answer != voted[i]:
+                if voted[i] >= 0:
+                    votes[voted[i]] -= 1
+                votes[answer] += 1
+                voted[i] = answer
+        if not finished:
+            running[left] = i
+            left += 1
+    return left, looks
 
 
-def _answer(episode, winner):
-    """Answer with a class, by a branch whose latest answer it is."""
+def _prune(episode, running, count, votes, voted, off_track, winner):
+    """Prune the running chains that have been off track for long; how many still run."""
+    left = 0
+    for k in range(count):
+        i = running[k]
+        off_track[i] = 0 if voted[i] == winner else off_track[i] + 1
+        if off_track[i] < PATIENCE:
+            running[left] = i
+            left += 1
+        else:
+            episode.prune(i)
+            if voted[i] >= 0:
+                votes[voted[i]] -= 1
+                voted[i] = -1
+    return left
+
+
+def _winner(votes, voted):
+    """The plurality of the chains that are not pruned; ties go to the first in branch order."""
+    winner = -1
+    most = 0
+    for answer in voted:
+        if answer >= 0 and votes[answer] > most:
+            winner = answer
+            most = votes[answer]
+    return winner
+
+
+def _answer(episode, voted, winner):
+    """Answer with a class, by the first chain that votes for it."""
     for i in range(episode.opened):
-        if winner >= 0 and episode.latest(i) == winner:
+        if winner >= 0 and voted[i] == winner:
             return episode.answer(i)
     return episode.answer()
 
@@ -49,34 +84,31 @@ def solve(episode):
 
     Under a token budget, what is not affordable is left out.
     """
-    width = min(WIDTH, episode.max_branches)
+    running = np.arange(WIDTH)  # the first ``count`` are the chains neither pruned nor finished
+    voted = np.full(WIDTH, -1)  # by chain, the answer that it showed last; -1 once it is pruned
+    votes = np.zeros(WIDTH * (ROUNDS + 1), np.int64)  # by answer; they are no more than looks
     off_track = np.zeros(WIDTH, np.int64)
-    while episode.opened < width and episode.can_branch():
+    while episode.opened < min(WIDTH, episode.max_branches) and episode.can_branch():
         episode.branch()
-    episode.probe_all()
+    count, _ = _look(episode, running, episode.opened, votes, voted)
     last = -1
     stable = 0
     for t in range(ROUNDS):
-        moved = episode.extend_all()
-        moved += episode.probe_all()
-        winner, live = _winner(episode)
-        if t >= WARM_UP and live > 1:
-            pruned = False
-            for i in range(episode.opened):
-                if episode.active(i) and not episode.finished(i):
-                    off_track[i] = 0 if episode.latest(i) == winner else off_track[i] + 1
-                    if off_track[i] >= PATIENCE:
-                        episode.prune(i)
-                        pruned = True
-            if pruned:
-                winner, live = _winner(episode)
-                if live == 0:
-                    return _answer(episode, last)
+        extended = 0
+        for k in range(count):
+            if episode.can_extend(running[k]):
+                episode.extend(running[k])
+                extended += 1
+        count, looks = _look(episode, running, count, votes, voted)
+        winner = _winner(votes, voted)
+        if t >= WARM_UP:
+            # Some chain always agrees with the winner, so that pruning never takes the last one.
+            left = _prune(episode, running, count, votes, voted, off_track, winner)
+            if left < count:
+                count = left
+                winner = _winner(votes, voted)
         stable = stable + 1 if t > 0 and winner == last else 0
         last = winner
-        running = 0
-        for i in range(episode.opened):
-            running += episode.active(i) and not episode.finished(i)
-        if stable >= STABILITY or running == 0 or moved == 0:
+        if stable >= STABILITY or count == 0 or extended + looks == 0:
             break
-    return _answer(episode, last)
+    return _answer(episode, voted, last)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import autotts_gym
 
@@ -28,16 +24,18 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True}
+autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_use_ivar = True  # members that a class describes by itself are not described twice
 napoleon_attr_annotations = False  # docstrings say dtypes and shapes
 nitpick_ignore_regex = [
     # Other projects' names, whose inventories would have to be fetched.
-    (r"py:.*", r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|os|types|rich)\..*"),
-    (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|numpy\.typing.*)"),
+    (r"py:.*", r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*"),
+    (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of such, as they stand in signatures; and types that Sphinx splits at a comma.
     (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key)"),
     (r"py:class", r"dict\[str"),
+    # Private classes in signatures.
+    (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
 
 html_theme = "furo"
@@ -80,10 +78,14 @@ def refer(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
 
 def shorten(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
-) -> tuple[str, str]:
+) -> tuple[str, str] | None:
     """Arrays in signatures as they are written, rather than as NumPy resolves them."""
-    array = r"ndarray\[tuple\[Any, \.\.\.\], dtype\[([\w\[\], ]+?)\]\]"
-    written = [re.sub(array, r"NDArray[\1]", text) for text in (signature or "", returns or "")]
+    if signature is None:
+        return None
+    dtype = r"(~?[\w.]+(?:\[~?[\w.]+\])?)"
+    array = rf"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[{dtype}\]\]"
+    written = [re.sub(array, r"NDArray[\1]", text or "") for text in (signature, returns)]
+    written = [re.sub(r"~(numpy|typing)\.(?=\w+[\],=])", "", text) for text in written]
     return written[0], written[1]
 
 

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -511,8 +512,11 @@ def on_ray(address: str, count: int | None = None, time_limit: float = TIME_LIMI
     except ImportError as error:
         raise ValueError("--ray needs Ray: pip install 'autotts-gym[ray]'") from error
     try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit():  # Ray by itself would go on asking for minutes
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"there is no Ray cluster at {address!r}: {error}") from error
     most = int(ray.cluster_resources().get("CPU", 0))
     stores: dict[str, Any] = {}

@@ -8,18 +8,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from stores import random_branch
 
 from autotts_gym.controllers.loading import load
 from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces import registry
-from autotts_gym.traces.store import TraceStore
+from autotts_gym.traces.store import Question, TraceStore
 from autotts_gym.traces.synthetic import generate
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -33,18 +35,30 @@ def lean() -> Iterator[ModuleType]:
         yield importlib.import_module("lean")
 
 
+def contested() -> TraceStore:
+    """Branches of random length that show one of few answers at random: ties everywhere."""
+    random = Random(0)
+    questions = []
+    for row in range(120):
+        depth, answers = 4 + row % 30, 2 + row % 4
+        branches = [random_branch(random, 300, depth, answers, False, False) for _ in range(70)]
+        questions.append(Question("?", "No", branches))
+    return TraceStore.from_branches(questions, interval=300)
+
+
 @pytest.fixture(scope="module")
 def stores() -> dict[str, TraceStore]:
-    """As they come; deeper than any search goes; and with branches of few probes, or of none."""
+    """As they come; deeper than any search goes; full of ties; and with few probes a branch."""
     (bundled,) = registry.open_stores(registry.DEFAULT).values()
     return {
         "bundled": bundled,
         "deep": generate(questions=5, branches=80, seed=1, interval=15),
+        "contested": contested(),
         "shallow": generate(questions=10, branches=80, seed=2, interval=9000),
     }
 
 
-@pytest.mark.parametrize("name", ["bundled", "deep", "shallow"])
+@pytest.mark.parametrize("name", ["bundled", "deep", "contested", "shallow"])
 @pytest.mark.parametrize(
     ("agent", "beta"),
     [
