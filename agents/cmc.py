@@ -73,17 +73,64 @@ def schedule(beta):
     )
 
 
-def _look(episode, i, pool, votes, speakers, answers):
-    """Probe branch ``i``; where it is finished, its answer joins the pool."""
-    if not episode.can_probe(i):
-        return answers
-    answer, finished = episode.probe(i)
-    if not finished:
-        return answers
-    joined = vote(pool, votes, answers, answer)
-    if joined > answers:
-        speakers[answers] = i
-    return joined
+def _look(episode, running, first, count, pool, votes, speakers, answers):
+    """Probe the running branches from place ``first`` on; what is finished joins the pool.
+
+    Returns how many still run, the different answers in the pool, and how many branches joined.
+    """
+    left = first
+    joined = 0
+    for k in range(first, count):
+        i = running[k]
+        finished = False
+        if episode.can_probe(i):
+            answer, finished = episode.probe(i)
+        if finished:
+            known = answers
+            answers = vote(pool, votes, answers, answer)
+            if answers > known:
+                speakers[known] = i
+            joined += 1
+        else:
+            running[left] = i
+            left += 1
+    return left, answers, joined
+
+
+def _abandon(episode, running, count, disagreements, patience):
+    """Prune who has disagreed for long, the longest first, but leave two; how many still run."""
+    over = 0
+    for i in running[:count]:
+        over += disagreements[i] >= patience
+    for _ in range(min(over, count - 2)):
+        at = 0
+        for k in range(1, count):
+            more = disagreements[running[k]] - disagreements[running[at]]
+            if more > 0 or (more == 0 and running[k] < running[at]):
+                at = k
+        episode.prune(running[at])
+        count -= 1
+        for k in range(at, count):
+            running[k] = running[k + 1]
+    return count
+
+
+def _sort(episode, running, count):
+    """Sort the running branches, the deepest first (branch order among equals).
+
+    They were sorted a round ago, so that few have to move.
+    """
+    for k in range(1, count):
+        i = running[k]
+        depth = episode.depth(i)
+        at = k
+        while at > 0:
+            ahead = episode.depth(running[at - 1]) - depth
+            if ahead > 0 or (ahead == 0 and running[at - 1] < i):
+                break
+            running[at] = running[at - 1]
+            at -= 1
+        running[at] = i
 
 
 def solve(episode, beta):
@@ -98,8 +145,12 @@ def solve(episode, beta):
     votes = np.zeros(MOST_BRANCHES, np.int64)  # how many gave each,
     speakers = np.empty(MOST_BRANCHES, np.int64)  # and the first branch that did
     answers = 0  # different ones in the pool
+    finished = 0  # branches in it
+    winner = -1
+    confidence = 0.0
     disagreements = np.zeros(MOST_BRANCHES, np.int64)
-    running = np.empty(MOST_BRANCHES, np.int64)
+    running = np.empty(MOST_BRANCHES, np.int64)  # neither finished nor abandoned,
+    count = 0  # and how many
     history = np.zeros(plan.window)
     ema = 0.0
     opening = min(plan.initial, ceiling)
@@ -110,56 +161,35 @@ def solve(episode, beta):
         moved = False
         if r >= 0:
             # 1. The pool as it stands; the average takes it in for the first time this round.
-            best, first, second = leaders(votes, answers)
-            winner = pool[best] if best >= 0 else -1
+            ema = (1 - plan.weight) * ema + plan.weight * confidence
             warm = r >= plan.warm_up
-            ema = (1 - plan.weight) * ema + plan.weight * beta_confidence(first, second)
+            voting = warm and winner >= 0
 
             # 2. Abandon what has disagreed for long, but leave two that still run.
-            if warm and winner >= 0:
-                live = 0
-                for i in range(episode.opened):
-                    if episode.active(i) and not episode.finished(i):
-                        live += 1
-                        differs = episode.latest(i) != winner
-                        disagreements[i] = disagreements[i] + 1 if differs else 0
-                for _ in range(live - 2):
-                    worst = -1
-                    for i in range(episode.opened):
-                        if (
-                            episode.active(i)
-                            and not episode.finished(i)
-                            and disagreements[i] >= plan.patience
-                            and (worst < 0 or disagreements[i] > disagreements[worst])
-                        ):
-                            worst = i
-                    if worst < 0:
-                        break
-                    episode.prune(worst)
+            if voting:
+                for i in running[:count]:
+                    differs = episode.latest(i) != winner
+                    disagreements[i] = disagreements[i] + 1 if differs else 0
+                count = _abandon(episode, running, count, disagreements, plan.patience)
 
             # 3. Continue the rest, the deepest first (branch order among equals).
-            count = 0
-            for i in range(episode.opened):
-                if episode.active(i) and not episode.finished(i):
-                    at = count
-                    while at > 0 and episode.depth(running[at - 1]) < episode.depth(i):
-                        running[at] = running[at - 1]
-                        at -= 1
-                    running[at] = i
-                    count += 1
-            for k in range(count):
-                i = running[k]
-                aligned = warm and winner >= 0 and episode.latest(i) == winner
+            _sort(episode, running, count)
+            for i in running[:count]:
+                aligned = voting and episode.latest(i) == winner
                 for _ in range(plan.aligned_burst if aligned else 1):
                     if episode.can_extend(i):
                         episode.extend(i)
                         moved = True
-            for k in range(count):
-                answers = _look(episode, running[k], pool, votes, speakers, answers)
+            count, answers, joined = _look(
+                episode, running, 0, count, pool, votes, speakers, answers
+            )
 
             # 4. The pool anew: the average takes it in a second time, for the same round.
-            best, first, second = leaders(votes, answers)
-            confidence = beta_confidence(first, second)
+            if joined > 0:
+                best, first, second = leaders(votes, answers)
+                winner = pool[best]
+                confidence = beta_confidence(first, second)
+                finished += joined
             ema = (1 - plan.weight) * ema + plan.weight * confidence
             history[r % plan.window] = ema
             # The oldest value of a full window is the one that is overwritten next.
@@ -170,14 +200,11 @@ def solve(episode, beta):
             episode.note("trend", trend)
 
             # 5. Stop where the average is high and not falling.
-            if warm and votes.sum() >= plan.completed and ema >= plan.stop and trend >= -plan.slack:
+            if warm and finished >= plan.completed and ema >= plan.stop and trend >= -plan.slack:
                 break
 
             # 6. Nothing runs any more.
-            live = 0
-            for i in range(episode.opened):
-                live += episode.active(i) and not episode.finished(i)
-            if live == 0:
+            if count == 0:
                 break
 
             # 7. Widen while confidence does not grow.
@@ -185,17 +212,24 @@ def solve(episode, beta):
             if trend <= plan.trend and r >= max(1, plan.warm_up // 2) and ema < plan.stop:
                 opening = min(plan.widening_burst, ceiling - episode.opened)
 
-        opened = episode.opened
+        older = count
         for _ in range(opening):
             if episode.can_branch():
-                episode.branch()
+                running[count] = episode.branch()
+                count += 1
                 moved = True
-        for i in range(opened, episode.opened):
-            answers = _look(episode, i, pool, votes, speakers, answers)
+        count, answers, joined = _look(
+            episode, running, older, count, pool, votes, speakers, answers
+        )
+        if joined > 0:
+            best, first, second = leaders(votes, answers)
+            winner = pool[best]
+            confidence = beta_confidence(first, second)
+            finished += joined
         if not moved:
             break  # a token budget allows nothing more
 
-    best, first, second = leaders(votes, answers)
+    best, _, _ = leaders(votes, answers)
     if best >= 0:
         return episode.answer(speakers[best])
     return episode.answer()
