@@ -44,7 +44,7 @@ _NULL: Final[Color] = (200, 202, 206)
 
 # Okabe and Ito's seven colours, and five more. To normal eyes and with deuteranopia or protanopia
 # no two of them, nor one and the grey of null answers, are closer than yellow and orange are.
-_PALETTE: Final[tuple[Color, ...]] = (
+PALETTE: Final[tuple[Color, ...]] = (
     *((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (86, 180, 233), (204, 121, 167)),
     *((240, 228, 66), (58, 30, 150), (150, 185, 100), (125, 20, 110), (150, 130, 245)),
     (130, 90, 40),
@@ -201,8 +201,8 @@ def _looks(scene: Scene, cells: NDArray[np.int16], textured: bool) -> list[_Look
     for rank, null, branches in zip(
         _ranks(scene.nulls), scene.nulls, gave.sum(axis=0), strict=True
     ):
-        texture, color = (rank, 0) if null else divmod(rank, len(_PALETTE))
-        hue = _NULL if null else _PALETTE[color]
+        texture, color = (rank, 0) if null else divmod(rank, len(PALETTE))
+        hue = _NULL if null else PALETTE[color]
         looks.append(_Look(hue, texture if textured else 0, bool(branches < 2 and not null)))
     return looks
 
@@ -322,12 +322,12 @@ def _layout(branches: int, depth: int) -> _Layout:
         _write(frame, x, bottom + 12, str(k), 10, _MUTED, align=0.5)
     _write(frame, _LEFT, bottom + 29, "depth (intervals)", 11, _MUTED)
 
-    solid = _revealed(_Look(_PALETTE[0], 0, False), "", *_SWATCH)
+    solid = _revealed(_Look(PALETTE[0], 0, False), "", *_SWATCH)
     x, y = _LEFT, _TOP + body + 12
     for caption, tile in (
         ("requested", _hatched(*_SWATCH)),
         ("revealed", solid),
-        ("by one branch only", _revealed(_Look(_PALETTE[0], 0, True), "", *_SWATCH)),
+        ("by one branch only", _revealed(_Look(PALETTE[0], 0, True), "", *_SWATCH)),
         ("null answer", _revealed(_Look(_NULL, 0, False), "", *_SWATCH)),
         ("pruned", _faded(solid)),
         ("end of the branch", _ended(solid)),
@@ -533,7 +533,7 @@ def _symbols(nulls: Sequence[bool], *, fill: bool) -> list[tuple[str, str]]:
     """Every class's style and character: on its colour, or in its colour."""
     found = []
     for rank, null in zip(_ranks(nulls), nulls, strict=True):
-        color = _NULL if null else _PALETTE[rank % len(_PALETTE)]
+        color = _NULL if null else PALETTE[rank % len(PALETTE)]
         if fill:
             style = f"48;5;{_terminal(color)};38;5;{_terminal(_ink_on(color))}"
         else:  # nearer to a grey that is read on dark and on light

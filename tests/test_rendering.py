@@ -263,7 +263,7 @@ def test_votes_are_bars_of_the_active_branches() -> None:
         scene = revealed(*rows, labels=["a"], nulls=[False])
         layout = rendering._layout(len(rows), 10)
         vote = draw(scene)[104:127, layout.panel + rendering._BAR :]
-        return int(np.count_nonzero(np.all(vote == rendering._PALETTE[0], axis=2)[12]))
+        return int(np.count_nonzero(np.all(vote == rendering.PALETTE[0], axis=2)[12]))
 
     whole = barred("a", "a", "a", "a")
     assert barred("a", "a", "/", "a") == pytest.approx(whole * 3 / 4, abs=1)
@@ -293,7 +293,7 @@ def test_palette_is_told_apart_with_colour_blindness() -> None:
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     )
-    colors = np.array([*rendering._PALETTE, rendering._NULL]) / 255
+    colors = np.array([*rendering.PALETTE, rendering._NULL]) / 255
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.einsum("vij,cj->vci", visions, linear), 0, 1)
     scaled = seen @ to_xyz.T / to_xyz.sum(axis=1)
@@ -302,7 +302,7 @@ def test_palette_is_told_apart_with_colour_blindness() -> None:
     lab = np.stack([116 * y, 500 * (x - y), 200 * (y - z)], axis=-1)
     apart = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1).min(axis=0)
     np.fill_diagonal(apart, np.inf)
-    assert len(set(rendering._PALETTE)) == 12
+    assert len(set(rendering.PALETTE)) == 12
     assert apart.min() == apart[:7, :7].min() > 16
 
 

@@ -100,7 +100,7 @@ def benchmark(
     from autotts_gym.evaluation import benchmark as bench
     from autotts_gym.evaluation import paper
     from autotts_gym.evaluation.analysis import Analysis
-    from autotts_gym.evaluation.figures import frontier
+    from autotts_gym.evaluation.figures import FIGURES, frontier
     from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
     from autotts_gym.evaluation.summary import write_summary
     from autotts_gym.mdp.replay import Terms
@@ -177,15 +177,20 @@ def benchmark(
         protocol=protocol or "",
     )
     results.save(out)
-    analysis = Analysis(results.runs, splits, results.benchmarks)
+    analysis = Analysis.of(results)
     write_summary(results, analysis, out / "summary.csv")
     if results.runs:
-        frontier(results.runs, out / "frontier.png")
+        synthetic = [env.name for env in results.environments if env.synthetic]
+        for name, cost in FIGURES.items():
+            frontier(analysis, out / f"{name}.png", cost, synthetic)
         tables.show(results, analysis, stores)
         if protocol:
             tables.show_published(results, analysis)
     _tell(results, interpret)
-    print_dim(f"wrote {out / 'episodes.parquet'}, summary.csv, benchmark.json and frontier.png")
+    print_dim(
+        f"wrote {out / 'episodes.parquet'}, summary.csv, benchmark.json, frontier.png and "
+        f"latency.png; a page to read: autotts report {out}"
+    )
     if results.incomplete:
         raise typer.Exit(1)
 

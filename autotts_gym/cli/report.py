@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import console, errors, print_dim, progress_bar
-
-if TYPE_CHECKING:
-    from autotts_gym.evaluation.analysis import Cost
-
-#: The figures that --figures writes: their names, and what accuracy is drawn against.
-_FIGURES: Final[dict[str, Cost]] = {"frontier": "tokens", "latency": "sequential_tokens"}
 
 
 def report(
@@ -66,12 +60,15 @@ def report(
 
 
 def _draw(results: Path, folder: Path) -> None:
-    from autotts_gym.evaluation.figures import frontier
+    from autotts_gym.evaluation.analysis import Analysis
+    from autotts_gym.evaluation.figures import FIGURES, frontier
     from autotts_gym.evaluation.results import Results
 
-    runs = Results.load(results).runs
+    found = Results.load(results)
+    analysis = Analysis.of(found)
+    synthetic = [env.name for env in found.environments if env.synthetic]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, cost in _FIGURES.items():
+    for name, cost in FIGURES.items():
         for suffix in (".png", ".svg"):
-            frontier(runs, folder / f"{name}{suffix}", cost)
+            frontier(analysis, folder / f"{name}{suffix}", cost, synthetic)
     print_dim(f"wrote frontier and latency as .png and .svg in {folder}")

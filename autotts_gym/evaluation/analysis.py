@@ -29,7 +29,7 @@ from autotts_gym.evaluation.metrics import (
     resample,
     undominated,
 )
-from autotts_gym.evaluation.results import Run
+from autotts_gym.evaluation.results import Results, Run
 
 #: What accuracy can be set against.
 Cost = Literal["tokens", "sequential_tokens"]
@@ -150,6 +150,11 @@ class Analysis:
                 raise ValueError(f"{env}: {error}") from None
             self._means |= {(env, row): means for row, means in found.items()}
         self._averages: dict[tuple[Scope, Row], Means] = {}
+
+    @classmethod
+    def of(cls, results: Results) -> Analysis:
+        """The analysis of a benchmark's results."""
+        return cls(results.runs, results.splits, results.benchmarks)
 
     # --- rows of a scope -------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from autotts_gym.evaluation.analysis import Cost
-from autotts_gym.evaluation.results import Run, write_atomically
+from autotts_gym.evaluation.analysis import Analysis, Cost, Scope
+from autotts_gym.evaluation.results import write_atomically
 
 #: Okabe and Ito's palette, without its yellow: readable on white, and for colour-blind readers.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -27,26 +27,33 @@ _COSTS: Final[dict[Cost, str]] = {
 }
 
 
-def frontier(runs: Sequence[Run], path: Path, cost: Cost = "tokens") -> None:
+#: The figures of a benchmark by what their files are called.
+FIGURES: Final[dict[str, Cost]] = {"frontier": "tokens", "latency": "sequential_tokens"}
+
+
+def frontier(
+    analysis: Analysis, path: Path, cost: Cost = "tokens", synthetic: Collection[str] = ()
+) -> None:
     """Draw accuracy against what it cost, a panel for each environment, and write it.
 
-    An agent with a knob is a line through its β; bars are 95% intervals over questions.
+    An agent with a knob is a line through its β; bars are 95% intervals.
 
     Args:
         path: its suffix says in which format: ``.png``, ``.svg``, ``.pdf``.
         cost: mean total tokens, or mean sequential tokens: the latency of the critical path.
+        synthetic: environments whose traces were generated; their panels say so.
     """
-    envs = list(dict.fromkeys(run.env for run in runs))
-    agents = list(dict.fromkeys(run.agent for run in runs))
-    across = 2 if len(envs) in (2, 4) else min(len(envs), 3)
-    down = -(-len(envs) // across)
+    scopes = [scope for scope in analysis.scopes if not scope.is_average]
+    agents = list(dict.fromkeys(row.agent for row in analysis.rows))
+    across = 2 if len(scopes) in (2, 4) else min(len(scopes), 3)
+    down = -(-len(scopes) // across)
     figure = Figure(figsize=(5.2 * across + 0.6, 3.9 * down + 0.5), layout="constrained")
     panels = list(figure.subplots(down, across, squeeze=False).flat)
-    for panel, env in zip(panels, envs, strict=False):
+    for panel, scope in zip(panels, scopes, strict=False):
         for number, agent in enumerate(agents):
-            _draw_agent(panel, [r for r in runs if (r.agent, r.env) == (agent, env)], number, cost)
-        _dress(panel, env, any(run.synthetic for run in runs if run.env == env), cost)
-    for panel in panels[len(envs) :]:
+            _draw_agent(panel, analysis, scope, agent, number, cost)
+        _dress(panel, scope.name, scope.name in synthetic, cost)
+    for panel in panels[len(scopes) :]:
         panel.remove()
     drawn: dict[str, Artist] = {}  # an agent may be missing from some panels
     for panel in figure.axes:
@@ -63,42 +70,49 @@ def frontier(runs: Sequence[Run], path: Path, cost: Cost = "tokens") -> None:
         )
 
 
-def _draw_agent(panel: Axes, runs: Sequence[Run], number: int, cost: Cost) -> None:
-    if not runs:
+def _draw_agent(
+    panel: Axes, analysis: Analysis, scope: Scope, agent: str, number: int, cost: Cost
+) -> None:
+    rows = analysis.rows_of(scope, agent)
+    if not rows:
         return
     # Along the knob, since latency need not rise with it.
-    points = sorted(runs, key=lambda run: -1.0 if run.beta is None else run.beta)
+    rows.sort(key=lambda row: -1.0 if row.beta is None else row.beta)
+    accuracies = [analysis.estimate(scope, row, "correct") for row in rows]
+    # Without a budget to spend, a cost can be 0, which a logarithmic axis does not have.
+    costs = [max(analysis.means(scope, row).value[cost], 1.0) for row in rows]
     colour = COLOURS[number % len(COLOURS)]
     panel.errorbar(
-        [_mean(run, cost) for run in points],
-        [100 * run.accuracy for run in points],
-        yerr=[100 * np.nan_to_num(run.margin) for run in points],
+        costs,
+        [100 * of.value for of in accuracies],
+        yerr=100
+        * np.nan_to_num(
+            [
+                [of.value - of.low for of in accuracies],
+                [of.high - of.value for of in accuracies],
+            ]
+        ).clip(min=0),
         color=colour,
         marker=_MARKERS[(number + number // len(COLOURS)) % len(_MARKERS)],
         markersize=6,
         linewidth=1.6,
         elinewidth=0.8,
         capsize=2,
-        label=points[0].agent.replace("_", " "),
+        label=agent.replace("_", " "),
     )
-    for k, run in enumerate(points):
-        if run.beta is not None:
+    for k, (row, x, of) in enumerate(zip(rows, costs, accuracies, strict=True)):
+        if row.beta is not None:
             # On both sides of the line by turns: neighbours may lie close together.
             below = k % 2 == 0
             panel.annotate(
-                f"β={run.beta:g}",
-                (_mean(run, cost), 100 * run.accuracy),
+                f"β={row.beta:g}",
+                (x, 100 * of.value),
                 textcoords="offset points",
                 xytext=(7, -11) if below else (-5, 5),
                 horizontalalignment="left" if below else "right",
                 fontsize=8,
                 color=colour,
             )
-
-
-def _mean(run: Run, cost: Cost) -> float:
-    """A mean cost, for a logarithmic axis: without a budget to spend, it can be 0."""
-    return max(run.mean(cost), 1.0)
 
 
 def _dress(panel: Axes, env: str, synthetic: bool, cost: Cost) -> None:

@@ -82,18 +82,6 @@ class Run:
     def accuracy(self) -> float:
         return float(np.mean(self.episodes["correct"]))
 
-    @property
-    def margin(self) -> float:
-        """Half-width of a 95% interval of the accuracy: 1.96 standard errors over questions.
-
-        Questions are what is sampled; seeds only average within them.
-        """
-        questions = np.asarray(self.episodes["question"])
-        right = np.bincount(questions, self.episodes["correct"]) / np.bincount(questions)
-        if len(right) < 2:
-            return float("nan")
-        return float(1.96 * right.std(ddof=1) / np.sqrt(len(right)))
-
     def mean(self, column: str) -> float:
         """Mean of a column over all episodes."""
         return float(np.mean(self.episodes[column]))

@@ -304,7 +304,7 @@ def test_benchmark(autotts: Command) -> None:
     assert rows == ["self_consistency", "cmc β=0", "cmc β=1"]
     assert re.search(r"^compiled: self_consistency \([\d,]+ episodes/s\), cmc \(", told.out, re.M)
     assert re.search(r"^Billed by tokens\.$", told.out, re.M)
-    assert "wrote out[1]/episodes.parquet, summary.csv, benchmark.json and frontier" in told.out
+    assert "wrote out[1]/episodes.parquet, summary.csv, benchmark.json, frontier.png" in told.out
     assert pq.read_metadata("out[1]/episodes.parquet").num_rows == 3 * 3 * 60
     with Image.open("out[1]/frontier.png") as image:
         assert image.size[0] > 500
@@ -315,6 +315,7 @@ def test_benchmark(autotts: Command) -> None:
         "cells",
         "episodes.parquet",
         "frontier.png",
+        "latency.png",
         "summary.csv",
     ]
 

@@ -12,7 +12,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.figures import frontier
+from autotts_gym.evaluation.metrics import METRICS
 from autotts_gym.evaluation.results import Run
 
 
@@ -29,7 +31,7 @@ def made(
         "seed": np.zeros(len(right), np.int64),
         "question": np.arange(len(right)),
         "correct": np.array(right),
-        "tokens": np.full(len(right), tokens),
+        **dict.fromkeys(METRICS[1:], np.full(len(right), tokens)),
     }
     return Run(agent, beta, env, synthetic, episodes, {}, "compiled", "", 1.0)
 
@@ -48,7 +50,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def draw(*runs: Run) -> Figure:
         path = tmp_path / "frontier.png"
-        frontier(runs, path)
+        frontier(Analysis(runs), path, synthetic={r.env for r in runs if r.synthetic})
         with Image.open(path) as image:
             width, height = image.size
             assert width > 700
@@ -87,11 +89,14 @@ def test_an_agent_with_a_knob_is_a_line_through_its_betas(drawn: Any) -> None:
     assert "accuracy (%)" in panel.get_ylabel()
 
 
-def test_bars_are_the_margins(drawn: Any) -> None:
-    run = made()
+def test_bars_are_the_intervals(drawn: Any) -> None:
+    run = made(right=(True, False) * 10 + (True,))
     (line,) = lines(drawn(run).axes[0])
     ((below, above),) = (segment[:, 1] for segment in line[2][0].get_segments())
-    assert above - below == pytest.approx(2 * 100 * run.margin)
+    analysis = Analysis([run])
+    interval = analysis.estimate(analysis.scopes[0], analysis.rows[0], "correct")
+    assert (below, above) == pytest.approx((100 * interval.low, 100 * interval.high))
+    assert below < 100 * interval.value < above
 
 
 def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +106,7 @@ def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     later.episodes["sequential_tokens"] = np.full(4, 2_000)  # more tokens, less latency
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    frontier([later, run], tmp_path / "latency.png", "sequential_tokens")
+    frontier(Analysis([later, run]), tmp_path / "latency.png", "sequential_tokens")
     (panel,) = drawn[0].axes
     (line,) = lines(panel)
     assert points(line) == [(3_000, 75), (2_000, 75)]  # along β
@@ -110,7 +115,7 @@ def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_vector_picture_is_the_same_every_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        frontier([made()], tmp_path / f"{name}.svg")
+        frontier(Analysis([made()]), tmp_path / f"{name}.svg")
     first = (tmp_path / "a.svg").read_bytes()
     assert b"<svg" in first
     assert first == (tmp_path / "b.svg").read_bytes()

@@ -72,7 +72,7 @@ def test_what_is_saved_is_loaded(results: Results, tmp_path: Path) -> None:
 
 
 def test_saved_twice_is_saved_the_same(results: Results, tmp_path: Path) -> None:
-    names = ("episodes.parquet", "summary.csv", "benchmark.json")
+    names = ("episodes.parquet", "benchmark.json")
     results.save(tmp_path / "out")
     first = [(tmp_path / "out" / name).read_bytes() for name in names]
     Results.load(tmp_path / "out").save(tmp_path / "copy")

@@ -73,7 +73,7 @@ def write_report(
     results = Results.load(folder)
     if not results.runs:
         raise ValueError(f"{folder}: there is nothing to report: no row of it is complete")
-    analysis = Analysis(results.runs, results.splits)
+    analysis = Analysis.of(results)
     sources = Sources.of(results)
     recordings = record(results, sources, episodes, limit=limit, progress=progress)
     schedules, failed = _schedules(results, sources)

@@ -23,7 +23,7 @@ from autotts_gym.evaluation.report.schedules import BETAS, Schedule
 from autotts_gym.evaluation.report.sources import Sources
 from autotts_gym.evaluation.results import Results, Run
 from autotts_gym.mdp.replay import Terms
-from autotts_gym.rendering import _PALETTE as PALETTE
+from autotts_gym.rendering import PALETTE
 from autotts_gym.traces.store import TraceStore
 
 COSTS: Final[tuple[Cost, ...]] = ("tokens", "sequential_tokens")

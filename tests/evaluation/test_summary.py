@@ -1,0 +1,81 @@
+"""The table of a benchmark as a file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autotts_gym.controllers.loading import Agent, load
+from autotts_gym.evaluation.analysis import Analysis
+from autotts_gym.evaluation.benchmark import run
+from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results, Run
+from autotts_gym.evaluation.summary import write_summary
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+TERMS = Terms(max_branches=2, billing="interval")
+
+
+def store(questions: int, interval: int = 500) -> TraceStore:
+    branches = [Branch(["7"], 600, "7"), Branch([], 100, "8"), Branch(["8"], 900, "7")]
+    return TraceStore.from_branches([Question("?", "7", branches)] * questions, interval)
+
+
+def summary(
+    agents: list[Agent], stores: dict[str, TraceStore], split: str, folder: Path
+) -> tuple[list[dict[str, str]], Results]:
+    rows = run(agents, stores, (0.0, 0.5), range(5), folder, terms=TERMS)
+    results = Results(
+        [PlayedAgent.of(agent, TERMS) for agent in agents],
+        [PlayedEnvironment.of(name, made, split) for name, made in stores.items()],
+        [row for row in rows if isinstance(row, Run)],
+        [],
+        "random",
+        list(range(5)),
+        TERMS,
+    )
+    write_summary(results, Analysis.of(results), folder / "summary.csv")
+    with (folder / "summary.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines)), results
+
+
+def test_a_row_for_every_agent_environment_and_average(tmp_path: Path) -> None:
+    stores = {"a,b": store(3), "c": store(4, 400)}
+    agents = [load("self_consistency"), load("cmc")]
+    rows, results = summary(agents, stores, "search", tmp_path)
+    assert [(row["agent"], row["beta"], row["env"]) for row in rows] == [
+        (agent, beta, env)
+        for env in ("a,b", "c", "search average")
+        for agent, beta in (("self_consistency", ""), ("cmc", "0"), ("cmc", "0.5"))
+    ]
+    assert {row["split"] for row in rows} == {"search"}
+    assert {row["billing"] for row in rows} == {"interval"}
+    assert [row["episodes"] for row in rows] == ["15"] * 3 + ["20"] * 3 + ["35"] * 3
+    for row, made in zip(rows[:3], results.runs[:1] + results.runs[2:4], strict=True):
+        assert (made.agent, made.env) == (row["agent"], "a,b")
+        for name in ("tokens", "sequential_tokens", "actions", "probes"):
+            mean = np.mean(made.episodes[name])
+            assert float(row[name]) == pytest.approx(mean, rel=1e-5)
+            assert float(row[f"{name}_low"]) <= mean * (1 + 1e-5)
+            assert float(row[f"{name}_high"]) >= mean * (1 - 1e-5)
+    first, second, _ = rows[:3]
+    gap = float(second["accuracy"]) - float(first["accuracy"])
+    assert float(second["accuracy_difference"]) == pytest.approx(gap, abs=1e-5)
+    share = float(second["tokens"]) / float(first["tokens"])
+    assert float(second["tokens_ratio"]) == pytest.approx(share, rel=1e-4)
+    assert (first["accuracy_difference"], first["tokens_ratio"]) == ("0", "1")
+
+
+def test_one_question_has_no_interval(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+    """Nothing stands for it, and nothing complains."""
+    failing = controller("def solve(episode): raise ValueError('so')\n")
+    rows, _ = summary([load("self_consistency"), failing], {"one": store(1)}, "", tmp_path)
+    assert [row["failed"] for row in rows] == ["0", "5"]
+    for row in rows:
+        assert row["accuracy_low"] == row["accuracy_high"] == row["tokens_low"] == ""
+        assert 0 <= float(row["accuracy"]) <= 1
+    assert "nan" not in (tmp_path / "summary.csv").read_text("utf-8")
