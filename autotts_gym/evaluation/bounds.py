@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from autotts_gym.evaluation.metrics import common_grid
 from autotts_gym.evaluation.results import Run
 from autotts_gym.traces.splits import HELD_OUT
+from autotts_gym.traces.statistics import pass_rates
 from autotts_gym.traces.store import TraceStore
 
 # --- of a store ----------------------------------------------------------------------------------
@@ -25,10 +26,7 @@ from autotts_gym.traces.store import TraceStore
 def pass_at(store: TraceStore, ks: Sequence[int]) -> dict[int, float]:
     """Probability that one of k branches ends with the right answer, mean over questions, by k.
 
-    Of the n branches that a question has, c of them right, the mean over all subsets of k is
-    ``1 − C(n − c, k) / C(n, k)``: the unbiased estimate for k new samples (Chen et al. 2021, arXiv
-    2107.03374, section 2.1). It is a product of n − c over n, one less over one less, and so on,
-    so nothing in it gets large.
+    The mean over questions of :func:`autotts_gym.traces.statistics.pass_rates`.
 
     Raises:
         ValueError: a k is below 1, or above the number of branches that some question has.
@@ -42,11 +40,8 @@ def pass_at(store: TraceStore, ks: Sequence[int]) -> dict[int, float]:
                 f"pass@{k} needs k between 1 and the branches of every question: question "
                 f"{counts.argmin()} has {counts.min()}"
             )
-    drawn = np.arange(max(ks, default=0))
-    # Once all wrong ones are drawn, a factor is 0, and so is every product from there on.
-    factors = ((counts - rights)[:, None] - drawn) / (counts[:, None] - drawn)
-    missed = factors.cumprod(axis=1)  # float64[Q, k]
-    return {k: float(1 - missed[:, k - 1].mean()) for k in ks}
+    rates = pass_rates(counts, rights, max(ks, default=0))
+    return {k: float(rates[:, k - 1].mean()) for k in ks}
 
 
 @dataclass(frozen=True)

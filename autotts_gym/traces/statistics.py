@@ -125,6 +125,7 @@ def describe(store: TraceStore) -> Statistics:
     right = t.finals == classes.gold[question]
     null = classes.null[question, t.finals]
     accuracy = _means(question, right)
+    rights = np.bincount(question, right).astype(np.int64)
     winner_right = np.array(_plurality(question, t.finals)[1] == classes.gold)
     equal, pairs = _agreement(question, t.finals, ~right & ~null, len(t.ids))
 
@@ -145,7 +146,7 @@ def describe(store: TraceStore) -> Statistics:
         interval=interval,
         accuracy=float(accuracy.mean()),
         plurality=float(_voting_accuracy(t, classes.gold).mean()),
-        pass_any=float(_pass_rate(t.branch_counts, accuracy).mean()),
+        pass_any=float(pass_rates(t.branch_counts, rights, WIDTH)[:, -1].mean()),
         plurality_wrong=float(1 - winner_right.mean()),
         accuracy_deciles=_tuple(np.quantile(accuracy, _DECILES)),
         tokens_mean=float(mean.mean()),
@@ -311,13 +312,24 @@ def _voting_accuracy(t: Tables, gold: Ints) -> Floats:
     return accuracy
 
 
-def _pass_rate(sizes: Ints, accuracy: Floats) -> Floats:
-    """Probability that one of ``WIDTH`` branches drawn without return is right; float64[Q]."""
-    drawn = np.arange(WIDTH)
-    wrong = np.rint(sizes * (1 - accuracy))[:, None] - drawn
+def pass_rates(sizes: Ints, rights: Ints, most: int) -> Floats:
+    """Probability that one of k branches, drawn without return, is right; float64[Q, most].
+
+    Of n branches, c of them right, the mean over all subsets of k is
+    ``1 − C(n − c, k) / C(n, k)``: the unbiased estimate for k new samples (Chen et al. 2021, arXiv
+    2107.03374, section 2.1). It is a product of (n − c) / n, one less over one less, and so on, so
+    that nothing in it gets large. Beyond n, it stays what it is for n.
+
+    Args:
+        sizes: int64[Q], the branches of each question.
+        rights: int64[Q], how many of them are right.
+        most: the highest k; column k − 1 is for k.
+    """
+    drawn = np.arange(most)
+    wrong = np.maximum((sizes - rights)[:, None] - drawn, 0)
     left = np.maximum(sizes[:, None] - drawn, 1)
-    miss = np.where(drawn < sizes[:, None], np.maximum(wrong, 0) / left, 1.0)
-    return np.asarray(1 - miss.prod(axis=1))
+    missed = np.where(drawn < sizes[:, None], wrong / left, 1.0)
+    return np.asarray(1 - missed.cumprod(axis=1))
 
 
 def _wrong_length(question: Ints, right: NDArray[np.bool_], logs: Floats) -> float:
