@@ -28,7 +28,14 @@ from autotts_gym.controllers.handle import (
 )
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.compiling import CONTROLLER, WITHOUT_RUNTIME, F, entry_point, inlined
+from autotts_gym.mdp.compiling import (
+    CONTROLLER,
+    WITHIN_CALLER,
+    WITHOUT_RUNTIME,
+    F,
+    entry_point,
+    inlined,
+)
 from autotts_gym.mdp.settling import settled_tokens
 from autotts_gym.mdp.state import Episode, Traces
 
@@ -73,8 +80,9 @@ def _view(typingctx: Any, address: Any, shape: Any, dtype: Any) -> Any:
     return array(types.int64, shape, dtype), build
 
 
-# A length that the rules never ask for.
-_ANY = 1 << 40
+# A length that the rules never ask for. Numba would count a negative index from it: adding 0 is
+# left out of the machine code, and the rules have no negative index.
+_ANY = 0
 
 
 @inlined
@@ -125,15 +133,27 @@ def _count_step(handle, action):
 
 
 def _method(function: F) -> F:
-    """Make a function of (handle, ...) a method of the handle in compiled code."""
+    """Make a function of (handle, ...) a method of the handle in compiled code.
 
+    It becomes part of the controller. To call it would take longer than most actions do, since a
+    handle is many words to pass.
+    """
+    return _offer(function, WITHIN_CALLER)
+
+
+def _called_method(function: F) -> F:
+    """Like :func:`_method`, for a long one that episodes seldom need."""
+    return _offer(function, WITHOUT_RUNTIME)
+
+
+def _offer(function: F, options: dict[str, Any]) -> F:
     def choose(handle: Any, *args: Any, **kwargs: Any) -> Any:
         return function if handle.instance_class is Handle else None
 
     choose.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    overload_method(
-        types.NamedUniTuple, function.__name__, strict=False, jit_options=WITHOUT_RUNTIME
-    )(choose)
+    overload_method(types.NamedUniTuple, function.__name__, strict=False, jit_options=options)(
+        choose
+    )
     return function
 
 
@@ -152,7 +172,7 @@ def _property(function: F) -> F:
 # --- the handle's methods, as in autotts_gym.controllers.handle ----------------------------------
 
 
-@_method
+@_called_method
 def branch(handle):
     episode = _episode(handle)
     if not handle.can_branch():
@@ -191,7 +211,7 @@ def prune(handle, i):
     _count_step(handle, _id(handle, actions.PRUNE, i))
 
 
-@_method
+@_called_method
 def answer(handle, i=-1):
     episode = _episode(handle)
     if episode.ledger[s.ENDED] or (i >= 0 and not handle.can_answer(i)):

@@ -113,7 +113,7 @@ class Episode:
         return self.latest(i), self.finished(i)
 
     def prune(self, i: int) -> None:
-        """PRUNE(i): branch ``i`` votes and grows no more."""
+        """PRUNE(i): branch ``i`` neither votes nor grows any more."""
         self._act(self._id(actions.PRUNE, i))
 
     def answer(self, i: int = -1) -> None:

@@ -31,6 +31,10 @@ OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 #: about ten times as fast for it. Such code cannot allocate; the caller owns every array.
 WITHOUT_RUNTIME = {**OPTIONS, "_nrt": False}
 
+#: The same, made part of the caller by LLVM: unlike with ``inlined``, the caller can have other
+#: options (it may allocate, and check bounds), and each part keeps its own.
+WITHIN_CALLER = {**WITHOUT_RUNTIME, "forceinline": True}
+
 #: A controller behaves as it would in plain Python: bounds are checked, division by zero raises.
 CONTROLLER = {"nogil": True, "boundscheck": True, "error_model": "python"}
 

@@ -103,7 +103,9 @@ def extend(episode: Episode, i: int) -> None:
     b = episode.branches[i]
     interval = ledger[s.INTERVAL]
     depth = b[s.REQUESTED]
-    tokens = bill(b, depth + 1, interval) - bill(b, depth, interval)
+    tokens = interval
+    if depth >= b[s.LENGTH] or b[s.PRICING] == s.BY_TOKENS:  # otherwise the bill grows by Δ
+        tokens = bill(b, depth + 1, interval) - bill(b, depth, interval)
     b[s.REQUESTED] = depth + 1
     ledger[s.SPENT] += interval
     ledger[s.TRUE_SPENT] += tokens
@@ -183,7 +185,7 @@ def probe(episode: Episode, i: int) -> None:
 
 @inlined
 def prune(episode: Episode, i: int) -> None:
-    """PRUNE(i): branch ``i`` votes and grows no more; what it showed stays."""
+    """PRUNE(i): branch ``i`` neither votes nor grows any more; what it showed stays."""
     episode.branches[i, s.STATUS] = s.PRUNED
 
 

@@ -12,7 +12,7 @@ What it can do. Branches count from 0, in the order in which they were opened:
     episode.branch()       open the next branch, request its first interval; returns its index
     episode.extend(i)      request one more interval of branch i; does not wait for it
     episode.probe(i)       wait for branch i, look: its answer there, whether it is finished
-    episode.prune(i)       branch i votes and grows no more
+    episode.prune(i)       branch i neither votes nor grows any more
     episode.answer(i)      end with branch i's latest answer; answer() ends with the plurality
     episode.extend_all()   extend, or probe, every branch for which that is legal;
     episode.probe_all()    each returns how many
