@@ -16,6 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+#: Seeds that can be asked for at once, and the first number that is too large for one.
+_MOST_SEEDS, _SEEDS_END = 1_000_000, 2**63
+
 console = Console()
 errors = Console(stderr=True)
 #: For tables, which keep their columns whatever the width of the terminal.
@@ -54,6 +57,10 @@ def integers(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise typer.BadParameter(f"{part!r} runs backwards")
+        if last >= _SEEDS_END or len(found) + last - first >= _MOST_SEEDS:
+            raise typer.BadParameter(
+                f"{part!r} is too much: at most {_MOST_SEEDS:,} seeds, each below 2^63"
+            )
         found += range(first, last + 1)
     return list(dict.fromkeys(found))
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Branches for which pass@k is shown.
 _KS = (1, 8, 64)
 
+#: Characters of an agent's name that are shown, or no figure would fit beside it.
+_NAME = 28
+
 
 def show(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore]) -> None:
     """Print the table of every environment and average, and what bounds it."""
@@ -39,7 +42,8 @@ def show(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore])
             if scope.is_average:
                 _remark(f"{row} is not in this average: it was not played on {', '.join(lacking)}")
         console.print()
-    first = analysis.rows[0]
+    firsts = {analysis.rows_of(scope)[0] for scope in analysis.scopes if analysis.rows_of(scope)}
+    first = firsts.pop() if len(firsts) == 1 else "the first row of each table"
     _remark(
         "[95% intervals]: questions resampled, and seeds within them; environments are fixed. "
         "Tokens: means per question."
@@ -74,7 +78,7 @@ def _title(scope: Scope, environments: Sequence[PlayedEnvironment], seeds: int) 
 
 def _rows(results: Results, analysis: Analysis, scope: Scope) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column("agent", no_wrap=True)
+    table.add_column("agent", no_wrap=True, max_width=_NAME)
     for heading in ("accuracy %", "tokens", "sequential", "probes", "Δ accuracy", "× tokens"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("spare", justify="right", no_wrap=True)
@@ -179,6 +183,12 @@ def show_published(results: Results, analysis: Analysis) -> None:
             benchmarks.setdefault(name, []).append(scope)
     for name, scopes in benchmarks.items():
         _published(name, scopes, {s.name: details[s.name] for s in scopes}, analysis)
+    terms = results.terms
+    if (terms.max_branches, terms.budget, terms.step_limit) != (paper.WIDTH, None, None):
+        _remark(
+            f"The published figures are for {paper.WIDTH} branches without a limit: these were "
+            "played under other terms."
+        )
 
 
 def _published(

@@ -63,20 +63,24 @@ def run(
     known: dict[str, Cells] = {}  # the same traces may go by two names
     jobs: dict[Job, Cells] = {}
     for agent in dict.fromkeys(agents):
+        untried = True  # the very first job of an agent that nothing was kept of
         own = terms[agent.name] if isinstance(terms, Mapping) else terms or Terms()
         for env, store in stores.items():
             for beta in betas if agent.takes_beta else [None]:
                 cells = Cells(folder / "cells", agent, beta, store, order, own, settle)
                 rows.append((env, known.setdefault(cells.key, cells)))
-                missing = [seed for seed in seeds if seed not in cells.seeds]
+                missing = sorted(set(seeds) - cells.seeds)
                 kept = len(seeds) - len(missing)
+                untried = untried and not cells.seeds
                 progress(_label(agent, beta, env), kept * store.card.questions)
                 if missing:
                     Replay({env: store}).check_width(own.max_branches)
                 if known[cells.key] is cells:
                     for _, block in groupby(missing, key=lambda seed: seed // _BLOCK):
                         some = tuple(block)
-                        job = Job(agent, beta or 0.0, store, own, order, some, interpret, settle)
+                        knob = beta or 0.0
+                        job = Job(agent, knob, store, own, order, some, interpret, settle, untried)
+                        untried = False
                         jobs[job] = cells
                         cells.open += 1
     for job, played in (team or Team([InProcess()])).play(jobs):

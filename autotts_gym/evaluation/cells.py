@@ -61,14 +61,15 @@ class Cells:
         }
         text = json.dumps(depends, sort_keys=True, default=int)  # integers may be numpy's
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
-        self.key = f"{agent.name.replace(':', '.')}-{digest}"
+        # The name is for people; file names end at 255 bytes.
+        self.key = f"{agent.name.replace(':', '.')[:50]}-{digest}"
         self.beta = beta
         self.open = 0
         self.seeds: set[int] = set()
         self._agent, self._store, self._folder = agent, store, folder
         self._played, self._seconds = 0, 0.0
         self._path, self._reason = "kept", ""
-        self._given_up = ""
+        self._given_up: dict[tuple[int, ...], str] = {}  # by seeds
         self._tables: list[pa.Table] = []
         for path in sorted(folder.glob(f"{glob.escape(self.key)}-*.parquet")):
             with contextlib.suppress(OSError, ValueError):  # a damaged cell is played again
@@ -78,7 +79,7 @@ class Cells:
         """Take in what became of a job."""
         self.open -= 1
         if isinstance(played, GivenUpError):
-            self._given_up = str(played)
+            self._given_up[job.seeds] = str(played)
             return
         self._path, self._reason = played.path, played.reason
         self._played += job.count
@@ -93,7 +94,8 @@ class Cells:
     def row(self, env: str, seeds: Sequence[int]) -> Run | Incomplete:
         """The table's row, once nothing is open."""
         if self._given_up:
-            return Incomplete(self._agent.name, self.beta, env, self._given_up)
+            first = self._given_up[min(self._given_up)]
+            return Incomplete(self._agent.name, self.beta, env, first)
         episodes = self._columns(seeds)
         failed = [i for i, message in enumerate(episodes["failure"]) if message is not None]
         return Run(
@@ -108,7 +110,7 @@ class Cells:
             episodes=episodes,
             path=self._path,
             reason=self._reason,
-            rate=self._played / self._seconds if self._played else float("nan"),
+            rate=self._played / self._seconds if self._seconds else float("nan"),
         )
 
     def _keep(self, table: pa.Table) -> None:

@@ -44,6 +44,10 @@ ENTRIES: Final = (
 AGENTS: Final = tuple(dict.fromkeys(entry.agent for entry in ENTRIES))
 BETAS: Final = tuple(entry.beta for entry in ENTRIES if entry.beta is not None)
 SEEDS: Final = range(100)
+
+#: Branches that a controller could open there.
+WIDTH: Final = 64
+
 BILLING: Final[Mapping[str, Literal["tokens", "interval"]]] = {e.agent: e.billing for e in ENTRIES}
 
 

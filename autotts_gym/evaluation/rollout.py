@@ -253,11 +253,12 @@ class Rollout:
         while played[0] < len(questions):
             try:
                 self._play(questions, orders, beta, results, played)
-            except (Exception, SystemExit) as error:  # whatever is raised ends its episode alone
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever else is raised ends its episode alone
                 k = int(played[0])
                 results[k] = cut_off(self.ledger, self._settle)
-                text = f": {_first_line(error)}" if str(error) else ""
-                fail(k, type(error).__name__ + text)
+                fail(k, _message(error))
                 played[0] += 1
 
     def _check(self, questions: NDArray[np.int64], orders: NDArray[np.int64]) -> None:
@@ -344,6 +345,20 @@ class _Mirror(gym.Wrapper[Any, Any, Any, Any]):
         found = self.env.step(action)
         self._to[:] = self._from
         return found
+
+
+#: Characters of a message that are kept.
+_LONGEST: Final = 500
+
+
+def _message(error: BaseException) -> str:
+    """Kind and first line of what a controller raised."""
+    try:
+        text = f": {_first_line(error)}" if str(error) else ""
+    except Exception:  # a controller's errors are programs of its own
+        text = ""
+    message = f"{type(error).__name__}{text}"[:_LONGEST]
+    return message.encode("utf-8", "replace").decode("utf-8")  # files hold no lone surrogates
 
 
 _PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import queue
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +27,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loading import Agent
+from autotts_gym.controllers.loading import Agent, AgentError
 from autotts_gym.evaluation.orders import Order, branch_order
 from autotts_gym.evaluation.rollout import Episodes, Rollout, cut_off
 from autotts_gym.mdp import rules
@@ -33,10 +35,14 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
 
+if sys.platform == "linux":
+    import fcntl
+
 #: Seconds after which an episode is ended, where nothing else is said.
 TIME_LIMIT: Final = 10.0
 
-#: Episodes in a row that were ended from outside, after which an agent is given up.
+#: Episodes in a row that were ended from outside, after which an agent is given up; and processes
+#: in a row that ended before any episode had begun.
 _PATIENCE: Final = 3
 
 #: Episodes that are handed to a process at a time, whose results the shared memory holds.
@@ -45,9 +51,13 @@ _CHUNK: Final = 1024
 #: Seconds between two looks at a process.
 _LOOK: Final = 0.1
 
+#: Seconds that count at most from one look to the next: more means that this process was held up
+#: as well, as by Ctrl-Z.
+_LONGEST_LOOK: Final = 1.0
+
 
 class GivenUpError(RuntimeError):
-    """An agent whose episodes had to be ended from outside, time after time."""
+    """An agent that cannot be played: its episodes have to be ended from outside, say."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Job:
         order, seeds: the branch orders, see :mod:`autotts_gym.evaluation.orders`.
         interpret: play as plain Python, even where the agent can be compiled.
         settle: work out settled tokens, see :mod:`autotts_gym.mdp.settling`.
+        stands_for_all: whether the agent's other jobs are given up when this one is.
     """
 
     agent: Agent
@@ -70,6 +81,7 @@ class Job:
     seeds: tuple[int, ...]
     interpret: bool = False
     settle: bool = False
+    stands_for_all: bool = False
 
     @property
     def count(self) -> int:
@@ -116,7 +128,8 @@ class Worker(Protocol):
         """Play a job.
 
         Raises:
-            GivenUpError: too many episodes in a row had to be ended from outside.
+            GivenUpError: too many episodes in a row had to be ended from outside, or the agent
+                cannot be loaded where it is to be played.
         """
 
     def close(self) -> None:
@@ -173,6 +186,8 @@ class Subprocess:
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
         self._time_limit = time_limit
+        # Started here, since it unblocks the signals that _start blocks.
+        multiprocessing.resource_tracker.ensure_running()
         # Fork would copy whatever state the threads of this process are in.
         self._context = multiprocessing.get_context("spawn")
         self._played, self._played_memory = self._shared(1)
@@ -195,27 +210,30 @@ class Subprocess:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the worker is closed")
-            self._pipe, theirs = self._context.Pipe()
+            ours, theirs = self._context.Pipe()
             memories = self._played_memory, self._ledger_memory, self._results_memory
-            self._process = self._context.Process(
-                target=_serve, args=(theirs, *memories), daemon=True
-            )
-            self._process.start()
+            process = self._context.Process(target=_serve, args=(theirs, *memories), daemon=True)
+            with _without_interrupts():
+                process.start()
             theirs.close()
-            self._stores = set()
-        return self._pipe
+            self._process, self._pipe, self._stores = process, ours, set()
+        return ours
 
-    def _stop(self) -> int | None:
-        """End the process; its exit code if it had ended by itself."""
+    def _stop(self, patience: float = 0.0) -> int | None:
+        """End the process and what it started; its exit code if it ended by itself, in seconds."""
         with self._lock:
             process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
         if process is None:
             return None
-        process.join(0.2)
+        # Not join: it waits for good where a program has closed what it looks at.
+        end = time.monotonic() + patience
+        while process.exitcode is None and time.monotonic() < end:
+            time.sleep(0.01)
         code: int | None = process.exitcode
-        if code is None:
-            process.kill()
-            process.join()
+        with contextlib.suppress(OSError, AttributeError):  # no group yet, or no such thing
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
         if pipe is not None:
             pipe.close()
         return code
@@ -234,16 +252,17 @@ class Subprocess:
             stop = min(start + _CHUNK, job.count)
             self._played[0] = 0
             self._ledger[:] = 0
-            pipe = self._start()
-            outcome = ""
-            for message in self._talk(pipe, job, start, stop):
+            begun, outcome = False, ""
+            for message in self._talk(self._start(), job, start, stop):
                 match message:
                     case ("ready", path, reason):
-                        pass
+                        begun = True
                     case ("failed", k, text):
                         failures[start + k] = text
                     case ("done", more):
                         seconds += more
+                    case ("unplayable", text):
+                        raise GivenUpError(text)
                     case ("raised", error):
                         raise error
                     case ("ended", outcome):
@@ -252,13 +271,15 @@ class Subprocess:
             results[start : start + done] = self._results[:done]
             start += done
             in_a_row = 0 if done else in_a_row
-            if outcome:
+            if not outcome or start == stop:  # a process that ends between episodes harms none
+                continue
+            in_a_row += 1
+            if in_a_row == _PATIENCE:
+                raise GivenUpError(self._why(job, start, outcome, in_a_row))
+            if begun:
                 results[start] = cut_off(self._ledger, job.settle)
                 failures[start] = outcome
                 ended += 1
-                in_a_row += 1
-                if in_a_row == _PATIENCE or not path:
-                    raise GivenUpError(self._why(job, start, outcome, in_a_row))
                 start += 1
         episodes = Episodes.of(job.store, questions, results, failures)
         return Played(episodes, path, reason, seconds, whole=not ended)
@@ -266,8 +287,7 @@ class Subprocess:
     def _why(self, job: Job, k: int, outcome: str, count: int) -> str:
         seed, question = divmod(k, job.store.card.questions)
         where = f"question {question}, seed {job.seeds[seed]}"
-        times = f", the {count} episodes in a row to end so" if count > 1 else ""
-        return f"{outcome} ({where}{times})"
+        return f"{outcome} ({where}, {count} times in a row)"
 
     def _talk(self, pipe: Connection, job: Job, start: int, stop: int) -> Iterator[tuple[Any, ...]]:
         """Have episodes ``start`` to ``stop`` played; what the process says, and how it ended."""
@@ -277,28 +297,49 @@ class Subprocess:
                 pipe.send(("store", fingerprint, _portable(job.store)))
                 self._stores.add(fingerprint)
             pipe.send(("play", _stripped(job), start, stop))
-            playing, last, since = False, -1, time.monotonic()
+            playing, last, seconds, looked = False, -1, 0.0, time.monotonic()
             while True:
-                if pipe.poll(_LOOK):
+                heard = pipe.poll(_LOOK)
+                now = time.monotonic()
+                seconds += min(now - looked, _LONGEST_LOOK)
+                looked = now
+                if heard:
                     message = pipe.recv()
                     yield message
-                    if message[0] in ("done", "raised"):
+                    if message[0] in ("done", "unplayable", "raised"):
                         return
                     if message[0] == "ready":
-                        playing, since = True, time.monotonic()
+                        playing, seconds = True, 0.0
                 played = int(self._played[0])
                 if played != last:
-                    last, since = played, time.monotonic()
-                elif playing and time.monotonic() - since > self._time_limit:
+                    last, seconds = played, 0.0
+                elif playing and not heard and seconds > self._time_limit:
                     self._stop()
                     yield "ended", f"TimeLimitError: no end after {self._time_limit:g} s"
                     return
         except (EOFError, OSError):
             if self._closed:
                 raise
-            code = self._stop()
-            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-            yield "ended", f"ProcessError: the process of the episode ended with {how}"
+            yield "ended", f"ProcessError: the process of the episode {_ending(self._stop(1.0))}"
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "closed its connection"
+    return f"ended with signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started in here never see Ctrl-C, which is for their parent to decide."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _portable(store: TraceStore) -> TraceStore:
@@ -322,7 +363,11 @@ def _stripped(job: Job) -> tuple[Any, ...]:
 def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
     """What the process does: play what it is sent until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # so that what a program starts ends with this process
+    _end_with_parent()
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what a program prints is no part of the tables
     here = InProcess(np.frombuffer(ledger, np.int64))
     counter = np.frombuffer(played, np.int64)
     rows = np.frombuffer(results, np.int64).reshape(_CHUNK, rules.RESULT_SIZE)
@@ -332,6 +377,9 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
             message = pipe.recv()
         except (EOFError, OSError):
             return
+        except AgentError as error:  # though it could be loaded where the benchmark was started
+            pipe.send(("unplayable", str(error)))
+            continue
         if message[0] == "store":
             stores[message[1]] = message[2]
             continue
@@ -355,13 +403,54 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
 
 
 def _end_with_parent() -> None:
+    """See to it that this process, and what it starts, ends when its parent does."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent is None:
+        return
+
+    def wait() -> None:
         parent.join()
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
+
+    if sys.platform == "linux":  # from the kernel: no thread runs while a program holds the lock
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 # --- many of them --------------------------------------------------------------------------------
+
+
+class _GivenUp:
+    """Which jobs need not be played any more.
+
+    That follows from the jobs before them, never from who was quicker: results are the same for any
+    number of workers.
+    """
+
+    def __init__(self) -> None:
+        self._agents: dict[Agent, GivenUpError] = {}
+        self._cells: dict[tuple[Any, ...], tuple[int, GivenUpError]] = {}
+
+    def find(self, number: int, job: Job) -> GivenUpError | None:
+        """Why the job of this number is not to be played; None if it is."""
+        before, error = self._cells.get(self._cell(job), (number, None))
+        return self._agents.get(job.agent) or (error if before < number else None)
+
+    def add(self, number: int, job: Job, error: GivenUpError) -> None:
+        if job.stands_for_all:
+            self._agents[job.agent] = error
+        cell = self._cell(job)
+        before, _ = self._cells.get(cell, (number, error))
+        if number <= before:
+            self._cells[cell] = number, error
+
+    @staticmethod
+    def _cell(job: Job) -> tuple[Any, ...]:
+        return job.agent, job.beta, job.store.card.fingerprint, job.terms
 
 
 @dataclass
@@ -381,60 +470,50 @@ class Team:
     def play(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Played | GivenUpError]]:
         """Play jobs; yields each with what became of it, in the order in which they end.
 
-        Once an agent is given up, its other jobs are as well.
+        Once a job is given up, so are the later ones of that agent with that β on that store, or
+        all of the agent's where the job stands for them.
         """
-        if len(self.workers) == 1:
-            yield from self._in_turn(jobs)
-            return
-        waiting: dict[str, list[Job]] = {}
-        for job in jobs:
-            waiting.setdefault(job.agent.digest, []).append(job)
         for worker in self.workers:
             self._idle.put(worker)
-        given_up: dict[str, GivenUpError] = {}
+        given_up = _GivenUp()
 
-        def play(job: Job) -> Played | GivenUpError:
-            if job.agent.digest in given_up:
-                return given_up[job.agent.digest]
+        def play(number: int, job: Job) -> Played | GivenUpError:
+            if known := given_up.find(number, job):
+                return known
             worker = self._idle.get()
             try:
                 return worker.play(job)
             except GivenUpError as error:
-                given_up[job.agent.digest] = error
+                given_up.add(number, job, error)
                 return error
             finally:
                 self._idle.put(worker)
 
+        if len(self.workers) == 1:
+            try:
+                for number, job in enumerate(jobs):
+                    yield job, play(number, job)
+            finally:
+                self.close()
+            return
+        waiting: dict[Agent, list[tuple[int, Job]]] = {}
+        for number, job in enumerate(jobs):
+            waiting.setdefault(job.agent, []).append((number, job))
         pool = ThreadPoolExecutor(len(self.workers))
         try:
             running: dict[Future[Played | GivenUpError], Job] = {
-                pool.submit(play, some[0]): some.pop(0) for some in waiting.values()
+                pool.submit(play, *some[0]): some.pop(0)[1] for some in waiting.values()
             }
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
                     result = future.result()
-                    for other in waiting.pop(job.agent.digest, ()):
-                        running[pool.submit(play, other)] = other
+                    for number, other in waiting.pop(job.agent, ()):
+                        running[pool.submit(play, number, other)] = other
                     yield job, result
         finally:
             self.close()
             pool.shutdown(cancel_futures=True)
-
-    def _in_turn(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Played | GivenUpError]]:
-        given_up: dict[str, GivenUpError] = {}
-        try:
-            for job in jobs:
-                error = given_up.get(job.agent.digest)
-                if error is None:
-                    try:
-                        yield job, self.workers[0].play(job)
-                        continue
-                    except GivenUpError as now:
-                        given_up[job.agent.digest] = error = now
-                yield job, error
-        finally:
-            self.close()
 
     def close(self) -> None:
         for worker in self.workers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -290,6 +291,16 @@ def test_an_edited_agent_plays_anew(
     assert len(played) == 2
 
 
+def test_names_as_long_as_files_allow(
+    tmp_path: Path, played: list[int], controller: Callable[..., Agent]
+) -> None:
+    agent = controller("def solve(episode): episode.answer()\n", "a" * 250)
+    for _ in range(2):
+        (row,) = bench(tmp_path, [agent])
+        assert row.agent == "a" * 250
+    assert len(played) == 1
+
+
 def test_names_that_are_patterns(
     tmp_path: Path, played: list[int], controller: Callable[..., Agent]
 ) -> None:
@@ -455,6 +466,14 @@ def test_interrupted_while_it_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path, seeds=range(20))
     assert len(cells(tmp_path)) == 1
+
+
+def test_a_failed_write_says_where(tmp_path: Path) -> None:
+    def fail(temporary: Path) -> None:
+        raise OSError(errno.ENOSPC, "Detail: no space")  # as pyarrow does, without a path
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*table\.csv'"):
+        write_atomically(tmp_path / "table.csv", fail)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

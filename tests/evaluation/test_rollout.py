@@ -106,6 +106,30 @@ def test_a_rollout_plays_again_and_again() -> None:
     assert first.answers == again.answers
 
 
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        ("ValueError('so\\nand so')", "ValueError: so"),
+        ("ValueError", "ValueError"),
+        ("SystemExit(3)", "SystemExit: 3"),
+        ("GeneratorExit", "GeneratorExit"),
+        ("Silent", "Silent"),
+        ("ValueError('\\udc80')", "ValueError: ?"),
+        ("ValueError('x' * 9999)", f"ValueError: {'x' * 488}"),
+    ],
+)
+def test_whatever_is_raised_ends_its_episode(
+    raised: str, message: str, controller: Callable[..., Agent]
+) -> None:
+    agent = controller(
+        "class Silent(Exception):\n"
+        "    def __str__(self): raise self\n"
+        f"def solve(episode): raise {raised}\n"
+    )
+    played = Rollout(agent, STORE, Terms(3), interpret=True).play(QUESTIONS[:2], ORDERS[:2], 0.0)
+    assert played.failures == {0: message, 1: message}
+
+
 def test_beta_reaches_the_controller(controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode, beta):\n    raise ValueError(int(1000 * beta))\n")
     rollout = Rollout(agent, STORE, Terms(3))

@@ -129,9 +129,72 @@ def test_given_up_after_three_in_a_row(
     worker: Subprocess, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("os._exit(1)", "episode.spent > 100", "import os"))
-    with pytest.raises(GivenUpError, match=r"exit code 1 \(question 3, seed 0, the 3 episodes"):
+    with pytest.raises(GivenUpError, match=r"exit code 1 \(question 3, seed 0, 3 times"):
         worker.play(job(agent))
     assert worker.play(job(load("self_consistency"))).whole  # and the worker goes on
+
+
+def test_an_agent_that_cannot_be_loaded_there_is_given_up(
+    worker: Subprocess, controller: Callable[..., Agent]
+) -> None:
+    alone = "import multiprocessing\nassert not multiprocessing.parent_process(), 'only there'"
+    with pytest.raises(GivenUpError, match=r"agent\.py: cannot be loaded: AssertionError: only"):
+        worker.play(job(controller(program("pass", before=alone))))
+    assert worker.play(job(load("self_consistency"))).whole
+
+
+def test_a_process_that_ends_between_episodes_harms_none(
+    worker: Subprocess, controller: Callable[..., Agent]
+) -> None:
+    agent = controller(program("pass"))
+    healthy = worker.play(job(agent))
+    worker._process.kill()  # as the system may, where memory is short
+    again = worker.play(job(agent))
+    # Cut off from its parent after the very last episode, before it could say that it is done.
+    last = program("os.closerange(3, 200)", "episode.spent == 103", "import os")
+    cut_off = worker.play(job(controller(last), (0,)))
+    assert again.whole
+    assert cut_off.whole
+    assert not again.episodes.failures
+    assert not cut_off.episodes.failures
+    same(again.episodes, healthy.episodes)
+    assert_array_equal(cut_off.episodes.tokens, healthy.episodes.tokens[:4])
+
+
+def test_a_process_that_closes_its_connection(
+    worker: Subprocess, controller: Callable[..., Agent]
+) -> None:
+    trouble = "os.closerange(3, 200); sum(iter(int, 1))"
+    played = worker.play(job(controller(program(trouble, before="import os")), (0,)))
+    assert played.episodes.failures == {
+        2: "ProcessError: the process of the episode closed its connection"
+    }
+
+
+def test_what_programs_print_goes_to_the_error_stream(
+    worker: Subprocess, controller: Callable[..., Agent], capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker.play(job(controller(program("print('I was here', flush=True)")), (0,)))
+    worker.close()
+    assert capfd.readouterr() == ("", "I was here\n")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
+def test_what_programs_start_ends_with_them(
+    worker: Subprocess, controller: Callable[..., Agent], tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    start = (
+        "import subprocess, sys\n"
+        "def start():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        f"    open({str(pid)!r}, 'w').write(str(child.pid))\n"
+    )
+    worker.play(job(controller(program("start()", before=start)), (0,)))
+    child = int(pid.read_text())
+    assert alive(child)
+    worker.close()
+    until(lambda: not alive(child))
 
 
 def test_mistakes_of_the_caller_are_raised(
@@ -206,6 +269,27 @@ def test_who_is_given_up_leaves_the_others_unharmed(
         assert_array_equal(one.episodes["tokens"], other.episodes["tokens"])
 
 
+@pytest.mark.parametrize(
+    ("interval", "given_up"),
+    [(500, ["a", "b", "c"]), (400, ["b"])],  # the very first job stands for all of its agent
+)
+def test_the_same_is_given_up_whoever_plays(
+    interval: int, given_up: list[str], tmp_path: Path, controller: Callable[..., Agent]
+) -> None:
+    stores = STORES | {"c": TraceStore.from_tables(STORE.tables, 300)}
+    where = f"episode.interval == {interval}"
+    bad = controller(program("os._exit(1)", where, "import os"), "bad")
+    for count in (1, 3):
+        folder, team = tmp_path / str(count), workers.local(count)
+        rows = list(
+            run([bad], stores, (), range(25), folder, terms=TERMS, team=team, interpret=True)
+        )
+        incomplete = [row for row in rows if isinstance(row, Incomplete)]
+        assert [row.env for row in incomplete] == given_up
+        for row in incomplete:
+            assert "(question 2, seed 0, 3 times in a row)" in row.message
+
+
 def test_what_was_ended_from_outside_is_not_kept(
     tmp_path: Path, controller: Callable[..., Agent]
 ) -> None:
@@ -236,12 +320,22 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "endless",
+    [
+        "while True: pass",
+        pytest.param(
+            "sum(iter(int, 1))",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends these"),
+        ),
+    ],
+)
+def test_workers_end_with_their_parent(endless: str, tmp_path: Path) -> None:
     agent = tmp_path / "endless.py"
     pid = tmp_path / "pid"
     agent.write_text(
         f"import os\ndef solve(episode):\n    open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
-        "    while True: pass\n"
+        f"    {endless}\n"
     )
     STORE.save(tmp_path / "store")
     script = tmp_path / "script.py"
