@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -50,3 +50,39 @@ def controller(tmp_path: Path) -> Callable[..., Agent]:
         return load(str(path))
 
     return write
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def autotts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Runs the command in an empty folder, with an environment folder of its own."""
+    from autotts_gym.cli import main
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("AUTOTTS_ENVS", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: object) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The user's own environments, for ``autotts``."""
+    return tmp_path / "data" / "autotts_gym" / "envs"

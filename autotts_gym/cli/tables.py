@@ -50,7 +50,8 @@ def show(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore])
     )
     _remark(
         f"Δ and ×: paired with {first}. *: no other row is as accurate for fewer tokens. spare: "
-        "share of tokens after the answer was settled, or spent on what came out wrong."
+        "share of tokens after the answer was settled, or spent on what came out wrong. area: mean "
+        "accuracy under the frontier over log-tokens, from the cheapest row of all to the dearest."
     )
     bills: dict[str, list[str]] = {}
     for agent in results.agents:
@@ -90,7 +91,7 @@ def _rows(results: Results, analysis: Analysis, scope: Scope) -> Table:
         if row != first:
             compared = (
                 _interval(analysis.difference(scope, row, first, "correct"), 100, "+.1f"),
-                _interval(analysis.ratio(scope, row, first, "tokens"), 1, ".2f"),
+                _ratio(analysis.ratio(scope, row, first, "tokens")),
             )
         table.add_row(
             escape(str(row)),
@@ -135,12 +136,13 @@ def _equal(analysis: Analysis, scope: Scope) -> list[str]:
         found = analysis.equal(scope, agent, first)
         parts = []
         if not math.isnan(found.share.value):
-            share = _interval(found.share, 1, ".2f")
+            share = _ratio(found.share)
             parts.append(f"{_thousands(found.cost.value)} tokens (× {share}) at {first}'s accuracy")
         else:
             parts.append(f"does not reach {first}'s accuracy")
         if not math.isnan(found.gain.value):
             parts.append(f"{_interval(found.gain, 100, '+.1f')} points at its tokens")
+        parts.append(f"area {_interval(analysis.area(scope, agent), 100, '.1f')}")
         lines.append(f"{agent} along β: {'; '.join(parts)}")
     return lines
 
@@ -248,6 +250,12 @@ def _interval(estimate: Estimate, scale: float, form: str) -> str:
         return value
     low, high = (format(scale * end, form) for end in (estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
+
+
+def _ratio(estimate: Estimate) -> str:
+    """A ratio and its interval, with two digits that say something."""
+    small = not math.isnan(estimate.value) and estimate.value < 0.095
+    return _interval(estimate, 1, ".3f" if small else ".2f")
 
 
 def _thousands(tokens: float) -> str:

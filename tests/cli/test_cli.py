@@ -11,14 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import autotts_gym
-from autotts_gym.cli import main
 from autotts_gym.cli.console import integers, numbers
 from autotts_gym.controllers.loading import Agent
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -32,39 +31,7 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
-
-
-@pytest.fixture
-def autotts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Runs the command in an empty folder, with an environment folder of its own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.delenv("AUTOTTS_ENVS", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        code = ended.value.code
-        return Ended(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """The user's own environments."""
-    return tmp_path / "data" / "autotts_gym" / "envs"
+Command = Callable[..., Any]  # see conftest.py
 
 
 def small(questions: int = 2, synthetic: bool = False) -> TraceStore:

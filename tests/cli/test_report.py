@@ -6,49 +6,22 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from autotts_gym.cli import main
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
+Command = Callable[..., Any]  # see conftest.py
 
 
 @pytest.fixture
-def autotts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Runs the command in an empty folder, with an environment folder of its own."""
-    monkeypatch.setenv("AUTOTTS_ENVS", str(tmp_path / "envs"))
-    monkeypatch.setenv("COLUMNS", "120")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        code = ended.value.code
-        return Ended(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def played(autotts: Command, tmp_path: Path) -> Path:
+def played(autotts: Command, own: Path, tmp_path: Path) -> Path:
     """A small environment, and the folder of its benchmark."""
     branches = [Branch(["7"], 700, "7"), Branch(["8", "8"], 1200, "8"), Branch([], 400, "7")]
     questions = [Question(f"question {k}", "7", branches[k:] + branches[:k]) for k in range(3)]
-    TraceStore.from_branches(questions, 500).save(tmp_path / "envs" / "tiny")
+    TraceStore.from_branches(questions, 500).save(own / "tiny")
     small = ("--env", "tiny", "--max-branches", "3", "--workers", "0", "--seeds", "0-1")
     assert autotts("benchmark", "self_consistency", *small).code == 0
     return tmp_path / "here" / "results"

@@ -78,7 +78,7 @@ def test_an_endless_episode_fails_alone(
     case: str, worker: Subprocess, controller: Callable[..., Agent]
 ) -> None:
     healthy = InProcess().play(job(controller(program("pass"), "healthy")))
-    played = worker.play(job(controller(ENDLESS[case]), interpret=False))
+    played = worker.play(job(controller(ENDLESS[case]), interpret=case != "compiled"))
     assert played.path == ("compiled" if case == "compiled" else "python")
     message = f"TimeLimitError: no end after {LIMIT:g} s"
     assert played.episodes.failures == {2: message, 6: message}
