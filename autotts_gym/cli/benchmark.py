@@ -112,6 +112,8 @@ def benchmark(
     names = list(agents or ())
     if protocol:
         names = [*paper.AGENTS, *(name for name in names if name not in paper.AGENTS)]
+    if action_limit is not None and action_limit < 1:
+        raise ValueError(f"--action-limit must be at least 1, got {action_limit}")
     if not names:
         raise ValueError("name an agent or several, such as cmc, or ask for --protocol paper")
     loaded = list(dict.fromkeys(load(name) for name in names))

@@ -47,6 +47,7 @@ AT_TINY = ("--env", "tiny", "--max-branches", "3")
 
 MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
     "no such agent": (("benchmark", "nosuch"), r"no agent 'nosuch': give the path .* one of .*cmc"),
+    "no action": (("benchmark", "cmc", "--action-limit", "0"), "--action-limit must be at least 1"),
     "no such file": (("benchmark", "./nosuch.py"), r"there is no agent '\./nosuch\.py'"),
     "long name": (("benchmark", "x" * 300), "there is no agent 'xxx"),
     "broken agent": (("benchmark", "broken.py"), r"broken\.py: cannot be loaded: SyntaxError"),
