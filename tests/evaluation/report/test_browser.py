@@ -412,6 +412,7 @@ def test_a_bar_opens_its_question(viewer: Page) -> None:
         "return p.layout.xaxis.ticktext[at]"
     )
     viewer.until(lambda: shown(viewer)[2] == questions)
+    assert shown(viewer)[2] == questions
 
 
 def test_without_episodes_the_viewer_says_so(browser: Page, place: Any, tmp_path: Path) -> None:
