@@ -134,7 +134,7 @@ def benchmark(
         for name, store in registry.open_stores(environment).items()
     }
     betas = list(paper.BETAS) if beta is None else numbers(beta)
-    chosen = integers(("0-99" if protocol else "0-9") if seeds is None else seeds)
+    chosen = integers((paper.SEEDS if protocol else "0-9") if seeds is None else seeds)
     how = Order.published if protocol else order or Order.random
     rows = sum(len(betas) if agent.takes_beta else 1 for agent in loaded)
     total = rows * len(chosen) * sum(store.card.questions for store in stores.values())

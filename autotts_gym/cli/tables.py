@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -137,7 +137,9 @@ def _equal(analysis: Analysis, scope: Scope) -> list[str]:
         parts = []
         if not math.isnan(found.share.value):
             share = _ratio(found.share)
-            parts.append(f"{_thousands(found.cost.value)} tokens (× {share}) at {first}'s accuracy")
+            bound = "at most " if found.all_better else ""  # the cheapest row is there already
+            needed = f"{bound}{_thousands(found.cost.value)} tokens"
+            parts.append(f"{needed} (× {share}) at {first}'s accuracy")
         else:
             parts.append(f"does not reach {first}'s accuracy")
         if not math.isnan(found.gain.value):
@@ -184,7 +186,15 @@ def show_published(results: Results, analysis: Analysis) -> None:
             name = str(details[scope.name].get("benchmark", scope.name))
             benchmarks.setdefault(name, []).append(scope)
     for name, scopes in benchmarks.items():
-        _published(name, scopes, {s.name: details[s.name] for s in scopes}, analysis)
+        where = {scope: details[scope.name] for scope in scopes}
+        _published(f"{name}: accuracy % / total tokens", where, analysis, _outcome, _known_outcome)
+        _published(f"{name}: sequential tokens", where, analysis, _latency, _known_latency)
+    for (label, model), why in paper.UNLIKE.items():
+        _remark(f"† {label} on {model}: {why}")
+    _remark(
+        "Published sequential tokens count the longest branch (ESC: of every window); those that "
+        "are measured are the clock of the critical path."
+    )
     terms = results.terms
     if (terms.max_branches, terms.budget, terms.step_limit) != (paper.WIDTH, None, None):
         _remark(
@@ -194,40 +204,53 @@ def show_published(results: Results, analysis: Analysis) -> None:
 
 
 def _published(
-    name: str,
-    scopes: Sequence[Scope],
-    details: Mapping[str, Mapping[str, object]],
+    title: str,
+    details: Mapping[Scope, Mapping[str, object]],
     analysis: Analysis,
+    measured: Callable[[Mapping[str, float]], str],
+    known: Callable[[paper.Figures], str],
 ) -> None:
+    """A table with a column for every model, and published figures below the measured ones."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column(f"{name}: accuracy % / total tokens", no_wrap=True)
-    models = {scope.name: str(details[scope.name].get("model", scope.name)) for scope in scopes}
+    table.add_column(title, no_wrap=True)
+    models = {scope: str(card.get("model", scope.name)) for scope, card in details.items()}
     for model in models.values():
         table.add_column(model, justify="right", no_wrap=True)
-    unlike: dict[tuple[str, str], str] = {}
     for entry in paper.ENTRIES:
-        measured, given = [], []
-        for scope in scopes:
-            row = next((r for r in analysis.rows_of(scope) if r == (entry.agent, entry.beta)), None)
-            known = paper.published(entry.label, details[scope.name])
-            mark = " "
-            if known and (entry.label, models[scope.name]) in paper.UNLIKE:
-                cell = entry.label, models[scope.name]
-                unlike[cell] = paper.UNLIKE[cell]
-                mark = "†"
-            if row is None:
-                measured.append("")
-            else:
-                of = analysis.means(scope, row).value
-                measured.append(f"{100 * of['correct']:.1f} / {_thousands(of['tokens'])} ")
-            given.append(f"{known.accuracy:.1f} / {known.tokens:,.1f}k{mark}" if known else "")
-        table.add_row(entry.label, *measured)
+        row = entry.agent, entry.beta
+        found = {scope: [r for r in analysis.rows_of(scope) if r == row] for scope in details}
+        table.add_row(
+            entry.label,
+            *(
+                f"{measured(analysis.means(scope, rows[0]).value)} " if rows else ""
+                for scope, rows in found.items()
+            ),
+        )
+        given = []
+        for scope, card in details.items():
+            figures = paper.published(entry.label, card)
+            mark = "†" if (entry.label, models[scope]) in paper.UNLIKE else " "
+            given.append(f"{text}{mark}" if figures and (text := known(figures)) else "")
         if any(given):
             table.add_row("  published", *given, style="dim")
     _print(table)
-    for (label, model), why in unlike.items():
-        _remark(f"† {label} on {model}: {why}")
     console.print()
+
+
+def _outcome(means: Mapping[str, float]) -> str:
+    return f"{100 * means['correct']:.1f} / {_thousands(means['tokens'])}"
+
+
+def _known_outcome(figures: paper.Figures) -> str:
+    return f"{figures.accuracy:.1f} / {figures.tokens:,.1f}k"
+
+
+def _latency(means: Mapping[str, float]) -> str:
+    return _thousands(means["sequential_tokens"])
+
+
+def _known_latency(figures: paper.Figures) -> str:
+    return "" if figures.sequential is None else f"{figures.sequential:,.1f}k"
 
 
 # --- helpers -------------------------------------------------------------------------------------

@@ -7,11 +7,9 @@ by what was generated, but the probing controllers by every started interval in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-
-from autotts_gym.evaluation.results import Run
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ ENTRIES: Final = (
 
 AGENTS: Final = tuple(dict.fromkeys(entry.agent for entry in ENTRIES))
 BETAS: Final = tuple(entry.beta for entry in ENTRIES if entry.beta is not None)
-SEEDS: Final = range(100)
+SEEDS: Final = "0-99"
 
 #: Branches that a controller could open there.
 WIDTH: Final = 64
@@ -97,11 +95,6 @@ UNLIKE: Final = {
 }
 
 
-def entry_of(run: Run) -> Entry | None:
-    """The published row that a row of a benchmark repeats."""
-    return next((e for e in ENTRIES if (e.agent, e.beta) == (run.agent, run.beta)), None)
-
-
 def published(label: str, details: Mapping[str, Any]) -> Figures | None:
     """The published cell of a row on an environment, by what its card says.
 
@@ -112,8 +105,3 @@ def published(label: str, details: Mapping[str, Any]) -> Figures | None:
     if str(details.get("benchmark", "")).lower() != _BENCHMARK:
         return None
     return PUBLISHED.get(label, {}).get(str(details.get("model", "")))
-
-
-def unlike(cells: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Which of some (label, model) cells cannot match, and why."""
-    return {cell: UNLIKE[cell] for cell in cells if cell in UNLIKE}

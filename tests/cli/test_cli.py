@@ -311,6 +311,30 @@ def test_benchmark_on_several(autotts: Command, own: Path) -> None:
     assert envs == ["group/a"] * 2 + ["group/b"] + ["made"] * 2
 
 
+def test_the_published_protocol(autotts: Command, own: Path) -> None:
+    """The published settings, and published figures where the traces are those of the paper."""
+    branches = [Branch(["7"], 700, "7")] * 64
+    for name, model in (("known", "Qwen3-4B"), ("other", "my-model")):
+        details = {"model": model, "benchmark": "aime24"}
+        made = TraceStore.from_branches([Question("?", "7", branches)], 500, details=details)
+        made.save(own / "group" / name)
+    told = autotts("benchmark", "--protocol", "paper", "--env", "group", "--seeds", "0")
+    assert (told.code, told.err) == (0, "")
+    assert "Billed by tokens (self_consistency, asc, esc); by interval (parallel_probe, cmc)." in (
+        told.out
+    )
+    outcome, latency = told.out.split("aime24: ")[1:]
+    # 64 branches of 700 tokens; published figures in the first column alone.
+    assert re.search(r"^SC@64 +100\.0 / 44\.8k +100\.0 / 44\.8k *$", outcome, re.M)
+    assert re.search(r"^SC@64 .*\n  published +80\.0 / 886\.8k *$", outcome, re.M)
+    assert re.search(r"^ASC .*\n  published +80\.1 / 175\.7k† *$", outcome, re.M)
+    assert re.search(r"^SC@64 +0\.7k +0\.7k *\n  published +29\.3k *$", latency, re.M)
+    assert re.search(r"^CMC β=0\.5 .*\nCMC β=1 ", latency, re.M)  # nothing published of it
+    both = autotts("benchmark", "--protocol", "paper", "--order", "random")
+    assert both.code == 1
+    assert "--protocol paper sets the order and the billing itself" in both.err
+
+
 def test_benchmark_with_nothing_to_spend(autotts: Command) -> None:
     told = autotts("benchmark", "cmc", "--budget", 0, "--seeds", "0", "--beta", "0.5")
     assert (told.code, told.err) == (0, "")
