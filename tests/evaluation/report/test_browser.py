@@ -162,8 +162,10 @@ def test_a_dark_page_is_dark(browser: Page, written: Written) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     try:
         assert lightness() < 120 < 700 < light
-        ink = browser.js("return document.getElementById('plot-tokens').layout.font.color")
-        assert ink == "#e6e8ec"
+        ink = "return document.getElementById('plot-tokens').layout.font.color"
+        # Styles follow at once, plots when the page hears of it.
+        browser.until(lambda: browser.js(ink) == "#e6e8ec")
+        assert browser.js(ink) == "#e6e8ec"
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
