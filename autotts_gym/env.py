@@ -141,12 +141,15 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         render_mode: Literal["human", "rgb_array", "ansi"] | None = None,
         **setting: Any,
     ) -> None:
+        self._set_up(Setting(env, **setting), render_mode)
+
+    def _set_up(self, setting: Setting, render_mode: str | None) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(
                 f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}"
             )
         self.render_mode = render_mode
-        self._setting = Setting(env, **setting)
+        self._setting = setting
         self._batch = self._setting.batch(1)
         space, actions = self._setting.observation_space(), self._setting.action_space()
         self.observation_space = space  # type: ignore[assignment] # a Dict of arrays
@@ -210,8 +213,7 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
             )
         if self._setting.strict and not self._batch.view.mask[0, number]:
             raise error.InvalidAction(f"{self.describe(number)} is illegal here")
-        batch.actions[0] = number
-        batch.step()
+        self._play(number)
         outcome = batch.outcomes.item(0)
         found = {key: row.copy() for key, row in self._rows}
         info = {
@@ -223,13 +225,21 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         truncated = outcome & TRUNCATED != 0
         if terminated or truncated:
             self._running = False
-            info |= batch.result(0)
+            info |= self._result()
         if self._trail is not None:
             self._trail.follow(batch)
             self._last_action = self.describe(number)
             if self.render_mode == "human":
                 self.render()
         return found, batch.rewards.item(0), terminated, truncated, info
+
+    def _play(self, action: int) -> None:
+        self._batch.actions[0] = action
+        self._batch.step()
+
+    def _result(self) -> dict[str, Any]:
+        """What is told of an episode that has ended."""
+        return self._batch.result(0)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions are legal, bool[2 + 4N], as sb3-contrib asks for it."""
@@ -377,8 +387,9 @@ def scene(batch: Batch, e: int, trail: Trail, last_action: str) -> Scene:
     outcome = ""
     if ledger[s.ENDED]:
         result = batch.result(e)
-        verdict = "right" if result["correct"] else f"wrong ({result['gold']})"
-        outcome = f"answered {result['answer'] or 'nothing'}: {verdict}"
+        outcome = f"answered {result['answer'] or 'nothing'}"
+        if result["correct"] is not None:
+            outcome += ": right" if result["correct"] else f": wrong ({result['gold']})"
         if batch.outcomes[e] & TRUNCATED:
             outcome = "cut off by the step limit"
     return Scene(

@@ -30,7 +30,7 @@ class Setting:
 
     def __init__(
         self,
-        env: Environment | Iterable[Environment] = registry.DEFAULT,
+        env: Environment | Iterable[Environment] | Replay = registry.DEFAULT,
         *,
         beta: float | tuple[float, float] = 0.5,
         billing: Literal["tokens", "interval"] = "tokens",
@@ -45,7 +45,7 @@ class Setting:
         max_classes: int = 64,
         step_limit: int | None = None,
     ) -> None:
-        self.replay = Replay(_open(env))
+        self.replay = env if isinstance(env, Replay) else Replay(_open(env))
         self.beta = _check_beta(beta)
         self.terms = Terms(max_branches, billing, budget, probe_tokens, auto_probe, step_limit)
         if invalid_action not in ("penalize", "raise"):

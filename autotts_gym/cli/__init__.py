@@ -11,11 +11,14 @@ from rich.markup import escape
 
 import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
+from autotts_gym.cli.collect import collect
 from autotts_gym.cli.console import console, errors
 from autotts_gym.cli.environments import envs, import_, synth
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
 from autotts_gym.cli.report import report
+from autotts_gym.cli.solve import solve
+from autotts_gym.cli.tinylm import app as tinylm
 
 app = typer.Typer(
     help="Test-time scaling as a Gymnasium environment.",
@@ -25,8 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("import")(import_)
-for command in (envs, synth, benchmark, report, play, new):
+for command in (envs, synth, collect, benchmark, report, play, solve, new):
     app.command()(command)
+app.add_typer(tinylm, name="tinylm")
 
 
 def _version(value: bool) -> None:

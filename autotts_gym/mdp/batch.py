@@ -270,6 +270,17 @@ class Batch:
             np.array(orders, np.int64),
         )
 
+    def rewind(self, draw: Draw, log: Sequence[int]) -> None:
+        """Play the only episode of this batch anew, up to where it was.
+
+        What was recorded may have grown meanwhile, as it does where an episode is live; what could
+        be seen of the episode stays as it was.
+        """
+        self.reset([0], [draw])
+        for action in log:
+            self.actions[0] = action
+            self.step()
+
     def beta(self, e: int) -> float:
         return float(self._weights[e, _BETA])
 
@@ -283,10 +294,11 @@ class Batch:
         row, given, tokens = ledger[s.QUESTION], ledger[s.ANSWER], ledger[s.TRUE_SPENT]
         right = given >= 0 and self.codes.item(e, s.CODE_OF, given) == ledger[s.GOLD]
         store, question = self.replay.locate(row)
+        gold = self.replay.gold(row)
         return {
-            "correct": right,
+            "correct": None if gold is None else right,
             "answer": self.answer_text(e, given),
-            "gold": self.replay.gold(row),
+            "gold": gold,
             "tokens": tokens,
             "sequential_tokens": ledger[s.TRUE_CLOCK],
             "steps": ledger[s.STEPS],

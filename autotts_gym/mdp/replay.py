@@ -163,8 +163,8 @@ class Replay:
         """The answer classes of the question that is played as ``row``, by stored code."""
         return self._answers[row]
 
-    def gold(self, row: int) -> str:
-        """The gold answer of the question that is played as ``row``."""
+    def gold(self, row: int) -> str | None:
+        """The gold answer of the question that is played as ``row``; None where nobody knows it."""
         return self._golds[row]
 
     def check_width(self, max_branches: int) -> None:

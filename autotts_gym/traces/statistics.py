@@ -369,7 +369,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _tuple(values: Floats) -> tuple[float, ...]:
+def _tuple(values: NDArray[np.floating[Any]]) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 

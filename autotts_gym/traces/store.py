@@ -4,7 +4,7 @@ A store is a folder::
 
     card.yaml          what this is: model, benchmark, sampling, Δ, counts, fingerprint
     questions.parquet  id, text, gold, answers (its answer classes), nulls (which of them are null)
-    branches.parquet   question, probes (how many), tokens, final (a class), a row a branch
+    branches.parquet   question, probes (how many), tokens, final (a class) [, flags], a row each
     probes.parquet     answer (a class) [, confidence] [, tokens], a row a probe, in branch order
     texts.parquet      text, a row a branch (only where texts were recorded)
 
@@ -67,6 +67,7 @@ class Branch:
         confidences: a number a probe, or None.
         probe_tokens: tokens that each probe cost, or None.
         text: the trace itself, or None.
+        flags: what is odd about it, words such as ``cut`` with spaces between; mostly empty.
     """
 
     probes: Sequence[str]
@@ -75,6 +76,7 @@ class Branch:
     confidences: Sequence[float] | None = None
     probe_tokens: Sequence[int] | None = None
     text: str | None = None
+    flags: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,10 +215,12 @@ class TraceStore:
         path: Path | None = None,
         tables: Tables | None = None,
         branch_texts: Sequence[str | None] | None = None,
+        branch_flags: Sequence[str] | None = None,
     ) -> None:
         self.card = card
         self.path = path
         self._branch_texts = branch_texts
+        self._branch_flags = branch_flags
         if tables is not None:
             self.tables = tables
 
@@ -259,6 +263,7 @@ class TraceStore:
             synthetic=synthetic,
             details=details,
             branch_texts=encoder.branch_texts if encoder.has_texts else None,
+            branch_flags=encoder.branch_flags if any(encoder.branch_flags) else None,
         )
 
     @classmethod
@@ -270,6 +275,7 @@ class TraceStore:
         synthetic: bool = False,
         details: dict[str, Any] | None = None,
         branch_texts: Sequence[str | None] | None = None,
+        branch_flags: Sequence[str] | None = None,
     ) -> TraceStore:
         """Build a store from integer-coded tables (for generators and other fast sources)."""
         check_interval(interval)
@@ -289,7 +295,7 @@ class TraceStore:
             synthetic=synthetic,
             details=details,
         )
-        return cls(card, tables=tables, branch_texts=branch_texts)
+        return cls(card, tables=tables, branch_texts=branch_texts, branch_flags=branch_flags)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TraceStore:
@@ -337,6 +343,9 @@ class TraceStore:
             files["probes"]["confidence"] = t.confidences
         if t.probe_tokens is not None:
             files["probes"]["tokens"] = t.probe_tokens
+        flags = self.branch_flags()
+        if flags is not None:
+            files["branches"]["flags"] = pa.array(flags, pa.string())
         texts = self.branch_texts()
         if texts is not None:
             files["texts"] = {"text": pa.array(texts, pa.large_string())}
@@ -410,6 +419,16 @@ class TraceStore:
         texts: list[str | None] = self._read("texts")["text"].to_pylist()
         return texts
 
+    def branch_flags(self) -> list[str] | None:
+        """What is odd about every branch (see :class:`Branch`), or None where nothing is."""
+        if self._branch_flags is not None or self.path is None:
+            return None if self._branch_flags is None else list(self._branch_flags)
+        table = self._read("branches")
+        if "flags" not in table.column_names:
+            return None
+        flags: list[str] = table["flags"].to_pylist()
+        return flags
+
     def question(self, row: int) -> Question:
         """Question ``row`` with its branches decoded, for reading rather than for playing.
 
@@ -422,7 +441,7 @@ class TraceStore:
         first = int(t.branch_counts[:row].sum())
         at = int(t.lengths[:first].sum())
         answers = t.answers[row]
-        texts = self.branch_texts()
+        texts, flags = self.branch_texts(), self.branch_flags()
         branches = []
         for b in range(first, first + int(t.branch_counts[row])):
             of_branch = slice(at, at + int(t.lengths[b]))
@@ -439,6 +458,7 @@ class TraceStore:
                     if t.probe_tokens is None
                     else [int(c) for c in t.probe_tokens[of_branch]],
                     text=texts[b] if texts else None,
+                    flags=flags[b] if flags else "",
                 )
             )
         return Question(t.texts[row], t.golds[row], branches, t.ids[row])
@@ -541,6 +561,7 @@ class _Encoder:
         self._confidences: list[float] | None = None
         self._probe_tokens: list[int] | None = None
         self.branch_texts: list[str | None] = []
+        self.branch_flags: list[str] = []
         self.has_texts = False
 
     def add(self, question: Question) -> None:
@@ -585,6 +606,8 @@ class _Encoder:
         self._lengths.append(len(branch.probes))
         self._tokens.append(branch.tokens)
         self.branch_texts.append(branch.text)
+        _check_string(branch.flags, f"{where}: its flags")
+        self.branch_flags.append(branch.flags)
         first = len(self._lengths) == 1
         self._confidences = _extend_optional(
             self._confidences, branch.confidences, branch, first, f"{where}: confidences"

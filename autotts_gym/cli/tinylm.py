@@ -1,0 +1,170 @@
+"""``autotts tinylm``: training the tiny models, and their questions."""
+
+from __future__ import annotations
+
+import json
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from autotts_gym.cli.console import console, errors, print_dim, progress_bar
+from autotts_gym.tinylm.model import SIZES
+
+if TYPE_CHECKING:
+    from autotts_gym.tinylm.training import Progress, Training
+
+#: Seconds between two lines about a training, where there is no terminal for a bar.
+_LINE_EVERY = 30.0
+
+app = typer.Typer(
+    help="Tiny language models that reason step by step: train one, write its questions.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+class Size(StrEnum):
+    """The sizes that can be named."""
+
+    small = "small"
+    medium = "medium"
+    large = "large"
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the model, and meanwhile the checkpoint.")],
+    size: Annotated[Size, typer.Option(help="Of the network.")] = Size.medium,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="How long to train; its size says if not given.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="How long to train, instead; weights then depend on the machine."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same model.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train a tiny model from scratch, into a folder that vLLM and transformers load.
+
+    Interrupted or killed, it goes on where it was when the same command is given again.
+    """
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as problem:
+        raise ValueError(
+            f"training needs torch and transformers ({problem}): pip install 'autotts-gym[tinylm]'"
+        ) from None
+    from autotts_gym.tinylm.training import CARD, Recipe, Training
+
+    if tokens is not None and minutes is not None:
+        raise typer.BadParameter("give --tokens or --minutes, not both")
+    preset = SIZES[size.value]
+    recipe = Recipe(
+        preset.shape, preset.errors, tokens or preset.tokens, minutes=minutes, seed=seed
+    )
+    torch.set_num_threads(threads)
+    training = Training(recipe, out)
+    if (out / CARD).exists() and not training.step:
+        raise ValueError(f"{out} already holds a trained model: give another --out, or remove it")
+    if training.step:
+        print_dim(f"going on from step {training.step:,}, {training.tokens:,} tokens")
+    length = f"--minutes {minutes:g}" if minutes is not None else f"--tokens {recipe.tokens}"
+    command = f"autotts tinylm train --size {size.value} --out DIR {length} --seed {seed}"
+    try:
+        _run(training, size.value)
+        training.export(out, {"size": size.value, "command": command})
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on from the last checkpoint")
+        raise typer.Exit(130) from None
+    # Last: killed before, the same command writes the model again.
+    training.checkpoint.unlink()
+    card = training.card()
+    console.print(
+        f"trained [bold]{size.value}[/]: {card['parameters']:,} parameters, "
+        f"{card['tokens']:,} tokens in {card['wall_seconds']:,.0f} s, loss {card['loss']}, "
+        f"at {escape(str(out))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _run(training: Training, name: str) -> None:
+    """Train to the end, with a bar or, where there is no terminal, a line now and then."""
+    said = time.monotonic()
+    with progress_bar() as progress:
+        task = progress.add_task(f"training {name}", total=1000)
+
+        def report(at: Progress) -> None:
+            nonlocal said
+            facts = f"{at.tokens:,} tokens, loss {at.loss:.3f}, {at.tokens_per_second:,.0f}/s"
+            progress.update(task, description=f"{name}: {facts}", completed=round(1000 * at.share))
+            now = time.monotonic()
+            if progress.disable and now - said >= _LINE_EVERY:
+                said = now
+                left = f"{at.seconds_left / 60:.1f} min left"
+                errors.print(f"{name}: {at.share:.0%}, {facts}, {left}", highlight=False)
+
+        training.run(report)
+
+
+@app.command("questions")
+def questions_(
+    name: Annotated[str, typer.Argument(help="chain, or chain-hard, which is held out from it.")],
+    out: Annotated[Path, typer.Option(help="File to write, a JSON object on each line.")],
+) -> None:
+    """Write a set of questions as JSON lines, with the keys id, question and answer."""
+    from autotts_gym.tinylm.task import questions
+
+    found = questions(name)
+    lines = "".join(json.dumps(question._asdict()) + "\n" for question in found)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(lines, encoding="utf-8")
+    where = escape(str(out))
+    console.print(f"wrote {len(found)} questions to {where}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def envs(
+    to: Annotated[Path, typer.Option(help="Folder for SIZE/chain and SIZE/chain-hard.")],
+    models: Annotated[
+        Path | None, typer.Option(help="Folder with a model a size; those that come along.")
+    ] = None,
+    size: Annotated[
+        list[Size] | None, typer.Option("--size", help="Repeat for several; all by default.")
+    ] = None,
+) -> None:
+    """Serve the tiny models with vLLM, and collect the environments that come along from them.
+
+    Interrupted or killed, the same call goes on where it was.
+    """
+    from autotts_gym.cli.collect import Show
+    from autotts_gym.tinylm import model_path
+    from autotts_gym.tinylm.environments import collect_all
+
+    sizes = [each.value for each in size or Size]
+    try:
+        with Show(errors) as show:
+            made = collect_all(models or model_path("small").parent, to, sizes, progress=show.named)
+    except KeyboardInterrupt:
+        errors.print("interrupted: what was finished is kept, the same call goes on from there")
+        raise typer.Exit(130) from None
+    where = escape(str(to))
+    console.print(
+        f"made {', '.join(made) or 'nothing: all are there'}, in {where}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def path(size: Annotated[Size, typer.Argument(help="Of the model.")]) -> None:
+    """Print the folder of a trained model that comes along, as for vllm serve."""
+    from autotts_gym.tinylm import model_path
+
+    typer.echo(model_path(size.value))

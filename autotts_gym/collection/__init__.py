@@ -1,0 +1,1 @@
+"""Collecting reasoning traces from language models: what is asked, and what becomes of it."""

@@ -1,0 +1,1 @@
+"""Language models that generate: engines, how models are prompted and probed, answers."""

@@ -1,0 +1,1 @@
+"""Live episodes: the same process on a model that is running, and solving questions with it."""
