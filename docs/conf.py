@@ -48,7 +48,10 @@ html_css_files = ["wide.css"]
 copybutton_exclude = ".linenos, .gp, .go"
 
 #: Classes whose docstring is Markdown, as Gymnasium has it; the directive below shows them.
-MARKDOWN = {"autotts_gym.env.AutoTTSEnv": "autotts-v0"}
+MARKDOWN = {
+    "autotts_gym.env.AutoTTSEnv": "autotts-v0",
+    "autotts_gym.live.env.AutoTTSLiveEnv": "autotts-live-v0",
+}
 
 #: Stands for a colon that napoleon is not to see; a character that no text has.
 COLON = "\ue000"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from autotts_gym.collection.questions import AskedQuestion
     from autotts_gym.controllers.loading import Agent
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -86,3 +87,24 @@ def autotts(
 def own(tmp_path: Path) -> Path:
     """The user's own environments, for ``autotts``."""
     return tmp_path / "data" / "autotts_gym" / "envs"
+
+
+@pytest.fixture(scope="session")
+def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a vLLM server of the medium tiny model."""
+    from autotts_gym.inference.serving import serve
+    from autotts_gym.tinylm import model_path
+    from autotts_gym.tinylm.environments import SERVING, cpu_settings
+
+    cpu_settings()
+    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    with serve(model_path("medium"), log=log, served_model_name="tinylm-medium", **SERVING) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def chain() -> list[AskedQuestion]:
+    """The questions on which the tiny models are searched."""
+    from autotts_gym.tinylm.environments import SEARCH, asked
+
+    return asked(SEARCH)

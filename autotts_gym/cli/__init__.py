@@ -13,7 +13,7 @@ import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
 from autotts_gym.cli.collect import collect
 from autotts_gym.cli.console import console, errors
-from autotts_gym.cli.environments import envs, import_, synth
+from autotts_gym.cli.environments import describe, envs, import_, synth
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
 from autotts_gym.cli.report import report
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("import")(import_)
-for command in (envs, synth, collect, benchmark, report, play, solve, new):
+for command in (envs, describe, synth, collect, benchmark, report, play, solve, new):
     app.command()(command)
 app.add_typer(tinylm, name="tinylm")
 

@@ -136,10 +136,18 @@ def collect(
                 merging=show.merged,
             )
     except KeyboardInterrupt:
-        errors.print("interrupted: what was finished is kept, the same call goes on from there")
+        errors.print(
+            "interrupted: what was finished is kept, the same call goes on from there",
+            soft_wrap=True,
+        )
         raise typer.Exit(130) from None
     except OSError:
-        errors.print(f"what was finished is kept in {work_folder(target)}; the same call goes on")
+        errors.print(
+            f"what was finished is kept in {work_folder(target)}; the same call goes on",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         raise
     card, facts = store.card, store.card.details["collected"]
     console.print(
@@ -175,7 +183,7 @@ def _engine(
             api_key=api_key,
             stall=stall,
             patience=patience,
-            concurrency=2 * concurrency,  # traces, and probes of others
+            concurrency=max(2 * concurrency, 1),  # traces, and probes of others
         )
     if model is None:
         raise ValueError("give --model (vLLM runs it here) or --base-url (a server does)")
@@ -189,7 +197,10 @@ def engine_arguments(assignments: list[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals or not key.isidentifier():
             raise ValueError(f"{assignment!r}: give an argument as max_model_len=8192")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"{assignment!r}: the value is no YAML: {error}") from None
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -84,6 +85,50 @@ def envs(
     for name, error in broken.items():
         console.print(f"[red]{name}:[/] {escape(error)}", highlight=False, soft_wrap=True)
     print_dim(f"\nyour own go to {registry.user_folder()}")
+
+
+def describe(
+    env: Annotated[list[str], typer.Argument(help="Names or paths.", metavar="ENV...")],
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Beside the published Qwen3 traces on AIME24."),
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Quantiles and figures by depth as well.")
+    ] = False,
+) -> None:
+    """Measure environments in the ways that matter to a controller, side by side.
+
+    Depth is relative: 0 where a branch begins, 1 where it ends.
+    """
+    from dataclasses import fields
+
+    from autotts_gym.traces import registry
+    from autotts_gym.traces import statistics as st
+
+    columns = {
+        name: st.describe(store)
+        for wanted in env
+        for name, store in registry.open_stores(wanted).items()
+    }
+    if published:
+        columns |= {f"{model} published": s for model, s in st.PUBLISHED_AIME24.items()}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(escape(name.replace("/", " ")), justify="right", max_width=12)
+    for item in fields(st.Statistics):
+        at = item.metadata["at"]
+        if at and not every:
+            continue
+        label, form = item.metadata["label"], item.metadata["format"]
+        values = [getattr(statistics, item.name) for statistics in columns.values()]
+        if not at:
+            table.add_row(label, *(form.format(value) for value in values))
+        for place, *row in zip(at, *values, strict=True) if at else ():
+            table.add_row(f"{label} {place}", *(form.format(value) for value in row))
+    # Whatever the width of the terminal: figures that stand below one another are compared.
+    Console(width=48 + 14 * len(columns)).print(table)
 
 
 def synth(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -126,21 +127,31 @@ async def collect(
     Raises:
         EngineError: the engine failed for good; the message names question and branch.
         OSError: the journal cannot be written, as on a full disk.
+        ValueError: ``concurrency`` is out of range.
     """
+    if concurrency < 1:
+        raise ValueError(f"concurrency must be at least 1, got {concurrency!r}")
     kept = journal.kept
     begun = time.monotonic()
-    journal.begin({**await prober.engine.facts(), "started": datetime.now(UTC).isoformat()})
     places = [(q, b) for q in range(len(questions)) for b in range(plan.branches)]
     left = [place for place in places if place not in kept.probes]
     done = len(places) - len(left)
     state = Progress(len(places), len(kept.traces), done, done)
-    unfinished = [sum(place[0] == q for place in left) for q in range(len(questions))]
+    unfinished = Counter(q for q, _ in left)
     room = asyncio.Semaphore(concurrency)
     prompts: dict[int, list[int]] = {}
 
     def tell() -> None:
         state.seconds = time.monotonic() - begun
         progress(state)
+
+    async def ask(q: int) -> None:
+        async with room:
+            try:
+                prompts[q] = await prober.prompt(questions[q].text)
+                prober.room(prompts[q], plan.max_tokens)
+            except EngineError as error:
+                raise EngineError(f"question {questions[q].id!r}: {error}") from error
 
     async def sample(place: Place) -> None:
         request = Request(
@@ -181,10 +192,13 @@ async def collect(
 
     tell()
     try:
+        # All prompts before the first trace: one that has no room is told before anything is paid.
+        async with asyncio.TaskGroup() as group:
+            for q in unfinished:
+                group.create_task(ask(q))
+        journal.begin({**await prober.engine.facts(), "started": datetime.now(UTC).isoformat()})
         async with asyncio.TaskGroup() as group:
             for place in left:
-                if place[0] not in prompts:
-                    prompts[place[0]] = await prober.prompt(questions[place[0]].text)
                 await room.acquire()
                 group.create_task(one(place))
     except* (EngineError, OSError) as failures:

@@ -15,7 +15,7 @@ from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.answers import normalize
 from autotts_gym.inference.engine import Generated
 from autotts_gym.inference.protocol import Protocol, is_null
-from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceStore
+from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceError, TraceStore
 
 #: Words that flag a branch; see :func:`branch`.
 CUT, EMPTY, UNANSWERED = "cut", "empty", "unanswered"
@@ -49,6 +49,10 @@ def freeze(
     Raises:
         TraceError: a trace is missing or cannot be stored.
     """
+    for q, question in enumerate(questions):
+        for b in range(plan.branches):
+            if (q, b) not in kept.probes:
+                raise TraceError(f"question {question.id!r}, branch {b}: not collected yet")
     asked = [
         Question(
             question.text,

@@ -14,12 +14,13 @@ killed, or the disk was full, is cut off when the file is opened again; everythi
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import filelock
 
@@ -97,8 +98,9 @@ class Journal:
         kept: what it held when it was opened.
     """
 
-    def __init__(self, file: IO[bytes], kept: Kept) -> None:
+    def __init__(self, file: io.FileIO, kept: Kept) -> None:
         self._file = file
+        self._end = file.tell()
         self.kept = kept
 
     @classmethod
@@ -119,9 +121,11 @@ class Journal:
         try:
             path = folder / JOURNAL
             path.touch()
-            with path.open("r+b") as file:
-                kept = _read(file, path)
-                file.truncate()
+            kept, end = _read(path)
+            # Without a buffer: nothing is left to be written when the file is closed.
+            with path.open("r+b", buffering=0) as file:
+                file.truncate(end)
+                file.seek(end)
                 yield cls(file, kept)
         finally:
             lock.release()
@@ -142,7 +146,7 @@ class Journal:
             if before.get(key) != settings.get(key)
         ]
         if changed:
-            folder = Path(self._file.name).parent
+            folder = Path(str(self._file.name)).parent
             raise TraceError(
                 f"{folder}: was begun with other settings: {', '.join(changed)}; go on with those, "
                 "collect under another name, or remove the folder to begin anew"
@@ -176,27 +180,35 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def _write(self, record: dict[str, Any]) -> None:
-        # In one piece and at once: a process that is killed has written a line, or none of it.
-        # Token ids and texts are ASCII or escaped, so that no line can be cut within a character.
-        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = 0
+            while written < len(line):  # a disk that is nearly full takes a part
+                written += self._file.write(line[written:])
+        except OSError as error:
+            # Another record may follow: not behind half a line.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._end)
+                self._file.seek(self._end)
+            raise OSError(error.errno, error.strerror, str(self._file.name)) from error
+        self._end += len(line)
         self.kept.take(record)
 
 
-def _read(file: IO[bytes], path: Path) -> Kept:
-    """Read all whole lines, and leave the file's position behind the last of them."""
+def _read(path: Path) -> tuple[Kept, int]:
+    """What all whole lines hold, and the offset at which the last of them ends."""
     kept = Kept()
     end = 0
-    for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n"):
-            break  # it was being written
-        try:
-            kept.take(json.loads(line))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise TraceError(
-                f"{path}: line {number} is damaged ({type(error).__name__}: {error}); remove it "
-                "to collect anew what it held"
-            ) from error
-        end += len(line)
-    file.seek(end)
-    return kept
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                break  # it was being written
+            try:
+                kept.take(json.loads(line))
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+                raise TraceError(
+                    f"{path}: line {number} is damaged ({type(error).__name__}: {error}); remove "
+                    "it to collect anew what it held"
+                ) from error
+            end += len(line)
+    return kept, end

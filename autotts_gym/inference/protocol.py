@@ -109,7 +109,12 @@ class Protocol:
         """
         try:
             facts = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (
+            OSError,
+            ValueError,
+            RecursionError,
+            yaml.YAMLError,
+        ) as error:  # ValueError: month 13
             raise TraceError(f"{path}: cannot be read: {error}") from error
         try:
             return cls.of(path.stem, facts)
@@ -127,6 +132,12 @@ class Protocol:
         for key, kind in _KEYS.items():
             if key in facts and not isinstance(facts[key], kind):
                 raise TraceError(f"{key} must be a {kind.__name__}, got {facts[key]!r:.80}")
+        try:
+            json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise TraceError(f"must be what JSON can say, as texts and numbers: {error}") from None
+        if not all(isinstance(pattern, str) for pattern in facts.get("models", [])):
+            raise TraceError("models must be a list of strings")
         _check_prompt(facts.get("prompt"))
         _check_probe(facts.get("probe"))
         extractors = facts.get("answers")
@@ -151,7 +162,8 @@ class Protocol:
             logprobs.append(logprob)
             left -= len(piece)
         mean = math.fsum(logprobs) / len(logprobs) if logprobs else 0.0
-        return Probe(found.answer, min(math.exp(mean), 1.0), len(generated.tokens))
+        # Rounding can leave a probability slightly above 1.
+        return Probe(found.answer, math.exp(min(mean, 0.0)), len(generated.tokens))
 
     def final(self, text: str) -> str:
         """The answer that a whole trace gives by itself; a null answer where it gives none."""
@@ -163,6 +175,7 @@ class Protocol:
 def _check_prompt(prompt: Any) -> None:
     if not isinstance(prompt, dict) or ("text" in prompt) == ("messages" in prompt):
         raise TraceError("prompt must have either text or messages")
+    _check_unknown("prompt", prompt, ("text", "messages", "arguments"))
     parts = [prompt["text"]] if "text" in prompt else prompt["messages"]
     if "messages" in prompt:
         good = isinstance(parts, list) and all(
@@ -172,6 +185,8 @@ def _check_prompt(prompt: Any) -> None:
             raise TraceError("prompt: messages must be a list of {role: ..., content: ...}")
         if not isinstance(prompt.get("arguments", {}), dict):
             raise TraceError("prompt: arguments must be a mapping")
+        if not all(isinstance(part["role"], str) for part in parts):
+            raise TraceError("prompt: roles must be strings")
         parts = [part["content"] for part in parts]
     if not all(isinstance(part, str) for part in parts):
         raise TraceError("prompt: texts must be strings")
@@ -182,12 +197,21 @@ def _check_prompt(prompt: Any) -> None:
 def _check_probe(probe: Any) -> None:
     if not isinstance(probe, dict) or not isinstance(probe.get("suffix"), str):
         raise TraceError("probe must have a suffix (a string)")
+    _check_unknown("probe", probe, ("suffix", "max_tokens", "stop"))
     most = probe.get("max_tokens")
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise TraceError(f"probe: max_tokens must be an integer of at least 1, got {most!r}")
     stop = probe.get("stop", [])
     if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
         raise TraceError("probe: stop must be a list of strings")
+
+
+def _check_unknown(what: str, entry: dict[str, Any], known: Sequence[str]) -> None:
+    unknown = [key for key in entry if key not in known]
+    if unknown:
+        raise TraceError(
+            f"{what}: unknown entries {', '.join(unknown)}; there are {', '.join(known)}"
+        )
 
 
 def known() -> dict[str, Path]:

@@ -6,11 +6,21 @@ since 0.10.2), and which its ``/tokenize`` makes of text; no tokenizer is needed
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final, TypeGuard, TypeVar
 
 import httpx
@@ -22,6 +32,9 @@ from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 _FINISHES: Final = ("stop", "length")
+
+#: Longest time for which a silent request waits while its server sends to others, in stalls.
+_QUEUED: Final = 10
 
 T = TypeVar("T")
 
@@ -50,9 +63,11 @@ class ServerEngine(Engine):
         base_urls: as ``http://127.0.0.1:8000/v1``.
         model: the model's name on the servers; the only one that they serve by default.
         api_key: sent as a bearer token.
-        stall: seconds without a sign of life after which a request counts as failed.
-        patience: seconds over which a request is tried again before it is given up.
-        concurrency: most requests under way at once.
+        stall: seconds without a sign of life from a server after which its requests count as
+            failed. A request that waits in the server's queue is silent, and is not cut off while
+            others get answers.
+        patience: seconds over which a failing request is tried again before it is given up.
+        concurrency: most requests under way at once, of each server.
 
     Raises:
         ValueError: an argument is out of range.
@@ -69,21 +84,19 @@ class ServerEngine(Engine):
         concurrency: int = 512,
     ) -> None:
         urls = [base_urls] if isinstance(base_urls, str) else list(base_urls)
+        urls = list(dict.fromkeys(url.rstrip("/") for url in urls))
         if not urls:
             raise ValueError("give at least one base URL, as http://127.0.0.1:8000/v1")
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(
-                    f"{url!r} is no base URL: it must start with http://, as "
-                    "http://127.0.0.1:8000/v1"
-                )
+            if not _is_url(url):
+                raise ValueError(f"{url!r} is no base URL; give one as http://127.0.0.1:8000/v1")
         for name, value in (("stall", stall), ("patience", patience)):
             if not value > 0:
                 raise ValueError(f"{name} must be above 0 seconds, got {value!r}")
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, got {concurrency!r}")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._servers = [
-            _Server(url.rstrip("/"), headers, stall, concurrency) for url in dict.fromkeys(urls)
-        ]
+        self._servers = [_Server(url, headers, stall, concurrency) for url in urls]
         self._model = model
         self._patience = patience
         self.retries = 0
@@ -99,28 +112,24 @@ class ServerEngine(Engine):
         )
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        found = await self._ask("/detokenize", {"tokens": list(tokens)}, root=True)
-        if not isinstance(found.get("prompt"), str):
-            raise EngineError(f"{self}: /detokenize answered without a text: {_short(found)}")
-        return str(found["prompt"])
+        return await self._ask("/detokenize", {"tokens": list(tokens)}, _prompt, root=True)
 
     async def _tokenize(self, body: dict[str, Any]) -> list[int]:
-        found = await self._ask("/tokenize", body, root=True)
-        if not _are_ids(found.get("tokens")):
-            raise EngineError(f"{self}: /tokenize answered without token ids: {_short(found)}")
-        return list(found["tokens"])
+        return await self._ask("/tokenize", body, _tokens, root=True)
 
     async def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:
         """See :meth:`Engine.stream`."""
-        prompt, left, seed = list(request.prompt), request.max_tokens, request.seed
+        prompt, left = list(request.prompt), request.max_tokens
         patience = _Patience(self._patience)
         async for attempt in self._retrying(patience):
             with attempt:
                 if left <= 0:  # nothing was missing but the word that it is over
                     yield Generated(finish="length")
                     return
-                if seed is not None and attempt.retry_state.attempt_number > 1:
-                    seed = (seed + len(prompt)) % 2**63  # not the same random numbers once more
+                # Where tokens have come, not the same random numbers once more.
+                seed = request.seed
+                if seed is not None:
+                    seed = (seed + request.max_tokens - left) % 2**63
                 body = {
                     **await self._body(request._replace(max_tokens=left, seed=seed)),
                     "prompt": prompt,
@@ -129,14 +138,16 @@ class ServerEngine(Engine):
                     "stream_interval": every,
                 }
                 server = self._choose()
-                async for part in server.stream("/completions", body):
-                    patience.renew()
-                    prompt += part.tokens
-                    left -= len(part.tokens)
-                    yield part
-                    if part.finish:
-                        return
-                raise TransientError(f"{server.url}: the answer broke off")
+                # Closed here and now, or the server goes on for one that nobody listens to.
+                async with contextlib.aclosing(server.stream("/completions", body)) as parts:
+                    async for part in parts:
+                        patience.renew()
+                        prompt += part.tokens
+                        left -= len(part.tokens)
+                        yield part
+                        if part.finish:
+                            return
+                raise TransientError(f"{server.url}/completions: the answer broke off")
 
     async def complete(self, requests: Sequence[Request]) -> list[Generated]:
         if not requests:
@@ -151,12 +162,7 @@ class ServerEngine(Engine):
         raise AssertionError("retrying ends with a result or an error")
 
     async def facts(self) -> dict[str, Any]:
-        models = await self._ask("/models", None)
-        served = models.get("data")
-        if not isinstance(served, list) or not all(
-            isinstance(model, dict) and isinstance(model.get("id"), str) for model in served
-        ):
-            raise EngineError(f"{self}: /models answered no list of models: {_short(models)}")
+        served = await self._ask("/models", None, _models)
         names = [model["id"] for model in served]
         if self._model is None and len(names) != 1:
             raise EngineError(f"{self}: serves {', '.join(names) or 'no model'}: name one of them")
@@ -165,12 +171,12 @@ class ServerEngine(Engine):
             raise EngineError(f"{self}: serves {', '.join(names)}, not {self._model!r}")
         entry = served[names.index(self._model)]
         try:
-            version = (await self._ask("/version", None, root=True)).get("version", "unknown")
+            version = await self._ask("/version", None, _version, root=True)
         except EngineError:
             version = "unknown"  # not vLLM, or it does not tell
         return {
             "engine": f"{entry.get('owned_by', 'unknown')} server",
-            "engine_version": str(version),
+            "engine_version": version,
             "model": str(entry.get("root") or self._model),
             "max_model_len": entry.get("max_model_len"),
         }
@@ -186,14 +192,19 @@ class ServerEngine(Engine):
     # --- trying again ----------------------------------------------------------------------------
 
     async def _ask(
-        self, path: str, body: dict[str, Any] | None, *, root: bool = False
-    ) -> dict[str, Any]:
+        self,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[dict[str, Any], str], T],
+        *,
+        root: bool = False,
+    ) -> T:
         """A small request to any of the servers."""
         if body is not None:
             body = {"model": await self._name(), **body}
         async for attempt in self._retrying(_Patience(self._patience)):
             with attempt:
-                return await self._choose().post(path, body, _as_it_is, root=root)
+                return await self._choose().post(path, body, read, root=root)
         raise AssertionError("retrying ends with a result or an error")
 
     async def _body(self, request: Request) -> dict[str, Any]:
@@ -222,8 +233,8 @@ class ServerEngine(Engine):
         return self._model
 
     def _choose(self) -> _Server:
-        """The server with the fewest failures of late, then the fewest requests under way."""
-        return min(self._servers, key=lambda server: (server.failures, server.under_way))
+        """The server with the fewest requests under way, of those that do well."""
+        return min(self._servers, key=lambda server: (server.is_doubtful(), server.under_way))
 
     def _retrying(self, patience: _Patience) -> tenacity.AsyncRetrying:
         """Attempts, until one fails for good or patience has run out."""
@@ -240,9 +251,9 @@ class ServerEngine(Engine):
         )
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds before the next attempt: none where another server does better."""
-        failures = [server.failures for server in self._servers]
-        if min(failures) < max(failures):
+        """Seconds before the next attempt: none where another server may do better."""
+        tried_all = state.attempt_number % len(self._servers) == 0
+        if not tried_all and not all(server.is_doubtful() for server in self._servers):
             return 0.0
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, TransientError) else 0.0
@@ -253,34 +264,45 @@ _BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=30)
 
 
 class _Patience:
-    """Says when to stop trying: so many seconds after the last sign of progress."""
+    """Says when to stop trying: so many seconds after the first failure since the last progress."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.renew()
 
     def renew(self) -> None:
-        self._end = time.monotonic() + self._seconds
+        self._end = math.inf
 
     def __call__(self, state: tenacity.RetryCallState) -> bool:
-        return time.monotonic() >= self._end
+        now = time.monotonic()
+        if self._end == math.inf:
+            self._end = now + self._seconds
+        return now >= self._end
 
 
 class _Server:
-    """One server: its connections, how many requests it has, and how often it failed of late."""
+    """One server: its connections, how many requests it has, and how it does."""
 
     def __init__(self, url: str, headers: dict[str, str], stall: float, concurrency: int) -> None:
         self.url = url
         self.root = url.removesuffix("/v1")
         self.under_way = 0
-        self.failures = 0
+        self._failures = 0  # in a row
+        self._rests_until = 0.0
+        self._heard = 0.0  # when something came last
+        self._stall = stall
         self.client = httpx.AsyncClient(
             headers=headers,
-            # The pool's queue is ours, so that waiting in it is no stall.
-            timeout=httpx.Timeout(stall, connect=min(stall, 10.0), pool=None),
+            # Silence is told by _alive; the pool's queue is ours, so that waiting in it is none.
+            timeout=httpx.Timeout(None, connect=min(stall, 10.0), write=stall),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             trust_env=False,
         )
+
+    def is_doubtful(self) -> bool:
+        """Whether it failed of late: after a rest, one request at a time is tried on it."""
+        resting = time.monotonic() < self._rests_until
+        return self._failures > 0 and (resting or self.under_way > 0)
 
     async def post(
         self,
@@ -294,59 +316,96 @@ class _Server:
         url = (self.root if root else self.url) + path
         async with self._watched(url):
             if body is None:
-                response = await self.client.get(url)
+                response = await self._alive(self.client.get(url))
             else:
-                response = await self.client.post(url, json=body)
+                response = await self._alive(self.client.post(url, json=body))
             _check_status(response, url)
-            return read(_object(response.text, url), url)
+            found = read(_object(response.text, url), url)
+            self._hear()
+            return found
 
-    async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[Generated]:
+    async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Generated, None]:
         """The parts of a completion as they come."""
         url = self.url + path
-        async with self._watched(url), self.client.stream("POST", url, json=body) as response:
+        async with self._watched(url), contextlib.AsyncExitStack() as stack:
+            opening = stack.enter_async_context(self.client.stream("POST", url, json=body))
+            response = await self._alive(opening)
             if response.status_code != 200:
-                await response.aread()
+                await self._alive(response.aread())
             _check_status(response, url)
-            async for line in response.aiter_lines():
-                if not line.startswith("data:"):
-                    continue
-                data = line.removeprefix("data:").strip()
-                if data == "[DONE]":
-                    return
-                chunk = _object(data, url)
-                if "error" in chunk:
-                    raise TransientError(f"{url}: {_reason(chunk)}")
-                if chunk.get("choices") == []:
-                    continue  # a last word on usage
-                yield _choices(chunk, url, 1, partial=True)[0]
+            coming, rest = response.aiter_bytes(), b""
+            while piece := await self._alive(anext(coming, b"")):
+                # Not aiter_lines: it also breaks lines at U+2028 and its like, within texts.
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    if not line.startswith(b"data:"):
+                        continue
+                    data = line.removeprefix(b"data:").decode(errors="replace").strip()
+                    if data == "[DONE]":
+                        return
+                    chunk = _object(data, url)
+                    if "error" in chunk:
+                        raise TransientError(f"{url}: {_reason(chunk)}")
+                    if chunk.get("choices") == []:
+                        continue  # a last word on usage
+                    part = _choices(chunk, url, 1, partial=True)[0]
+                    self._hear()
+                    yield part
+
+    def _hear(self) -> None:
+        """It does well."""
+        self._heard = asyncio.get_running_loop().time()
+        self._failures = 0
+
+    async def _alive(self, coming: Awaitable[T]) -> T:
+        """Wait for something, for as long as the server shows signs of life."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        watch: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal watch
+            due = min(max(begun, self._heard) + self._stall, begun + _QUEUED * self._stall)
+            if loop.time() >= due:
+                timer.reschedule(due)
+            else:
+                watch = loop.call_at(due, look)
+
+        async with asyncio.timeout(None) as timer:
+            watch = loop.call_later(self._stall, look)
+            try:
+                return await coming
+            finally:
+                watch.cancel()
 
     @contextlib.asynccontextmanager
     async def _watched(self, url: str) -> AsyncIterator[None]:
         """Count a request, and how it went; tell what went wrong in our own terms."""
         self.under_way += 1
         try:
-            with _told(url):
+            with _told(url, self._stall):
                 yield
-        except EngineError:
-            self.failures += 1
+        except TransientError as error:
+            self._failures += 1
+            rest = max(error.retry_after, 0.2 * 2 ** min(self._failures, 8))
+            self._rests_until = time.monotonic() + min(rest, 30.0)
             raise
-        else:
-            self.failures = 0
         finally:
             self.under_way -= 1
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def _told(url: str, stall: float) -> Iterator[None]:
     try:
         yield
-    except httpx.TimeoutException as error:
-        what = "no connection" if isinstance(error, httpx.ConnectTimeout) else "stalled"
-        raise TransientError(f"{url}: {what}: nothing came in time") from error
-    except httpx.TransportError as error:
-        raise TransientError(f"{url}: {type(error).__name__}: {error}") from error
-    except httpx.HTTPError as error:
+    except httpx.ConnectTimeout as error:
+        raise TransientError(f"{url}: no connection: nothing came in time") from error
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise TransientError(f"{url}: stalled: nothing came for {stall:g} s") from error
+    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:  # of our making
         raise EngineError(f"{url}: {type(error).__name__}: {error}") from error
+    except httpx.RequestError as error:  # no connection, a lost one, an answer that is no HTTP
+        raise TransientError(f"{url}: {type(error).__name__}: {error}") from error
 
 
 # --- answers, held to what they must be ----------------------------------------------------------
@@ -358,7 +417,7 @@ def _check_status(response: httpx.Response, url: str) -> None:
         return
     try:
         reason = _reason(json.loads(response.text))
-    except ValueError:
+    except (ValueError, RecursionError):
         reason = _short(response.text)
     message = f"{url}: status {code}: {reason}"
     if code in _TRANSIENT:
@@ -377,21 +436,49 @@ def _reason(found: Any) -> str:
 def _object(text: str, url: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise TransientError(f"{url}: answered no JSON object: {_short(text)}")
     return found
 
 
-def _as_it_is(found: dict[str, Any], url: str) -> dict[str, Any]:
-    return found
+def _tokens(found: dict[str, Any], url: str) -> list[int]:
+    tokens = found.get("tokens")
+    if not _are_ids(tokens):
+        raise TransientError(f"{url}: answered without token ids: {_short(found)}")
+    return list(tokens)
+
+
+def _prompt(found: dict[str, Any], url: str) -> str:
+    if not isinstance(found.get("prompt"), str):
+        raise TransientError(f"{url}: answered without a text: {_short(found)}")
+    return str(found["prompt"])
+
+
+def _version(found: dict[str, Any], url: str) -> str:
+    return str(found.get("version", "unknown"))
+
+
+def _models(found: dict[str, Any], url: str) -> list[dict[str, Any]]:
+    served = found.get("data")
+    if not isinstance(served, list) or not all(
+        isinstance(model, dict)
+        and isinstance(model.get("id"), str)
+        and isinstance(model.get("max_model_len"), int | None)
+        for model in served
+    ):
+        raise TransientError(f"{url}: answered no list of models: {_short(found)}")
+    return served
 
 
 def _choices(
     found: dict[str, Any], url: str, count: int, *, partial: bool = False
 ) -> list[Generated]:
-    """What was generated for each prompt of a request, in the order of the prompts."""
+    """What was generated for each prompt of a request, in the order of the prompts.
+
+    A partial one is a chunk of a stream, which has no log-probabilities.
+    """
     choices = found.get("choices")
     if not isinstance(choices, list) or len(choices) != count:
         raise TransientError(f"{url}: answered not {count} choices: {_short(found)}")
@@ -408,24 +495,29 @@ def _choices(
         if not _are_ids(tokens):
             raise TransientError(f"{url}: a choice's token ids are none: {_short(tokens)}")
         if finish not in _FINISHES and not (partial and finish is None):
-            raise TransientError(f"{url}: a choice's finish_reason is {finish!r}")
+            raise TransientError(f"{url}: a choice's finish_reason is {finish!r:.80}")
         part = Generated(list(tokens), choice["text"], finish or "")
-        if choice.get("logprobs"):
-            part.logprobs, part.pieces = _logprobs(choice["logprobs"], len(tokens), url)
-        by_index[choice.get("index", 0)] = part
-    if sorted(by_index) != list(range(count)):
-        raise TransientError(f"{url}: its choices are numbered {sorted(by_index)[:8]}")
+        if not partial:
+            part.logprobs, part.pieces = _logprobs(choice.get("logprobs"), len(tokens), url)
+        index = choice.get("index")
+        if not isinstance(index, int):
+            raise TransientError(f"{url}: a choice's index is {index!r:.80}")
+        by_index[index] = part
+    if by_index.keys() != set(range(count)):
+        raise TransientError(f"{url}: {count} choices are numbered {sorted(by_index)[:8]}")
     return [by_index[index] for index in range(count)]
 
 
 def _logprobs(found: Any, count: int, url: str) -> tuple[list[float], list[str]]:
+    if found is None:
+        raise EngineError(f"{url}: its completions have no log-probabilities")
     values = found.get("token_logprobs") if isinstance(found, dict) else None
     pieces = found.get("tokens") if isinstance(found, dict) else None
     if (
         not isinstance(values, list)
         or not isinstance(pieces, list)
         or not len(values) == len(pieces) == count
-        or not all(isinstance(value, int | float) for value in values)
+        or not all(isinstance(value, int | float) and abs(value) < 1e9 for value in values)
     ):
         raise TransientError(f"{url}: log-probabilities do not fit {count} tokens: {_short(found)}")
     return [float(value) for value in values], [str(piece) for piece in pieces]
@@ -435,6 +527,15 @@ def _are_ids(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(
         isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in value
     )
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    port = 80 if parsed.port is None else parsed.port
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and 0 < port < 65536
 
 
 def _short(value: object) -> str:

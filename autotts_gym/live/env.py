@@ -121,6 +121,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             )
         self.live = live
         self._branches: Branches | None = None
+        self._window: Any = None
         try:
             self._questions = (
                 read_questions(questions) if isinstance(questions, str | Path) else list(questions)
@@ -152,8 +153,9 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         question = self._choose(options)
         self._replay.forget(normalize(question.gold) or None)
         entropy = int(self.np_random.integers(2**62))
-        found = super().reset(options=options)
-        self._draw = Draw(0, self.beta, np.arange(self.max_branches))
+        opening = np.arange(self.max_branches)  # what branch i learns stands in row i
+        found = super().reset(options={**options, "branch_order": opening})
+        self._draw = Draw(0, self.beta, opening)
         self._log = []
         self._branches = Branches(self.live, question.text, entropy, self.max_branches)
         self._begun = time.monotonic()

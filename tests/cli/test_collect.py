@@ -1,0 +1,197 @@
+"""``autotts collect``: what it says, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scripted_server
+from scripted_server import ScriptedServer
+
+from autotts_gym.cli.collect import engine_arguments
+from autotts_gym.traces.store import TraceStore
+
+#: A call that would work, but for what a test adds to it.
+PLAN = ("--branches", 2, "--interval", 20, "--max-tokens", 60, "--temperature", 0)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as made:
+        yield made
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "few.jsonl"
+    rows = [{"id": t, "question": t, "answer": "$57$"} for t in ("plain 1", "never", "empty")]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return path
+
+
+@pytest.fixture
+def collect(
+    autotts: Callable[..., Any], server: ScriptedServer, questions: Path, tmp_path: Path
+) -> Callable[..., Any]:
+    """The call with options added; those that are None left out."""
+    protocol = scripted_server.protocol_file(tmp_path)
+
+    def run(*more: object, **options: object) -> Any:
+        asked = {"questions": questions, "name": "few", "base_url": server.url}
+        asked |= {"protocol": protocol, **options}
+        arguments = [
+            part
+            for name, value in asked.items()
+            if value is not None
+            for part in (f"--{name.replace('_', '-')}", value)
+        ]
+        return autotts("collect", *PLAN, *arguments, *more)
+
+    return run
+
+
+def error(ended: Any) -> str:
+    """What was told of an error: one line, and no traceback."""
+    assert ended.code == 1
+    assert ended.out == ""
+    *before, line = ended.err.strip().splitlines()
+    assert len(before) <= 1
+    assert line.startswith("autotts: ")
+    return str(line)
+
+
+def test_collects(collect: Callable[..., Any], own: Path, server: ScriptedServer) -> None:
+    ended = collect()
+    assert ended.code == 0
+    assert ended.err == ""
+    lines = ended.out.strip().splitlines()
+    assert lines[0].startswith("collected few: 3 questions, 6 branches, ")
+    assert lines[1] == "of the branches, 4 cut, 2 empty, 2 unanswered: kept, and flagged"
+    assert lines[2].startswith(f"what was sampled stays in {own / '.few.collecting'}, which")
+    card = TraceStore.open(own / "few").card
+    assert card.interval == 20
+    details = card.details
+    assert details["model"] == "scripted"
+    assert details["benchmark"] == "few"
+    assert details["engine"] == "vllm server"
+    assert details["engine_version"] == "0.32.0"
+    assert details["sampling"]["temperature"] == 0
+    assert not card.synthetic
+    # The environment is there to be played, and to be listed.
+    assert TraceStore.open(own / "few").question(0).gold == "57"
+
+
+def test_texts_and_another_place(collect: Callable[..., Any], tmp_path: Path) -> None:
+    ended = collect("--texts", to=tmp_path / "deep", benchmark="other")
+    assert ended.code == 0
+    store = TraceStore.open(tmp_path / "deep" / "few")
+    assert (store.branch_texts() or [""])[0].count("</think>answer:") <= 1
+    assert store.card.details["benchmark"] == "other"
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == [
+        ".few.collecting",
+        "few",
+    ]
+
+
+def test_the_key_is_sent(
+    collect: Callable[..., Any], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.api_key = "secret"
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert "/models: status 401: Unauthorized" in error(collect())
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    assert collect().code == 0
+
+
+def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServer) -> None:
+    assert collect().code == 0
+    count = len(server.asked)
+    assert "few exists already, and stores are frozen: choose another name" in error(collect())
+    assert len(server.asked) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "../b"}, "'../b'"),
+        ({"questions": "missing.jsonl"}, "missing.jsonl: cannot be read: No such file"),
+        ({"questions": "questions.txt"}, "questions.txt: not a file of questions; that ends in"),
+        ({"base_url": None}, "give --model (vLLM runs it here) or --base-url (a server does)"),
+        ({"base_url": "localhost:8000"}, "'localhost:8000' is no base URL; give one as http://"),
+        ({"engine": "max_model_len=9"}, "--engine is for vLLM that runs here; a server has its"),
+        ({"protocol": "qwen"}, "there is no protocol 'qwen': give the path of a .yaml file, or"),
+        ({"protocol": None}, "no protocol is meant for the model 'scripted'; choose one with"),
+        ({"protocol": "gone.yaml"}, "gone.yaml: cannot be read: "),
+        ({"model": "other"}, "serves scripted, not 'other'"),
+        ({"branches": 0}, "branches must be an integer of at least 1, got 0"),
+        ({"interval": 0}, "the interval must be a positive integer (tokens), got 0"),
+        ({"max_tokens": -5}, "max_tokens must be an integer of at least 1, got -5"),
+        ({"temperature": -0.1}, "temperature must be from 0 to 100, got -0.1"),
+        ({"top_p": 0}, "top_p must be above 0 and at most 1, got 0.0"),
+        ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
+        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ({"patience": 0}, "patience must be above 0 seconds, got 0.0"),
+        ({"stall": -1}, "stall must be above 0 seconds, got -1.0"),
+        ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
+        ({"id_field": "number"}, "no field 'number'; there are id, question, answer"),
+        ({"split": "test"}, "a file has no split 'test'; only data sets have them"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    collect: Callable[..., Any],
+    server: ScriptedServer,
+    own: Path,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    assert message in error(collect(**options))
+    assert not server.paid
+    assert not (own / "few").exists()
+
+
+def test_a_number_that_is_none(collect: Callable[..., Any]) -> None:
+    ended = collect(branches="many")
+    assert ended.code == 2
+    assert "Invalid value for '--branches'" in ended.err
+
+
+def test_other_settings(collect: Callable[..., Any], server: ScriptedServer, own: Path) -> None:
+    server.plan = lambda asked: "404" if asked.kind == "probe" else None
+    message = error(collect())
+    assert message.startswith("autotts: question '")
+    assert "status 404: scripted 404" in message
+    server.plan = scripted_server.healthy
+    message = error(collect(interval=30))
+    assert f"{own / '.few.collecting'}: was begun with other settings: interval 20 (now 30)" in (
+        message
+    )
+    assert collect().code == 0
+
+
+def test_several_servers(collect: Callable[..., Any], server: ScriptedServer) -> None:
+    with ScriptedServer() as other:
+        assert collect("--base-url", other.url, concurrency=1).code == 0
+        traces = [sum(a.kind == "trace" for a in s.asked) for s in (server, other)]
+    assert sum(traces) == 6
+
+
+def test_arguments_of_the_engine() -> None:
+    assert engine_arguments(["max_model_len=8192", "dtype=float32", "enforce_eager=true"]) == {
+        "max_model_len": 8192,
+        "dtype": "float32",
+        "enforce_eager": True,
+    }
+    assert engine_arguments(["served=a=b", "none="]) == {"served": "a=b", "none": None}
+    for wrong in ("max_model_len", "max-model-len=5", "=5"):
+        with pytest.raises(ValueError, match="give an argument as max_model_len=8192"):
+            engine_arguments([wrong])
+    with pytest.raises(ValueError, match=r"'x=\[': the value is no YAML: "):
+        engine_arguments(["x=["])
+
+
+def test_arguments_are_read_before_anything_starts(collect: Callable[..., Any]) -> None:
+    ended = collect("--engine", "max_model_len", base_url=None, model="nowhere")
+    assert "'max_model_len': give an argument as max_model_len=8192" in error(ended)

@@ -1,0 +1,130 @@
+"""Collection by real vLLM: in process, and through its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from autotts_gym.collection.journal import JOURNAL
+from autotts_gym.collection.questions import AskedQuestion
+from autotts_gym.collection.run import work_folder
+from autotts_gym.controllers.loading import load
+from autotts_gym.tinylm import model_path
+from autotts_gym.tinylm.environments import cpu_settings
+from autotts_gym.traces.store import TraceStore
+
+pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm")]
+
+BRANCHES = 8
+
+
+@pytest.fixture
+def asked(tmp_path: Path, chain: list[AskedQuestion]) -> Path:
+    path = tmp_path / "questions.jsonl"
+    rows = [{"id": q.id, "question": q.text, "answer": q.gold} for q in chain[::12]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def command(asked: Path, *arguments: str) -> list[str]:
+    """``autotts collect``, as the tiny models want it."""
+    cpu_settings()
+    terms = ["--interval", "16", "--max-tokens", "512", "--temperature", "0.8", "--to", "."]
+    fixed = ["--questions", str(asked), "--protocol", "tinylm", "--branches", str(BRANCHES)]
+    return [sys.executable, "-m", "autotts_gym", "collect", *fixed, *terms, *arguments]
+
+
+def check(store: TraceStore, engine: str) -> None:
+    """That it is what was asked for, and looks like the model."""
+    assert store.card.questions == 5
+    assert store.card.branches == 5 * BRANCHES
+    assert not store.card.synthetic
+    details = store.card.details
+    assert engine in details["engine"]
+    assert details["engine_version"][0].isdigit()
+    assert len(details["model_sha256"]) == 64
+    assert details["collected"]["traces"] == 5 * BRANCHES
+    assert details["collected"]["probes"] >= store.card.probes
+    assert details["collected"]["tokens"] >= store.tables.tokens.sum() * 0.9
+    answered = [b for q in range(5) for b in store.question(q).branches if not b.flags]
+    assert len(answered) > 0.9 * 5 * BRANCHES
+    for branch in answered:
+        assert len(branch.probes) == (branch.tokens - 1) // 16
+        assert branch.final.isdecimal()
+        assert all(0 < c <= 1 for c in branch.confidences or ())
+    right = [
+        branch.final == store.tables.golds[q]
+        for q in range(5)
+        for branch in store.question(q).branches
+    ]
+    assert sum(right) > 0.2 * len(right)  # chance is 1%
+
+
+def test_in_process(asked: Path, tmp_path: Path) -> None:
+    engine = "max_model_len=1024 max_num_seqs=64 max_num_batched_tokens=4096 enforce_eager=true"
+    options = [word for pair in engine.split() for word in ("--engine", pair)]
+    done = subprocess.run(
+        command(asked, "--model", str(model_path("small")), "--name", "local", *options),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "collected local: 5 questions, 40 branches" in done.stdout
+    check(TraceStore.open(tmp_path / "local"), "vllm in process")
+
+
+def test_through_a_server_killed_and_resumed(asked: Path, tmp_path: Path, vllm_url: str) -> None:
+    """Killed over and over until it is through: what was whole is never sampled again."""
+    rng = random.Random(0)
+    arguments = command(asked, "--base-url", vllm_url, "--name", "served", "--concurrency", "8")
+    journal = work_folder(tmp_path / "served") / JOURNAL
+    kept: list[bytes] = []
+    kills = 0
+    while True:
+        process = subprocess.Popen(
+            arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        if kills < 3:
+            before = journal.stat().st_size if journal.exists() else 0
+            end = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < end:
+                if journal.exists() and journal.stat().st_size > before + 200:
+                    break
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.4))
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+                process.communicate()
+                lines = journal.read_bytes().splitlines(keepends=True)
+                whole = [line for line in lines if line.endswith(b"\n")]
+                assert whole[: len(kept)] == kept
+                kept = whole
+                continue
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+        break
+    assert kills
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert lines[: len(kept)] == kept
+    traces = [tuple(r["trace"]) for r in map(json.loads, lines) if "trace" in r]
+    assert len(traces) == len(set(traces)) == 5 * BRANCHES
+    store = TraceStore.open(tmp_path / "served")
+    check(store, "vllm server")
+    assert store.card.details["collected"]["sessions"] == kills + 1
+    # And what was collected is an environment.
+    import gymnasium as gym
+
+    env = gym.make("AutoTTS-v0", env=str(tmp_path / "served"), max_branches=BRANCHES)
+    assert load("cmc").play(env, seed=0)["tokens"] > 0
