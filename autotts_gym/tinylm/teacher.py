@@ -2,16 +2,18 @@
 
 It works a chain through in one to five passes::
 
-    hmm.first:b+6=36;c*2=72;d*5=50;e-3=47;so 47.wait,not ok.redo:b+6=36;...;so 57,was 47.ok.
+    hmm.first:b+6=36;c*2=72;d*5=?50;e-3=47;so 47.wait,not ok.redo:b+6=36;...;so 57,was 47.ok.
 
 and answers with the last result. It errs in ways that a person would: it forgets to borrow, drops
-a carry, slips by one, skips a step. Later passes err less, but often repeat what an earlier pass
-made of the same step. Whether it stops after a pass depends on the style word that it starts with,
-and on whether the result is the one of the pass before. It never knows whether a result is right.
+a carry, slips by one, skips a step. Later passes err less, but mostly repeat what an earlier pass
+made of the same step. It has doubts: a question mark stands before many results that are wrong, and
+before few that are right. Whether it stops after a pass depends on the style word that it starts
+with, on its doubts, and on whether the result is the one of the pass before.
 
 So the traces have what makes test-time scaling a decision: branches disagree, the majority is
-mostly right but not always, an answer settles late, and lengths differ. That is by construction,
-not reasoning that emerged.
+mostly right but not always, an answer settles late, lengths differ, and those that go astray go on
+for longer, as they do in the traces of large models. That is by construction, not reasoning that
+emerged.
 """
 
 from __future__ import annotations
@@ -41,11 +43,16 @@ class Teacher:
         slip: chance to be off by 1 or by 10 in any other step.
         skip: chance that a pass leaves a step out.
         later: factor on the chances to err for every pass after the first.
-        repeat: chance to repeat the result of the pass before, where a step starts from the same
-            value.
+        repeat: chance to repeat the result of the pass before, and its doubt, where a step starts
+            from the same value.
+        doubt: chance to doubt a wrong result.
+        qualm: chance to doubt a right one where there was something to forget; a quarter of it
+            elsewhere.
         styles: style words, and the chance to stop after a pass that each gives.
-        agree, differ: what a stopping chance is multiplied with where the result is that of the
-            pass before, and where it is not (the chance is then at most 0.9).
+        sure, unsure: what a stopping chance is multiplied with after a pass without doubts, and
+            after one with.
+        agree, differ: the same where the result is that of the pass before, and where it is not;
+            the chance is then at most 0.95.
         most: passes at most.
     """
 
@@ -58,9 +65,13 @@ class Teacher:
     slip: float = 0.01
     skip: float = 0.03
     later: float = 0.7
-    repeat: float = 0.6
+    repeat: float = 0.88
+    doubt: float = 0.8
+    qualm: float = 0.05
     styles: tuple[tuple[str, float], ...] = (("quick", 0.36), ("hmm", 0.25), ("careful", 0.16))
-    agree: float = 2.2
+    sure: float = 2.5
+    unsure: float = 0.2
+    agree: float = 1.3
     differ: float = 0.5
     most: int = 5
 
@@ -71,10 +82,10 @@ class Teacher:
     def write(self, chain: Chain, rng: np.random.Generator) -> Trace:
         """A trace for a chain."""
         # One block of random numbers: drawing them one at a time would take most of the time.
-        draws = iter(rng.random(self.most * (2 * len(chain.steps) + 8) + 1).tolist())
+        draws = iter(rng.random(self.most * (3 * len(chain.steps) + 8) + 1).tolist())
         style, stopping = self.styles[int(next(draws) * len(self.styles))]
         pieces = [Piece(f"{style}.", int(chain.answer))]
-        before: list[tuple[int, int] | None] = [None] * len(chain.steps)
+        before: list[tuple[int, int, bool] | None] = [None] * len(chain.steps)
         candidate: int | None = None
         for number in range(self.most):
             fading = self.later**number
@@ -85,6 +96,7 @@ class Teacher:
             if next(draws) < self.skip * min(self.errors, 1):
                 skipped = int(next(draws) * len(chain.steps))
             value = chain.start
+            doubts = 0
             for index, step in enumerate(chain.steps):
                 if index == skipped:
                     before[index] = None
@@ -93,26 +105,34 @@ class Teacher:
                 held = candidate if candidate is not None else chain.continued(value, index)
                 last = before[index]
                 if last is not None and last[0] == value and next(draws) < self.repeat:
-                    result = last[1]
+                    _, result, doubted = last
                 else:
                     result = self._result(step, value, fading, next(draws))
-                before[index] = (value, result)
-                letter = LETTERS[index + 1]
-                pieces.append(Piece(f"{letter}{step.operator}{step.k}={result:02};", held))
+                    doubted = next(draws) < self._doubt(step, value, result)
+                doubts += doubted
+                before[index] = (value, result, doubted)
+                name = f"{LETTERS[index + 1]}{step.operator}{step.k}"
+                pieces.append(Piece(f"{name}={'?' * doubted}{result:02};", held))
                 value = result
             held = candidate if candidate is not None else value
             was = "" if candidate is None else f",was {candidate:02}"
             pieces.append(Piece(f"so {value:02}{was}.", held))
-            stop = stopping
+            stop = stopping * (self.unsure if doubts else self.sure)
             if candidate is not None:
-                stop = min(stop * (self.agree if candidate == value else self.differ), 0.9)
+                stop *= self.agree if candidate == value else self.differ
             candidate = value
-            if number == self.most - 1 or next(draws) < stop:
+            if number == self.most - 1 or next(draws) < min(stop, 0.95):
                 break
             pieces.append(Piece("wait,not ok.", candidate))
         assert candidate is not None
         pieces.append(Piece("ok.", candidate))
         return Trace(pieces, candidate)
+
+    def _doubt(self, step: Step, value: int, result: int) -> float:
+        """The chance to doubt what a step made of a value."""
+        if result != step.apply(value):
+            return self.doubt
+        return self.qualm if step.forgetful(value) is not None else self.qualm / 4
 
     def _result(self, step: Step, value: int, fading: float, u: float) -> int:
         """What a step makes of a value; ``u`` is uniform from 0 to 1."""
@@ -160,4 +180,4 @@ class Trace(NamedTuple):
 
 
 #: Writes single passes without fault, which the first part of the training is on.
-FAULTLESS: Final = Teacher(errors=0.0, heavy=0.0, styles=(("quick", 1.0),), most=1)
+FAULTLESS: Final = Teacher(errors=0.0, heavy=0.0, qualm=0.0, styles=(("quick", 1.0),), most=1)
