@@ -101,7 +101,7 @@ def test_a_server_that_dies_leaves_the_best_answer_so_far(
 
 
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency", "parallel_probe"])
-@pytest.mark.parametrize("after", [0, 3, 7])
+@pytest.mark.parametrize("after", [0, 2, 5])
 def test_solve_returns_what_there_was(
     server: ScriptedServer, terms: dict[str, Any], agent: str, after: int
 ) -> None:
