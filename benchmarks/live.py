@@ -3,7 +3,7 @@
 ``make bench-vllm`` prints them all; a name measures one part:
 
 * ``collection``: traces and probes a second through the collector, beside ``vllm.LLM`` generating
-  the same text and probing it, with nothing kept. Both in turn, in processes of their own.
+  as many traces and probing them, with nothing kept. Both in turn, in processes of their own.
 * ``scaling``: seconds to read 1 to 64 branches live, beside one branch.
 * ``agreement``: the Confidence Momentum Controller and self-consistency, live and in replay, on all
   questions of the search set, with 95% intervals (questions resampled).
@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from autotts_gym.collection.collector import cuts, trace_seed
+from autotts_gym.collection.collector import cuts
 from autotts_gym.collection.run import collect_store
 from autotts_gym.controllers.loading import load
 from autotts_gym.evaluation.metrics import Estimate
@@ -64,12 +64,7 @@ def bare() -> dict[str, float]:
     ]
     places = [(q, b) for q in range(QUESTIONS) for b in range(PLAN.branches)]
     started = time.perf_counter()
-    sampling = [
-        SamplingParams(
-            max_tokens=PLAN.max_tokens, temperature=0.8, seed=trace_seed(PLAN.seed, *place)
-        )
-        for place in places
-    ]
+    sampling = SamplingParams(max_tokens=PLAN.max_tokens, temperature=0.8)
     asked_for = [{"prompt_token_ids": prompts[q]} for q, _ in places]
     traces = model.generate(asked_for, sampling, use_tqdm=False)
     suffix = tokenizer.encode(chosen.suffix)

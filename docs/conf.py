@@ -34,6 +34,7 @@ nitpick_ignore_regex = [
     # Aliases of such, as they stand in signatures; and types that Sphinx splits at a comma.
     (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key)"),
     (r"py:class", r"dict\[str"),
+    (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
     # Private classes in signatures.
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]

@@ -176,13 +176,13 @@ def healthy(_: Asked) -> None:
 
 def at_random(seed: int, faults: Iterable[str], probability: float = 0.25) -> Plan:
     """Faults at random points; completions only, and those faults that fit."""
-    random, kinds = Random(seed), tuple(faults)
+    random, wanted = Random(seed), tuple(faults)
 
     def plan(asked: Asked) -> str | None:
-        if not asked.kind or random.random() >= probability:
+        fitting = [f for f in wanted if f != "bad-logprobs" or asked.kind == "probe"]
+        if not asked.kind or not fitting or random.random() >= probability:
             return None
-        fault = random.choice(kinds)
-        return fault if fault != "bad-logprobs" or asked.kind == "probe" else None
+        return random.choice(fitting)
 
     return plan
 
@@ -447,11 +447,10 @@ class ScriptedServer:
         breaks_at = _hash("break", asked.number) % 4
         sent: list[tuple[Any, ...]] = []
         parts = self._parts(asked, int(asked.body.get("stream_interval", 1)))
-        number = -1
         async for number, (tokens, places, finish) in _numbered(parts):
             if self.pace:
                 await asyncio.sleep(self.pace)
-            if reader.at_eof():
+            if reader.at_eof() or writer.is_closing():
                 self.left += 1
                 self.lost.update([*sent, *places])
                 return False
@@ -467,7 +466,8 @@ class ScriptedServer:
             chunk["choices"] = [self._choice(0, tokens, finish)]  # type: ignore[assignment]
             _send_event(writer, json.dumps(chunk, ensure_ascii=False))
             sent += places
-            await writer.drain()
+            with contextlib.suppress(ConnectionError):  # closed: seen with the next part
+                await writer.drain()
         _send_event(writer, "[DONE]")
         _send_chunk(writer, b"")
         return True

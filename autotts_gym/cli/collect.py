@@ -52,7 +52,10 @@ def collect(
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Probability mass that is drawn from.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Likeliest tokens drawn from; 0 for all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Gives every trace a seed of its own, which takes vLLM some time."),
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(

@@ -36,7 +36,9 @@ class Plan:
         interval: Δ, tokens between two probes.
         max_tokens: most tokens of a trace.
         sampling: how traces are drawn.
-        seed: of the draws; every trace has a seed of its own, made from this one.
+        seed: of the draws: every trace gets a seed of its own, made from this one. With None, which
+            is faster, the engine draws as it goes; an engine that is started anew with the same
+            seed then draws the same numbers again.
 
     Raises:
         ValueError: names what is out of range.
@@ -46,7 +48,7 @@ class Plan:
     interval: int = 500
     max_tokens: int = 40_960
     sampling: Sampling = field(default_factory=Sampling)
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
@@ -54,7 +56,8 @@ class Plan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+        seed = 0 if self.seed is None else self.seed
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {self.seed!r}")
 
     def facts(self) -> dict[str, Any]:
@@ -120,7 +123,7 @@ async def collect(
         prober: the engine and its protocol.
         questions: what is asked.
         plan: what is collected.
-        journal: where what is finished is kept; see :func:`settings`.
+        journal: where what is finished is kept.
         concurrency: most traces under way at once.
         progress: called as it goes on.
 
@@ -140,6 +143,7 @@ async def collect(
     unfinished = Counter(q for q, _ in left)
     room = asyncio.Semaphore(concurrency)
     prompts: dict[int, list[int]] = {}
+    greedy = plan.sampling.temperature == 0
 
     def tell() -> None:
         state.seconds = time.monotonic() - begun
@@ -158,7 +162,7 @@ async def collect(
             prompts[place[0]],
             prober.room(prompts[place[0]], plan.max_tokens),
             plan.sampling,
-            trace_seed(plan.seed, *place) if plan.sampling.temperature > 0 else None,
+            None if greedy or plan.seed is None else trace_seed(plan.seed, *place),
         )
         trace = Generated()
         async for part in prober.engine.stream(request, max(plan.interval, _HEARD)):

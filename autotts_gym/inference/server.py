@@ -118,7 +118,7 @@ class ServerEngine(Engine):
         return await self._ask("/tokenize", body, _tokens, root=True)
 
     async def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:
-        """See :meth:`Engine.stream`."""
+        """See :meth:`autotts_gym.inference.engine.Engine.stream`."""
         prompt, left = list(request.prompt), request.max_tokens
         patience = _Patience(self._patience)
         async for attempt in self._retrying(patience):

@@ -54,7 +54,8 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     ## Starting State
     ``reset(options={"question": ..., "gold": ...})`` asks a question, by its text, or by row or id
     where ``questions`` were given; without, one of those is drawn. ``gold`` may be left out.
-    ``beta`` as in ``AutoTTS-v0``. There is no ``branch_order``: branches are drawn when they open.
+    ``beta`` as in ``AutoTTS-v0``. There is no ``branch_order``: branches are drawn when they open,
+    with seeds of their own where ``reset`` has a seed.
 
     ## Episode End
     As in ``AutoTTS-v0``. Where the model fails for good, ``step`` raises :class:`LiveError`, which
@@ -152,7 +153,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             super(AutoTTSEnv, self).reset(seed=seed)
         question = self._choose(options)
         self._replay.forget(normalize(question.gold) or None)
-        entropy = int(self.np_random.integers(2**62))
+        entropy = None if seed is None else int(self.np_random.integers(2**62))
         opening = np.arange(self.max_branches)  # what branch i learns stands in row i
         found = super().reset(options={**options, "branch_order": opening})
         self._draw = Draw(0, self.beta, opening)

@@ -164,11 +164,11 @@ class Branches:
     Args:
         model: what they grow on.
         question: what is asked.
-        seed: of their draws.
+        seed: of their draws; None leaves them to the engine.
         count: how many there can be.
     """
 
-    def __init__(self, model: LiveModel, question: str, seed: int, count: int) -> None:
+    def __init__(self, model: LiveModel, question: str, seed: int | None, count: int) -> None:
         self._model = model
         self._seed = seed
         self._branches = [_Branch() for _ in range(count)]
@@ -201,7 +201,7 @@ class Branches:
         branch, model = self._branches[i], self._model
         while not branch.ended and len(branch.tokens) < branch.target:
             seed = None
-            if model.sampling.temperature > 0:
+            if self._seed is not None and model.sampling.temperature > 0:
                 # Not the same random numbers in every part of a branch.
                 entropy = [self._seed, i, len(branch.tokens)]
                 state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autotts_gym.inference.engine import Engine, EngineError, Sampling
+from autotts_gym.inference.engine import Engine, Sampling
 from autotts_gym.inference.local import LocalEngine
 from autotts_gym.inference.protocol import Protocol, find
 from autotts_gym.inference.server import ServerEngine
@@ -115,5 +115,3 @@ def connect(
         raise
     return live
 
-
-__all__ = ["EngineError", "LiveSetting", "card", "connect"]

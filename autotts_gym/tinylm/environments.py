@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -32,9 +34,7 @@ SERVING: Final[dict[str, Any]] = {
 }
 
 #: What is collected of them: intervals are as short as the traces are.
-PLAN: Final = Plan(
-    branches=128, interval=16, max_tokens=768, sampling=Sampling(temperature=0.8), seed=0
-)
+PLAN: Final = Plan(branches=128, interval=16, max_tokens=768, sampling=Sampling(temperature=0.8))
 
 
 def cpu_settings() -> None:
@@ -74,20 +74,23 @@ def collect_all(
         missing = [b for b in (SEARCH, HELD_OUT) if not (folder / size / b).exists()]
         if not missing:
             continue
-        with serve(models / size, served_model_name=f"tinylm-{size}", **SERVING) as url:
+        name = f"tinylm-{size}"
+        # Another seed each time: a resumed collection must not draw what it has already.
+        seed = secrets.randbelow(2**31)
+        with serve(models / size, served_model_name=name, seed=seed, **SERVING) as url:
             for benchmark in missing:
-                name = f"{size}/{benchmark}"
+                env = f"{size}/{benchmark}"
                 collect_store(
                     ServerEngine(url),
                     asked(benchmark),
                     plan,
-                    folder / name,
+                    folder / env,
                     protocol="tinylm",
                     benchmark=benchmark,
                     texts=True,
-                    model=f"tinylm-{size}",
-                    progress=lambda state, name=name: progress(name, state),  # type: ignore[misc]
+                    model=name,
+                    progress=functools.partial(progress, env),
                 )
-                made.append(name)
+                made.append(env)
     (folder / splits.SET).write_text(splits.dump([f"*/{SEARCH}"], [f"*/{HELD_OUT}"]), "utf-8")
     return made

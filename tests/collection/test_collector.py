@@ -121,7 +121,8 @@ def test_every_trace_has_a_seed_of_its_own(server: ScriptedServer, tmp_path: Pat
     seeds = {asked.body["seed"] for asked in server.asked if asked.kind == "trace"}
     assert seeds == {trace_seed(3, q, b) for q in range(len(QUESTIONS)) for b in range(2)}
     server.asked.clear()
-    collected(server, tmp_path / "b")
+    collected(server, tmp_path / "greedy")
+    collected(server, tmp_path / "without", Plan(2, 13, 90, Sampling(0.7)))
     assert not any("seed" in asked.body for asked in server.asked)
 
 
@@ -129,7 +130,7 @@ def test_every_trace_has_a_seed_of_its_own(server: ScriptedServer, tmp_path: Pat
 def test_the_order_does_not_matter(
     server: ScriptedServer, tmp_path: Path, sampling: Sampling
 ) -> None:
-    plan = Plan(3, 13, 90, sampling)
+    plan = Plan(3, 13, 90, sampling, 1)
     found = []
     for concurrency in (1, 4, 500):
         server.pace = 0 if concurrency == 1 else 0.002
