@@ -25,7 +25,7 @@ _OPTIONS: Final = frozenset({"env", "question", "beta", "branch_order"})
 class Setting:
     """The arguments of ``AutoTTS-v0``, checked: what single and vector environment share.
 
-    The arguments are described in :class:`AutoTTSEnv`.
+    The arguments are described in :class:`autotts_gym.env.AutoTTSEnv`.
     """
 
     def __init__(

@@ -90,8 +90,9 @@ def merge_equal(
         progress: called after each question with how many are done and how many there are.
 
     Returns:
-        For each question, the representative of each of its answers: the gold answer if equal to
-        it, else the most common of those that are equal (ties: the one that stands first).
+        A mapping a question, from each of its answers to the one that represents it. That is the
+        gold answer if equal to it, else the most common of those that are equal (of several, the
+        one that stands first).
 
     Raises:
         ModuleNotFoundError: math-verify is not installed.
