@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 import math
 import time
@@ -32,6 +33,9 @@ from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 _FINISHES: Final = ("stop", "length")
+
+#: Connections of a pool: httpx looks at all of a pool's for every request.
+_POOL: Final = 32
 
 #: Longest time for which a silent request waits while its server sends to others, in stalls.
 _QUEUED: Final = 10
@@ -183,8 +187,7 @@ class ServerEngine(Engine):
 
     async def close(self) -> None:
         for server in self._servers:
-            with contextlib.suppress(Exception):
-                await server.client.aclose()
+            await server.close()
 
     def __str__(self) -> str:
         return ", ".join(server.url for server in self._servers)
@@ -291,13 +294,25 @@ class _Server:
         self._rests_until = 0.0
         self._heard = 0.0  # when something came last
         self._stall = stall
-        self.client = httpx.AsyncClient(
-            headers=headers,
-            # Silence is told by _alive; the pool's queue is ours, so that waiting in it is none.
-            timeout=httpx.Timeout(None, connect=min(stall, 10.0), write=stall),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            trust_env=False,
-        )
+        pools = -(-concurrency // _POOL)
+        size = -(-concurrency // pools)
+        self._clients = [
+            httpx.AsyncClient(
+                headers=headers,
+                # Silence is told by _alive; waiting in the pool's queue, ours, is none.
+                timeout=httpx.Timeout(None, connect=min(stall, 10.0), write=stall),
+                limits=httpx.Limits(max_connections=size, max_keepalive_connections=size),
+                trust_env=False,
+            )
+            for _ in range(pools)
+        ]
+        self._turns = itertools.cycle(self._clients)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        for client in self._clients:
+            with contextlib.suppress(Exception):
+                await client.aclose()
 
     def is_doubtful(self) -> bool:
         """Whether it failed of late: after a rest, one request at a time is tried on it."""
@@ -316,9 +331,9 @@ class _Server:
         url = (self.root if root else self.url) + path
         async with self._watched(url):
             if body is None:
-                response = await self._alive(self.client.get(url))
+                response = await self._alive(next(self._turns).get(url))
             else:
-                response = await self._alive(self.client.post(url, json=body))
+                response = await self._alive(next(self._turns).post(url, json=body))
             _check_status(response, url)
             found = read(_object(response.text, url), url)
             self._hear()
@@ -328,7 +343,7 @@ class _Server:
         """The parts of a completion as they come."""
         url = self.url + path
         async with self._watched(url), contextlib.AsyncExitStack() as stack:
-            opening = stack.enter_async_context(self.client.stream("POST", url, json=body))
+            opening = stack.enter_async_context(next(self._turns).stream("POST", url, json=body))
             response = await self._alive(opening)
             if response.status_code != 200:
                 await self._alive(response.aread())

@@ -114,4 +114,3 @@ def connect(
         live.close()
         raise
     return live
-
