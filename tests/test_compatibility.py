@@ -216,7 +216,7 @@ def learner(env: gym.Env[Any, Any]) -> MaskablePPO:
 
 
 def test_untrained_masked_policy_plays_nothing_illegal() -> None:
-    env = make(budget=20_000, step_limit=200)
+    env = make(budget=640, step_limit=200)
     model = learner(env)
     for seed in range(10):
         found, _ = env.reset(seed=seed)

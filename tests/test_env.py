@@ -63,7 +63,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "compact": {"observation": "compact"},
     "conditioned": {"beta": (0.2, 0.8), "max_branches": 8},
     "cost alone": {"beta": 0, "max_branches": 8, "billing": "interval"},
-    "budget": {"budget": 20_000, "max_branches": 8, "probe_tokens": 20},
+    "budget": {"budget": 640, "max_branches": 8, "probe_tokens": 1},
     "no budget": {"budget": 0, "max_branches": 2},
     "auto-probe": {"auto_probe": True, "max_branches": 8},
     "few columns": {"max_depth": 2, "max_classes": 1, "max_branches": 8},
@@ -89,7 +89,7 @@ def test_checkers_have_nothing_to_say(
 
 
 def test_specification_survives_json(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = {"env": [DEFAULT], "beta": (0.2, 0.8), "max_branches": 4, "budget": 30_000}
+    arguments = {"env": [DEFAULT], "beta": (0.2, 0.8), "max_branches": 4, "budget": 960}
     env = gym.make("AutoTTS-v0", **arguments)
     assert env.spec is not None
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
@@ -209,7 +209,7 @@ def test_nothing_is_played_without_a_reset(make: Callable[..., gym.Env[Any, Any]
 
 @pytest.mark.parametrize("auto_probe", [False, True])
 def test_masks_agree(auto_probe: bool) -> None:
-    env = gym.make("AutoTTS-v0", max_branches=4, budget=40_000, auto_probe=auto_probe)
+    env = gym.make("AutoTTS-v0", max_branches=4, budget=1_280, auto_probe=auto_probe)
     env.action_space.seed(0)
     legal = env.get_wrapper_attr("action_masks")
     for seed in range(20):

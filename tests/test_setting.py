@@ -51,7 +51,10 @@ def draws(setting: Setting, options: dict[str, Any] | None = None, seed: int = 0
         ({"budget": 2**63}, "budget must be at most"),
         ({"probe_tokens": -1}, "probe_tokens must be at least 0, got -1"),
         ({"probe_tokens": "measured"}, "probe_tokens must be an integer, got 'measured'"),
-        ({"probe_tokens": "recorded"}, 'probe_tokens="recorded", but <TraceStore'),
+        (
+            {"env": "synthetic-aime24", "probe_tokens": "recorded"},
+            'probe_tokens="recorded", but <TraceStore',
+        ),
         ({"auto_probe": 1}, "auto_probe must be True or False, got 1"),
         ({"invalid_action": "ignore"}, 'must be "penalize" or "raise", got \'ignore\''),
         ({"invalid_penalty": -0.1}, "invalid_penalty must be a number from 0, got -0.1"),

@@ -55,7 +55,7 @@ def masked(*rows: bool) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["AutoTTS-v0", "autotts_gym:AutoTTS-v0"])
 def test_made_by_gymnasium(name: str) -> None:
     # The class itself is what make_vec takes where nothing else is asked for.
-    env = gym.make_vec(name, num_envs=3, max_branches=4, beta=(0.2, 0.8), budget=20_000)
+    env = gym.make_vec(name, num_envs=3, max_branches=4, beta=(0.2, 0.8), budget=640)
     assert type(env) is AutoTTSVectorEnv
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert env.num_envs == 3
@@ -363,7 +363,7 @@ def test_what_was_returned_stays_and_may_be_changed(mode: AutoresetMode) -> None
 
 @MODES
 def test_masks_agree(mode: AutoresetMode) -> None:
-    env = gym.make_vec("AutoTTS-v0", 4, max_branches=3, budget=30_000, autoreset_mode=mode)
+    env = gym.make_vec("AutoTTS-v0", 4, max_branches=3, budget=960, autoreset_mode=mode)
     env.action_space.seed(0)
     found, info = env.reset(seed=0)
     ended = np.zeros(4, bool)

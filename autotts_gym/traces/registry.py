@@ -20,7 +20,7 @@ from platformdirs import user_data_path
 from autotts_gym.traces.store import CARD, TraceError, TraceStore
 
 #: The bundled environment that is played where none is named.
-DEFAULT: Final = "synthetic-aime24"
+DEFAULT: Final = "tinylm/medium/chain"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 

@@ -219,12 +219,14 @@ def binomial_tail(a: int, n: int) -> float:
 
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.33, 0.5, 0.77, 1.0])
-def test_cmc_is_what_its_description_says(beta: float, billing: Any, store: TraceStore) -> None:
+@pytest.mark.parametrize("env", [registry.DEFAULT, "synthetic-aime24"])  # which is deeper
+def test_cmc_is_what_its_description_says(beta: float, billing: Any, env: str) -> None:
+    (store,) = registry.open_stores(env).values()
     played = play("cmc", store, Terms(64, billing), beta, 30)
     for q in range(30):
         recorded = store.question(q).branches
         branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:64]]
-        wanted = Plain(branches, 500, billing).solve(beta)
+        wanted = Plain(branches, store.card.interval, billing).solve(beta)
         found = played.answers[q], int(played.tokens[q]), int(played.sequential_tokens[q])
         assert found == wanted, q
 
@@ -235,7 +237,7 @@ def test_cmc_notes_what_it_decides_by(beta: float, store: TraceStore) -> None:
     order = branch_order("random", 0, 4, 128)[:64]
     episode = Episode(env, env.reset(options={"question": 4, "branch_order": order})[0])
     load("cmc").solve(episode, beta)
-    plain = Plain([store.question(4).branches[b] for b in order], 500, "interval")
+    plain = Plain([store.question(4).branches[b] for b in order], store.card.interval, "interval")
     plain.solve(beta)
     gates, noted = episode.notes[:2], episode.notes[2:]
     p = schedule(beta)
@@ -275,7 +277,7 @@ def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: Tra
         recorded = store.question(q).branches
         branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:width]]
         costs = [
-            max(b.tokens, len(b.probes) * 500) if billing == "interval" else b.tokens
+            max(b.tokens, len(b.probes) * store.card.interval) if billing == "interval" else b.tokens
             for b in branches
         ]
         votes = Counter(b.final for b in branches)
@@ -292,10 +294,10 @@ def test_self_consistency_reads_at_most_64(store: TraceStore) -> None:
 
 
 def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
-    """Charged in full, 64 branches of 81 intervals are over 2.5 million tokens; few take half."""
+    """Charged in full, 64 branches of 36 intervals are over 36,000 tokens; few take half."""
     free = play("self_consistency", store, Terms())
-    assert free.tokens.max() < 2_300_000
-    played = play("self_consistency", store, Terms(budget=2_300_000))
+    assert free.tokens.max() < 30_000
+    played = play("self_consistency", store, Terms(budget=30_000))
     assert_array_equal(played.tokens, free.tokens)
     assert played.answers == free.answers
 
@@ -313,11 +315,11 @@ def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
         Terms(2, billing="interval"),
         Terms(9),
         Terms(budget=0),
-        Terms(budget=499),
-        Terms(budget=500),
-        Terms(budget=42_000),
-        Terms(16, budget=120_000, billing="interval", probe_tokens=30),
-        Terms(budget=5_000, probe_tokens=5_000),
+        Terms(budget=15),
+        Terms(budget=16),
+        Terms(budget=1_344),
+        Terms(16, budget=3_840, billing="interval", probe_tokens=1),
+        Terms(budget=160, probe_tokens=160),
         Terms(step_limit=1),
         Terms(step_limit=77),
     ],
@@ -361,6 +363,6 @@ def test_agents_answer_under_any_budget(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_more_than_nothing_buys_an_answer(name: str, store: TraceStore) -> None:
-    played = play(name, store, Terms(budget=45_000), 0.5)
+    played = play(name, store, Terms(budget=1_440), 0.5)
     assert all(played.answers)
     assert (played.tokens > 0).all()

@@ -230,6 +230,8 @@ def test_envs(autotts: Command, own: Path) -> None:
     assert mine.split() == ["mine", "2", "6", "500", "3", "767"]
     (bundled,) = (line for line in lines if line.startswith("synthetic-aime24"))
     assert bundled.split()[-1] == "synthetic"
+    (real,) = (line for line in lines if line.startswith("tinylm/medium/chain "))
+    assert "synthetic" not in real
     assert "must be a mapping" in told.out  # the torn one hides no other
     assert lines[-1].endswith(str(own))
 
@@ -267,7 +269,8 @@ def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
 
 
 def test_benchmark(autotts: Command) -> None:
-    call = ("benchmark", "self_consistency", "cmc", "--beta", "0,1", "--seeds", "0-2")
+    call: tuple[object, ...] = ("benchmark", "self_consistency", "cmc", "--beta", "0,1")
+    call += ("--env", "synthetic-aime24", "--seeds", "0-2")
     told = autotts(*call, "--out", "out[1]", "--max-branches", 4)
     assert (told.code, told.err) == (0, "")
     assert "synthetic-aime24: 60 questions × 3 seeds SYNTHETIC" in told.out
@@ -433,7 +436,7 @@ def test_play_to_an_image(
     )
     told = autotts("play", agent.path, "--image", name)
     assert (told.code, told.err) == (0, "")
-    assert "9 actions, 2,000 tokens, 500 of them in sequence" in told.out
+    assert "9 actions, 64 tokens, 16 of them in sequence" in told.out
     assert f"wrote {name}" in told.out
     with Image.open(name) as image:
         assert getattr(image, "n_frames", 1) >= frames

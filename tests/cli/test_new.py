@@ -42,13 +42,13 @@ def test_plays_well_and_spends_more_with_beta(template: Template, tmp_path: Path
         ran, played = play(path, beta, 60)
         assert ran == ("python" if template is Template.published else "compiled")
         assert played.failures == {}
-        assert played.correct.mean() > 0.75  # a branch by itself: 0.71
+        assert played.correct.mean() > 0.75  # a branch by itself: 0.65
         tokens.append(played.tokens.mean())
     assert sorted(set(tokens)) == tokens
     assert load(str(path)).takes_beta == (len(betas) > 1)
 
 
-@pytest.mark.parametrize("budget", [None, 100, 60_000])
+@pytest.mark.parametrize("budget", [None, 3, 1_920])
 @pytest.mark.parametrize("template", [Template.with_beta, Template.without_beta])
 def test_plays_the_same_as_plain_python(
     template: Template, budget: int | None, tmp_path: Path

@@ -39,7 +39,7 @@ def test_prints_the_answer_and_the_bill(autotts, vllm_url: str, chain: list[Aske
 def test_json(autotts, vllm_url: str, chain: list[AskedQuestion], agent: str) -> None:
     told = autotts(
         "solve", chain[1].text, "--agent", agent, "--base-url", vllm_url, *TINY,
-        "--max-branches", 8, "--reference", "tinylm/small/chain", "--json",
+        "--max-branches", 8, "--reference", "tinylm/medium/chain", "--json",
     )  # fmt: skip
     assert told.code == 0, told.err
     found = json.loads(told.out)

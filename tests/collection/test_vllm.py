@@ -72,12 +72,12 @@ def test_in_process(asked: Path, tmp_path: Path) -> None:
     engine = "max_model_len=1024 max_num_seqs=64 max_num_batched_tokens=4096 enforce_eager=true"
     options = [word for pair in engine.split() for word in ("--engine", pair)]
     done = subprocess.run(
-        command(asked, "--model", str(model_path("small")), "--name", "local", *options),
+        command(asked, "--model", str(model_path("medium")), "--name", "local", *options),
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "collected local: 5 questions, 40 branches" in done.stdout
@@ -112,7 +112,7 @@ def test_through_a_server_killed_and_resumed(asked: Path, tmp_path: Path, vllm_u
                 assert whole[: len(kept)] == kept
                 kept = whole
                 continue
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors[-3000:]
         break
     assert kills

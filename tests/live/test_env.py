@@ -177,6 +177,7 @@ def test_an_uninterrupted_branch_and_one_in_pieces_are_the_same_text(
 
 
 def test_spaces_are_those_of_a_replay(live: AutoTTSLiveEnv) -> None:
+    load("cmc").play(live, question=0)
     recorded = gym.make("AutoTTS-v0", env=learned(live), max_branches=WIDTH)
     assert live.observation_space == recorded.observation_space
     assert live.action_space == recorded.action_space

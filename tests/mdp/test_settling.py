@@ -81,7 +81,7 @@ def test_random_episodes(random: Random) -> None:
     [
         ("cmc", 0.0, Terms(64)),
         ("cmc", 0.5, Terms(64, billing="interval", probe_tokens=7)),
-        ("cmc", 1.0, Terms(12, budget=150_000)),
+        ("cmc", 1.0, Terms(12, budget=4_800)),
         ("self_consistency", 0.0, Terms(9)),
         ("parallel_probe", 0.0, Terms(9, billing="interval")),
         ("asc", 0.0, Terms(12)),
