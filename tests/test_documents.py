@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from _pytest.mark import ParameterSet
 from typer.main import get_command
 
 from autotts_gym.cli import app
@@ -31,7 +32,9 @@ DOCS = ROOT / "docs"
 
 #: What a command cannot do here: play published traces, which are not part of this project, for
 #: as long as a whole table takes, on a cluster, or until somebody stops it.
-ELSEWHERE = re.compile(r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts serve")
+ELSEWHERE = re.compile(
+    r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
+)
 
 
 class Fence(NamedTuple):
@@ -68,6 +71,19 @@ PAGES = {
 RUNNING = [name for name, found in PAGES.items() if any(f.kind in ("python", "sh") for f in found)]
 
 
+def cases(texts: dict[str, str]) -> list[ParameterSet]:
+    """Pages to run, by name; those that serve a model are for where vLLM is, one at a time."""
+    vllm = (pytest.mark.vllm, pytest.mark.xdist_group("vllm"))
+    return [
+        pytest.param(name, marks=vllm if "serve(" in text else ()) for name, text in texts.items()
+    ]
+
+
+NOTEBOOKS = {
+    path.name: path.read_text("utf-8") for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+}
+
+
 def run(*command: str, cwd: Path, home: Path) -> str:
     """A command in a folder, with an environment folder of its own."""
     surroundings = {**os.environ, "XDG_DATA_HOME": str(home), "COLUMNS": "100"}
@@ -92,7 +108,9 @@ def script(found: list[Fence]) -> str:
     return "".join(parts)
 
 
-@pytest.mark.parametrize("page", RUNNING)
+@pytest.mark.parametrize(
+    "page", cases({name: "".join(fence.text for fence in PAGES[name]) for name in RUNNING})
+)
 def test_page_runs_and_prints_what_it_says(page: str, tmp_path: Path) -> None:
     found, here = PAGES[page], tmp_path / "here"
     here.mkdir()
@@ -157,14 +175,15 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), target
 
 
-@pytest.mark.parametrize("notebook", sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb")))
+@pytest.mark.parametrize("notebook", cases(NOTEBOOKS))
 def test_notebook_runs(notebook: str, tmp_path: Path) -> None:
     """In a process of its own: the notebook client's threads and sockets are not ours to judge."""
+    timeout = 900 if "serve(" in NOTEBOOKS[notebook] else 300  # seconds a cell
     shutil.copy(ROOT / "notebooks" / notebook, tmp_path)
     script = (
         "import nbformat, nbclient, sys\n"
         f"book = nbformat.read({notebook!r}, as_version=4)\n"
-        "nbclient.NotebookClient(book, timeout=300, kernel_name='python3').execute()\n"
+        f"nbclient.NotebookClient(book, timeout={timeout}, kernel_name='python3').execute()\n"
         "print(sum(len(c.get('outputs', [])) for c in book.cells))\n"
     )
     outputs = run(sys.executable, "-c", script, cwd=tmp_path, home=tmp_path)

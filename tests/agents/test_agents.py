@@ -277,7 +277,9 @@ def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: Tra
         recorded = store.question(q).branches
         branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:width]]
         costs = [
-            max(b.tokens, len(b.probes) * store.card.interval) if billing == "interval" else b.tokens
+            max(b.tokens, len(b.probes) * store.card.interval)
+            if billing == "interval"
+            else b.tokens
             for b in branches
         ]
         votes = Counter(b.final for b in branches)

@@ -53,7 +53,7 @@ def test_of_a_probe_the_token_that_closes_it_is_not_learned() -> None:
     rng = np.random.default_rng(0)
     teacher = Teacher()
     cuts = set()
-    for _ in range(300):
+    for _ in range(1500):
         chain = task.parse("a=30;b+6;c*2;d*5?")
         ids, learned = sample(teacher, chain, 1.0, rng)
         prompt = len(encode(chain.prompt))
