@@ -57,7 +57,7 @@ def envs(
     found = registry.listing()
     broken: dict[str, str] = {}
     table = Table(box=None, pad_edge=False)
-    table.add_column("environment", style="bold", overflow="fold")
+    table.add_column("environment", style="bold", no_wrap=True, overflow="fold")
     for heading in ("questions", "branches", "Δ", "depth", "tokens/branch"):
         table.add_column(heading, justify="right")
     table.add_column("what", overflow="fold")

@@ -99,10 +99,11 @@ class LiveModel:
 
     async def within_patience(self, work: Awaitable[T]) -> T:
         """Await something that should not take long; raises ``EngineError`` where it does."""
+        limit = 2 * self.patience  # servers are given up before, with the reason
         try:
-            return await asyncio.wait_for(work, self.patience)
+            return await asyncio.wait_for(work, limit)
         except TimeoutError:
-            raise EngineError(f"{self.engine}: no answer within {self.patience:g} s") from None
+            raise EngineError(f"{self.engine}: no answer within {limit:g} s") from None
 
     def post(self, act: Any, *arguments: Any) -> None:
         """Call a function on the model's loop; does not wait for it."""

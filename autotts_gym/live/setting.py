@@ -104,7 +104,7 @@ def connect(
         patience=patience,
     )
     try:
-        facts = live.run(live.within_patience(made.facts()))
+        facts = live.run(made.facts())  # to load a model may take long
         if chosen is None:
             live.protocol = find(None, facts["model"])
         most = facts.get("max_model_len")

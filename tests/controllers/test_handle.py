@@ -114,7 +114,7 @@ def solve(episode, beta):
         episode.note("digest", h)
         for j in range(-1, episode.max_branches + 1):
             h = look(episode, h, j)
-    raise ValueError(h)
+    raise ValueError(str(h))  # numba before 0.68 shows an integer that a loop made as 0
 """
 
 
