@@ -64,7 +64,7 @@ def test_of_a_probe_the_token_that_closes_it_is_not_learned() -> None:
         ]
         assert not learned[end]
         thinking, closing = decode(ids[prompt:end]), decode(ids[end:])
-        # Before the first result, unless the first step is left out, which the name of another tells.
+        # Before the first result, unless the first step is left out, as the next name tells.
         if "=" not in thinking and "first:c" not in thinking:
             assert closing == f"</think>answer:{chain.answer}<end>"
         cuts.add(end - prompt)
