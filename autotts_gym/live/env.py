@@ -74,7 +74,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     * ``protocol``: a name or a file, see :mod:`autotts_gym.inference.protocol`; that of the
       reference, or the one meant for the model, by default.
     * ``reference``: a collected environment. What is not given is taken from its card: protocol,
-      ``interval``, ``max_tokens``, ``sampling``, and C.
+      ``interval``, ``max_tokens``, ``sampling``, and C. With ``live``, these are the model's own.
     * ``interval``, ``max_tokens``: Δ and the most tokens of a branch.
     * ``sampling``: temperature, top_p and top_k, as a mapping.
     * ``mean_tokens``: expected tokens of a branch.
@@ -127,7 +127,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self._questions = (
                 read_questions(questions) if isinstance(questions, str | Path) else list(questions)
             )
-            live_setting = LiveSetting(live, reference, mean_tokens, setting)
+            live_setting = LiveSetting(live, mean_tokens, setting)
             self._set_up(live_setting, render_mode)
         except BaseException:
             self.close()

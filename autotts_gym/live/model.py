@@ -39,6 +39,7 @@ class LiveModel:
             one another need not wait for one another. What nobody looks at was asked for in vain;
             without, a probe is asked for when it is looked at.
         patience: seconds without a new token, or for a probe, after which a look has failed.
+        reference: the collected environment that its terms are from, if any.
 
     Raises:
         ValueError: an argument is out of range.
@@ -54,6 +55,7 @@ class LiveModel:
         sampling: Sampling | None = None,
         eager: bool = True,
         patience: float = 120.0,
+        reference: str | None = None,
     ) -> None:
         check_interval(interval)
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
@@ -67,6 +69,7 @@ class LiveModel:
         self.sampling = sampling or Sampling()
         self.eager = eager
         self.patience = patience
+        self.reference = reference
         self._prober: Prober | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(

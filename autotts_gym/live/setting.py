@@ -21,19 +21,18 @@ class LiveSetting(Setting):
 
     Args:
         live: the model.
-        reference, mean_tokens: what C is made of; see ``AutoTTSLiveEnv``.
+        mean_tokens: expected tokens of a branch; those of its reference by default.
         setting: those of ``AutoTTS-v0``.
     """
 
     def __init__(
         self,
         live: LiveModel,
-        reference: str | None,
         mean_tokens: float | None,
         setting: Mapping[str, Any],
     ) -> None:
         if mean_tokens is None:
-            mean_tokens = card(reference).mean_tokens if reference else float(live.max_tokens)
+            mean_tokens = expected_tokens(live)
         if not mean_tokens > 0:
             raise ValueError(f"mean_tokens must be above 0, got {mean_tokens!r}")
         if "env" in setting:
@@ -43,6 +42,11 @@ class LiveSetting(Setting):
             "live", live.interval, live.depth, width, mean_tokens, live.protocol.probe_tokens
         )
         super().__init__(self.live_replay, **setting)
+
+
+def expected_tokens(live: LiveModel) -> float:
+    """Expected tokens of a branch: those of the model's reference, or the most that it can have."""
+    return card(live.reference).mean_tokens if live.reference else float(live.max_tokens)
 
 
 def card(reference: str) -> Card:
@@ -102,6 +106,7 @@ def connect(
         max_tokens=max_tokens or drawn.get("max_tokens", 40_960),
         sampling=Sampling(**{**parameters, **(sampling or {})}),
         patience=patience,
+        reference=reference,
     )
     try:
         facts = live.run(made.facts())  # to load a model may take long

@@ -93,7 +93,6 @@ def solve(
     gold: str | None = None,
     seed: int | None = None,
     watch: Callable[[AutoTTSLiveEnv], None] | None = None,
-    reference: str | None = None,
     **arguments: Any,
 ) -> Solution:
     """Answer a question.
@@ -105,7 +104,7 @@ def solve(
         gold: the right answer, where it is known.
         seed: of the branches' draws.
         watch: called with the environment after every action; it can be rendered then.
-        reference, arguments: those of ``AutoTTS-Live-v0``: ``live``, or ``base_url`` or ``model``.
+        arguments: those of ``AutoTTS-Live-v0``: ``live``, or ``base_url`` or ``model``, ...
 
     Returns:
         The answer and its bill. Where the model fails on the way it is what was known by then,
@@ -116,7 +115,7 @@ def solve(
         AgentError, IllegalActionError, NoAnswerError: the controller cannot be loaded, or misplays.
     """
     controller = load(agent) if isinstance(agent, str) else agent
-    env = AutoTTSLiveEnv(beta=beta, reference=reference, **arguments)
+    env = AutoTTSLiveEnv(beta=beta, **arguments)
     try:
         played: gym.Env[Any, Any] = env if watch is None else _Watched(env, watch)
         error = ""
@@ -124,7 +123,7 @@ def solve(
             info = controller.play(played, seed=seed, question=question, gold=gold)
         except LiveError as failure:
             info, error = failure.info, str(failure)
-        return _solution(env, info, error, reference)
+        return _solution(env, info, error)
     finally:
         env.close()
 
@@ -150,14 +149,12 @@ async def solve_async(question: str, agent: str | Agent = "cmc", **arguments: An
         stopped = True
 
 
-def _solution(
-    env: AutoTTSLiveEnv, info: dict[str, Any], error: str, reference: str | None
-) -> Solution:
+def _solution(env: AutoTTSLiveEnv, info: dict[str, Any], error: str) -> Solution:
     votes = env.votes
     total = sum(votes.values())
     tokens = seconds = None
-    if reference is not None:
-        tokens, longest = self_consistency(reference, env.max_branches)
+    if env.live.reference is not None:
+        tokens, longest = self_consistency(env.live.reference, env.max_branches)
         if info["sequential_tokens"]:
             seconds = longest * info["wall_seconds"] / info["sequential_tokens"]
     return Solution(
