@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from autotts_gym.inference.answers import find
 from autotts_gym.traces.store import NULL_ANSWERS, TraceError
+from autotts_gym.traces.strict_json import parse
 
 #: Names that data sets give to these fields, the likeliest first; case does not matter.
 _ID_FIELDS: Final = ("id", "unique_id", "problem_id", "question_id")
@@ -27,9 +28,6 @@ _ANSWER_FIELDS: Final = (
 
 _HUB: Final = "hf:"
 _HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
-
-#: Digits that Python reads whatever ``sys.set_int_max_str_digits`` says.
-_MOST_DIGITS: Final = 640
 
 
 @dataclass(frozen=True)
@@ -276,18 +274,7 @@ def _decoded(path: Path) -> str:
 
 
 def _parsed(text: str) -> Any:
-    return json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
-
-
-def _parse_int(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        shown = f"{digits[:8]}..."
-        raise TraceError(f"an integer of {len(digits)} digits ({shown}); write it as a string")
-    return int(digits)
-
-
-def _refuse_constant(constant: str) -> None:
-    raise TraceError(f"malformed JSON: {constant} is not a JSON value")
+    return parse(text, "write it as a string")
 
 
 def _object(entry: object) -> dict[str, Any]:

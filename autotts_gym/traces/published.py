@@ -33,11 +33,9 @@ from autotts_gym.traces.store import (
     check_interval,
     staged,
 )
+from autotts_gym.traces.strict_json import parse
 
 _KEYS: Final = ("question", "gold_answer", "probe_freq", "each_branch", "final_answers_trace")
-
-#: Digits that Python reads whatever ``sys.set_int_max_str_digits`` says.
-_MOST_DIGITS: Final = 640
 
 
 def read_published(path: Path) -> TraceStore:
@@ -147,7 +145,7 @@ def _entries(content: bytes) -> list[Any]:
     try:
         # Decoded here, because json.loads lets encoded surrogates pass and guesses encodings.
         text = content.decode()
-        entries = json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
+        entries = parse(text, "no trace holds such a one")
     except UnicodeDecodeError as error:
         bad = f"byte 0x{content[error.start]:02x} at offset {error.start}"
         raise TraceError(f"not UTF-8: {bad}: {error.reason}") from None
@@ -161,17 +159,6 @@ def _entries(content: bytes) -> list[Any]:
     if not entries:
         raise TraceError("the list of questions is empty; at least one is needed")
     return entries
-
-
-def _parse_int(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        shown = f"{digits[:8]}..."
-        raise TraceError(f"an integer of {len(digits)} digits ({shown}); no trace holds such a one")
-    return int(digits)
-
-
-def _refuse_constant(constant: str) -> None:
-    raise TraceError(f"malformed JSON: {constant} is not a JSON value")
 
 
 def _question(entry: Any, where: str) -> Question:

@@ -65,7 +65,7 @@ def named(questions: Sequence[Question]) -> list[Question]:
 
 @st.composite
 def traces(draw: st.DrawFn) -> list[Question]:
-    with_confidences, with_costs, with_texts = draw(st.tuples(*[st.booleans()] * 3))
+    with_confidences, with_costs, with_texts, odd = draw(st.tuples(*[st.booleans()] * 4))
     answer = st.sampled_from(["No", "ERR", ""]) | st.text(max_size=3)
     tokens = st.integers(1, 2**31 - 1)
 
@@ -80,6 +80,7 @@ def traces(draw: st.DrawFn) -> list[Question]:
             draw(st.lists(confidences, **of_each)) if with_confidences else None,
             draw(st.lists(st.integers(0, 2**31 - 1), **of_each)) if with_costs else None,
             draw(st.none() | st.text(max_size=9)) if with_texts else None,
+            draw(st.sampled_from(["", "cut", "cut unanswered"])) if odd else "",
         )
 
     return [
@@ -144,7 +145,18 @@ def test_what_was_not_recorded(tmp_path: Path) -> None:
     assert (store.tables.confidences, store.tables.probe_tokens) == (None, None)
     assert store.branch_texts() is None
     assert not (tmp_path / "store/texts.parquet").exists()
+    assert store.branch_flags() is None
+    assert "flags" not in pq.read_schema(tmp_path / "store/branches.parquet").names
     assert store.card.synthetic
+
+
+def test_flags_are_kept_and_not_played(tmp_path: Path) -> None:
+    odd = [replace(q, branches=[replace(b, flags="cut") for b in q.branches]) for q in PLAIN[:1]]
+    store = TraceStore.from_branches([*odd, PLAIN[1]], 500).save(tmp_path / "store")
+    assert store.branch_flags() == ["cut", "cut", ""]
+    assert store.card.fingerprint == TraceStore.from_branches(PLAIN, 500).card.fingerprint
+    with pytest.raises(TraceError, match="its flags must be a string"):
+        TraceStore.from_branches([Question("?", "1", [Branch([], 1, "1", flags=3)])], 500)  # type: ignore[arg-type]
 
 
 def test_branches_without_probes(tmp_path: Path) -> None:
