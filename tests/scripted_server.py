@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import threading
 import zlib
 from collections import Counter
@@ -236,14 +237,13 @@ class ScriptedServer:
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._server: asyncio.Server | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
 
     def __enter__(self) -> ScriptedServer:
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        assert self._server is not None
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._call(self._listen())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -271,7 +271,7 @@ class ScriptedServer:
         async def restart() -> None:
             await self._die()
             await asyncio.sleep(seconds)
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            await self._listen()
 
         self._keep(self._loop.create_task(restart()))
 
@@ -282,9 +282,26 @@ class ScriptedServer:
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
+    async def _listen(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port))
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self._listening = self._loop.create_task(self._accept(listener))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """In place of ``asyncio.start_server``, which leaks what it accepts while it is closed."""
+        with listener:
+            while True:
+                connection, _ = await self._loop.sock_accept(listener)
+                await self._loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._serve)
+
     async def _die(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
         for writer in list(self._writers):
             writer.transport.abort()
 

@@ -137,6 +137,7 @@ def _start(model: str, arguments: dict[str, Any]) -> Any:
         ) from error
     known = {
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         "enable_prefix_caching": True,
         # vLLM's default is the same each time: a resumed collection would draw what it has.
         "seed": secrets.randbelow(2**31),

@@ -205,7 +205,7 @@ def test_killed_at_random_moments(call: Call, undisturbed: tuple[Outcome, Paid],
     wanted, once = undisturbed
     random, before = Random(seed), Kept()
     for _ in range(3):
-        goal = random.uniform(0.02, 0.4) * once.total()
+        goal = random.uniform(0.02, 0.25) * once.total()  # three of them are no whole one
         with ScriptedServer(pace=0.005) as server:
             process = call.start(server)
             wait(lambda: server.paid.total() >= goal, process)  # noqa: B023
