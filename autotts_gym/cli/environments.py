@@ -58,9 +58,9 @@ def envs(
     broken: dict[str, str] = {}
     table = Table(box=None, pad_edge=False)
     table.add_column("environment", style="bold", no_wrap=True, overflow="fold")
-    for heading in ("questions", "branches", "Δ", "depth", "tokens/branch"):
+    for heading in ("questions", "branches", "Δ", "depth", "tokens each"):
         table.add_column(heading, justify="right")
-    table.add_column("what", overflow="fold")
+    table.add_column("kind")
     for name, path in found.items():
         try:
             card, split = TraceStore.open(path).card, split_of(path)
@@ -68,13 +68,9 @@ def envs(
             broken[name] = str(problem)
             continue
         figures = (card.questions, card.branches, card.interval, card.depth)
-        what = [str(card.details[key]) for key in ("model", "benchmark") if key in card.details]
-        if card.synthetic:
-            what.insert(0, "synthetic")
-        if split:
-            what.append(split)
+        what = split or ("synthetic" if card.synthetic else "")
         table.add_row(
-            name, *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(", ".join(what))
+            escape(name), *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(what)
         )
         if cards:
             console.rule(name, align="left")
