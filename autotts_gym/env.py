@@ -264,8 +264,7 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
                 'gym.make("AutoTTS-v0", render_mode="rgb_array")'
             )
             return None
-        assert self._trail is not None
-        moment = scene(self._batch, 0, self._trail, self._last_action)
+        moment = self.scene()
         if self.render_mode == "ansi":
             return rendering.text(moment)
         frame = rendering.draw(moment)
@@ -275,6 +274,12 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
             self._window = rendering.Window()
         self._window.show(frame)
         return None
+
+    def scene(self) -> Scene:
+        """The present moment as :mod:`autotts_gym.rendering` draws it; needs a render mode."""
+        if self._trail is None:
+            raise ValueError("nothing is kept to be drawn: make the environment with a render_mode")
+        return scene(self._batch, 0, self._trail, self._last_action)
 
     def close(self) -> None:
         """Close the window, where one is open."""

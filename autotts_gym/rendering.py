@@ -456,22 +456,22 @@ def _draw_vote(frame: Pixels, scene: Scene, layout: _Layout, looks: Sequence[_Lo
 
 # --- text ----------------------------------------------------------------------------------------
 
-_LINE: Final = 119
-_WIDEST: Final = 84  # columns that the plane may take
+_VOTE: Final = 36  # columns that are not the plane's
 _SYMBOLS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NORMAL: Final = ""
 _BOLD: Final = "1"
 _FAINT: Final = "38;5;244"
 
 
-def text(scene: Scene) -> str:
-    """The same for a terminal of 120 columns: a row a branch, a character an interval.
+def text(scene: Scene, width: int = 120) -> str:
+    """The same for a terminal of ``width`` columns: a row a branch, a character an interval.
 
-    Colours are escapes for terminals of 256 colours. Beyond 84 intervals a character stands for
-    several, and shows the latest of them that was revealed. Above the rows are four lines (title,
-    figures, last action, depths), below them one (the key).
+    Colours are escapes for terminals of 256 colours. Where intervals are more than columns (84 of
+    120), a character stands for several, and shows the latest of them that was revealed. Above the
+    rows are four lines (title, figures, last action, depths), below them one (the key).
     """
-    stride = ceil(scene.depth_limit / _WIDEST)
+    stride = ceil(scene.depth_limit / max(width - _VOTE, 8))
+    line = width - 1
     columns = ceil(scene.depth_limit / stride)
     margin = len(str(len(scene.status) - 1)) + 2
     figures = f"spent {_spending(scene)}   clock {scene.clock:,} tokens   β {scene.beta:.3g}"
@@ -479,15 +479,15 @@ def text(scene: Scene) -> str:
     ticks = "".join(f"{k * stride:>5}" for k in range(5, columns + 1, 5))
     ticks = f"{stride:<3}{ticks[3:]}"  # the first column is numbered too
     rows = [f"{'':{margin}}{ticks:{columns + 1}}", *_text_rows(scene, stride, columns, margin)]
-    scale = "one character an interval" if stride == 1 else f"one character {stride} intervals"
-    key = f"{'':{margin}}{scale}; / requested, - null answer, | end, not filled: pruned"
+    scale = "a character an interval" if stride == 1 else f"a character {stride} intervals"
+    key = f"{'':{margin}}{scale}; / requested, - null, | end, unfilled: pruned"
     return "\n".join(
         [
-            _styled(_BOLD, _padded(_plain(scene.title), _LINE).rstrip()),
-            _padded(figures, _LINE).rstrip(),
-            _padded(action, _LINE).rstrip(),
+            _styled(_BOLD, _padded(_plain(scene.title), line).rstrip()),
+            _padded(figures, line).rstrip(),
+            _padded(action, line).rstrip(),
             *(f"{row}  {vote}" for row, vote in zip(rows, _text_vote(scene), strict=True)),
-            _styled(_FAINT, key),
+            _styled(_FAINT, _padded(key, line).rstrip()),
         ]
     )
 

@@ -15,10 +15,9 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from _pytest.mark import ParameterSet
 from typer.main import get_command
 
 from autotts_gym.cli import app
@@ -71,7 +70,7 @@ PAGES = {
 RUNNING = [name for name, found in PAGES.items() if any(f.kind in ("python", "sh") for f in found)]
 
 
-def cases(texts: dict[str, str]) -> list[ParameterSet]:
+def cases(texts: dict[str, str]) -> list[Any]:
     """Pages to run, by name; those that serve a model are for where vLLM is, one at a time."""
     vllm = (pytest.mark.vllm, pytest.mark.xdist_group("vllm"))
     return [

@@ -109,8 +109,8 @@ def regions(before: Scene, after: Scene) -> set[str]:
     return {name for name, part in parts.items() if changed[part].any()}
 
 
-def stripped(scene: Scene) -> list[str]:
-    return re.sub(r"\x1b\[[\d;]*m", "", text(scene)).split("\n")
+def stripped(scene: Scene, width: int = 120) -> list[str]:
+    return re.sub(r"\x1b\[[\d;]*m", "", text(scene, width)).split("\n")
 
 
 def columns(line: str) -> int:
@@ -363,17 +363,23 @@ def test_pruned_branches_are_not_filled() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters()), min_size=1, max_size=4), st.sampled_from([5, 60]))
-def test_no_label_breaks_the_picture_or_steers_the_terminal(labels: list[str], depth: int) -> None:
+@given(
+    st.lists(st.text(st.characters()), min_size=1, max_size=4),
+    st.sampled_from([5, 60]),
+    st.sampled_from([60, 80, 120]),
+)
+def test_no_label_breaks_the_picture_or_steers_the_terminal(
+    labels: list[str], depth: int, width: int
+) -> None:
     letters = "abcd"[: len(labels)]
     facts: dict[str, Any] = {"labels": labels, "title": labels[0], "outcome": labels[-1]}
     scene = revealed(letters, *letters, depth=depth, **facts)
     assert draw(scene).shape == draw(blank(len(letters) + 1, depth)).shape
-    lines = stripped(scene)
+    lines = stripped(scene, width)
     assert len(lines) == 4 + len(letters) + 1 + 1
     for line in lines:
         assert line.isprintable()
-        assert columns(line) <= 120
+        assert columns(line) <= width
         line.encode()
 
 

@@ -122,11 +122,13 @@ class _View:
         self._live.stop()
 
     def watch(self, env: AutoTTSLiveEnv) -> None:
+        from autotts_gym.rendering import text
+
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + _REFRESH
-        lines = str(env.render()).split("\n")
+        lines = text(env.scene(), console.width).split("\n")
         # Branches that are not open yet would push the vote off the screen.
         shown = [*lines[: 4 + max(env.opened, 8)], lines[-1]]
         shown.append(f"{env.generated:,} tokens generated")

@@ -66,7 +66,7 @@ def train(
         raise typer.BadParameter("give --tokens or --minutes, not both")
     preset = SIZES[size.value]
     recipe = Recipe(
-        preset.shape, preset.errors, tokens or preset.tokens, minutes=minutes, seed=seed
+        preset.shape, preset.teacher, tokens or preset.tokens, minutes=minutes, seed=seed
     )
     torch.set_num_threads(threads)
     training = Training(recipe, out)

@@ -35,7 +35,7 @@ def serve(
         model: its folder or name.
         log: file for what the server prints; none is kept by default.
         patience: seconds that it may take to start.
-        arguments: of ``vllm serve``, as ``max_model_len=1024``; True for those without a value.
+        arguments: of ``vllm serve``, as ``max_model_len=1024``; True or False for switches.
 
     Yields:
         The base URL, as ``http://127.0.0.1:8000/v1``.
@@ -52,8 +52,11 @@ def serve(
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         command += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
         for name, value in arguments.items():
-            option = f"--{name.replace('_', '-')}"
-            command += [option] if value is True else [option, str(value)]
+            option = name.replace("_", "-")
+            if isinstance(value, bool):
+                command.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                command += [f"--{option}", str(value)]
         with log.open("wb") as file:
             # A session of its own, so that Ctrl-C here ends it in order, with its children.
             process = subprocess.Popen(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from autotts_gym.live.setting import LiveSetting, connect
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import Draw
+
+if TYPE_CHECKING:
+    from autotts_gym.rendering import Scene
 
 
 class LiveError(EngineError):
@@ -137,6 +141,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         self._log: list[int] = []
         self._begun = 0.0
         self._row = -1
+        self._asked = ""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -152,6 +157,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         if seed is not None:
             super(AutoTTSEnv, self).reset(seed=seed)
         question = self._choose(options)
+        self._asked = question.text
         self._replay.forget(normalize(question.gold) or None)
         entropy = None if seed is None else int(self.np_random.integers(2**62))
         opening = np.arange(self.max_branches)  # what branch i learns stands in row i
@@ -229,6 +235,9 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self._look(i, depth)
         elif name == "PRUNE":
             self._branches.abort(i)
+
+    def scene(self) -> Scene:
+        return replace(super().scene(), title=self._asked)
 
     def _look(self, i: int, depth: int) -> None:
         """Learn what branch ``i`` shows at a depth; the rules reveal it."""

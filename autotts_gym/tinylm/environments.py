@@ -30,7 +30,7 @@ SERVING: Final[dict[str, Any]] = {
     "enforce_eager": True,
     "dtype": "bfloat16",
     # vLLM 0.32 on a CPU dies of a seeded request whose prompt is read in two steps.
-    "no_enable_chunked_prefill": True,
+    "enable_chunked_prefill": False,
 }
 
 #: What is collected of them: intervals are as short as the traces are.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from autotts_gym.tinylm.teacher import Teacher
 from autotts_gym.tinylm.vocabulary import END_ID, PAD_ID, SIZE, tokenizer
 
 if TYPE_CHECKING:
@@ -37,20 +38,21 @@ class Size(NamedTuple):
 
     Attributes:
         shape: of the network.
-        errors: ``Teacher.errors`` of the teacher that it learns from. A smaller model also gets the
-            worse teacher, so that the sizes differ clearly in strength.
+        teacher: whom it learns from. A smaller model also gets the worse teacher, so that the sizes
+            differ clearly in strength. The largest one learns so well what misleads a majority
+            that its teacher is less often misled.
         tokens: of the training, unless told otherwise.
     """
 
     shape: Shape
-    errors: float
+    teacher: Teacher
     tokens: int
 
 
 SIZES: Final = {
-    "small": Size(Shape(80, 240, 3, 4, 2, 32), 1.8, 6_000_000),
-    "medium": Size(Shape(128, 384, 4, 4, 2, 32), 1.2, 8_000_000),
-    "large": Size(Shape(160, 480, 4, 4, 2, 32), 0.5, 8_000_000),
+    "small": Size(Shape(80, 240, 3, 4, 2, 32), Teacher(errors=1.8), 6_000_000),
+    "medium": Size(Shape(128, 384, 4, 4, 2, 32), Teacher(errors=1.2), 8_000_000),
+    "large": Size(Shape(160, 480, 4, 4, 2, 32), Teacher(errors=0.4, heavy=0.52), 8_000_000),
 }
 
 

@@ -53,7 +53,7 @@ class Recipe:
 
     Attributes:
         shape: of the network.
-        errors: ``Teacher.errors`` of the teacher.
+        teacher: who writes what is learned.
         tokens: of all batches together, padding not counted; at least 1.
         minutes: instead of ``tokens``, if given, how long to train, above 0. How far a training
             is then depends on the machine, and so do its weights.
@@ -68,7 +68,7 @@ class Recipe:
     """
 
     shape: models.Shape
-    errors: float
+    teacher: Teacher
     tokens: int
     minutes: float | None = None
     seed: int = 0
@@ -157,7 +157,7 @@ class Batch(NamedTuple):
 def batches(recipe: Recipe, pool: int, clean: bool) -> list[Batch]:
     """The batches of one pool of samples; the same arguments give the same ones."""
     rng = np.random.default_rng([recipe.seed, pool])
-    teacher = FAULTLESS if clean else Teacher(errors=recipe.errors)
+    teacher = FAULTLESS if clean else recipe.teacher
     drawn = [
         sample(teacher, chain, recipe.probes, rng)
         for chain, _ in zip(chains(rng), range(recipe.pool), strict=False)
@@ -361,6 +361,7 @@ class Training:
     def card(self) -> dict[str, Any]:
         """What there is to know about the training so far, as plain values."""
         recipe = asdict(self.recipe)
+        del recipe["teacher"]
         return {
             "what": WHAT,
             "parameters": parameters(self.model),
@@ -376,7 +377,7 @@ class Training:
                 **{name: metadata.version(name) for name in ("torch", "transformers", "numpy")},
             },
             "recipe": recipe,
-            "teacher": Teacher(errors=self.recipe.errors).card(),
+            "teacher": self.recipe.teacher.card(),
         }
 
 

@@ -32,7 +32,7 @@ def test_loads_with_the_stated_parameters_and_a_card(size: str) -> None:
     card = yaml.safe_load((path / CARD).read_text(encoding="utf-8"))
     assert card["size"] == size
     assert card["parameters"] == PARAMETERS[size]
-    assert card["teacher"]["errors"] == SIZES[size].errors
+    assert card["teacher"] == SIZES[size].teacher.card()
     assert card["tokens"] >= SIZES[size].tokens
     assert card["command"].startswith(f"autotts tinylm train --size {size} ")
     assert "fallible teacher" in card["what"]

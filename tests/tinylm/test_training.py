@@ -27,7 +27,7 @@ from autotts_gym.tinylm.training import (
 )
 from autotts_gym.tinylm.vocabulary import END_ID, END_OF_THINKING_ID, PAD_ID, decode, encode
 
-MINUSCULE = Recipe(Shape(32, 64, 1, 2, 1, 16), 1.0, 60_000, batch=1200, pool=40, warmup=5)
+MINUSCULE = Recipe(Shape(32, 64, 1, 2, 1, 16), Teacher(), 60_000, batch=1200, pool=40, warmup=5)
 
 
 @pytest.fixture(autouse=True)
