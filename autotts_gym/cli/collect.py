@@ -77,7 +77,10 @@ def collect(
     texts: Annotated[
         bool, typer.Option("--texts", help="Keep the traces' texts in the environment.")
     ] = False,
-    concurrency: Annotated[int, typer.Option(help="Most traces under way at once.")] = 256,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(help="Most traces under way at once; default 256, and 1024 in this process."),
+    ] = None,
     patience: Annotated[
         float, typer.Option(help="Seconds over which a failing request is tried again.")
     ] = 600.0,
@@ -171,7 +174,7 @@ def _engine(
     api_key: str | None,
     stall: float,
     patience: float,
-    concurrency: int,
+    concurrency: int | None,
     arguments: list[str],
 ) -> Engine:
     from autotts_gym.inference.local import LocalEngine
@@ -186,7 +189,10 @@ def _engine(
             api_key=api_key,
             stall=stall,
             patience=patience,
-            concurrency=max(2 * concurrency, 1),  # traces, and probes of others
+            # Traces, and probes of others.
+            concurrency=max(
+                2 * (ServerEngine.concurrency if concurrency is None else concurrency), 1
+            ),
         )
     if model is None:
         raise ValueError("give --model (vLLM runs it here) or --base-url (a server does)")

@@ -114,7 +114,7 @@ async def collect(
     plan: Plan,
     journal: Journal,
     *,
-    concurrency: int = 256,
+    concurrency: int | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     """Collect until every trace of every question is sampled and probed.
@@ -124,7 +124,7 @@ async def collect(
         questions: what is asked.
         plan: what is collected.
         journal: where what is finished is kept.
-        concurrency: most traces under way at once.
+        concurrency: most traces under way at once; by default the engine's own.
         progress: called as it goes on.
 
     Raises:
@@ -132,6 +132,8 @@ async def collect(
         OSError: the journal cannot be written, as on a full disk.
         ValueError: ``concurrency`` is out of range.
     """
+    if concurrency is None:
+        concurrency = prober.engine.concurrency
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency!r}")
     kept = journal.kept

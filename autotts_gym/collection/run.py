@@ -39,7 +39,7 @@ def collect_store(
     benchmark: str = "",
     merge: bool = False,
     texts: bool = False,
-    concurrency: int = 256,
+    concurrency: int | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     merging: Callable[[int, int], None] | None = None,
 ) -> TraceStore:
@@ -102,7 +102,7 @@ async def _collect(
     journal: Journal,
     protocol: str | None,
     name: str,
-    concurrency: int,
+    concurrency: int | None,
     progress: Callable[[Progress], None],
 ) -> tuple[Protocol, dict[str, Any]]:
     """Sample and probe; the protocol, and what the card says of the model."""

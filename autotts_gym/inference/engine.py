@@ -101,7 +101,12 @@ class Engine(abc.ABC):
 
     Every method but :meth:`close` may raise :class:`EngineError`. Methods are called from one
     event loop. Cancelling a call ends what it generates.
+
+    Attributes:
+        concurrency: traces that a collection has under way at once, unless told otherwise.
     """
+
+    concurrency: int = 256
 
     @abc.abstractmethod
     async def encode(self, text: str) -> list[int]:

@@ -84,6 +84,40 @@ def test_in_process(asked: Path, tmp_path: Path) -> None:
     check(TraceStore.open(tmp_path / "local"), "vllm in process")
 
 
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import autotts_gym.env  # and with it llvmlite, of which vLLM's processes die where they import this
+from autotts_gym.collection.collector import Plan
+from autotts_gym.collection.run import collect_store
+from autotts_gym.inference.local import LocalEngine
+from autotts_gym.tinylm import model_path
+from autotts_gym.tinylm.environments import SERVING, asked
+
+engine = LocalEngine(str(model_path("small")), **SERVING)
+plan = Plan(branches=4, interval=16, max_tokens=512)
+store = collect_store(engine, asked("chain")[:2], plan, Path("scripted"), protocol="tinylm")
+print(store.card.branches, "branches")
+"""
+
+
+def test_from_a_script(tmp_path: Path) -> None:
+    """Nothing in it is guarded by its name, and nothing in it runs twice."""
+    cpu_settings()
+    (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("8 branches") == 1
+
+
 def test_through_a_server_killed_and_resumed(asked: Path, tmp_path: Path, vllm_url: str) -> None:
     """Killed over and over until it is through: what was whole is never sampled again."""
     rng = random.Random(0)
