@@ -1,6 +1,7 @@
 """Test-time scaling as a Gymnasium environment, replayed from recorded reasoning traces.
 
-Importing the package registers ``AutoTTS-v0`` and ``AutoTTS-Live-v0``::
+Importing the package registers ``AutoTTS-v0``, ``AutoTTS-Decisions-v0`` and
+``AutoTTS-Live-v0``::
 
     import autotts_gym
     import gymnasium as gym
@@ -9,7 +10,8 @@ Importing the package registers ``AutoTTS-v0`` and ``AutoTTS-Live-v0``::
 
 Everything else is imported from where it lives: ``autotts_gym.traces``, ``autotts_gym.env``,
 ``autotts_gym.vector_env``, ``autotts_gym.wrappers``, ``autotts_gym.controllers``,
-``autotts_gym.evaluation``, ``autotts_gym.collection``, ``autotts_gym.live``.
+``autotts_gym.evaluation``, ``autotts_gym.collection``, ``autotts_gym.live``,
+``autotts_gym.learning``.
 """
 
 from gymnasium.envs.registration import register
@@ -21,6 +23,11 @@ register(
     id="AutoTTS-v0",
     entry_point="autotts_gym.env:AutoTTSEnv",
     vector_entry_point="autotts_gym.vector_env:AutoTTSVectorEnv",
+)
+register(
+    id="AutoTTS-Decisions-v0",
+    entry_point="autotts_gym.decisions:make",
+    vector_entry_point="autotts_gym.decisions:DecisionsVectorEnv",
 )
 # What a running model generates differs from time to time.
 register(

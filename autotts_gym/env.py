@@ -19,6 +19,7 @@ from autotts_gym.setting import Environment, Setting
 from autotts_gym.traces import registry
 
 if TYPE_CHECKING:
+    from autotts_gym.mdp.observation import View
     from autotts_gym.rendering import Scene
 
 Observation = dict[str, NDArray[Any]]
@@ -106,7 +107,10 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     * ``env``: a name (``autotts envs`` lists them), a path, a :class:`TraceStore`, or several:
       episodes then draw from all of them. Give ``gym.make`` names or paths only, since it copies
       its arguments.
-    * ``beta``: a number in [0, 1], or a range ``(low, high)`` from which each episode draws.
+    * ``beta``: a number in [0, 1], a range ``(low, high)`` from which each episode draws, or a
+      function of a ``numpy.random.Generator`` that draws one.
+    * ``questions``: rows or ids of the questions that are drawn from, in every environment; all by
+      default. ``reset`` can still ask for any.
     * ``billing``: ``"tokens"``, what was generated, or ``"interval"``, every started one in full.
     * ``max_branches``: N.
     * ``budget``: B in tokens, or None.
@@ -298,6 +302,16 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     def interval(self) -> int:
         """Δ of the environment that is played, tokens."""
         return int(self._ledger[s.INTERVAL])
+
+    @property
+    def mean_length(self) -> float:
+        """Mean length of the environment's branches, intervals; C is N times that, in tokens."""
+        return float(self._batch.mean_lengths(np.zeros(1, np.int64))[0])
+
+    @property
+    def view(self) -> View:
+        """The arrays behind the observation, with a leading axis of one episode; not copied."""
+        return self._batch.view
 
     @property
     def depth_limit(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -32,7 +33,8 @@ class Setting:
         self,
         env: Environment | Iterable[Environment] | Replay = registry.DEFAULT,
         *,
-        beta: float | tuple[float, float] = 0.5,
+        beta: float | tuple[float, float] | Callable[[np.random.Generator], float] = 0.5,
+        questions: Sequence[int | str] | None = None,
         billing: Literal["tokens", "interval"] = "tokens",
         max_branches: int = 64,
         budget: int | None = None,
@@ -46,7 +48,17 @@ class Setting:
         step_limit: int | None = None,
     ) -> None:
         self.replay = env if isinstance(env, Replay) else Replay(_open(env))
-        self.beta = _check_beta(beta)
+        self._draw_beta = beta if callable(beta) else functools.partial(_uniform, _check_beta(beta))
+        self._rows: list[Sequence[int]] = [
+            self.replay.rows(store) for store in range(len(self.replay.stores))
+        ]
+        if questions is not None:
+            if not questions:
+                raise ValueError("questions must name at least one, or be None for all")
+            self._rows = [
+                [rows[_find_question(self.replay, store, q, "questions")] for q in questions]
+                for store, rows in enumerate(self._rows)
+            ]
         self.terms = Terms(max_branches, billing, budget, probe_tokens, auto_probe, step_limit)
         if invalid_action not in ("penalize", "raise"):
             raise ValueError(
@@ -101,21 +113,19 @@ class Setting:
             raise ValueError(f"unknown reset options {unknown}; there are {sorted(_OPTIONS)}")
         replay = self.replay
         store = self._draw_store(rng, options.get("env"))
-        rows = replay.rows(store)
         question = options.get("question")
         if question is None:
+            rows = self._rows[store]
             row = rows[int(rng.integers(len(rows)))]
         else:
-            row = rows[_find_question(replay, store, question)]
+            row = replay.rows(store)[_find_question(replay, store, question)]
         beta = options.get("beta")
         if beta is not None:
             value, high = _check_beta(beta)
             if value != high:
                 raise ValueError(f"options['beta'] must be a number in [0, 1], got {beta!r}")
-        elif self.beta[0] == self.beta[1]:
-            value = self.beta[0]
         else:
-            value = float(rng.uniform(*self.beta))
+            value = self._draw_beta(rng)
         count = int(replay.branch_counts[row])
         order = options.get("branch_order")
         width = self.terms.max_branches
@@ -143,6 +153,12 @@ def _open(env: Environment | Iterable[Environment]) -> dict[str, TraceStore]:
     return stores
 
 
+def _uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    """A number between the limits; nothing is drawn where they are the same."""
+    low, high = limits
+    return low if low == high else float(rng.uniform(low, high))
+
+
 def _check_beta(beta: Any) -> tuple[float, float]:
     """β as a range; raises ``ValueError`` unless it is a number or a range within [0, 1]."""
     try:
@@ -154,18 +170,20 @@ def _check_beta(beta: Any) -> tuple[float, float]:
     return low, high
 
 
-def _find_question(replay: Replay, store: int, question: Any) -> int:
+def _find_question(
+    replay: Replay, store: int, question: Any, what: str = "options['question']"
+) -> int:
     """Row within its store of a question that is named by row or by id."""
     ids = replay.stores[store].tables.ids
     if isinstance(question, str):
         if question not in ids:
             name = replay.names[store]
-            raise ValueError(f"options['question']: {name!r} has no question {question!r}")
+            raise ValueError(f"{what}: {name!r} has no question {question!r}")
         return ids.index(question)
     if isinstance(question, bool) or not isinstance(question, int | np.integer):
-        raise ValueError(f"options['question'] must be a row or an id, got {question!r}")
+        raise ValueError(f"{what} must be a row or an id, got {question!r}")
     if not 0 <= question < len(ids):
-        raise ValueError(f"options['question'] is {question}; there are 0..{len(ids) - 1}")
+        raise ValueError(f"{what} is {question}; there are 0..{len(ids) - 1}")
     return int(question)
 
 

@@ -14,7 +14,6 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from autotts_gym.env import AutoTTSEnv, Observation, Trail, scene
-from autotts_gym.mdp import observation
 from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Draw
 from autotts_gym.setting import Environment, Setting
@@ -67,7 +66,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             "render_modes": ["rgb_array", "ansi"],
             "autoreset_mode": self.autoreset_mode,
         }
-        self._setting = Setting(env, **setting)
+        self._setting = self._set(env, setting)
         self._batch = self._setting.batch(num_envs)
         self._trail = None if render_mode is None else Trail(self._batch)
         self.single_observation_space = self._setting.observation_space()
@@ -84,8 +83,12 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._last_actions = np.full(num_envs, SKIP, np.int64)
         self._bind()
 
+    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> Setting:
+        """The arguments, checked."""
+        return Setting(env, **arguments)
+
     def _bind(self) -> None:
-        arrays = observation.by_key(self._batch.view)
+        arrays = self._batch.observed()
         self._arrays = [(key, arrays[key]) for key in self._keys]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -222,7 +225,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         for k, e in enumerate(rows):
             observations[e] = {key: array[k] for key, array in last.items()}
         final = {
-            "action_mask": self._masked(self._batch.view.mask, ended).copy(),
+            "action_mask": self._masked(self._batch.mask, ended).copy(),
             "_action_mask": ended.copy(),
             "invalid_action": self._masked(invalid, ended).copy(),
             "_invalid_action": ended.copy(),
@@ -252,9 +255,14 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             gathered |= {key: values, f"_{key}": ended.copy()}
         return gathered
 
+    @property
+    def betas(self) -> NDArray[np.float64]:
+        """β of every episode, float64[E]."""
+        return self._batch.betas.copy()
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions are legal, bool[E, 2 + 4N]."""
-        return self._batch.view.mask.astype(np.bool_)
+        return self._batch.mask.astype(np.bool_)
 
     def render(self) -> tuple[Any, ...] | None:
         """A frame (uint8[H, W, 3]) or a text for every sub-environment."""
@@ -315,7 +323,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         if given.astype(np.uint64).max() >= self._action_count:
             raise error.InvalidAction(f"an action is outside {self.single_action_space}")
         if self._setting.strict:
-            legal = self._batch.view.mask[np.arange(self.num_envs), given] != 0
+            legal = self._batch.mask[np.arange(self.num_envs), given] != 0
             illegal = np.flatnonzero(~legal & self._running)
             if illegal.size:
                 e = int(illegal[0])

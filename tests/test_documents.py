@@ -33,6 +33,7 @@ DOCS = ROOT / "docs"
 #: as long as a whole table takes, on a cluster, or until somebody stops it.
 ELSEWHERE = re.compile(
     r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
+    r"|train cleanrl-ppo --env tinylm/small"
 )
 
 

@@ -19,6 +19,7 @@ from autotts_gym.cli.play import play
 from autotts_gym.cli.report import report
 from autotts_gym.cli.solve import solve
 from autotts_gym.cli.tinylm import app as tinylm
+from autotts_gym.cli.train import train
 
 app = typer.Typer(
     help="Test-time scaling as a Gymnasium environment.",
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("import")(import_)
-for command in (envs, describe, synth, collect, benchmark, report, play, solve, new):
+for command in (envs, describe, synth, collect, benchmark, report, play, solve, new, train):
     app.command()(command)
 app.add_typer(tinylm, name="tinylm")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 
@@ -47,6 +47,9 @@ class Agent:
     digest: str
     published: bool = False
     source: tuple[bytes, str] = field(default=(b"", ""), repr=False)
+
+    #: Whether it is a trained policy, see :mod:`autotts_gym.learning.agent`.
+    is_policy: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (self.path, *self.source)
@@ -89,6 +92,12 @@ def names() -> list[str]:
     return sorted(p.stem for p in bundled("agents").glob("*.py") if not p.stem.startswith("_"))
 
 
+def trained() -> list[str]:
+    """Trained policies that come with the package, as ``ppo/NAME``."""
+    folder = bundled("agents")
+    return sorted(p.parent.relative_to(folder).as_posix() for p in folder.glob("*/*/card.yaml"))
+
+
 def find(agent: str) -> Path:
     """The file behind a name in ``agents/`` or a path; raises ``AgentError`` if there is none."""
     path = Path(agent)
@@ -97,13 +106,13 @@ def find(agent: str) -> Path:
     if path.suffix != ".py" or not os.path.isfile(path):  # unlike Path's, never raises
         raise AgentError(
             f"there is no agent {agent!r}: give the path of a .py file, or one of "
-            f"{', '.join(names())}"
+            f"{', '.join([*names(), *trained()])}"
         )
     return path.resolve()
 
 
 def load(agent: str) -> Agent:
-    """Load a controller by its name in ``agents/`` or by the path of its file.
+    """Load a controller by its name in ``agents/`` or by the path of its file or folder.
 
     ``PATH:CLASS`` names a class of a file that holds published-style programs
     (:mod:`autotts_gym.controllers.published`).
@@ -111,6 +120,16 @@ def load(agent: str) -> Agent:
     Raises:
         AgentError: there is no such file, it cannot be run, or it has no fitting ``solve``.
     """
+    folder = _policy_folder(agent)
+    if folder is not None:
+        try:
+            from autotts_gym.learning.agent import load as load_policy
+        except ImportError as error:
+            raise AgentError(
+                f"{folder} is a trained policy, which needs torch ({error}): "
+                "pip install 'autotts-gym[rl]'"
+            ) from error
+        return load_policy(folder)
     place, colon, program = agent.rpartition(":")
     if not colon or not program.isidentifier():
         place, program = agent, ""
@@ -120,6 +139,14 @@ def load(agent: str) -> Agent:
     except OSError as error:
         raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
     return _load(path, text, program)
+
+
+def _policy_folder(agent: str) -> Path | None:
+    """The folder behind ``ppo/NAME`` or a path, if it holds a trained policy."""
+    for folder in (Path(agent), bundled("agents") / agent):
+        if os.path.isfile(folder / "policy.safetensors"):
+            return folder.resolve()
+    return None
 
 
 @functools.cache

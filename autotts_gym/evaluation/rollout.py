@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -96,7 +96,7 @@ class Rollout:
             process can watch it; an array of its own by default.
 
     Attributes:
-        path: ``"compiled"`` or ``"python"``, which of the two plays.
+        path: ``"compiled"``, ``"python"`` or, for trained policies, ``"policy"``: who plays.
         reason: why it is not compiled, the first line of numba's message; empty if it is.
     """
 
@@ -119,10 +119,14 @@ class Rollout:
         self._settle = settle
         self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
         self._allocate(ledger)
-        self.path: Literal["compiled", "python"] = "python"
+        self.path: Literal["compiled", "python", "policy"] = "python"
         self.reason = ""
         self._play: Callable[..., None] = self._play_python
-        if interpret or agent.published:
+        if agent.is_policy and not interpret:
+            self._player = cast(Any, agent).player(self._replay, terms, settle)
+            self.path = "policy"
+            self._play = self._play_policy
+        elif interpret or agent.published:
             self.reason = "asked for" if interpret else "a published program is plain Python"
         else:
             try:
@@ -250,6 +254,7 @@ class Rollout:
                 process watches.
             fail: called with an episode's index and message where an error ended it.
         """
+        self._fail = fail
         while played[0] < len(questions):
             try:
                 self._play(questions, orders, beta, results, played)
@@ -307,6 +312,33 @@ class Rollout:
             results[k, rules.PROBES] = info["probes"]
             results[k, rules.SETTLED_TOKENS] = self._settled(question, orders[k], episode.log)
             played[0] += 1
+
+    def _play_policy(
+        self,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+        results: NDArray[np.int64],
+        played: NDArray[np.int64],
+    ) -> None:
+        while played[0] < len(questions):
+            first = int(played[0])
+            some = slice(first, min(first + self._player.abreast, len(questions)))
+            batch, cut = self._player.play(questions[some], orders[some], beta)
+            for e, k in enumerate(range(some.start, some.stop)):
+                row = cut_off(batch.ledger[e], self._settle)
+                answer = batch.ledger[e, s.ANSWER]
+                if cut[e]:
+                    self._fail(k, "StepLimitError: the episode was cut off by its step limit")
+                elif answer >= 0:
+                    row[rules.CODE] = batch.codes[e, s.CODE_OF, answer]
+                    row[rules.RIGHT] = row[rules.CODE] == batch.ledger[e, s.GOLD]
+                if self._settle and not cut[e]:
+                    self._pricings = batch.branches[e, :, s.PRICING]
+                    log = batch.history[e, : batch.lengths[e]]
+                    row[rules.SETTLED_TOKENS] = self._settled(int(questions[k]), orders[k], log)
+                results[k] = row
+            played[0] = some.stop
 
 
 def cut_off(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64]:

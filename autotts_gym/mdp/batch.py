@@ -48,7 +48,7 @@ class Draw(NamedTuple):
 
 
 @inlined
-def _play(episode: Episode, view: View, weights, action: int):
+def play_action(episode: Episode, view: View, weights, action: int):
     """One action: returns its reward, the change of cost as a share of C, and the outcome."""
     ledger = episode.ledger
     before = ledger[s.SPENT]
@@ -80,7 +80,7 @@ def _play(episode: Episode, view: View, weights, action: int):
 
 
 @inlined
-def _view(e, plane, confidence_plane, branches, confidences, classes, totals, mask):
+def view_of(e, plane, confidence_plane, branches, confidences, classes, totals, mask):
     """The observation of episode ``e``."""
     return View(
         plane[e],
@@ -126,8 +126,10 @@ def _step(
             outcomes[e] = 0
             continue
         episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
-        view = _view(e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask)
-        rewards[e], costs[e], outcomes[e] = _play(episode, view, weights[e], actions[e])
+        view = view_of(
+            e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
+        )
+        rewards[e], costs[e], outcomes[e] = play_action(episode, view, weights[e], actions[e])
         ended += episode.ledger[s.ENDED]
     return ended
 
@@ -163,7 +165,9 @@ def _reset(
     for k in range(len(episodes)):
         e = episodes[k]
         episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
-        view = _view(e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask)
+        view = view_of(
+            e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
+        )
         question = questions[rows[k]]
         store = question[s.Q_STORE]
         weights[e, _BETA] = betas[k]
@@ -281,12 +285,32 @@ class Batch:
             self.actions[0] = action
             self.step()
 
+    @property
+    def mask(self) -> NDArray[np.int8]:
+        """Which actions are legal, int8[E, A]."""
+        return self.view.mask
+
+    def observed(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the observations by key, each with the axis of episodes in front."""
+        return observation.by_key(self.view)
+
+    @property
+    def betas(self) -> NDArray[np.float64]:
+        """β of every episode, float64[E]."""
+        return self._weights[:, _BETA]
+
     def beta(self, e: int) -> float:
         return float(self._weights[e, _BETA])
 
     def full_cost(self, e: int) -> float:
         """C of the environment that episode ``e`` plays, tokens."""
         return float(self._weights[e, _FULL_COST])
+
+    def mean_lengths(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Mean length of a branch where some episodes play, intervals, float64[len(rows)]."""
+        per_branch = self._weights[rows, _FULL_COST] / self.terms.max_branches
+        lengths: NDArray[np.float64] = per_branch / self.ledger[rows, s.INTERVAL]
+        return lengths
 
     def result(self, e: int) -> dict[str, Any]:
         """What is told of episode ``e`` when it has ended; see ``AutoTTSEnv``, "Information"."""

@@ -205,7 +205,7 @@ def test_import_a_folder(autotts: Command) -> None:
     assert re.findall(r"imported (\S+):", told.out) == ["group/m1/b", "group/m2/b"]
     listed = autotts("envs").out
     assert "group/m1/b" in listed
-    assert "m2, b" in listed
+    assert "group/m2/b" in listed
 
 
 def test_import_of_a_bad_folder_leaves_nothing(autotts: Command, own: Path) -> None:

@@ -1,0 +1,168 @@
+"""``autotts train``: learned controllers."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.markup import escape
+
+from autotts_gym.cli.console import console, errors, integers, print_dim, progress_bar
+
+if TYPE_CHECKING:
+    from autotts_gym.learning.ppo import Progress, Training
+    from autotts_gym.learning.sb3 import Sb3Training
+
+#: Seconds from line to line, where there is no terminal.
+_LINE_EVERY: Final = 30.0
+
+
+class Algorithm(StrEnum):
+    """The algorithms of ``autotts train``."""
+
+    ppo = "ppo"
+    maskable_ppo = "maskable-ppo"
+    cleanrl_ppo = "cleanrl-ppo"
+    a2c = "a2c"
+    dqn = "dqn"
+
+
+class Network(StrEnum):
+    """The networks of ``autotts train``."""
+
+    equivariant = "equivariant"
+    mlp = "mlp"
+
+
+def train(
+    algorithm: Annotated[
+        Algorithm,
+        typer.Argument(
+            help="cleanrl-ppo is this package's own; the others are those of stable-baselines3 "
+            "and sb3-contrib."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the policy, its card and checkpoints.")],
+    env: Annotated[
+        list[str] | None, typer.Option("--env", help="A name or a path; repeat for several.")
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(help="Rows of the questions to train on, as 0-23; default all."),
+    ] = None,
+    decisions: Annotated[int, typer.Option(min=1, help="Decisions to train on.")] = 4_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, episodes and decisions.")] = 0,
+    network: Annotated[Network, typer.Option(help="How the policy reads branches.")] = (
+        Network.equivariant
+    ),
+    encoder: Annotated[int, typer.Option(min=1, help="Units that read a branch.")] = 32,
+    hidden: Annotated[int, typer.Option(min=1, help="Units that decide.")] = 64,
+    num_envs: Annotated[int, typer.Option(min=1, help="Episodes side by side.")] = 512,
+    horizon: Annotated[int, typer.Option(min=1, help="Decisions between updates.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="At first; it falls to a tenth.")] = 1e-3,
+    entropy: Annotated[float, typer.Option(help="Weight of the entropy bonus at first.")] = 0.01,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, in OUT/logs.")] = True,
+) -> None:
+    """Train a policy that plays by decisions, for every β at once.
+
+    Interrupted or killed, the same command goes on from the last checkpoint, and ends with the
+    same policy. It then plays like any controller: autotts benchmark OUT.
+    """
+    try:
+        import torch
+
+        from autotts_gym.learning import ppo
+        from autotts_gym.learning.policy import WEIGHTS, Shape
+    except ImportError as problem:
+        raise ValueError(
+            f"training needs torch ({problem}): pip install 'autotts-gym[rl]'"
+        ) from None
+    from autotts_gym.traces import registry
+
+    stores = {
+        name: store
+        for environment in env or [registry.DEFAULT]
+        for name, store in registry.open_stores(environment).items()
+    }
+    torch.set_num_threads(threads)
+    config = ppo.Config(
+        decisions=decisions,
+        seed=seed,
+        shape=Shape(network=network.value, encoder=encoder, hidden=hidden),
+        num_envs=num_envs,
+        horizon=horizon,
+        learning_rate=learning_rate,
+        entropy=entropy,
+    )
+    rows = None if questions is None else integers(questions)
+    training: Training | Sb3Training
+    if algorithm is Algorithm.cleanrl_ppo:
+        training = ppo.Training(stores, rows, config, out)
+    else:
+        from autotts_gym.learning.sb3 import Sb3Training
+
+        training = Sb3Training(algorithm.value, stores, rows, config, out)
+    if (out / WEIGHTS).exists() and not training.done:
+        raise ValueError(f"{out} already holds a policy: give another --out, or remove it")
+    if training.done:
+        print_dim(f"going on from {training.decisions:,} decisions")
+    try:
+        _run(training, out / "logs" if logs else None)
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on from the last checkpoint")
+        raise typer.Exit(130) from None
+    training.export(out, {"command": _command(out)})
+    # Last: killed before, the same command writes the policy again.
+    training.forget()
+    card = training.card()
+    console.print(
+        f"trained [bold]{escape(out.name)}[/]: {card['parameters']:,} parameters, "
+        f"{card['decisions']:,} decisions in {card['wall_seconds']:,.0f} s, at {escape(str(out))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _command(out: Path) -> str:
+    """How this was called, without the places of files that others do not have."""
+    words = ["OUT" if word == str(out) else word for word in sys.argv[1:]]
+    return shlex.join(["autotts", *words])
+
+
+def _run(training: Training | Sb3Training, logs: Path | None) -> None:
+    """Train to the end, with a bar or, where there is no terminal, a line now and then."""
+    said = time.monotonic()
+    writer: Any = None
+    if logs is not None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(logs), purge_step=training.decisions)
+    with progress_bar() as progress:
+        task = progress.add_task("training", total=1000)
+
+        def report(at: Progress) -> None:
+            nonlocal said
+            facts = (
+                f"return {at.reward:.3f}, accuracy {at.accuracy:.1%}, cost {at.cost:.3f} C, "
+                f"{at.rate:,.0f}/s"
+            )
+            progress.update(task, description=facts, completed=round(1000 * at.share))
+            for name, value in vars(at).items():
+                if writer is not None and name not in ("decisions", "share") and value == value:
+                    writer.add_scalar(name, value, at.decisions)
+            now = time.monotonic()
+            if progress.disable and now - said >= _LINE_EVERY:
+                said = now
+                errors.print(
+                    f"{at.share:.0%}, {at.decisions:,} decisions, {facts}", highlight=False
+                )
+
+        training.run(report)
+    if writer is not None:
+        writer.close()

@@ -1,0 +1,1 @@
+"""Learned controllers: policies, their training, and playing them."""

@@ -1,0 +1,396 @@
+"""Proximal policy optimisation over decisions, in one file that can be read and edited.
+
+After Schulman et al. (arXiv 1707.06347), with the details of "The 37 Implementation Details of
+PPO" that matter here: clipped ratios, generalised advantages, advantages normalised over the batch,
+orthogonal weights, annealed step size, gradients clipped by norm. What cannot be done is masked.
+
+What is peculiar to this process:
+
+* The reward is divided by β, so that a right answer is worth 1 at every β, and tokens have a price
+  λ = (1 − β) / β, drawn anew for every episode, log-uniformly (:mod:`autotts_gym.learning.prices`).
+* Everything is undiscounted: a token costs the same early and late.
+* All of the randomness is drawn from the seed and the number of the stretch, a handful of
+  iterations between two checkpoints, at whose start episodes begin anew. A training that was
+  killed goes on from the last checkpoint and ends with the weights that it would have ended with.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import autotts_gym
+from autotts_gym.decisions import DecisionsVectorEnv
+from autotts_gym.learning.agent import opened
+from autotts_gym.learning.policy import Policy, Shape, save
+from autotts_gym.learning.prices import Prices
+from autotts_gym.traces.store import TraceStore
+
+CHECKPOINT: Final = "checkpoint.pt"
+
+_Seen = tuple[Tensor, Tensor, Tensor]  # branches, features, mask
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a policy is trained.
+
+    Attributes:
+        decisions: of all episodes together; at least one stretch is trained.
+        seed: of the weights, episodes and decisions.
+        shape: of the networks.
+        prices: of tokens, which episodes draw from.
+        num_envs: episodes side by side.
+        horizon: decisions of each between two updates.
+        stretch: updates between two checkpoints.
+        learning_rate: at first; it falls linearly to a tenth.
+        entropy: weight of the entropy bonus at first; it falls linearly to nothing.
+        gae: λ of generalised advantages.
+        clip: how far a ratio may go from 1.
+        epochs, minibatches: passes over what was played, and parts of each.
+        value: weight of the value loss.
+        gradient: largest norm of a gradient.
+    """
+
+    decisions: int = 4_000_000
+    seed: int = 0
+    shape: Shape = field(default_factory=Shape)
+    prices: Prices = field(default_factory=Prices)
+    num_envs: int = 512
+    horizon: int = 64
+    stretch: int = 10
+    learning_rate: float = 1e-3
+    entropy: float = 0.01
+    gae: float = 0.95
+    clip: float = 0.2
+    epochs: int = 3
+    minibatches: int = 8
+    value: float = 0.5
+    gradient: float = 0.5
+
+    @property
+    def batch(self) -> int:
+        """Decisions between two updates."""
+        return self.num_envs * self.horizon
+
+    @property
+    def stretches(self) -> int:
+        return max(1, math.ceil(self.decisions / (self.batch * self.stretch)))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training tells after an update.
+
+    Attributes:
+        decisions: made so far, and ``share`` of all.
+        reward: mean return of an episode in right answers, after the price of its tokens.
+        accuracy, cost: share of right answers, and mean tokens in C, of episodes that ended.
+        length: decisions of an episode.
+        explained: share of the returns' variance that the values explain.
+        entropy: of the decisions, nats.
+        rate: decisions a second.
+    """
+
+    decisions: int
+    share: float
+    reward: float
+    accuracy: float
+    cost: float
+    length: float
+    explained: float
+    entropy: float
+    rate: float
+
+
+class Training:
+    """A training that can be left and taken up again.
+
+    Args:
+        stores: environments that episodes draw from, by name.
+        questions: rows of the questions that they draw from; all by default.
+        config: how.
+        folder: where the checkpoint is kept.
+
+    Attributes:
+        done: stretches that were trained.
+        seconds: that they took.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, TraceStore],
+        questions: Sequence[int] | None,
+        config: Config,
+        folder: Path,
+    ) -> None:
+        self.config, self.folder = config, folder
+        self._stores, self._questions = dict(stores), questions
+        torch.manual_seed(config.seed)
+        self.policy = Policy(config.shape)
+        self._optimizer = torch.optim.Adam(
+            self.policy.parameters(), lr=config.learning_rate, eps=1e-5
+        )
+        self._env = DecisionsVectorEnv(
+            config.num_envs,
+            list(self._stores.values()),
+            beta=config.prices.draw,
+            questions=questions,
+            max_branches=config.shape.max_branches,
+        )
+        self.done = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        if (folder / CHECKPOINT).exists():
+            self._resume()
+
+    # --- the algorithm ---------------------------------------------------------------------------
+
+    def run(self, report: Callable[[Progress], None] = lambda _: None) -> None:
+        """Train to the end; called after every update."""
+        c = self.config
+        total = c.stretches * c.stretch
+        while self.done < c.stretches:
+            started = time.perf_counter()
+            torch.manual_seed(_seed(c.seed, self.done))
+            first, _ = self._env.reset(seed=_seed(c.seed, self.done))
+            observation = _tensors(first)
+            for update in range(self.done * c.stretch, (self.done + 1) * c.stretch):
+                begun = time.perf_counter()
+                left = 1 - update / total
+                for group in self._optimizer.param_groups:
+                    group["lr"] = c.learning_rate * (0.1 + 0.9 * left)
+                played, observation = self._play(observation)
+                advantages, returns = self._advantages(played)
+                entropy = self._learn(played, advantages, returns, c.entropy * left)
+                seconds = time.perf_counter() - begun
+                at = self._progress(update + 1, total, played, returns, entropy, seconds)
+                report(at)
+            self.history.append({k: round(v, 4) for k, v in asdict(at).items() if k != "rate"})
+            self.done += 1
+            self.seconds += time.perf_counter() - started
+            self._keep()
+
+    def _play(self, now: _Seen) -> tuple[_Played, _Seen]:
+        """Make decisions for a horizon."""
+        c, env = self.config, self._env
+        kept: list[tuple[Tensor, ...]] = []
+        ended: list[tuple[float, float]] = []
+        for _ in range(c.horizon):
+            branches, features, mask = now
+            width = opened(branches.numpy())
+            with torch.no_grad():
+                logs = self.policy.act(branches[:, :width], features, mask).log_softmax(-1)
+                values = self.policy.judge(branches[:, :width], features)
+                actions = torch.multinomial(logs.exp(), 1)
+            found, rewards, terminated, truncated, info = env.step(actions[:, 0].numpy())
+            worth = torch.from_numpy(rewards).float() / features[:, 0]
+            over = torch.from_numpy(terminated | truncated).float()
+            log_probs = logs.gather(-1, actions)[:, 0]
+            kept.append((*now, actions, log_probs, values, worth, over))
+            if "final_info" in info:
+                last = info["final_info"]
+                rows = last["_correct"]
+                ended += zip(last["correct"][rows], -last["cost_reward"][rows], strict=True)
+            now = _tensors(found)
+        with torch.no_grad():
+            bootstrap = self.policy.judge(now[0], now[1])
+        stacked = [torch.stack(column) for column in zip(*kept, strict=True)]
+        return _Played(ended, bootstrap, *stacked), now
+
+    def _advantages(self, played: _Played) -> tuple[Tensor, Tensor]:
+        """Generalised advantages and returns, undiscounted; float32[horizon, num_envs]."""
+        advantages = torch.zeros_like(played.values)
+        after, value = torch.zeros_like(played.bootstrap), played.bootstrap
+        for t in reversed(range(self.config.horizon)):
+            goes_on = 1 - played.over[t]
+            surprise = played.rewards[t] + goes_on * value - played.values[t]
+            after = surprise + self.config.gae * goes_on * after
+            advantages[t], value = after, played.values[t]
+        return advantages, advantages + played.values
+
+    def _learn(
+        self, played: _Played, advantages: Tensor, returns: Tensor, entropy_weight: float
+    ) -> float:
+        """Update the weights; returns the mean entropy, nats."""
+        c = self.config
+        branches, features, mask = (
+            x.flatten(0, 1) for x in (played.branches, played.features, played.mask)
+        )
+        actions, before = played.actions.flatten(0, 1), played.log_probs.flatten()
+        target = returns.flatten()
+        gain = advantages.flatten()
+        gain = (gain - gain.mean()) / (gain.std() + 1e-8)
+        widths = (branches[..., :3].sum(-1) > 0).sum(-1)
+        entropies = 0.0
+        for _ in range(c.epochs):
+            for some in torch.randperm(c.batch).chunk(c.minibatches):
+                self._optimizer.zero_grad()
+                # Narrow episodes and wide ones apart, so that little padding is computed.
+                for part in some[widths[some].argsort()].chunk(4):
+                    seen = branches[part, : max(1, int(widths[part].max()))]
+                    logs = self.policy.act(seen, features[part], mask[part]).log_softmax(-1)
+                    ratio = (logs.gather(-1, actions[part])[:, 0] - before[part]).exp()
+                    clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
+                    surrogate = torch.min(ratio * gain[part], clipped * gain[part]).sum()
+                    # Of what cannot be done the logarithm is large, and the chance is zero.
+                    entropy = -(logs.exp() * logs).sum()
+                    off = self.policy.judge(seen, features[part]) - target[part]
+                    loss = c.value * off.square().sum() - surrogate - entropy_weight * entropy
+                    (loss / len(some)).backward()  # type: ignore[no-untyped-call]
+                    entropies += float(entropy.detach())
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), c.gradient)
+                self._optimizer.step()
+        return entropies / (c.epochs * c.batch)
+
+    def _progress(
+        self,
+        update: int,
+        total: int,
+        played: _Played,
+        returns: Tensor,
+        entropy: float,
+        seconds: float,
+    ) -> Progress:
+        c = self.config
+        right, costs = np.array(played.ended or [(np.nan, np.nan)], float).T
+        episodes = max(1.0, float(played.over.sum()))
+        off = returns - played.values
+        return Progress(
+            decisions=update * c.batch,
+            share=update / total,
+            reward=float(played.rewards.sum()) / episodes,
+            accuracy=float(right.mean()),
+            cost=float(costs.mean()),
+            length=c.batch / episodes,
+            explained=1 - float(off.var() / returns.var()),
+            entropy=entropy,
+            rate=c.batch / seconds,
+        )
+
+    @property
+    def decisions(self) -> int:
+        """Decisions up to the last checkpoint."""
+        return self.done * self.config.stretch * self.config.batch
+
+    def forget(self) -> None:
+        """Remove the checkpoint: the training is over."""
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+    # --- keeping ---------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f".{CHECKPOINT}.part"
+        state = {
+            "made": self._made(),
+            "policy": self.policy.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "done": self.done,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        torch.save(state, draft)
+        draft.replace(self.folder / CHECKPOINT)
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        state = torch.load(path, weights_only=True)
+        here = self._made()
+        differs = [key for key, value in state["made"].items() if here.get(key) != value]
+        if differs:
+            raise ValueError(
+                f"{path} belongs to another training: its {', '.join(differs)} differ; give "
+                "another --out, or remove it"
+            )
+        self.policy.load_state_dict(state["policy"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.done, self.seconds = state["done"], state["seconds"]
+        self.history = state["history"]
+
+    def _made(self) -> dict[str, Any]:
+        """What must not differ for a training to go on."""
+        return {
+            **asdict(self.config),
+            "data": [store.card.fingerprint for store in self._stores.values()],
+            "questions": None if self._questions is None else list(self._questions),
+        }
+
+    def card(self) -> dict[str, Any]:
+        """What there is to know about the training, as plain values."""
+        return {
+            "algorithm": "cleanrl-ppo",
+            **facts_of(self.config, self._stores, self._questions, self.policy),
+            "decisions": self.decisions,
+            "wall_seconds": round(self.seconds, 1),
+            "history": self.history,
+        }
+
+    def export(self, folder: Path, details: dict[str, Any] | None = None) -> None:
+        """Write the policy as it is now, with its card."""
+        save(self.policy, folder, {**(details or {}), **self.card()})
+
+
+def facts_of(
+    config: Config,
+    stores: Mapping[str, TraceStore],
+    questions: Sequence[int] | None,
+    policy: Policy,
+) -> dict[str, Any]:
+    """What a card says of any training, as plain values."""
+    facts = asdict(config)
+    del facts["shape"]
+    return {
+        "prices": facts.pop("prices"),
+        "config": facts,
+        "data": {name: store.card.fingerprint for name, store in stores.items()},
+        "questions": None if questions is None else list(questions),
+        "parameters": sum(p.numel() for p in policy.parameters()),
+        "actor_parameters": sum(
+            p.numel() for part in (policy.actor, policy.logits) for p in part.parameters()
+        ),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "autotts_gym": autotts_gym.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "numpy", "gymnasium")},
+        },
+    }
+
+
+@dataclass
+class _Played:
+    """A horizon of decisions; the leading axes are time and episode."""
+
+    ended: list[tuple[float, float]]
+    bootstrap: Tensor
+    branches: Tensor
+    features: Tensor
+    mask: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    over: Tensor
+
+
+def _tensors(observation: dict[str, Any]) -> _Seen:
+    return (
+        torch.from_numpy(observation["branches"]),
+        torch.from_numpy(observation["globals"]),
+        torch.from_numpy(observation["action_mask"]).bool(),
+    )
+
+
+def _seed(seed: int, stretch: int) -> int:
+    return int(np.random.SeedSequence([seed, stretch]).generate_state(1)[0])
