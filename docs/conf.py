@@ -30,12 +30,14 @@ napoleon_attr_annotations = False  # docstrings say dtypes and shapes
 nitpick_ignore_regex = [
     # Other projects' names, whose inventories would have to be fetched.
     (r"py:.*", r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*"),
+    (r"py:.*", r"(torch|stable_baselines3)\..*|Module"),
     (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of such, as they stand in signatures; and types that Sphinx splits at a comma.
     (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key)"),
     (r"py:class", r"dict\[str"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
-    # Private classes in signatures.
+    # Private classes in signatures, and such as are not for users of the library.
+    (r"py:.*", r"(.*\.)?(View|Scene|DecisionBatch)|autotts_gym\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
 
@@ -52,6 +54,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 MARKDOWN = {
     "autotts_gym.env.AutoTTSEnv": "autotts-v0",
     "autotts_gym.live.env.AutoTTSLiveEnv": "autotts-live-v0",
+    "autotts_gym.decisions.Decisions": "autotts-decisions-v0",
 }
 
 #: Stands for a colon that napoleon is not to see; a character that no text has.
