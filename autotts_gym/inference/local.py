@@ -24,8 +24,7 @@ class LocalEngine(Engine):
 
     It is the engine within ``vllm.LLM``, stepped in a thread of its own. Unlike ``LLM.generate``
     that hands out every request as soon as it is finished, so that a trace can be kept, and probed,
-    while others still grow; and unlike the engine behind ``vllm serve`` it has no tasks and threads
-    for each request, which where processors are few take a fifth of the time.
+    while others still grow.
 
     Args:
         model: folder or name of the model.
