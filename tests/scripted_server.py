@@ -234,10 +234,11 @@ class ScriptedServer:
         self.left = 0
         self.under_way = 0
         self.most_under_way = 0
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._listening: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -283,38 +284,47 @@ class ScriptedServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port))
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
-        self._listening = self._loop.create_task(self._accept(listener))
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept, self._listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """In place of ``asyncio.start_server``, which leaks what it accepts while it is closed."""
-        with listener:
-            while True:
-                connection, _ = await self._loop.sock_accept(listener)
-                await self._loop.connect_accepted_socket(self._protocol, connection)
+    def _accept(self, listener: socket.socket) -> None:
+        """
+        In place of ``asyncio.start_server`` and ``loop.sock_accept``: both lose a connection that
+        they have accepted by the time they are closed or cancelled, and leave its socket open.
+        """
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            task = self._loop.create_task(self._connect(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
 
-    def _protocol(self) -> asyncio.StreamReaderProtocol:
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._serve)
+    async def _connect(self, connection: socket.socket) -> None:
+        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._serve)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        if not transport.is_closing():
+            self._open.add(transport)
 
     async def _die(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-        for writer in list(self._writers):
-            writer.transport.abort()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+        for transport in list(self._open):
+            transport.abort()
 
     async def _end(self) -> None:
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            for writer in list(self._writers):  # some may have been accepted just now
-                writer.transport.abort()
-            await asyncio.wait(tasks, timeout=0.05)
+        """Nothing stays behind: a connection's end takes its task one more turn of the loop."""
+        while self._open or asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.sleep(0.01)
 
     # --- HTTP --------------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             with contextlib.suppress(ConnectionError):
                 while head := await _head(reader):
@@ -326,7 +336,7 @@ class ScriptedServer:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-            self._writers.discard(writer)
+            self._open.discard(writer.transport)
 
     async def _answer(
         self,
