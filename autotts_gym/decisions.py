@@ -11,6 +11,7 @@ from gymnasium import error, spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from autotts_gym.env import AutoTTSEnv
+from autotts_gym.mdp import actions
 from autotts_gym.mdp import decisions as d
 from autotts_gym.mdp.decision_batch import DecisionBatch, Deliberation
 from autotts_gym.setting import Environment, Setting
@@ -20,12 +21,18 @@ from autotts_gym.vector_env import AutoTTSVectorEnv
 _HIGHEST: Final = 100.0  # no feature is larger; Box bounds must be finite
 
 
-def observation_space(max_branches: int) -> spaces.Dict:
+def action_space(max_branches: int, *, atomic: bool) -> spaces.Discrete:
+    """Decisions, or the actions of ``AutoTTS-v0``."""
+    return spaces.Discrete(actions.count(max_branches) if atomic else d.COUNT)
+
+
+def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
     """What a decision is made from; the same for every environment."""
     low, high = np.float32(-_HIGHEST), np.float32(_HIGHEST)
+    choices = int(action_space(max_branches, atomic=atomic).n)
     return spaces.Dict(
         {
-            "action_mask": spaces.Box(0, 1, (d.COUNT,), np.int8),
+            "action_mask": spaces.Box(0, 1, (choices,), np.int8),
             "branches": spaces.Box(low, high, (max_branches, d.BRANCH_SIZE), np.float32),
             "globals": spaces.Box(low, high, (d.SIZE,), np.float32),
         }
@@ -63,31 +70,35 @@ class Decisions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     | key | | |
     | --- | --- | --- |
     | ``action_mask`` | int8[15] | which decisions can be made |
-    | ``branches`` | float32[N, 13] | a row a branch, zeros for those that are not open; columns: \
+    | ``branches`` | float32[N, 14] | a row a branch, zeros for those that are not open; columns: \
 :data:`autotts_gym.mdp.decisions.BRANCH_FEATURES` |
     | ``globals`` | float32[28] | :data:`autotts_gym.mdp.decisions.FEATURES` |
 
     A decision that cannot be made costs what an illegal action costs, and changes nothing.
 
+    With ``atomic=True``, the actions are those of ``AutoTTS-v0``, one by one, and only what is seen
+    is that of decisions; ``action_mask`` is then int8[2 + 4N].
+
     Args:
-        env: the environment, with ``auto_probe=False``.
+        env: the environment; where decisions are bundles, with ``auto_probe=False``.
+        atomic: play single actions.
 
     Raises:
         ValueError: it probes by itself.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        RecordConstructorArgs.__init__(self)
+    def __init__(self, env: gym.Env[Any, Any], *, atomic: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, atomic=atomic)
         super().__init__(env)
         base = env.unwrapped
         if not isinstance(base, AutoTTSEnv):
             raise TypeError(f"decisions are for AutoTTS-v0 and AutoTTS-Live-v0, not {base}")
-        if base.auto_probe:
+        if base.auto_probe and not atomic:
             raise ValueError("decisions probe for themselves: make it with auto_probe=False")
         self._base = base
-        self._deliberation = Deliberation(base.max_branches)
-        self.action_space = spaces.Discrete(d.COUNT)
-        self.observation_space = observation_space(base.max_branches)
+        self._deliberation = Deliberation(base.max_branches, atomic=atomic)
+        self.action_space = action_space(base.max_branches, atomic=atomic)
+        self.observation_space = observation_space(base.max_branches, atomic=atomic)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -108,11 +119,11 @@ class Decisions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         ``invalid_action``, whether the decision could not be made, and ``action_mask``.
         """
         number = int(action)
-        if not 0 <= number < d.COUNT:
+        if not self.action_space.contains(number):
             raise error.InvalidAction(f"decision {number} is outside {self.action_space}")
         reward, cost, invalid = 0.0, 0.0, False
         terminated = truncated = False
-        possible = bool(self._deliberation.mask[number])
+        possible = bool(self._deliberation.mask(self._base.view)[number])
         for atomic in self._deliberation.bundle(self._base.view, number):
             if possible and not self._base.view.mask[0, atomic]:
                 continue
@@ -129,33 +140,39 @@ class Decisions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def action_masks(self) -> Any:
         """Which decisions can be made, bool[15], as sb3-contrib asks for it."""
-        return self._deliberation.mask.astype(np.bool_)
+        return self._deliberation.mask(self._base.view).astype(np.bool_)
 
     def _observe(self) -> dict[str, Any]:
         made = self._deliberation
         return {
-            "action_mask": made.mask.copy(),
+            "action_mask": made.mask(self._base.view).copy(),
             "branches": made.branch_features.copy(),
             "globals": made.features.copy(),
         }
 
 
-def make(**arguments: Any) -> gym.Env[Any, Any]:
-    """``AutoTTS-Decisions-v0``: arguments as for ``AutoTTS-v0``."""
-    return Decisions(AutoTTSEnv(**{"observation": "compact", **arguments}))
+def make(*, atomic: bool = False, **arguments: Any) -> gym.Env[Any, Any]:
+    """``AutoTTS-Decisions-v0``: arguments as for ``AutoTTS-v0``, and ``atomic``."""
+    return Decisions(AutoTTSEnv(**{"observation": "compact", **arguments}), atomic=atomic)
 
 
 class _Setting(Setting):
     """The arguments of ``AutoTTS-v0``, for episodes that are played by decisions."""
 
+    def __init__(
+        self, env: Environment | Iterable[Environment], *, atomic: bool = False, **arguments: Any
+    ) -> None:
+        self._atomic = atomic
+        super().__init__(env, **arguments)
+
     def observation_space(self) -> spaces.Dict:
-        return observation_space(self.terms.max_branches)
+        return observation_space(self.terms.max_branches, atomic=self._atomic)
 
     def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(d.COUNT)
+        return action_space(self.terms.max_branches, atomic=self._atomic)
 
     def batch(self, num_envs: int) -> DecisionBatch:
-        if self.terms.auto_probe:
+        if self.terms.auto_probe and not self._atomic:
             raise ValueError("decisions probe for themselves: make it with auto_probe=False")
         return DecisionBatch(
             self.replay,
@@ -165,13 +182,15 @@ class _Setting(Setting):
             self.max_classes,
             self.plane,
             self.invalid_penalty,
+            atomic=self._atomic,
         )
 
 
 class DecisionsVectorEnv(AutoTTSVectorEnv):
     """Many episodes of ``AutoTTS-Decisions-v0`` at once, each step one compiled call.
 
-    Args: as for :class:`autotts_gym.vector_env.AutoTTSVectorEnv`.
+    Args: as for :class:`autotts_gym.vector_env.AutoTTSVectorEnv`, and ``atomic``, as for
+    :class:`Decisions`.
     """
 
     def __init__(
@@ -184,3 +203,8 @@ class DecisionsVectorEnv(AutoTTSVectorEnv):
 
     def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> Setting:
         return _Setting(env, **arguments)
+
+    @property
+    def batch(self) -> DecisionBatch:
+        assert isinstance(self._batch, DecisionBatch)
+        return self._batch

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from autotts_gym.env import AutoTTSEnv, Observation, Trail, scene
 from autotts_gym.mdp.actions import decode
-from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Draw
+from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, Draw
 from autotts_gym.setting import Environment, Setting
 from autotts_gym.traces import registry
 
@@ -254,6 +254,11 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             values[rows] = [result[key] for result in results]
             gathered |= {key: values, f"_{key}": ended.copy()}
         return gathered
+
+    @property
+    def batch(self) -> Batch:
+        """The episodes themselves, hidden state included: for training, never for an agent."""
+        return self._batch
 
     @property
     def betas(self) -> NDArray[np.float64]:

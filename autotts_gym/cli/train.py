@@ -55,6 +55,16 @@ def train(
         str | None,
         typer.Option(help="Rows of the questions to train on, as 0-23; default all."),
     ] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of the questions to try the policy on against CMC during the training, or "
+            "none; default those of --questions."
+        ),
+    ] = None,
+    early: Annotated[
+        bool, typer.Option(help="Keep the policy that did best in a trial, not the last one.")
+    ] = False,
     decisions: Annotated[int, typer.Option(min=1, help="Decisions to train on.")] = 4_000_000,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, episodes and decisions.")] = 0,
     network: Annotated[Network, typer.Option(help="How the policy reads branches.")] = (
@@ -62,6 +72,10 @@ def train(
     ),
     encoder: Annotated[int, typer.Option(min=1, help="Units that read a branch.")] = 32,
     hidden: Annotated[int, typer.Option(min=1, help="Units that decide.")] = 64,
+    atomic: Annotated[
+        bool, typer.Option("--atomic", help="Play AutoTTS-v0's single actions, not decisions.")
+    ] = False,
+    max_branches: Annotated[int, typer.Option(min=1, help="N, the widest it can get.")] = 64,
     num_envs: Annotated[int, typer.Option(min=1, help="Episodes side by side.")] = 512,
     horizon: Annotated[int, typer.Option(min=1, help="Decisions between updates.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="At first; it falls to a tenth.")] = 1e-3,
@@ -69,7 +83,7 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, in OUT/logs.")] = True,
 ) -> None:
-    """Train a policy that plays by decisions, for every β at once.
+    """Train a policy that plays by decisions, or by single actions, for every β at once.
 
     Interrupted or killed, the same command goes on from the last checkpoint, and ends with the
     same policy. It then plays like any controller: autotts benchmark OUT.
@@ -79,6 +93,7 @@ def train(
 
         from autotts_gym.learning import ppo
         from autotts_gym.learning.policy import WEIGHTS, Shape
+        from autotts_gym.learning.trial import Trial
     except ImportError as problem:
         raise ValueError(
             f"training needs torch ({problem}): pip install 'autotts-gym[rl]'"
@@ -94,20 +109,26 @@ def train(
     config = ppo.Config(
         decisions=decisions,
         seed=seed,
-        shape=Shape(network=network.value, encoder=encoder, hidden=hidden),
+        shape=Shape(network.value, max_branches, encoder, hidden, atomic),
         num_envs=num_envs,
         horizon=horizon,
         learning_rate=learning_rate,
         entropy=entropy,
     )
     rows = None if questions is None else integers(questions)
+    if early and (algorithm is not Algorithm.cleanrl_ppo or trial == "none"):
+        raise ValueError("--early needs cleanrl-ppo, and trials")
+    tried = None
+    if trial != "none":
+        asked = rows if trial is None else integers(trial)
+        tried = Trial(stores, asked, config.shape.max_branches)
     training: Training | Sb3Training
     if algorithm is Algorithm.cleanrl_ppo:
-        training = ppo.Training(stores, rows, config, out)
+        training = ppo.Training(stores, rows, config, out, tried, early=early)
     else:
         from autotts_gym.learning.sb3 import Sb3Training
 
-        training = Sb3Training(algorithm.value, stores, rows, config, out)
+        training = Sb3Training(algorithm.value, stores, rows, config, out, tried)
     if (out / WEIGHTS).exists() and not training.done:
         raise ValueError(f"{out} already holds a policy: give another --out, or remove it")
     if training.done:
@@ -153,8 +174,17 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
                 f"{at.rate:,.0f}/s"
             )
             progress.update(task, description=facts, completed=round(1000 * at.share))
-            for name, value in vars(at).items():
-                if writer is not None and name not in ("decisions", "share") and value == value:
+            figures = {k: v for k, v in vars(at).items() if k not in ("decisions", "standing")}
+            if at.standing is not None:
+                tried = at.standing
+                progress.console.print(
+                    f"{at.decisions:,} decisions: in trials return {tried.reward:.4f}, and CMC's "
+                    f"accuracy for {tried.share:.0%} of its tokens ({tried.reached:.0%} reached)",
+                    highlight=False,
+                )
+                figures |= {"trial/return": tried.reward, "trial/share of CMC": tried.share}
+            for name, value in figures.items():
+                if writer is not None and value == value:
                     writer.add_scalar(name, value, at.decisions)
             now = time.monotonic()
             if progress.disable and now - said >= _LINE_EVERY:

@@ -49,14 +49,14 @@ class PolicyAgent(Agent):
     def __call__(self, episode: Episode, beta: float) -> None:
         """Play one episode through a handle."""
         env: Any = episode.facts
-        made = Deliberation(episode.max_branches)
+        made = Deliberation(episode.max_branches, atomic=self.policy.shape.atomic)
         made.begin(env.view, env.mean_length, env.depth_limit)
         while not episode.ended:
             chosen = decide(
                 self.policy,
                 made.branch_features[None],
                 priced(made.features[None], self.prices.beta(beta)),
-                made.mask[None],
+                made.mask(env.view)[None],
             )
             for action in made.bundle(env.view, int(chosen[0])):
                 if env.view.mask[0, action] and not episode.ended:
@@ -136,7 +136,7 @@ def decide(
         policy: the networks.
         branches: float32[K, N, BRANCH_SIZE].
         features: float32[K, SIZE].
-        mask: int8[K, COUNT].
+        mask: int8[K, COUNT], or int8[K, 2 + 4N].
     """
     width = opened(branches)
     with torch.inference_mode():
@@ -217,6 +217,14 @@ class Player:
         if self._batch is None or len(self._batch.actions) < count:
             replay, terms = self._made
             self._batch = DecisionBatch(
-                replay, terms, count, 1, 64, plane=False, invalid_penalty=0.0, keeps=self._keeps
+                replay,
+                terms,
+                count,
+                1,
+                64,
+                plane=False,
+                invalid_penalty=0.0,
+                keeps=self._keeps,
+                atomic=self._policy.shape.atomic,
             )
         return self._batch

@@ -23,6 +23,8 @@ from safetensors.torch import load as loads
 from safetensors.torch import save as dumps
 from torch import Tensor, nn
 
+from autotts_gym.learning import hindsight
+from autotts_gym.mdp import actions as a
 from autotts_gym.mdp import decisions as d
 
 WEIGHTS: Final = "policy.safetensors"
@@ -31,6 +33,10 @@ CARD: Final = "card.yaml"
 #: Logit of what cannot be done.
 IMPOSSIBLE: Final = -1e9
 
+_ATOMIC: Final = ("ANSWER", "BRANCH", "CONTINUE(i)", "PROBE(i)", "PRUNE(i)", "ANSWER(i)")
+_PER_BRANCH: Final = 4  # blocks of actions, see autotts_gym.mdp.actions
+_RARE: Final = -4.0  # logit
+
 Network = Literal["equivariant", "mlp"]
 
 
@@ -38,10 +44,10 @@ class PolicyError(ValueError):
     """A trained policy that cannot be loaded; the message says why."""
 
 
-def layout() -> dict[str, Any]:
+def layout(shape: Shape) -> dict[str, Any]:
     """What a policy was trained to see and to do: one of another layout must not be played."""
     return {
-        "actions": list(d.NAMES),
+        "actions": list(_ATOMIC if shape.atomic else d.NAMES),
         "branch_features": list(d.BRANCH_FEATURES),
         "features": list(d.FEATURES),
     }
@@ -56,30 +62,38 @@ class Shape:
         max_branches: N; an equivariant network is the same for every N.
         encoder: units of each of the two layers that read a branch.
         hidden: units of each of the two layers that decide.
+        atomic: play single actions of ``AutoTTS-v0`` instead of decisions.
     """
 
     network: Network = "equivariant"
     max_branches: int = 64
     encoder: int = 32
     hidden: int = 64
+    atomic: bool = False
 
 
 class Trunk(nn.Module):
-    """What an observation comes to, as ``hidden`` numbers."""
+    """What an observation comes to, as ``hidden`` numbers.
 
-    def __init__(self, shape: Shape) -> None:
+    Args:
+        shape: of the network.
+        more: columns of branches, and entries, that are read beside those of the observation.
+    """
+
+    def __init__(self, shape: Shape, more: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         e, h = shape.encoder, shape.hidden
         self.network = shape.network
         self.max_branches = shape.max_branches
-        inputs = shape.max_branches * d.BRANCH_SIZE
+        columns, entries = d.BRANCH_SIZE + more[0], d.SIZE + more[1]
+        inputs = shape.max_branches * columns
         if shape.network == "equivariant":
             self.branch = nn.Sequential(
-                nn.Linear(d.BRANCH_SIZE, e), nn.ReLU(), nn.Linear(e, e), nn.ReLU()
+                nn.Linear(columns, e), nn.ReLU(), nn.Linear(e, e), nn.ReLU()
             )
             inputs = 2 * e
         self.decide = nn.Sequential(
-            nn.Linear(inputs + d.SIZE, h), nn.Tanh(), nn.Linear(h, h), nn.Tanh()
+            nn.Linear(inputs + entries, h), nn.Tanh(), nn.Linear(h, h), nn.Tanh()
         )
 
     def forward(self, branches: Tensor, features: Tensor) -> Tensor:
@@ -90,49 +104,108 @@ class Trunk(nn.Module):
                 zeros, can be left out at the end.
             features: float32[..., SIZE].
         """
+        return self.read(branches, features)[0]
+
+    def read(self, branches: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and what was read of each branch, float32[..., n, encoder]; empty for mlp."""
         if self.network == "mlp":
             padding = (0, 0, 0, self.max_branches - branches.shape[-2])
+            each = branches[..., :0]
             read = nn.functional.pad(branches, padding).flatten(-2)
         else:
             opened = (branches[..., :3].sum(-1, keepdim=True) > 0).to(branches.dtype)
             each = self.branch(branches) * opened
             mean = each.sum(-2) / opened.sum(-2).clamp(min=1)
             read = torch.cat([mean, each.amax(-2)], -1)
-        found: Tensor = self.decide(torch.cat([read, features], -1))
-        return found
+        return self.decide(torch.cat([read, features], -1)), each
+
+
+class Pointers(nn.Module):
+    """Logits of single actions: for each branch what can be done with it, all alike.
+
+    Args:
+        shape: of the network.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.of_branch = nn.Linear(shape.encoder, shape.encoder)
+        self.of_all = nn.Linear(shape.hidden, shape.encoder)
+        self.each = nn.Linear(shape.encoder, _PER_BRANCH)
+        self.whole = nn.Linear(shape.hidden, 2)  # ANSWER and BRANCH
+
+    def forward(self, seen: Tensor, each: Tensor, max_branches: int) -> Tensor:
+        """Logits, float32[..., 2 + 4N], from what a :class:`Trunk` has read."""
+        joined = torch.relu(self.of_branch(each) + self.of_all(seen).unsqueeze(-2))
+        logits = self.each(joined).transpose(-1, -2)
+        padded = nn.functional.pad(logits, (0, max_branches - each.shape[-2]))
+        return torch.cat([self.whole(seen), padded.flatten(-2)], -1)
 
 
 class Policy(nn.Module):
-    """Logits of decisions, and the value of a state, from trunks of their own."""
+    """Logits of decisions, or of single actions."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.actor, self.critic = Trunk(shape), Trunk(shape)
-        self.logits, self.value = nn.Linear(shape.hidden, d.COUNT), nn.Linear(shape.hidden, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.orthogonal_(module.weight, math.sqrt(2))
-                nn.init.zeros_(module.bias)
-        nn.init.orthogonal_(self.logits.weight, 0.01)
-        nn.init.orthogonal_(self.value.weight, 1.0)
+        self.actor = Trunk(shape)
+        self.logits: nn.Linear | Pointers
+        if shape.atomic and shape.network == "equivariant":
+            self.logits = Pointers(shape)
+            _begin(self, self.logits.each, self.logits.whole, gain=0.01)
+            # Otherwise an untrained policy gives up branches, and its answer, before it has read.
+            with torch.no_grad():
+                self.logits.each.bias[[a.PRUNE, a.ANSWER_BRANCH]] = _RARE
+                self.logits.whole.bias[a.ANSWER] = _RARE
+        else:
+            count = a.count(shape.max_branches) if shape.atomic else d.COUNT
+            self.logits = nn.Linear(shape.hidden, count)
+            _begin(self, self.logits, gain=0.01)
 
     def act(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:
-        """Logits, float32[..., COUNT]; ``mask`` is bool[..., COUNT]."""
-        logits = self.logits(self.actor(branches, features))
+        """Logits, float32[..., COUNT] or [..., 2 + 4N]; ``mask`` is bool of the same shape."""
+        seen, each = self.actor.read(branches, features)
+        if isinstance(self.logits, Pointers):
+            logits = self.logits(seen, each, (mask.shape[-1] - 2) // _PER_BRANCH)
+        else:
+            logits = self.logits(seen)
         return torch.where(mask, logits, IMPOSSIBLE)
 
-    def judge(self, branches: Tensor, features: Tensor) -> Tensor:
-        """Values, float32[...]."""
-        found: Tensor = self.value(self.critic(branches, features)).squeeze(-1)
+
+class Critic(nn.Module):
+    """The value of a state, which only training needs; it is told what lies ahead as well.
+
+    See :mod:`autotts_gym.learning.hindsight`.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.trunk = Trunk(shape, (hindsight.BRANCH_SIZE, hindsight.SIZE))
+        self.value = nn.Linear(shape.hidden, 1)
+        _begin(self, self.value, gain=1.0)
+
+    def judge(self, branches: Tensor, features: Tensor, ahead: tuple[Tensor, Tensor]) -> Tensor:
+        """Values, float32[...]; ``ahead``: what :meth:`Hindsight.look` returns."""
+        seen = torch.cat([branches, ahead[0]], -1), torch.cat([features, ahead[1]], -1)
+        found: Tensor = self.value(self.trunk(*seen)).squeeze(-1)
         return found
+
+
+def _begin(network: nn.Module, *last: nn.Linear, gain: float) -> None:
+    """Orthogonal weights; those of the last layers as large as ``gain``."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.orthogonal_(module.weight, math.sqrt(2))
+            nn.init.zeros_(module.bias)
+    for module in last:
+        nn.init.orthogonal_(module.weight, gain)
 
 
 def save(policy: Policy, folder: Path, card: dict[str, Any]) -> None:
     """Write a policy and its card; each file is replaced at once."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = asdict(policy.shape)
-    facts = {"shape": shape, "layout": layout(), **card}
+    facts = {"shape": shape, "layout": layout(policy.shape), **card}
     weights = dumps(policy.state_dict())
     for name, content in ((WEIGHTS, weights), (CARD, _dump(facts).encode())):
         draft = folder / f".{name}.part"
@@ -165,7 +238,7 @@ def parse(weights: bytes, text: str) -> tuple[Policy, dict[str, Any]]:
         shape, theirs = Shape(**card["shape"]), dict(card["layout"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise PolicyError(f"{CARD} is no card of a policy: {error}") from error
-    for part, names in layout().items():
+    for part, names in layout(shape).items():
         if theirs.get(part) != names:
             raise PolicyError(
                 f"it was trained for other {part.replace('_', ' ')}: {theirs.get(part)}; "

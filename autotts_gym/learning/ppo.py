@@ -9,6 +9,8 @@ What is peculiar to this process:
 * The reward is divided by β, so that a right answer is worth 1 at every β, and tokens have a price
   λ = (1 − β) / β, drawn anew for every episode, log-uniformly (:mod:`autotts_gym.learning.prices`).
 * Everything is undiscounted: a token costs the same early and late.
+* The critic, which only training needs, is told how the recorded branches go on
+  (:mod:`autotts_gym.learning.hindsight`).
 * All of the randomness is drawn from the seed and the number of the stretch, a handful of
   iterations between two checkpoints, at whose start episodes begin anew. A training that was
   killed goes on from the last checkpoint and ends with the weights that it would have ended with.
@@ -20,7 +22,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +34,10 @@ from torch import Tensor
 import autotts_gym
 from autotts_gym.decisions import DecisionsVectorEnv
 from autotts_gym.learning.agent import opened
-from autotts_gym.learning.policy import Policy, Shape, save
+from autotts_gym.learning.hindsight import Hindsight
+from autotts_gym.learning.policy import Critic, Policy, Shape, save
 from autotts_gym.learning.prices import Prices
+from autotts_gym.learning.trial import Standing, Trial
 from autotts_gym.traces.store import TraceStore
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -100,6 +104,7 @@ class Progress:
         explained: share of the returns' variance that the values explain.
         entropy: of the decisions, nats.
         rate: decisions a second.
+        standing: how the policy did in a trial, where there was one.
     """
 
     decisions: int
@@ -111,6 +116,13 @@ class Progress:
     explained: float
     entropy: float
     rate: float
+    standing: Standing | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What a card keeps of it, as plain values."""
+        found = {k: v for k, v in asdict(self).items() if k not in ("rate", "standing") and v == v}
+        found = {k: round(v, 4) for k, v in found.items()}
+        return found if self.standing is None else {**found, "trial": self.standing.facts()}
 
 
 class Training:
@@ -121,6 +133,8 @@ class Training:
         questions: rows of the questions that they draw from; all by default.
         config: how.
         folder: where the checkpoint is kept.
+        trial: how the policy does is tried after every stretch.
+        early: keep the policy that did best in a trial, rather than the last one.
 
     Attributes:
         done: stretches that were trained.
@@ -133,24 +147,32 @@ class Training:
         questions: Sequence[int] | None,
         config: Config,
         folder: Path,
+        trial: Trial | None = None,
+        *,
+        early: bool = False,
     ) -> None:
+        if early and trial is None:
+            raise ValueError("early stopping needs a trial to tell which policy is best")
         self.config, self.folder = config, folder
+        self._trial, self._early = trial, early
         self._stores, self._questions = dict(stores), questions
         torch.manual_seed(config.seed)
-        self.policy = Policy(config.shape)
-        self._optimizer = torch.optim.Adam(
-            self.policy.parameters(), lr=config.learning_rate, eps=1e-5
-        )
+        self.policy, self._critic = Policy(config.shape), Critic(config.shape)
+        self._weights = [*self.policy.parameters(), *self._critic.parameters()]
+        self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, eps=1e-5)
         self._env = DecisionsVectorEnv(
             config.num_envs,
             list(self._stores.values()),
             beta=config.prices.draw,
             questions=questions,
             max_branches=config.shape.max_branches,
+            atomic=config.shape.atomic,
         )
+        self._hindsight = Hindsight(self._env.batch)
         self.done = 0
         self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
+        self._best: tuple[float, int, dict[str, Tensor]] = (-math.inf, 0, {})
         if (folder / CHECKPOINT).exists():
             self._resume()
 
@@ -175,11 +197,23 @@ class Training:
                 entropy = self._learn(played, advantages, returns, c.entropy * left)
                 seconds = time.perf_counter() - begun
                 at = self._progress(update + 1, total, played, returns, entropy, seconds)
+                if (update + 1) % c.stretch == 0:
+                    at = self._look(at)
                 report(at)
-            self.history.append({k: round(v, 4) for k, v in asdict(at).items() if k != "rate"})
+            self.history.append(at.facts())
             self.done += 1
             self.seconds += time.perf_counter() - started
             self._keep()
+
+    def _look(self, at: Progress) -> Progress:
+        """Try the policy, at the end of a stretch."""
+        if self._trial is None:
+            return at
+        standing = self._trial.play(self.policy, self.config.prices)
+        if standing.reward > self._best[0]:
+            weights = {k: v.clone() for k, v in self.policy.state_dict().items()}
+            self._best = (standing.reward, at.decisions, weights)
+        return replace(at, standing=standing)
 
     def _play(self, now: _Seen) -> tuple[_Played, _Seen]:
         """Make decisions for a horizon."""
@@ -189,24 +223,35 @@ class Training:
         for _ in range(c.horizon):
             branches, features, mask = now
             width = opened(branches.numpy())
+            ahead = self._ahead()
             with torch.no_grad():
                 logs = self.policy.act(branches[:, :width], features, mask).log_softmax(-1)
-                values = self.policy.judge(branches[:, :width], features)
+                values = self._judge(now, ahead, width)
                 actions = torch.multinomial(logs.exp(), 1)
             found, rewards, terminated, truncated, info = env.step(actions[:, 0].numpy())
             worth = torch.from_numpy(rewards).float() / features[:, 0]
             over = torch.from_numpy(terminated | truncated).float()
             log_probs = logs.gather(-1, actions)[:, 0]
-            kept.append((*now, actions, log_probs, values, worth, over))
+            kept.append((*now, *ahead, actions, log_probs, values, worth, over))
             if "final_info" in info:
                 last = info["final_info"]
                 rows = last["_correct"]
                 ended += zip(last["correct"][rows], -last["cost_reward"][rows], strict=True)
             now = _tensors(found)
         with torch.no_grad():
-            bootstrap = self.policy.judge(now[0], now[1])
+            bootstrap = self._judge(now, self._ahead(), now[0].shape[1])
         stacked = [torch.stack(column) for column in zip(*kept, strict=True)]
         return _Played(ended, bootstrap, *stacked), now
+
+    def _ahead(self) -> tuple[Tensor, Tensor]:
+        """What lies ahead of the episodes as they are now, for the critic."""
+        branches, features = self._hindsight.look()
+        return torch.from_numpy(branches), torch.from_numpy(features)
+
+    def _judge(self, seen: _Seen, ahead: tuple[Tensor, Tensor], width: int) -> Tensor:
+        """Values, where no more than ``width`` branches are open."""
+        cut = ahead[0][:, :width], ahead[1]
+        return self._critic.judge(seen[0][:, :width], seen[1], cut)
 
     def _advantages(self, played: _Played) -> tuple[Tensor, Tensor]:
         """Generalised advantages and returns, undiscounted; float32[horizon, num_envs]."""
@@ -224,8 +269,9 @@ class Training:
     ) -> float:
         """Update the weights; returns the mean entropy, nats."""
         c = self.config
-        branches, features, mask = (
-            x.flatten(0, 1) for x in (played.branches, played.features, played.mask)
+        branches, features, mask, ends, outlook = (
+            x.flatten(0, 1)
+            for x in (played.branches, played.features, played.mask, played.ends, played.outlook)
         )
         actions, before = played.actions.flatten(0, 1), played.log_probs.flatten()
         target = returns.flatten()
@@ -238,18 +284,19 @@ class Training:
                 self._optimizer.zero_grad()
                 # Narrow episodes and wide ones apart, so that little padding is computed.
                 for part in some[widths[some].argsort()].chunk(4):
-                    seen = branches[part, : max(1, int(widths[part].max()))]
+                    width = max(1, int(widths[part].max()))
+                    seen, ahead = branches[part, :width], (ends[part, :width], outlook[part])
                     logs = self.policy.act(seen, features[part], mask[part]).log_softmax(-1)
                     ratio = (logs.gather(-1, actions[part])[:, 0] - before[part]).exp()
                     clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
                     surrogate = torch.min(ratio * gain[part], clipped * gain[part]).sum()
                     # Of what cannot be done the logarithm is large, and the chance is zero.
                     entropy = -(logs.exp() * logs).sum()
-                    off = self.policy.judge(seen, features[part]) - target[part]
+                    off = self._critic.judge(seen, features[part], ahead) - target[part]
                     loss = c.value * off.square().sum() - surrogate - entropy_weight * entropy
                     (loss / len(some)).backward()  # type: ignore[no-untyped-call]
                     entropies += float(entropy.detach())
-                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), c.gradient)
+                torch.nn.utils.clip_grad_norm_(self._weights, c.gradient)
                 self._optimizer.step()
         return entropies / (c.epochs * c.batch)
 
@@ -295,10 +342,12 @@ class Training:
         state = {
             "made": self._made(),
             "policy": self.policy.state_dict(),
+            "critic": self._critic.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "done": self.done,
             "seconds": self.seconds,
             "history": self.history,
+            "best": self._best,
         }
         torch.save(state, draft)
         draft.replace(self.folder / CHECKPOINT)
@@ -314,9 +363,10 @@ class Training:
                 "another --out, or remove it"
             )
         self.policy.load_state_dict(state["policy"])
+        self._critic.load_state_dict(state["critic"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.done, self.seconds = state["done"], state["seconds"]
-        self.history = state["history"]
+        self.history, self._best = state["history"], state["best"]
 
     def _made(self) -> dict[str, Any]:
         """What must not differ for a training to go on."""
@@ -324,6 +374,7 @@ class Training:
             **asdict(self.config),
             "data": [store.card.fingerprint for store in self._stores.values()],
             "questions": None if self._questions is None else list(self._questions),
+            "early": self._early,
         }
 
     def card(self) -> dict[str, Any]:
@@ -333,12 +384,17 @@ class Training:
             **facts_of(self.config, self._stores, self._questions, self.policy),
             "decisions": self.decisions,
             "wall_seconds": round(self.seconds, 1),
+            **({"kept_decisions": self._best[1]} if self._early else {}),
             "history": self.history,
         }
 
     def export(self, folder: Path, details: dict[str, Any] | None = None) -> None:
-        """Write the policy as it is now, with its card."""
-        save(self.policy, folder, {**(details or {}), **self.card()})
+        """Write the policy, with its card: as it is now or, if it stops early, as it was best."""
+        policy = self.policy
+        if self._early and self._best[2]:
+            policy = Policy(self.config.shape)
+            policy.load_state_dict(self._best[2])
+        save(policy, folder, {**(details or {}), **self.card()})
 
 
 def facts_of(
@@ -356,9 +412,6 @@ def facts_of(
         "data": {name: store.card.fingerprint for name, store in stores.items()},
         "questions": None if questions is None else list(questions),
         "parameters": sum(p.numel() for p in policy.parameters()),
-        "actor_parameters": sum(
-            p.numel() for part in (policy.actor, policy.logits) for p in part.parameters()
-        ),
         "threads": torch.get_num_threads(),
         "versions": {
             "autotts_gym": autotts_gym.__version__,
@@ -377,6 +430,8 @@ class _Played:
     branches: Tensor
     features: Tensor
     mask: Tensor
+    ends: Tensor
+    outlook: Tensor
     actions: Tensor
     log_probs: Tensor
     values: Tensor

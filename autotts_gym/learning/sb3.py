@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from torch import Tensor
 from autotts_gym.decisions import DecisionsVectorEnv
 from autotts_gym.learning.policy import Policy, Shape, Trunk, save
 from autotts_gym.learning.ppo import Config, Progress, facts_of
+from autotts_gym.learning.trial import Trial
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.vector_env import AutoTTSVectorEnv
 
@@ -154,7 +155,14 @@ class Sb3Training:
         questions: Sequence[int] | None,
         config: Config,
         folder: Path,
+        trial: Trial | None = None,
     ) -> None:
+        if config.shape.atomic and config.shape.network != "mlp":
+            raise ValueError(
+                "stable-baselines3's policies have no heads that point at branches: single actions "
+                'need network="mlp" there, or cleanrl-ppo'
+            )
+        self.trial = trial
         self.algorithm, self.config, self.folder = algorithm, config, folder
         self._stores, self._questions = dict(stores), questions
         if algorithm == "dqn":  # learns from single decisions, which many episodes would only delay
@@ -166,12 +174,13 @@ class Sb3Training:
                 beta=config.prices.draw,
                 questions=questions,
                 max_branches=config.shape.max_branches,
+                atomic=config.shape.atomic,
                 step_limit=None if algorithm == "maskable-ppo" else 4000,
             ),
             per_right=True,
         )
         self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         kind = ALGORITHMS[algorithm]
         if (folder / MODEL).exists():
             self.model = kind.load(folder / MODEL, env=self._env, device="cpu")
@@ -269,13 +278,11 @@ class Sb3Training:
         save(self.policy, folder, {**(details or {}), **self.card()})
 
 
-#: Where the parts of stable-baselines3's policies go in ours. Those of DQN have no value of their
-#: own: their logits are the values of decisions.
+#: Where the parts of stable-baselines3's policies go in ours, which needs no values to play. DQN's
+#: logits are the values of decisions.
 _NAMES: Final = (
     ("pi_features_extractor.trunk.", "actor."),
-    ("vf_features_extractor.trunk.", "critic."),
     ("action_net.", "logits."),
-    ("value_net.", "value."),
     ("q_net.features_extractor.trunk.", "actor."),
     ("q_net.q_net.0.", "logits."),
 )
@@ -313,10 +320,13 @@ class _Reports(BaseCallback):
                 entropy=float("nan"),
                 rate=(self.num_timesteps - self._told) / (now - self._since),
             )
+            keeps = self.num_timesteps - self._kept >= c.batch * c.stretch
+            trial = self._training.trial
+            if keeps and trial is not None:
+                at = replace(at, standing=trial.play(self._training.policy, c.prices))
             self._report(at)
-            if self.num_timesteps - self._kept >= c.batch * c.stretch:
-                kept = {k: round(v, 4) for k, v in asdict(at).items() if k != "rate" and v == v}
-                self._training.history.append(kept)
+            if keeps:
+                self._training.history.append(at.facts())
                 self._training.keep()
                 self._kept = self.num_timesteps
             self._ended.clear()

@@ -49,6 +49,7 @@ def _decide(
     decision_mask,
     history,
     lengths,
+    atomic,
 ):
     traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
     ended = 0
@@ -63,7 +64,10 @@ def _decide(
             e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
         )
         mean, limit = means[e], episode.ledger[s.DEPTH_LIMIT]
-        count = d.bundle(view, memory[e], mean, limit, actions[e], log)
+        if atomic:
+            count, log[0] = 0, actions[e]
+        else:
+            count = d.bundle(view, memory[e], mean, limit, actions[e], log)
         for k in range(max(count, 1)):
             if count > 0 and view.mask[log[k]] == 0:
                 continue
@@ -160,23 +164,30 @@ class Deliberation:
 
     Args:
         max_branches: N.
+        atomic: a decision is an action of ``AutoTTS-v0``, by its id, instead of a bundle.
 
     Attributes:
-        mask: int8[COUNT], which decisions can be made.
         branch_features: float32[N, BRANCH_SIZE]; ``features``: float32[SIZE].
     """
 
-    def __init__(self, max_branches: int) -> None:
+    def __init__(self, max_branches: int, *, atomic: bool = False) -> None:
+        self._atomic = atomic
         self._memory = np.zeros((max_branches + 1, d.MEMORY_SIZE), np.int32)
         self._log = np.empty(0, np.int32)
         self._depth = 0
         self._mean = 1.0
         self.branch_features = np.zeros((max_branches, d.BRANCH_SIZE), np.float32)
         self.features = np.zeros(d.SIZE, np.float32)
-        self.mask = np.zeros(d.COUNT, np.int8)
+        self._mask = np.zeros(d.COUNT, np.int8)
+
+    def mask(self, view: View) -> NDArray[np.int8]:
+        """Which decisions can be made, int8[COUNT], or int8[2 + 4N]."""
+        return view.mask[0] if self._atomic else self._mask
 
     def bundle(self, view: View, decision: int) -> list[int]:
         """The actions of a decision; one that is illegal where it cannot be made."""
+        if self._atomic:
+            return [decision]
         known = (self._memory, self._mean, self._depth)
         count = _lay(*view, *known, decision, self._log)
         return self._log[: max(count, 1)].tolist()
@@ -200,18 +211,19 @@ class Deliberation:
 
     def _take_in(self, view: View, *, starts: bool) -> None:
         known = (self._memory, self._mean, self._depth, starts)
-        _take_in(*view, *known, self.branch_features, self.features, self.mask)
+        _take_in(*view, *known, self.branch_features, self.features, self._mask)
 
 
 class DecisionBatch(Batch):
     """A :class:`~autotts_gym.mdp.batch.Batch` whose ``actions`` are decisions.
 
-    Args: as for ``Batch``, and ``keeps``: whether every action that is played is kept.
+    Args: as for ``Batch``, and ``keeps``: whether every action that is played is kept; ``atomic``:
+    ``actions`` are those of ``AutoTTS-v0``, and only what is seen is that of decisions.
 
     Attributes:
         history: int32[E, L], the ids of the actions of each episode, and ``lengths``: int64[E], how
             many they are; L is 0 where they are not kept.
-        memory: int32[E, N + 1, 3], see :mod:`autotts_gym.mdp.decisions`.
+        memory: int32[E, N + 1, 4], see :mod:`autotts_gym.mdp.decisions`.
         branch_features: float32[E, N, BRANCH_SIZE]; ``features``: float32[E, SIZE].
     """
 
@@ -225,7 +237,9 @@ class DecisionBatch(Batch):
         plane: bool,
         invalid_penalty: float,
         keeps: bool = False,
+        atomic: bool = False,
     ) -> None:
+        self._atomic = atomic
         n = terms.max_branches
         longest = most_legal(n, replay.depth) if keeps else 0
         self.history = np.zeros((num_envs, longest), np.int32)
@@ -242,7 +256,14 @@ class DecisionBatch(Batch):
         super()._bind()
         shown = (self.memory, self.branch_features, self.features, self._mask)
         kept = (self.history, self.lengths)
-        self._decide_arrays = (*self._step_arrays, self._means, self._log, *shown, *kept)
+        self._decide_arrays = (
+            *self._step_arrays,
+            self._means,
+            self._log,
+            *shown,
+            *kept,
+            self._atomic,
+        )
         self._begin_arrays = (self.ledger, *self.view, self._means, *shown)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -251,12 +272,12 @@ class DecisionBatch(Batch):
 
     @property
     def mask(self) -> NDArray[np.int8]:
-        """Which decisions can be made, int8[E, COUNT]."""
-        return self._mask
+        """Which decisions can be made, int8[E, COUNT], or int8[E, 2 + 4N]."""
+        return self.view.mask if self._atomic else self._mask
 
     def observed(self) -> dict[str, NDArray[Any]]:
         return {
-            "action_mask": self._mask,
+            "action_mask": self.mask,
             "branches": self.branch_features,
             "globals": self.features,
         }

@@ -66,14 +66,15 @@ PATIENCE: Final = 3  # looks
 LONG: Final = 1.4  # mean lengths
 FADE: Final = 0.35  # mean lengths, in which a vote's weight falls to 1/e
 
-# --- memory: int32[N + 1, 3], a row a branch and one for the episode ------------------------------
+# --- memory: int32[N + 1, 4], a row a branch and one for the episode ------------------------------
 SEEN: Final = 0  # the latest answer at the decision before, -1 for none
 SINCE: Final = 1  # depth at which it was first seen without a change since, intervals
 DISSENT: Final = 2  # looks in sequence that differed from the leading answer
+LOOKED: Final = 3  # depth of the latest look, intervals
 LEADER: Final = 0  # of the episode: the leading answer's class, -1 for none
 STABLE: Final = 1  # decisions for which it has led
 TAKEN: Final = 2  # decisions
-MEMORY_SIZE: Final = 3
+MEMORY_SIZE: Final = 4
 
 # --- the summary ---------------------------------------------------------------------------------
 
@@ -92,6 +93,7 @@ BRANCH_FEATURES: Final = (
     "support",  # share of active branches that have its answer
     "dissent",  # looks at which it differed from the leader, up to 8, over 8
     "confidence",  # recorded, 0 without
+    "unread",  # requested beyond its latest look, in mean lengths, up to 1
 )
 #: Entries of what is told of the episode.
 FEATURES: Final = (
@@ -243,8 +245,9 @@ def remember(memory, view: View, mean: float) -> None:
             memory[i, SINCE] = view.branches[s.REVEALED, i]
         if answer < 0 or answer == leader:
             memory[i, DISSENT] = 0
-        elif _runs(view, i):
+        elif _runs(view, i) and view.branches[s.REVEALED, i] != memory[i, LOOKED]:
             memory[i, DISSENT] += 1
+        memory[i, LOOKED] = view.branches[s.REVEALED, i]
     memory[n, TAKEN] += 1
     memory[n, STABLE] = memory[n, STABLE] + 1 if leader == memory[n, LEADER] else 0
     memory[n, LEADER] = leader
@@ -307,7 +310,7 @@ def bundle(view: View, memory, mean: float, depth_limit: int, decision: int, log
 
     Args:
         view: of the episode.
-        memory: int32[N + 1, 3].
+        memory: int32[N + 1, 4].
         mean: length of a branch, intervals.
         depth_limit: of the environment, intervals.
         decision: id.
@@ -429,6 +432,9 @@ def summarize(view: View, memory, mean: float, depth_limit: int, branches, total
         row[11] = min(memory[i, DISSENT], 8) / 8
         if view.confidences.shape[0] > 0:
             row[12] = min(max(view.confidences[i], 0.0), 1.0)
+        if view.branches[s.FINISHED, i] == 0:
+            unread = view.branches[s.REQUESTED, i] - view.branches[s.REVEALED, i]
+            row[13] = min(unread / mean, 1.0)
         if view.branches[s.STATUS, i] != s.ACTIVE:
             row[2] = 1
             pruned += 1

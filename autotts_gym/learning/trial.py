@@ -1,0 +1,132 @@
+"""How a policy does in the midst of its training, against the Confidence Momentum Controller.
+
+Both play the same questions and branch orders every time, a policy by its likeliest decisions, so
+that its figures move because the policy has, and not by the luck of the draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.controllers.loading import load
+from autotts_gym.evaluation.metrics import Floats, cost_at
+from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.learning.agent import ABREAST, Player
+from autotts_gym.learning.policy import Policy
+from autotts_gym.learning.prices import Prices
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.replay import Replay, Terms
+from autotts_gym.traces.store import TraceStore
+
+#: Knobs at which a policy plays, and β at which the Confidence Momentum Controller does.
+KNOBS: Final = tuple(np.linspace(0, 1, 9).tolist())
+BETAS: Final = (0.25, 0.5, 0.75, 1.0)
+#: Seeds of branch orders that no benchmark begins with.
+_FIRST_SEED: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What came of a trial.
+
+    Attributes:
+        reward: mean return in right answers, after the price of tokens, over knobs, environments
+            and questions.
+        shares: by environment, the share of CMC's tokens at which the policy is as accurate, one
+            for each of ``BETAS``; NaN where it nowhere is.
+    """
+
+    reward: float
+    shares: dict[str, list[float]]
+
+    def facts(self) -> dict[str, Any]:
+        """The same as plain values, for a card; None stands for what does not exist."""
+        shares = {
+            env: [round(share, 3) if np.isfinite(share) else None for share in of]
+            for env, of in self.shares.items()
+        }
+        return {"return": round(self.reward, 4), "share_of_cmc_tokens": shares}
+
+    @property
+    def share(self) -> float:
+        """The geometric mean of those that exist; NaN where none does."""
+        found = np.array(list(self.shares.values()))
+        found = found[np.isfinite(found)]
+        return float(np.exp(np.log(found).mean())) if len(found) else float("nan")
+
+    @property
+    def reached(self) -> float:
+        """How many of CMC's accuracies the policy has at all, as a share."""
+        return float(np.isfinite(np.array(list(self.shares.values()))).mean())
+
+
+class Trial:
+    """Episodes to be played time and again.
+
+    Args:
+        stores: environments by name.
+        questions: rows of the questions; all by default.
+        max_branches: N.
+        seeds: branch orders of each question.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, TraceStore],
+        questions: Sequence[int] | None,
+        max_branches: int,
+        seeds: int = 4,
+    ) -> None:
+        self._terms = Terms(max_branches)
+        self._stores = dict(stores)
+        self._episodes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._rival: dict[str, tuple[Floats, Floats]] = {}
+        cmc = load("cmc")
+        for name, store in stores.items():
+            counts = store.tables.branch_counts
+            rows = range(len(counts)) if questions is None else questions
+            asked = np.repeat(np.array(rows, np.int64), seeds)
+            orders = [
+                branch_order("random", _FIRST_SEED + seed, q, int(counts[q]))[:max_branches]
+                for q in rows
+                for seed in range(seeds)
+            ]
+            self._episodes[name] = asked, np.array(orders)
+            rollout = Rollout(cmc, store, self._terms)
+            played = [rollout.play(*self._episodes[name], beta) for beta in BETAS]
+            self._rival[name] = (
+                np.array([p.tokens.mean() for p in played]),
+                np.array([p.correct.mean() for p in played]),
+            )
+
+    def play(self, policy: Policy, prices: Prices) -> Standing:
+        """How a policy does now."""
+        rewards, shares = [], {}
+        for name, store in self._stores.items():
+            player = Player(policy, prices, Replay({name: store}), self._terms, keeps=False)
+            tokens, right = np.array([self._sweep(player, name, knob) for knob in KNOBS]).T
+            full = store.card.mean_tokens * self._terms.max_branches
+            price = np.array([1 / prices.beta(knob) - 1 for knob in KNOBS])
+            rewards.append(float((right - price * tokens / full).mean()))
+            theirs = self._rival[name]
+            needed = [float(cost_at(accuracy, tokens, right)) for accuracy in theirs[1]]
+            shares[name] = (np.array(needed) / theirs[0]).tolist()
+        return Standing(float(np.mean(rewards)), shares)
+
+    def _sweep(self, player: Player, name: str, knob: float) -> tuple[float, float]:
+        """Mean tokens and accuracy at a knob."""
+        questions, orders = self._episodes[name]
+        tokens = right = 0
+        for start in range(0, len(questions), ABREAST):
+            some = slice(start, start + ABREAST)
+            batch, cut = player.play(questions[some], orders[some], knob)
+            count = len(cut)
+            tokens += int(batch.ledger[:count, s.TRUE_SPENT].sum())
+            right += sum(bool(batch.result(e)["correct"]) for e in range(count) if not cut[e])
+        return tokens / len(questions), right / len(questions)
