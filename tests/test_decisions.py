@@ -16,7 +16,7 @@ import autotts_gym  # noqa: F401 - registers
 from autotts_gym.decisions import Decisions, DecisionsVectorEnv
 from autotts_gym.env import AutoTTSEnv
 from autotts_gym.mdp import decisions as d
-from autotts_gym.traces.store import TraceStore
+from autotts_gym.traces.store import Branch, Question, TraceStore
 from autotts_gym.traces.synthetic import generate
 from autotts_gym.wrappers import MultiObjective
 
@@ -51,22 +51,23 @@ class Noted(gym.Wrapper[Any, Any, Any, Any]):
 def choose(mask: np.ndarray, rng: np.random.Generator) -> int:
     """A decision at random; answers are rare, and so is what cannot be done."""
     if rng.random() < 0.05:
-        return int(rng.integers(d.COUNT))
+        return int(rng.integers(len(mask)))
     legal = mask.astype(float)
-    legal[: d.WIDEN] *= 0.02
-    return int(rng.choice(d.COUNT, p=legal / legal.sum()))
+    legal[[d.ANSWER, *(range(d.WIDEN) if len(mask) == d.COUNT else range(2 + 3 * 12, 50))]] *= 0.02
+    return int(rng.choice(len(mask), p=legal / legal.sum()))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from(TERMS))
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(TERMS), st.booleans())
 def test_one_at_a_time_and_compiled_are_the_same(
-    store: TraceStore, seed: int, terms: dict[str, Any]
+    store: TraceStore, seed: int, terms: dict[str, Any], atomic: bool
 ) -> None:
     noted = Noted(AutoTTSEnv(store, max_branches=12, beta=(0.0, 1.0), **terms))
-    env = Decisions(noted)
+    env = Decisions(noted, atomic=atomic)
     envs = DecisionsVectorEnv(
         1,
         store,
+        atomic=atomic,
         max_branches=12,
         beta=(0.0, 1.0),
         autoreset_mode=AutoresetMode.DISABLED,
@@ -116,6 +117,32 @@ def test_episodes_are_those_of_their_actions(store: TraceStore) -> None:
         assert again[-1][4]["tokens"] == info["tokens"]
         assert sum(found[1] for found in again) == pytest.approx(total, abs=1e-12)
         assert again[-1][2]
+
+
+def test_dissent_is_counted_by_looks() -> None:
+    """What a branch says is held against it once, however often others are looked at."""
+    a = Branch(["7"] * 9, 1000, "7")
+    b = Branch(["5"] * 9, 1000, "5")
+    store = TraceStore.from_branches([Question("?", gold="5", branches=[a, a, b, b])], interval=100)
+    env = Decisions(AutoTTSEnv(store, max_branches=4))
+    env.reset(seed=0, options={"branch_order": [0, 1, 2, 3]})
+    dissent, unread = d.BRANCH_FEATURES.index("dissent"), d.BRANCH_FEATURES.index("unread")
+
+    def seen(decision: str) -> list[float]:
+        observation, *_ = env.step(d.NAMES.index(decision))
+        assert not observation["branches"][:, unread].any()
+        return (observation["branches"][:, dissent] * 8).tolist()
+
+    seen("WIDEN_2")
+    assert seen("WIDEN_1") == [0, 0, 1, 0]
+    assert seen("DEEPEN_LEADERS_4") == [0, 0, 1, 0]
+    assert seen("DEEPEN_1") == [0, 0, 2, 0]
+    single = Decisions(AutoTTSEnv(store, max_branches=4), atomic=True)
+    single.reset(seed=0, options={"branch_order": [0, 1, 2, 3]})
+    observation, *_ = single.step(1)
+    assert observation["branches"][0, unread] == pytest.approx(0.1)
+    observation, *_ = single.step(2 + 4)
+    assert observation["branches"][0, unread] == 0
 
 
 def test_each_bundle(store: TraceStore) -> None:

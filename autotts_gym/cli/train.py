@@ -17,6 +17,7 @@ from autotts_gym.cli.console import console, errors, integers, print_dim, progre
 if TYPE_CHECKING:
     from autotts_gym.learning.ppo import Progress, Training
     from autotts_gym.learning.sb3 import Sb3Training
+    from autotts_gym.learning.trial import Standing
 
 #: Seconds from line to line, where there is no terminal.
 _LINE_EVERY: Final = 30.0
@@ -121,7 +122,9 @@ def train(
     tried = None
     if trial != "none":
         asked = rows if trial is None else integers(trial)
-        tried = Trial(stores, asked, config.shape.max_branches)
+        # Episodes of single actions are long.
+        seeds = 1 if atomic else 4
+        tried = Trial(stores, asked, ppo.terms_of(config.shape), seeds)
     training: Training | Sb3Training
     if algorithm is Algorithm.cleanrl_ppo:
         training = ppo.Training(stores, rows, config, out, tried, early=early)
@@ -177,11 +180,7 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
             figures = {k: v for k, v in vars(at).items() if k not in ("decisions", "standing")}
             if at.standing is not None:
                 tried = at.standing
-                progress.console.print(
-                    f"{at.decisions:,} decisions: in trials return {tried.reward:.4f}, and CMC's "
-                    f"accuracy for {tried.share:.0%} of its tokens ({tried.reached:.0%} reached)",
-                    highlight=False,
-                )
+                progress.console.print(_described(at, tried), highlight=False, soft_wrap=True)
                 figures |= {"trial/return": tried.reward, "trial/share of CMC": tried.share}
             for name, value in figures.items():
                 if writer is not None and value == value:
@@ -196,3 +195,14 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
         training.run(report)
     if writer is not None:
         writer.close()
+
+
+def _described(at: Progress, tried: Standing) -> str:
+    found = f"{at.decisions:,} decisions: return {tried.reward:.4f} in trials"
+    if not tried.reached:
+        return f"{found}, nowhere as accurate as CMC"
+    times = sum(len(shares) for shares in tried.shares.values())
+    return (
+        f"{found}, as accurate as CMC for {tried.share:.0%} of its tokens "
+        f"({round(tried.reached * times)} times of {times})"
+    )

@@ -140,12 +140,12 @@ def decide(
     """
     width = opened(branches)
     with torch.inference_mode():
-        logits = policy.act(
+        chosen = policy.choose(
             torch.from_numpy(np.ascontiguousarray(branches[:, :width])),
             torch.from_numpy(features),
             torch.from_numpy(mask).bool(),
         )
-        found: NDArray[np.int64] = logits.argmax(-1).numpy()
+        found: NDArray[np.int64] = chosen.numpy()
     return found
 
 

@@ -36,6 +36,9 @@ IMPOSSIBLE: Final = -1e9
 _ATOMIC: Final = ("ANSWER", "BRANCH", "CONTINUE(i)", "PROBE(i)", "PRUNE(i)", "ANSWER(i)")
 _PER_BRANCH: Final = 4  # blocks of actions, see autotts_gym.mdp.actions
 _RARE: Final = -4.0  # logit
+#: Logits that differ by less belong to branches that are alike, of which the first is taken: what
+#: is between them is rounding, which depends on how many episodes are played at once.
+_ALIKE: Final = 1e-4
 
 Network = Literal["equivariant", "mlp"]
 
@@ -170,6 +173,23 @@ class Policy(nn.Module):
         else:
             logits = self.logits(seen)
         return torch.where(mask, logits, IMPOSSIBLE)
+
+    def choose(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:
+        """The likeliest choices, int64[...]; arguments as for :meth:`act`.
+
+        Of single actions it is the likeliest kind and, of that, the likeliest branch: where many
+        branches are alike, none of them is likely by itself.
+        """
+        logits = self.act(branches, features, mask)
+        if not self.shape.atomic:
+            return logits.argmax(-1)
+        n = (mask.shape[-1] - 2) // _PER_BRANCH
+        whole, each = logits[..., :2], logits[..., 2:].unflatten(-1, (_PER_BRANCH, n))
+        kind = torch.cat([whole, each.logsumexp(-1)], -1).argmax(-1)
+        block = (kind - 2).clamp(min=0)
+        best = each >= each.amax(-1, keepdim=True) - _ALIKE
+        chosen = best.byte().argmax(-1).gather(-1, block.unsqueeze(-1)).squeeze(-1)
+        return torch.where(kind < 2, kind, 2 + block * n + chosen)
 
 
 class Critic(nn.Module):

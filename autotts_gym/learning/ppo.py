@@ -38,9 +38,12 @@ from autotts_gym.learning.hindsight import Hindsight
 from autotts_gym.learning.policy import Critic, Policy, Shape, save
 from autotts_gym.learning.prices import Prices
 from autotts_gym.learning.trial import Standing, Trial
+from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
 
 CHECKPOINT: Final = "checkpoint.pt"
+#: Single actions an episode for each of its branches at most, while training.
+_LONGEST: Final = 12
 
 _Seen = tuple[Tensor, Tensor, Tensor]  # branches, features, mask
 
@@ -160,12 +163,14 @@ class Training:
         self.policy, self._critic = Policy(config.shape), Critic(config.shape)
         self._weights = [*self.policy.parameters(), *self._critic.parameters()]
         self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, eps=1e-5)
+        terms = terms_of(config.shape)
         self._env = DecisionsVectorEnv(
             config.num_envs,
             list(self._stores.values()),
             beta=config.prices.draw,
             questions=questions,
-            max_branches=config.shape.max_branches,
+            max_branches=terms.max_branches,
+            step_limit=terms.step_limit,
             atomic=config.shape.atomic,
         )
         self._hindsight = Hindsight(self._env.batch)
@@ -395,6 +400,15 @@ class Training:
             policy = Policy(self.config.shape)
             policy.load_state_dict(self._best[2])
         save(policy, folder, {**(details or {}), **self.card()})
+
+
+def terms_of(shape: Shape) -> Terms:
+    """The terms that a policy is trained under.
+
+    Single actions can go on for thousands, of which many cost nothing: such episodes are cut off.
+    """
+    n = shape.max_branches
+    return Terms(n, step_limit=_LONGEST * n if shape.atomic else None)
 
 
 def facts_of(

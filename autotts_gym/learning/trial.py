@@ -72,7 +72,7 @@ class Trial:
     Args:
         stores: environments by name.
         questions: rows of the questions; all by default.
-        max_branches: N.
+        terms: of play.
         seeds: branch orders of each question.
     """
 
@@ -80,10 +80,10 @@ class Trial:
         self,
         stores: Mapping[str, TraceStore],
         questions: Sequence[int] | None,
-        max_branches: int,
+        terms: Terms,
         seeds: int = 4,
     ) -> None:
-        self._terms = Terms(max_branches)
+        self._terms = terms
         self._stores = dict(stores)
         self._episodes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         self._rival: dict[str, tuple[Floats, Floats]] = {}
@@ -93,12 +93,12 @@ class Trial:
             rows = range(len(counts)) if questions is None else questions
             asked = np.repeat(np.array(rows, np.int64), seeds)
             orders = [
-                branch_order("random", _FIRST_SEED + seed, q, int(counts[q]))[:max_branches]
+                branch_order("random", _FIRST_SEED + seed, q, int(counts[q]))[: terms.max_branches]
                 for q in rows
                 for seed in range(seeds)
             ]
             self._episodes[name] = asked, np.array(orders)
-            rollout = Rollout(cmc, store, self._terms)
+            rollout = Rollout(cmc, store, Terms(terms.max_branches))
             played = [rollout.play(*self._episodes[name], beta) for beta in BETAS]
             self._rival[name] = (
                 np.array([p.tokens.mean() for p in played]),

@@ -14,7 +14,8 @@ from autotts_gym.env import AutoTTSEnv
 from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.evaluation.workers import local
-from autotts_gym.learning.policy import Network, Policy, Shape, save
+from autotts_gym.learning.policy import Network, Pointers, Policy, Shape, save
+from autotts_gym.mdp import actions
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic import generate
@@ -27,23 +28,33 @@ def store() -> TraceStore:
     return generate(questions=8, branches=N, seed=5)
 
 
-def agent(folder: Path, seed: int = 0, network: Network = "equivariant") -> Agent:
+def agent(
+    folder: Path, seed: int = 0, network: Network = "equivariant", *, atomic: bool = False
+) -> Agent:
     """One that was not trained, but answers in the end, and looks around before."""
     torch.manual_seed(seed)
-    policy = Policy(Shape(network=network, max_branches=N, encoder=8, hidden=16))
+    policy = Policy(Shape(network, N, encoder=8, hidden=16, atomic=atomic))
     with torch.no_grad():
-        policy.logits.weight *= 300
-        policy.logits.bias[:3] -= 2
+        if isinstance(policy.logits, Pointers):
+            policy.logits.each.weight *= 300
+            policy.logits.whole.weight *= 300
+            policy.logits.whole.bias[actions.ANSWER] += 4
+        else:
+            policy.logits.weight *= 300
+            policy.logits.bias[:3] -= 2
     save(policy, folder / f"policy-{seed}", {"prices": {"high": 3.0, "low": 0.005}})
     return load(str(folder / f"policy-{seed}"))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("seed", "atomic"),
+    [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # such as look and read on
+)
 @pytest.mark.parametrize("terms", [Terms(N), Terms(N, budget=60_000, probe_tokens=5)])
 def test_every_way_to_play_is_the_same(
-    tmp_path: Path, store: TraceStore, seed: int, terms: Terms
+    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, terms: Terms
 ) -> None:
-    policy = agent(tmp_path, seed)
+    policy = agent(tmp_path, seed, atomic=atomic)
     questions = np.repeat(np.arange(8), 3)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(N) for _ in questions])

@@ -10,8 +10,10 @@ import torch
 import yaml
 
 from autotts_gym.controllers.loading import AgentError, load
+from autotts_gym.learning import hindsight
 from autotts_gym.learning import policy as policies
-from autotts_gym.learning.policy import CARD, WEIGHTS, Policy, PolicyError, Shape, save
+from autotts_gym.learning.policy import CARD, WEIGHTS, Critic, Policy, PolicyError, Shape, save
+from autotts_gym.mdp import actions as a
 from autotts_gym.mdp import decisions as d
 
 CARDED = {"prices": {"high": 3.0, "low": 0.005}}
@@ -29,19 +31,60 @@ def test_the_order_of_branches_changes_nothing(seed: int) -> None:
     """In double precision, where sums in another order differ in the last of sixteen digits."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    policy = Policy(Shape()).double()
+    policy, critic = Policy(Shape()).double(), Critic(Shape()).double()
     branches, features = seen(rng, 20, 13)
+    ahead = torch.from_numpy(rng.random((1, 20, hindsight.BRANCH_SIZE)))
+    outlook = torch.from_numpy(rng.random((1, hindsight.SIZE)))
     mask = torch.ones(1, d.COUNT, dtype=torch.bool)
     order = torch.from_numpy(rng.permutation(20))
     with torch.no_grad():
-        here = policy.act(branches, features, mask), policy.judge(branches, features)
+        here = policy.act(branches, features, mask)
         there = policy.act(branches[:, order], features, mask)
-        value = policy.judge(branches[:, order], features)
         # Nor do branches that are not open.
         short = policy.act(branches[:, :13], features, mask)
-    torch.testing.assert_close(there, here[0], rtol=0, atol=1e-14)
-    torch.testing.assert_close(value, here[1], rtol=0, atol=1e-14)
-    torch.testing.assert_close(short, here[0], rtol=0, atol=1e-14)
+        value = critic.judge(branches, features, (ahead, outlook))
+        same = critic.judge(branches[:, order], features, (ahead[:, order], outlook))
+    torch.testing.assert_close(there, here, rtol=0, atol=1e-14)
+    torch.testing.assert_close(short, here, rtol=0, atol=1e-14)
+    torch.testing.assert_close(same, value, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_can_be_done_with_branches_goes_with_them(seed: int) -> None:
+    """Permuting branches permutes the logits of single actions."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    policy = Policy(Shape(atomic=True)).double()
+    n, opened = 20, 13
+    branches, features = seen(rng, n, opened)
+    mask = torch.from_numpy(rng.random((1, a.count(n))) < 0.7)
+    mask[:, 2:].view(4, n)[:, opened:] = False
+    order = torch.from_numpy(rng.permutation(n))
+    turned = torch.cat([mask[:, :2], mask[:, 2:].view(1, 4, n)[..., order].flatten(1)], 1)
+    with torch.no_grad():
+        here = policy.act(branches, features, mask)
+        there = policy.act(branches[:, order], features, turned)
+        short = policy.act(branches[:, :opened], features, mask)
+    assert here.shape == (1, a.count(n))
+    assert len(set(here[mask].tolist())) > opened
+    torch.testing.assert_close(there[:, :2], here[:, :2], rtol=0, atol=1e-14)
+    moved = here[:, 2:].view(4, n)[:, order]
+    torch.testing.assert_close(there[:, 2:].view(4, n), moved, rtol=0, atol=1e-14)
+    torch.testing.assert_close(short, here, rtol=0, atol=1e-14)
+
+
+def test_the_likeliest_kind_is_chosen_before_the_branch() -> None:
+    """Three branches to be continued, alike, against one answer that is likelier than each."""
+    policy = Policy(Shape(atomic=True))
+    n = 4
+    odds = torch.full((2, a.count(n)), 1e-6)
+    odds[:, a.ANSWER] = 0.3
+    odds[0, 2 : 2 + n] = torch.tensor([0.2, 0.21, 0.2, 1e-6])
+    odds[1, 2 + a.PRUNE * n + 3] = 0.4
+    policy.act = lambda *_: odds.log()  # type: ignore[method-assign]
+    nothing = torch.zeros(0)
+    chosen = policy.choose(nothing, nothing, torch.ones(2, a.count(n), dtype=torch.bool))
+    assert chosen.tolist() == [2 + 1, 2 + a.PRUNE * n + 3]
 
 
 def test_a_flat_network_does_care() -> None:
