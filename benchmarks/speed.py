@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -133,6 +134,77 @@ def stepping() -> Iterator[Row]:
         f"CartPole-v1 {theirs / 1e6:.1f} M",
         f"{ratio:.2f}",
         "at least 5 M",
+    )
+
+
+def adapter() -> Iterator[Row]:
+    """stable-baselines3's interface over the compiled environment, and over single ones.
+
+    What is played is the same: all branches in turn, then random decisions that can be made. With
+    learning included, the algorithm's own work is the same on both sides.
+    """
+    from sb3_contrib import MaskablePPO
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+    from autotts_gym.decisions import DecisionsVectorEnv
+    from autotts_gym.learning.sb3 import Sb3VecEnv
+    from autotts_gym.vector_env import AutoTTSVectorEnv
+
+    width = 64
+
+    def dummy(name: str) -> VecEnv:
+        make = functools.partial(gym.make, name, env=BUNDLED, observation="compact")
+        return DummyVecEnv([make] * width)
+
+    def steps(envs: VecEnv, plan: np.ndarray | None, count: int) -> Rate:
+        def rate() -> float:
+            envs.seed(0)
+            envs.reset()
+            rng = np.random.default_rng(0)
+            started = time.perf_counter()
+            for k in range(count):
+                if plan is not None:
+                    actions = plan[k % len(plan)]
+                else:
+                    masks = np.stack(envs.env_method("action_masks"))
+                    actions = (masks * rng.random(masks.shape)).argmax(axis=1)
+                envs.step(actions)
+            return count * width / (time.perf_counter() - started)
+
+        return rate
+
+    plan = np.repeat(np.array(round_robin(64, 8))[:, None], width, axis=1)
+    single = AutoTTSVectorEnv(width, BUNDLED, observation="compact")
+    decisions = DecisionsVectorEnv(width, BUNDLED)
+    for what, envs, name, played, count in (
+        ("actions", Sb3VecEnv(single), "AutoTTS-v0", plan, len(plan)),
+        ("decisions", Sb3VecEnv(decisions), "AutoTTS-Decisions-v0", None, 100),
+    ):
+        ours, theirs, ratio = pairs(
+            steps(envs, played, count), steps(dummy(name), played, max(1, count // 4))
+        )
+        yield (
+            f"Sb3VecEnv, {width} environments, {what}",
+            f"{ours:,.0f} {what}/s",
+            f"DummyVecEnv {theirs:,.0f}",
+            f"{ratio:.1f}",
+            "at least 5",
+        )
+
+    def learning(envs: VecEnv) -> Rate:
+        model = MaskablePPO("MultiInputPolicy", envs, n_steps=32, batch_size=512, n_epochs=3)
+        return per_second(lambda: model.learn(32 * width), 32 * width)
+
+    ours, theirs, ratio = pairs(
+        learning(Sb3VecEnv(DecisionsVectorEnv(width, BUNDLED))),
+        learning(dummy("AutoTTS-Decisions-v0")),
+    )
+    yield (
+        "MaskablePPO learning by decisions",
+        f"{ours:,.0f} decisions/s",
+        f"DummyVecEnv {theirs:,.0f}",
+        f"{ratio:.1f}",
+        "",
     )
 
 
@@ -406,6 +478,7 @@ def main() -> None:
         aime24 = {name: s for name, s in published.items() if name.endswith("/aime24")}
         for part in (
             stepping(),
+            adapter(),
             bulk(bundled),
             against_lean(aime24 or bundled),
             growth(bundled, folder),

@@ -1,0 +1,148 @@
+"""Trained policies against the Confidence Momentum Controller: the figures of docs/learning.md.
+
+For each environment and β of CMC: the share of CMC's tokens for which a policy, along its knob, is
+as accurate; and how much more accurate it is for as many tokens. Intervals are paired, over
+questions and seeds.
+
+Several policies, each trained on a part of the questions, are played *out of fold*: each on those
+that it was not trained on, as if they were one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from autotts_gym.controllers.loading import load
+from autotts_gym.evaluation import benchmark
+from autotts_gym.evaluation.analysis import Analysis
+from autotts_gym.evaluation.metrics import Estimate
+from autotts_gym.evaluation.results import (
+    Incomplete,
+    PlayedAgent,
+    PlayedEnvironment,
+    Results,
+    Run,
+)
+from autotts_gym.learning.agent import PolicyAgent
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces import registry
+from autotts_gym.traces.splits import split_of
+from autotts_gym.traces.store import TraceStore
+
+BETAS = (0.25, 0.5, 0.75, 1.0)
+KNOBS = tuple(round(0.05 * k, 2) for k in range(21))
+LEARNED = "learned"
+
+
+def play(
+    agents: Sequence[str],
+    stores: dict[str, TraceStore],
+    betas: Sequence[float],
+    seeds: int,
+    folder: Path,
+) -> list[list[Run]]:
+    """Rows of each agent."""
+    played = []
+    for agent in agents:
+        rows = list(
+            benchmark.run([load(agent)], stores, betas, range(seeds), folder, terms=Terms())
+        )
+        assert not any(isinstance(row, Incomplete) for row in rows)
+        played.append([row for row in rows if isinstance(row, Run)])
+    return played
+
+
+def unseen(policy: PolicyAgent, questions: int) -> np.ndarray:
+    """Rows of the questions that a policy was not trained on, bool[questions]."""
+    trained = policy.card["questions"]
+    found = np.full(questions, trained is not None)
+    found[trained or []] = False
+    return found
+
+
+def out_of_fold(policies: Sequence[str], played: Sequence[Sequence[Run]]) -> list[Run]:
+    """One row for the rows of several policies, each on what it was not trained on."""
+    joined = []
+    for rows in zip(*played, strict=True):
+        count = 1 + max(int(row.episodes["question"].max()) for row in rows)
+        masks = np.stack([unseen(load(p), count) for p in policies])  # type: ignore[arg-type]
+        if (masks.sum(axis=0) != 1).any():
+            raise SystemExit("the folds must leave out each question once")
+        parts = [
+            {key: np.asarray(column)[mask[row.episodes["question"]]] for key, column in table}
+            for row, mask in zip(rows, masks, strict=True)
+            for table in [row.episodes.items()]
+        ]
+        table = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        order = np.lexsort((table["question"], table["seed"]))
+        table = {key: column[order] for key, column in table.items()}
+        joined.append(replace(rows[0], episodes=table))
+    return joined
+
+
+def shown(estimate: Estimate, scale: float, form: str) -> str:
+    value, low, high = (
+        f"{scale * x:{form}}" for x in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("policies", nargs="+", help="one, or the folds of one")
+    parser.add_argument("--env", action="append", required=True)
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--out", type=Path, help="where episodes are kept")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    stores = {n: s for env in given.env for n, s in registry.open_stores(env).items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.out or Path(temporary)
+        (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder)
+        played = play(given.policies, stores, KNOBS, given.seeds, folder)
+    rows = played[0] if len(played) == 1 else out_of_fold(given.policies, played)
+    rows = [replace(row, agent=LEARNED) for row in rows]
+    results = Results(
+        agents=[PlayedAgent.of(load("cmc"), Terms())],
+        environments=[PlayedEnvironment.of(n, s, split_of(s.path)) for n, s in stores.items()],
+        runs=[*cmc, *rows],
+        incomplete=[],
+        order="random",
+        seeds=list(range(given.seeds)),
+        terms=Terms(),
+        protocol="",
+    )
+    analysis = Analysis.of(results)
+    name = given.policies[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
+    table = Table(title=f"{name}, {given.seeds} seeds", title_justify="left", box=None)
+    table.add_column("environment")
+    headings = ("CMC's β", "accuracy", "tokens", "% of its tokens at its accuracy")
+    for heading in (*headings, "points more at its tokens"):
+        table.add_column(heading, justify="right")
+    for scope in analysis.scopes:
+        for row in analysis.rows_of(scope, "cmc"):
+            found = analysis.equal(scope, LEARNED, row)
+            table.add_row(
+                scope.name,
+                f"{row.beta:g}",
+                f"{100 * analysis.estimate(scope, row, 'correct').value:.1f}",
+                f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
+                shown(found.share, 100, ".0f"),
+                shown(found.gain, 100, "+.1f"),
+            )
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
