@@ -39,7 +39,7 @@ from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore
 
 BETAS = (0.25, 0.5, 0.75, 1.0)
-KNOBS = tuple(round(0.05 * k, 2) for k in range(21))
+KNOBS = tuple(round(0.1 * k, 1) for k in range(11))
 LEARNED = "learned"
 
 

@@ -13,6 +13,7 @@ import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
 from autotts_gym.cli.collect import collect
 from autotts_gym.cli.console import console, errors
+from autotts_gym.cli.discover import discover
 from autotts_gym.cli.environments import describe, envs, import_, synth
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
@@ -29,7 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("import")(import_)
-for command in (envs, describe, synth, collect, benchmark, report, play, solve, new, train):
+for command in (
+    envs,
+    describe,
+    synth,
+    collect,
+    benchmark,
+    report,
+    play,
+    solve,
+    new,
+    train,
+    discover,
+):
     app.command()(command)
 app.add_typer(tinylm, name="tinylm")
 

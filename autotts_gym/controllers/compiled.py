@@ -409,7 +409,7 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
     """One compiled function that plays episode after episode with a controller.
 
     Args:
-        solve, takes_beta: the controller.
+        solve, takes_beta: the controller; what is ``given`` when it plays are further arguments.
         key: digest of its text, under which the machine code is kept.
     """
     controller = compile_controller(solve, takes_beta)
@@ -426,6 +426,7 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
         recount,
         results,
         played,
+        given,
     ):
         ledger, branches, codes, order, traces = episode
         handle = Handle(
@@ -450,7 +451,7 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
             question = questions[row]
             agreed = terms[question[s.Q_STORE]]
             rules.begin(episode, agreed, question, row, orders[k])
-            controller(handle, betas[k])
+            controller(handle, betas[k], *given)
             if ledger[s.ENDED] == 0:
                 raise NoAnswerError("solve returned without episode.answer()")
             rules.conclude(episode, results[k])

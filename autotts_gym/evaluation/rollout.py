@@ -98,6 +98,7 @@ class Rollout:
     Attributes:
         path: ``"compiled"``, ``"python"`` or, for trained policies, ``"policy"``: who plays.
         reason: why it is not compiled, the first line of numba's message; empty if it is.
+        given: further arguments of the controller, where it is compiled.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Rollout:
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
         self._agent = agent
+        self.given = agent.given
         self._replay = Replay({str(store.path or "the store"): store})
         self._replay.check_width(terms.max_branches)
         self._terms = terms
@@ -212,6 +214,7 @@ class Rollout:
             self._recount,
             results,
             played,
+            self.given,
         )
 
     def play(

@@ -184,7 +184,7 @@ class Policy(nn.Module):
         if not self.shape.atomic:
             return logits.argmax(-1)
         n = (mask.shape[-1] - 2) // _PER_BRANCH
-        whole, each = logits[..., :2], logits[..., 2:].unflatten(-1, (_PER_BRANCH, n))
+        whole, each = logits[..., :2], logits[..., 2:].reshape(*logits.shape[:-1], _PER_BRANCH, n)
         kind = torch.cat([whole, each.logsumexp(-1)], -1).argmax(-1)
         block = (kind - 2).clamp(min=0)
         best = each >= each.amax(-1, keepdim=True) - _ALIKE

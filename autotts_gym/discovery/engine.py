@@ -1,0 +1,123 @@
+"""Compiled evaluation of programs as trees: nothing is compiled from one program to the next.
+
+The skeleton of :mod:`autotts_gym.discovery.grammar` is compiled once, with an evaluator of postfix
+code in its slots; a program's code and constants are arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import linecache
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.controllers.loading import Agent
+from autotts_gym.discovery import grammar as g
+from autotts_gym.discovery.grammar import Program
+from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import TraceStore
+
+_ADD, _SUB, _MUL, _MIN, _MAX = g.ADD, g.SUB, g.MUL, g.MIN, g.MAX
+_FADE, _LN, _OVER = g.FADE, g.LN, g.OVER
+_FIGURE = g.FIGURE
+
+
+def _run(code, values, stack, figures):  # type: ignore[no-untyped-def] # compiled
+    """The value of a tree; the forms are those of ``grammar.FORM``."""
+    top = -1
+    for word in code:
+        if word < 0:
+            break
+        if word < _FIGURE:
+            top += 1
+            stack[top] = values[word]
+        elif word < _ADD:
+            top += 1
+            stack[top] = figures[word - _FIGURE]
+        elif word == _FADE:
+            stack[top] = math.exp(-max(stack[top], 0.0))
+        elif word == _LN:
+            stack[top] = math.log1p(max(stack[top], 0.0))
+        else:
+            b = stack[top]
+            top -= 1
+            a = stack[top]
+            if word == _ADD:
+                a = a + b
+            elif word == _SUB:
+                a = a - b
+            elif word == _MUL:
+                a = a * b
+            elif word == _MIN:
+                a = min(a, b)
+            elif word == _MAX:
+                a = max(a, b)
+            else:
+                a = a / (1.0 + abs(b))
+            stack[top] = a
+    return stack[0]
+
+
+def _made() -> tuple[Any, str]:
+    """The skeleton with the evaluator in its slots, and what tells its text."""
+    slots = {}
+    for row, slot in enumerate(g.SLOTS):
+        seen = ", ".join(f if f in g.VISIBLE[slot] else "0.0" for f in g.FIGURES)
+        slots[slot] = f"_run(codes[{row}], values, stack, ({seen}))"
+    text = g.SKELETON.format(
+        parameters="beta, codes, values",
+        constants="    stack = np.empty(len(codes[0]))",
+        stride="max(1, int(values[-1]))",
+        **slots,
+    )
+    # So that tracebacks, and the digest of what is compiled, have the text.
+    name = "<skeleton>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    namespace = globals()
+    exec(compile(text, name, "exec"), namespace)
+    digest = hashlib.sha256((text + inspect.getsource(_run)).encode()).hexdigest()
+    return namespace["solve"], digest
+
+
+_SOLVE, _DIGEST = _made()
+_NOTHING: Final = (
+    np.full((len(g.SLOTS), g.LONGEST + 1), g.END, np.int64),
+    np.zeros(g.MOST_CONSTANTS),
+)
+
+
+class _Engine(Agent):
+    """The skeleton as an agent that waits for a program."""
+
+    given: ClassVar[tuple[Any, ...]] = _NOTHING
+
+
+class Engine:
+    """Plays programs on one store.
+
+    Args:
+        store: the traces.
+        terms: of play.
+    """
+
+    def __init__(self, store: TraceStore, terms: Terms) -> None:
+        agent = _Engine("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
+        self._rollout = Rollout(agent, store, terms)
+        assert self._rollout.path == "compiled", self._rollout.reason
+
+    def play(
+        self,
+        program: Program,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+    ) -> Episodes:
+        """Play K episodes; arguments as for :meth:`Rollout.play`."""
+        self._rollout.given = (program.code(), program.values(beta))
+        return self._rollout.play(questions, orders, beta)

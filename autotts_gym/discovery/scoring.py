@@ -1,0 +1,151 @@
+"""What a program is worth: its β sweep over a search set.
+
+The score of a program at β is its mean accuracy less what its tokens cost at that β's price λ(β) of
+C (reading all branches whole), in right answers; over the sweep, prices go evenly on a logarithmic
+scale from many times what tokens are worth to next to nothing, as those of trained policies do
+(:mod:`autotts_gym.learning.prices`). So one number rewards the whole frontier, and one knob is all
+that moves along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.discovery.engine import Engine
+from autotts_gym.discovery.grammar import Program
+from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.learning.prices import Prices
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import TraceStore
+
+BETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+PRICES: Final = Prices()
+#: Seeds of branch orders that no benchmark begins with.
+_FIRST_SEED: Final = 2_000_000
+#: How many times its cheapest tokens a sweep must spend at the other end.
+SPAN: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A β sweep.
+
+    Attributes:
+        correct, tokens, sequential: float64[B, E, Q], means over branch orders; tokens in C.
+    """
+
+    correct: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+    sequential: NDArray[np.float64]
+
+    @property
+    def by_question(self) -> NDArray[np.float64]:
+        """The score of each question, float64[Q]."""
+        price = np.array([1 / PRICES.beta(beta) - 1 for beta in BETAS])
+        worth = self.correct - price[:, None, None] * self.tokens
+        found: NDArray[np.float64] = worth.mean(axis=(0, 1))
+        return found
+
+    @property
+    def score(self) -> float:
+        return float(self.by_question.mean())
+
+    def fault(self) -> str:
+        """Why the knob is none: tokens must rise with it, to ``SPAN`` times as many; or nothing.
+
+        A step down counts where it is more than two standard errors over questions.
+        """
+        spent = self.tokens.mean(axis=1)
+        steps = np.diff(spent, axis=0)
+        errors = steps.std(axis=1, ddof=1) / np.sqrt(steps.shape[1]) if steps.shape[1] > 1 else 0.0
+        down = np.flatnonzero(steps.mean(axis=1) < -2 * errors - 1e-9)
+        if len(down):
+            b = int(down[0])
+            return (
+                f"tokens fall from β = {BETAS[b]:g} to {BETAS[b + 1]:g}: one knob must spend more "
+                "as it rises"
+            )
+        low, high = spent[0].mean(), spent[-1].mean()
+        if high < SPAN * low:
+            return (
+                f"β spans {high / max(low, 1e-12):.1f} times its cheapest tokens, and must at "
+                f"least {SPAN:g} times"
+            )
+        return ""
+
+    def facts(self) -> dict[str, Any]:
+        """The means as plain values: by β, and by environment within it."""
+        return {
+            "beta": list(BETAS),
+            "accuracy": self.correct.mean(axis=2).round(4).tolist(),
+            "tokens_of_all": self.tokens.mean(axis=2).round(5).tolist(),
+            "sequential_of_all": self.sequential.mean(axis=2).round(6).tolist(),
+        }
+
+
+class SearchSet:
+    """The questions that programs are scored on, always with the same branch orders.
+
+    Args:
+        stores: environments by name; they need not have the same questions, but as many.
+        questions: their rows; all by default.
+        seeds: branch orders of each question.
+
+    Raises:
+        ValueError: the environments have not equally many questions.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, TraceStore],
+        questions: Sequence[int] | None = None,
+        seeds: int = 4,
+    ) -> None:
+        counts = {store.card.questions for store in stores.values()}
+        if questions is None and len(counts) > 1:
+            raise ValueError(
+                f"the environments have {sorted(counts)} questions: name those to score by"
+            )
+        terms = Terms()
+        self.names = list(stores)
+        self.questions = list(range(min(counts)) if questions is None else questions)
+        self.seeds = seeds
+        self._engines = [Engine(store, terms) for store in stores.values()]
+        self._full = [terms.max_branches * store.card.mean_tokens for store in stores.values()]
+        self._orders = [
+            {
+                q: np.array(
+                    [
+                        branch_order(
+                            "random", _FIRST_SEED + seed, q, int(store.tables.branch_counts[q])
+                        )[: terms.max_branches]
+                        for seed in range(seeds)
+                    ]
+                )
+                for q in self.questions
+            }
+            for store in stores.values()
+        ]
+
+    def play(self, program: Program, questions: Sequence[int] | None = None) -> Curve:
+        """The β sweep of a program, on all questions or on some."""
+        rows = self.questions if questions is None else list(questions)
+        shape = (len(BETAS), len(self._engines), len(rows))
+        correct, tokens, sequential = (np.zeros(shape) for _ in range(3))
+        asked = np.repeat(np.array(rows, np.int64), self.seeds)
+        for e, engine in enumerate(self._engines):
+            orders = np.concatenate([self._orders[e][q] for q in rows])
+            for b, beta in enumerate(BETAS):
+                played = engine.play(program, asked, orders, beta)
+                by_question = (len(rows), self.seeds)
+                correct[b, e] = played.correct.reshape(by_question).mean(axis=1)
+                full = self._full[e]
+                tokens[b, e] = played.tokens.reshape(by_question).mean(axis=1) / full
+                critical = played.sequential_tokens.reshape(by_question).mean(axis=1)
+                sequential[b, e] = critical / full
+        return Curve(correct, tokens, sequential)
