@@ -28,6 +28,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_use_ivar = True  # members that a class describes by itself are not described twice
 napoleon_attr_annotations = False  # docstrings say dtypes and shapes
 nitpick_ignore_regex = [
+    (r"py:class", r"Slot"),
     # Other projects' names, whose inventories would have to be fetched.
     (r"py:.*", r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*"),
     (r"py:.*", r"(torch|stable_baselines3)\..*|Module"),

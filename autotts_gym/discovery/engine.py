@@ -118,6 +118,6 @@ class Engine:
         orders: NDArray[np.int64],
         beta: float,
     ) -> Episodes:
-        """Play K episodes; arguments as for :meth:`Rollout.play`."""
+        """Play K episodes; arguments as for ``Rollout.play``."""
         self._rollout.given = (program.code(), program.values(beta))
         return self._rollout.play(questions, orders, beta)

@@ -205,7 +205,7 @@ class Critic(nn.Module):
         _begin(self, self.value, gain=1.0)
 
     def judge(self, branches: Tensor, features: Tensor, ahead: tuple[Tensor, Tensor]) -> Tensor:
-        """Values, float32[...]; ``ahead``: what :meth:`Hindsight.look` returns."""
+        """Values, float32[...]; ``ahead``: what ``Hindsight.look`` returns."""
         seen = torch.cat([branches, ahead[0]], -1), torch.cat([features, ahead[1]], -1)
         found: Tensor = self.value(self.trunk(*seen)).squeeze(-1)
         return found

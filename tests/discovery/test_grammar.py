@@ -1,0 +1,146 @@
+"""Programs as trees, as compiled code plays them, and as source."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autotts_gym.controllers.loading import load
+from autotts_gym.discovery import breeding
+from autotts_gym.discovery import grammar as g
+from autotts_gym.discovery.engine import Engine
+from autotts_gym.discovery.grammar import Constant, Node, Program, from_json, source, to_json
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import TraceStore
+from autotts_gym.traces.synthetic import generate
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def store() -> TraceStore:
+    return generate(questions=8, branches=N, seed=5)
+
+
+@pytest.fixture(scope="module")
+def engine(store: TraceStore) -> Engine:
+    return Engine(store, Terms(N))
+
+
+def bred(seed: int) -> Program:
+    """One of those that a search begins with, after a few changes."""
+    rng = np.random.default_rng(seed)
+    programs = list(breeding.seeds().values())
+    program = programs[rng.integers(len(programs))]
+    while True:
+        for _ in range(6):
+            program = breeding.mutated(program, rng)
+            if rng.random() < 0.4:
+                other = programs[rng.integers(len(programs))]
+                program = breeding.crossed(program, other, rng)
+        if breeding.fits(program):
+            return program
+
+
+def episodes(count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    questions = np.arange(count) % 8
+    return questions, np.array([rng.permutation(N) for _ in questions])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_source_plays_the_episodes_of_the_tree(
+    tmp_path_factory: pytest.TempPathFactory, store: TraceStore, engine: Engine, seed: int
+) -> None:
+    """Action by action, as plain Python."""
+    program = bred(seed)
+    file = tmp_path_factory.mktemp("found") / "program.py"
+    file.write_text(source(program, "A program."), "utf-8")
+    written = Rollout(load(str(file)), store, Terms(N), interpret=True)
+    questions, orders = episodes(6)
+    for beta in (0.0, 0.37, 1.0):
+        tree = engine.play(program, questions, orders, beta)
+        plain = written.play(questions, orders, beta)
+        assert not tree.failures
+        assert not plain.failures
+        assert tree.answers == plain.answers
+        for column in ("correct", "tokens", "sequential_tokens", "actions", "probes"):
+            assert np.array_equal(getattr(tree, column), getattr(plain, column)), column
+
+
+@pytest.mark.parametrize("name", breeding.seeds())
+def test_source_compiles(tmp_path: Path, store: TraceStore, engine: Engine, name: str) -> None:
+    program = breeding.seeds()[name]
+    (tmp_path / "program.py").write_text(source(program, "A program.", "Lineage."), "utf-8")
+    written = Rollout(load(str(tmp_path / "program.py")), store, Terms(N))
+    assert written.path == "compiled"
+    questions, orders = episodes(200)
+    for beta in (0.0, 0.5, 1.0):
+        tree = engine.play(program, questions, orders, beta)
+        again = written.play(questions, orders, beta)
+        assert np.array_equal(tree.tokens, again.tokens)
+        assert np.array_equal(tree.actions, again.actions)
+
+
+@pytest.mark.parametrize("terms", [Terms(N, budget=40_000), Terms(5), Terms(N, billing="interval")])
+def test_plays_under_other_terms(store: TraceStore, terms: Terms) -> None:
+    engine = Engine(store, terms)
+    questions, orders = episodes(20)
+    for program in breeding.seeds().values():
+        played = engine.play(program, questions, orders[:, : terms.max_branches], 0.8)
+        assert not played.failures
+
+
+@given(st.integers(0, 2**32))
+def test_kept_and_read(seed: int) -> None:
+    program = bred(seed)
+    assert from_json(json.loads(json.dumps(to_json(program)))) == program
+    assert program.refilled(program.constants) == program
+    code = program.code()
+    assert code.shape == (len(g.SLOTS), g.LONGEST + 1)
+    assert (code[:, -1] == g.END).all()
+    ast.parse(source(program, "A program."))
+
+
+def test_source_imports_what_it_may() -> None:
+    """And has one knob."""
+    tree = ast.parse(source(breeding.seeds()["fading"], "A program."))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {alias.name for node in imports for alias in node.names} == {"math", "numpy"}
+    (solve,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert [argument.arg for argument in solve.args.args] == ["episode", "beta"]
+
+
+def test_order_of_operations() -> None:
+    """Parentheses stand where the tree has them."""
+    one, two = Node(Constant(3.0)), Node("votes")
+    tree = Node(g.SUB, (one, Node(g.SUB, (two, Node(g.MUL, (one, Node(g.MUL, (two, one))))))))
+    assert g._bare(g._written(tree, "stop", [])) == (
+        "stop_1 - (votes - (stop_2 * (votes * stop_3)))"
+    )
+    assert g._bare("(a + b) * (c + d)") == "(a + b) * (c + d)"
+
+
+@pytest.mark.parametrize(
+    ("slot", "given_", "message"),
+    [
+        ("stop", "depth", "stop holds 'depth', which is no tree"),
+        ("weight", {"add": ["depth"]}, "weight holds"),
+        ("drop", {"pow": ["depth", "depth"]}, "drop holds"),
+        ("width", None, "width holds None"),
+        ("stride", 3, "is no program"),
+    ],
+)
+def test_what_is_no_program_is_refused(slot: str, given_: object, message: str) -> None:
+    plain = to_json(breeding.seeds()["adaptive"])
+    plain[slot] = given_
+    with pytest.raises(ValueError, match=message):
+        from_json(plain)
