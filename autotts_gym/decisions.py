@@ -174,16 +174,7 @@ class _Setting(Setting):
     def batch(self, num_envs: int) -> DecisionBatch:
         if self.terms.auto_probe and not self._atomic:
             raise ValueError("decisions probe for themselves: make it with auto_probe=False")
-        return DecisionBatch(
-            self.replay,
-            self.terms,
-            num_envs,
-            self.max_depth,
-            self.max_classes,
-            self.plane,
-            self.invalid_penalty,
-            atomic=self._atomic,
-        )
+        return DecisionBatch(num_envs=num_envs, atomic=self._atomic, **self._of_batch())
 
 
 class DecisionsVectorEnv(AutoTTSVectorEnv):

@@ -92,15 +92,18 @@ class Setting:
         return spaces.Discrete(actions.count(self.terms.max_branches))
 
     def batch(self, num_envs: int) -> Batch:
-        return Batch(
-            self.replay,
-            self.terms,
-            num_envs,
-            self.max_depth,
-            self.max_classes,
-            self.plane,
-            self.invalid_penalty,
-        )
+        return Batch(num_envs=num_envs, **self._of_batch())
+
+    def _of_batch(self) -> dict[str, Any]:
+        """The arguments of a batch, whatever its size."""
+        return {
+            "replay": self.replay,
+            "terms": self.terms,
+            "max_depth": self.max_depth,
+            "max_classes": self.max_classes,
+            "plane": self.plane,
+            "invalid_penalty": self.invalid_penalty,
+        }
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> Draw:
         """Draw what an episode starts from; ``options`` fix what they name.

@@ -77,12 +77,13 @@ def out_of_fold(policies: Sequence[str], played: Sequence[Sequence[Run]]) -> lis
         masks = np.stack([unseen(load(p), count) for p in policies])  # type: ignore[arg-type]
         if (masks.sum(axis=0) != 1).any():
             raise SystemExit("the folds must leave out each question once")
-        parts = [
-            {key: np.asarray(column)[mask[row.episodes["question"]]] for key, column in table}
-            for row, mask in zip(rows, masks, strict=True)
-            for table in [row.episodes.items()]
-        ]
-        table = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        kept = [mask[row.episodes["question"]] for row, mask in zip(rows, masks, strict=True)]
+        table = {
+            key: np.concatenate(
+                [np.asarray(row.episodes[key])[own] for row, own in zip(rows, kept, strict=True)]
+            )
+            for key in rows[0].episodes
+        }
         order = np.lexsort((table["question"], table["seed"]))
         table = {key: column[order] for key, column in table.items()}
         joined.append(replace(rows[0], episodes=table))

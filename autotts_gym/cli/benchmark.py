@@ -20,6 +20,7 @@ from autotts_gym.cli.console import (
     numbers,
     print_dim,
     progress_bar,
+    stores_of,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +105,6 @@ def benchmark(
     from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
     from autotts_gym.evaluation.summary import write_summary
     from autotts_gym.mdp.replay import Terms
-    from autotts_gym.traces import registry
     from autotts_gym.traces.splits import split_of
 
     if protocol and (order or billing):
@@ -128,11 +128,7 @@ def benchmark(
         agent.name: _billed(terms, paper.BILLING.get(agent.name) if protocol else None)
         for agent in loaded
     }
-    stores = {
-        name: store
-        for environment in env or [registry.DEFAULT]
-        for name, store in registry.open_stores(environment).items()
-    }
+    stores = stores_of(env)
     betas = list(paper.BETAS) if beta is None else numbers(beta)
     chosen = integers((paper.SEEDS if protocol else "0-9") if seeds is None else seeds)
     how = Order.published if protocol else order or Order.random

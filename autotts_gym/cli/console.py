@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -15,6 +21,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    from autotts_gym.traces.store import TraceStore
+
+#: Seconds from line to line, where there is no terminal to draw a bar in.
+_LINE_EVERY = 30.0
 
 #: Seeds that can be asked for at once, and the first number that is too large for one.
 _MOST_SEEDS, _SEEDS_END = 1_000_000, 2**63
@@ -77,6 +89,42 @@ def progress_bar() -> Progress:
         transient=True,
         disable=not errors.is_terminal,  # or it leaves an empty line in files
     )
+
+
+class Lines:
+    """What long work says where there is no bar to look at: a line now and then.
+
+    Args:
+        progress: the bar.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._wanted = progress.disable
+        self._said = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Print a line, unless the last one is recent."""
+        now = time.monotonic()
+        if self._wanted and now - self._said >= _LINE_EVERY:
+            self._said = now
+            errors.print(line, highlight=False)
+
+
+def stores_of(environments: Sequence[str] | None) -> dict[str, TraceStore]:
+    """The stores behind ``--env``, by name; the default environment's without any."""
+    from autotts_gym.traces import registry
+
+    return {
+        name: store
+        for environment in environments or [registry.DEFAULT]
+        for name, store in registry.open_stores(environment).items()
+    }
+
+
+def command_of(out: Path) -> str:
+    """How this was called, without the place of its output, which others do not have."""
+    words = ["OUT" if word == str(out) else word for word in sys.argv[1:]]
+    return shlex.join(["autotts", *words])
 
 
 def print_dim(text: str) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from autotts_gym.cli.console import console, errors, integers, print_dim, progress_bar
+from autotts_gym.cli.console import (
+    Lines,
+    command_of,
+    console,
+    errors,
+    integers,
+    print_dim,
+    progress_bar,
+    stores_of,
+)
 
 if TYPE_CHECKING:
     from autotts_gym.discovery.genetic import Bred
     from autotts_gym.discovery.loop import Choice, Discovery
-
-#: Seconds from line to line, where there is no terminal.
-_LINE_EVERY: Final = 30.0
 
 
 def discover(
@@ -51,13 +54,7 @@ def discover(
         raise ValueError(
             f"discovery needs cma ({problem}): pip install 'autotts-gym[discover]'"
         ) from None
-    from autotts_gym.traces import registry
-
-    stores = {
-        name: store
-        for environment in env or [registry.DEFAULT]
-        for name, store in registry.open_stores(environment).items()
-    }
+    stores = stores_of(env)
     rows = None if questions is None else tuple(integers(questions))
     breeding = Breeding(islands=islands, children=children, evaluations=evaluations, seed=seed)
     plan = Plan(breeding, rounds=rounds, seeds=seeds, questions=rows)
@@ -69,8 +66,7 @@ def discover(
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from here")
         raise typer.Exit(130) from None
-    words = ["OUT" if word == str(out) else word for word in sys.argv[1:]]
-    path = discovery.save(choice, out.name, shlex.join(["autotts", *words]))
+    path = discovery.save(choice, out.name, command_of(out))
     console.print(
         f"found [bold]{escape(out.name)}[/]: score {choice.bred.score:.4f}, on questions that its "
         f"constants were not tuned on {choice.unseen:.4f}; {discovery.tried} programs were tried; "
@@ -81,20 +77,17 @@ def discover(
 
 
 def _run(discovery: Discovery, rounds: int) -> Choice:
-    said = time.monotonic()
     best: Bred | None = None
     with progress_bar() as progress:
         task = progress.add_task("round 0", total=discovery.planned)
+        lines = Lines(progress)
 
         def report(number: int, bred: Bred) -> None:
-            nonlocal said, best
+            nonlocal best
             if best is None or bred.worth > best.worth:
                 best = bred
             facts = f"round {number} of {rounds}, best score {best.score:.4f}"
             progress.update(task, description=facts, advance=1)
-            now = time.monotonic()
-            if progress.disable and now - said >= _LINE_EVERY:
-                said = now
-                errors.print(f"{facts}, {discovery.tried} programs", highlight=False)
+            lines.say(f"{facts}, {discovery.tried} programs")
 
         return discovery.run(report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from autotts_gym.cli.console import console, errors, print_dim, progress_bar
+from autotts_gym.cli.console import Lines, console, errors, print_dim, progress_bar
 from autotts_gym.tinylm.model import SIZES
 
 if TYPE_CHECKING:
     from autotts_gym.tinylm.training import Progress, Training
 
-#: Seconds between two lines about a training, where there is no terminal for a bar.
-_LINE_EVERY = 30.0
 
 app = typer.Typer(
     help="Tiny language models that reason step by step: train one, write its questions.",
@@ -96,19 +93,15 @@ def train(
 
 def _run(training: Training, name: str) -> None:
     """Train to the end, with a bar or, where there is no terminal, a line now and then."""
-    said = time.monotonic()
     with progress_bar() as progress:
         task = progress.add_task(f"training {name}", total=1000)
+        lines = Lines(progress)
 
         def report(at: Progress) -> None:
-            nonlocal said
             facts = f"{at.tokens:,} tokens, loss {at.loss:.3f}, {at.tokens_per_second:,.0f}/s"
             progress.update(task, description=f"{name}: {facts}", completed=round(1000 * at.share))
-            now = time.monotonic()
-            if progress.disable and now - said >= _LINE_EVERY:
-                said = now
-                left = f"{at.seconds_left / 60:.1f} min left"
-                errors.print(f"{name}: {at.share:.0%}, {facts}, {left}", highlight=False)
+            left = f"{at.seconds_left / 60:.1f} min left"
+            lines.say(f"{name}: {at.share:.0%}, {facts}, {left}")
 
         training.run(report)
 

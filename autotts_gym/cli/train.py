@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from autotts_gym.cli.console import console, errors, integers, print_dim, progress_bar
+from autotts_gym.cli.console import (
+    Lines,
+    command_of,
+    console,
+    errors,
+    integers,
+    print_dim,
+    progress_bar,
+    stores_of,
+)
 
 if TYPE_CHECKING:
     from autotts_gym.learning.ppo import Progress, Training
     from autotts_gym.learning.sb3 import Sb3Training
     from autotts_gym.learning.trial import Standing
-
-#: Seconds from line to line, where there is no terminal.
-_LINE_EVERY: Final = 30.0
 
 
 class Algorithm(StrEnum):
@@ -99,13 +102,7 @@ def train(
         raise ValueError(
             f"training needs torch ({problem}): pip install 'autotts-gym[rl]'"
         ) from None
-    from autotts_gym.traces import registry
-
-    stores = {
-        name: store
-        for environment in env or [registry.DEFAULT]
-        for name, store in registry.open_stores(environment).items()
-    }
+    stores = stores_of(env)
     torch.set_num_threads(threads)
     config = ppo.Config(
         decisions=decisions,
@@ -141,7 +138,7 @@ def train(
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from the last checkpoint")
         raise typer.Exit(130) from None
-    training.export(out, {"command": _command(out)})
+    training.export(out, {"command": command_of(out)})
     # Last: killed before, the same command writes the policy again.
     training.forget()
     card = training.card()
@@ -153,15 +150,8 @@ def train(
     )
 
 
-def _command(out: Path) -> str:
-    """How this was called, without the places of files that others do not have."""
-    words = ["OUT" if word == str(out) else word for word in sys.argv[1:]]
-    return shlex.join(["autotts", *words])
-
-
 def _run(training: Training | Sb3Training, logs: Path | None) -> None:
     """Train to the end, with a bar or, where there is no terminal, a line now and then."""
-    said = time.monotonic()
     writer: Any = None
     if logs is not None:
         from torch.utils.tensorboard import SummaryWriter
@@ -169,9 +159,9 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
         writer = SummaryWriter(str(logs), purge_step=training.decisions)
     with progress_bar() as progress:
         task = progress.add_task("training", total=1000)
+        lines = Lines(progress)
 
         def report(at: Progress) -> None:
-            nonlocal said
             facts = (
                 f"return {at.reward:.3f}, accuracy {at.accuracy:.1%}, cost {at.cost:.3f} C, "
                 f"{at.rate:,.0f}/s"
@@ -185,12 +175,7 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
             for name, value in figures.items():
                 if writer is not None and value == value:
                     writer.add_scalar(name, value, at.decisions)
-            now = time.monotonic()
-            if progress.disable and now - said >= _LINE_EVERY:
-                said = now
-                errors.print(
-                    f"{at.share:.0%}, {at.decisions:,} decisions, {facts}", highlight=False
-                )
+            lines.say(f"{at.share:.0%}, {at.decisions:,} decisions, {facts}")
 
         training.run(report)
     if writer is not None:

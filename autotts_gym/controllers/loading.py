@@ -48,8 +48,6 @@ class Agent:
     published: bool = False
     source: tuple[bytes, str] = field(default=(b"", ""), repr=False)
 
-    #: Further arguments of ``solve`` in compiled code, as :mod:`autotts_gym.discovery.engine` has.
-    given: ClassVar[tuple[Any, ...]] = ()
     #: Whether it is a trained policy, see :mod:`autotts_gym.learning.agent`.
     is_policy: ClassVar[bool] = False
 

@@ -11,7 +11,7 @@ import inspect
 import linecache
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,12 +92,6 @@ _NOTHING: Final = (
 )
 
 
-class _Engine(Agent):
-    """The skeleton as an agent that waits for a program."""
-
-    given: ClassVar[tuple[Any, ...]] = _NOTHING
-
-
 class Engine:
     """Plays programs on one store.
 
@@ -107,8 +101,8 @@ class Engine:
     """
 
     def __init__(self, store: TraceStore, terms: Terms) -> None:
-        agent = _Engine("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
-        self._rollout = Rollout(agent, store, terms)
+        agent = Agent("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
+        self._rollout = Rollout(agent, store, terms, given=_NOTHING)
         assert self._rollout.path == "compiled", self._rollout.reason
 
     def play(

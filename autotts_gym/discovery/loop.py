@@ -6,7 +6,7 @@ The folder of a run holds
 - ``journal.jsonl``: a line for every program that was tried: its trees, score, curve and parents;
 - ``round-N.json``: the islands as they stood after a round;
 - ``choice.json``: the finalists, cross-validated by question;
-- ``NAME.py``: the program that was chosen, as a controller, and ``discovery.png``.
+- ``NAME.py``: the program that was chosen, as a controller.
 
 A run that is killed goes on from there: what the journal has is not tried again, and everything
 else follows from the seed.

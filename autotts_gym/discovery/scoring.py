@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.grammar import Program
-from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.evaluation.orders import branch_orders
 from autotts_gym.learning.prices import Prices
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
@@ -117,18 +117,17 @@ class SearchSet:
         self.seeds = seeds
         self._engines = [Engine(store, terms) for store in stores.values()]
         self._full = [terms.max_branches * store.card.mean_tokens for store in stores.values()]
+        asked = np.repeat(np.array(self.questions, np.int64), seeds)
+        drawn = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(self.questions))
+        n = terms.max_branches
         self._orders = [
-            {
-                q: np.array(
-                    [
-                        branch_order(
-                            "random", _FIRST_SEED + seed, q, int(store.tables.branch_counts[q])
-                        )[: terms.max_branches]
-                        for seed in range(seeds)
-                    ]
+            dict(
+                zip(
+                    self.questions,
+                    branch_orders("random", drawn, asked, store, n).reshape(-1, seeds, n),
+                    strict=True,
                 )
-                for q in self.questions
-            }
+            )
             for store in stores.values()
         ]
 

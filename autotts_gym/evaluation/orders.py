@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from autotts_gym.traces.store import TraceStore
+
 Order = Literal["published", "random"]
 
 
@@ -22,6 +24,28 @@ def branch_order(order: Order, seed: int, question: int, count: int) -> NDArray[
     if order == "published":
         return _published_order(seed, count)
     return np.random.default_rng([seed, question]).permutation(count)
+
+
+def branch_orders(
+    order: Order,
+    seeds: NDArray[np.int64],
+    questions: NDArray[np.int64],
+    store: TraceStore,
+    max_branches: int,
+) -> NDArray[np.int64]:
+    """The branch orders of K episodes, int64[K, max_branches].
+
+    Args:
+        seeds, questions: int64[K], of each.
+        store: the traces that are opened.
+        max_branches: how many branches of an order are kept.
+    """
+    counts = store.tables.branch_counts
+    orders = np.empty((len(questions), max_branches), np.int64)
+    for k, (seed, question) in enumerate(zip(seeds.tolist(), questions.tolist(), strict=True)):
+        drawn = branch_order(order, seed, question, int(counts[question]))
+        orders[k] = drawn[:max_branches]
+    return orders
 
 
 @functools.lru_cache(maxsize=1024)  # one order serves all questions of a seed

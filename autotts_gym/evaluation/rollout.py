@@ -94,11 +94,13 @@ class Rollout:
             them.
         ledger: int64[LEDGER_SIZE], where the ledger of the running episode is kept, so that another
             process can watch it; an array of its own by default.
+        given: further arguments of a controller that is compiled; they can be others from call to
+            call, of the same types.
 
     Attributes:
         path: ``"compiled"``, ``"python"`` or, for trained policies, ``"policy"``: who plays.
         reason: why it is not compiled, the first line of numba's message; empty if it is.
-        given: further arguments of the controller, where it is compiled.
+        given: as above.
     """
 
     def __init__(
@@ -110,11 +112,12 @@ class Rollout:
         interpret: bool = False,
         settle: bool = False,
         ledger: NDArray[np.int64] | None = None,
+        given: tuple[Any, ...] = (),
     ) -> None:
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
         self._agent = agent
-        self.given = agent.given
+        self.given = given
         self._replay = Replay({str(store.path or "the store"): store})
         self._replay.check_width(terms.max_branches)
         self._terms = terms

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.loading import Agent, AgentError
-from autotts_gym.evaluation.orders import Order, branch_order
+from autotts_gym.evaluation.orders import Order, branch_orders
 from autotts_gym.evaluation.rollout import Episodes, Rollout, cut_off
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
@@ -94,13 +94,9 @@ class Job:
 
     def orders(self, start: int, stop: int) -> NDArray[np.int64]:
         """int64[stop - start, max_branches], the branch orders of these episodes."""
-        counts = self.store.tables.branch_counts
-        rows = np.empty((stop - start, self.terms.max_branches), np.int64)
-        for k in range(start, stop):
-            seed, question = divmod(k, len(counts))
-            order = branch_order(self.order, self.seeds[seed], question, int(counts[question]))
-            rows[k - start] = order[: self.terms.max_branches]
-        return rows
+        turns, questions = np.divmod(np.arange(start, stop), self.store.card.questions)
+        seeds = np.array(self.seeds, np.int64)[turns]
+        return branch_orders(self.order, seeds, questions, self.store, self.terms.max_branches)
 
 
 @dataclass(frozen=True)

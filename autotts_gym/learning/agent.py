@@ -43,6 +43,13 @@ class PolicyAgent(Agent):
     prices: Prices = field(default_factory=Prices, compare=False)
     card: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, policy: Policy, prices: Prices) -> PolicyAgent:
+        """A policy that stands in no file, as while it is trained."""
+        return cls(
+            "policy", Path(), _unplayable, takes_beta=True, digest="", policy=policy, prices=prices
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.path, *self.source)
 

@@ -13,15 +13,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loading import load
+from autotts_gym.controllers.loading import Agent, load
 from autotts_gym.evaluation.metrics import Floats, cost_at
-from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.evaluation.orders import branch_orders
 from autotts_gym.evaluation.rollout import Rollout
-from autotts_gym.learning.agent import ABREAST, Player
+from autotts_gym.learning.agent import PolicyAgent
 from autotts_gym.learning.policy import Policy
 from autotts_gym.learning.prices import Prices
-from autotts_gym.mdp import state as s
-from autotts_gym.mdp.replay import Replay, Terms
+from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
 
 #: Knobs at which a policy plays, and β at which the Confidence Momentum Controller does.
@@ -89,44 +88,34 @@ class Trial:
         self._rival: dict[str, tuple[Floats, Floats]] = {}
         cmc = load("cmc")
         for name, store in stores.items():
-            counts = store.tables.branch_counts
-            rows = range(len(counts)) if questions is None else questions
-            asked = np.repeat(np.array(rows, np.int64), seeds)
-            orders = [
-                branch_order("random", _FIRST_SEED + seed, q, int(counts[q]))[: terms.max_branches]
-                for q in rows
-                for seed in range(seeds)
-            ]
-            self._episodes[name] = asked, np.array(orders)
-            rollout = Rollout(cmc, store, Terms(terms.max_branches))
-            played = [rollout.play(*self._episodes[name], beta) for beta in BETAS]
-            self._rival[name] = (
-                np.array([p.tokens.mean() for p in played]),
-                np.array([p.correct.mean() for p in played]),
-            )
+            rows = np.arange(store.card.questions) if questions is None else np.array(questions)
+            asked = np.repeat(rows, seeds)
+            drawn = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(rows))
+            orders = branch_orders("random", drawn, asked, store, terms.max_branches)
+            self._episodes[name] = asked, orders
+            self._rival[name] = self._sweep(cmc, name, Terms(terms.max_branches), BETAS)
 
     def play(self, policy: Policy, prices: Prices) -> Standing:
         """How a policy does now."""
+        agent = PolicyAgent.of(policy, prices)
+        price = np.array([1 / prices.beta(knob) - 1 for knob in KNOBS])
         rewards, shares = [], {}
         for name, store in self._stores.items():
-            player = Player(policy, prices, Replay({name: store}), self._terms, keeps=False)
-            tokens, right = np.array([self._sweep(player, name, knob) for knob in KNOBS]).T
+            tokens, right = self._sweep(agent, name, self._terms, KNOBS)
             full = store.card.mean_tokens * self._terms.max_branches
-            price = np.array([1 / prices.beta(knob) - 1 for knob in KNOBS])
             rewards.append(float((right - price * tokens / full).mean()))
-            theirs = self._rival[name]
-            needed = [float(cost_at(accuracy, tokens, right)) for accuracy in theirs[1]]
-            shares[name] = (np.array(needed) / theirs[0]).tolist()
+            their_tokens, their_right = self._rival[name]
+            needed = [float(cost_at(accuracy, tokens, right)) for accuracy in their_right]
+            shares[name] = (np.array(needed) / their_tokens).tolist()
         return Standing(float(np.mean(rewards)), shares)
 
-    def _sweep(self, player: Player, name: str, knob: float) -> tuple[float, float]:
-        """Mean tokens and accuracy at a knob."""
-        questions, orders = self._episodes[name]
-        tokens = right = 0
-        for start in range(0, len(questions), ABREAST):
-            some = slice(start, start + ABREAST)
-            batch, cut = player.play(questions[some], orders[some], knob)
-            count = len(cut)
-            tokens += int(batch.ledger[:count, s.TRUE_SPENT].sum())
-            right += sum(bool(batch.result(e)["correct"]) for e in range(count) if not cut[e])
-        return tokens / len(questions), right / len(questions)
+    def _sweep(
+        self, agent: Agent, name: str, terms: Terms, betas: Sequence[float]
+    ) -> tuple[Floats, Floats]:
+        """Mean tokens and accuracy of an agent along its knob, float64[len(betas)] each."""
+        rollout = Rollout(agent, self._stores[name], terms)
+        played = [rollout.play(*self._episodes[name], beta) for beta in betas]
+        return (
+            np.array([episodes.tokens.mean() for episodes in played]),
+            np.array([episodes.correct.mean() for episodes in played]),
+        )
