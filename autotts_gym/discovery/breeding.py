@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 
 from autotts_gym.discovery import grammar as g
-from autotts_gym.discovery.grammar import Constant, Node, Program, Slot
-from autotts_gym.discovery.tuning import rounded
+from autotts_gym.discovery.grammar import Constant, Node, Program, Slot, rounded
 
 #: Nodes of a tree at most: what is larger is not read.
 LARGEST: Final = 24

@@ -6,10 +6,12 @@ code in its slots; a program's code and constants are arguments.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import linecache
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +21,8 @@ from numpy.typing import NDArray
 from autotts_gym.controllers.loading import Agent
 from autotts_gym.discovery import grammar as g
 from autotts_gym.discovery.grammar import Program
+from autotts_gym.discovery.scoring import Curve, SearchSet
 from autotts_gym.evaluation.rollout import Episodes, Rollout
-from autotts_gym.mdp.replay import Terms
-from autotts_gym.traces.store import TraceStore
 
 _ADD, _SUB, _MUL, _MIN, _MAX = g.ADD, g.SUB, g.MUL, g.MIN, g.MAX
 _FADE, _LN, _OVER = g.FADE, g.LN, g.OVER
@@ -70,7 +71,9 @@ def _made() -> tuple[Any, str]:
     for row, slot in enumerate(g.SLOTS):
         seen = ", ".join(f if f in g.VISIBLE[slot] else "0.0" for f in g.FIGURES)
         slots[slot] = f"_run(codes[{row}], values, stack, ({seen}))"
-    text = g.SKELETON.format(
+        if slot in ("drop", "stop"):
+            slots[slot] += " > 0.0"
+    text = g.skeleton(g.FIGURES).format(
         parameters="beta, codes, values",
         constants="    stack = np.empty(len(codes[0]))",
         stride="max(1, int(values[-1]))",
@@ -93,25 +96,33 @@ _NOTHING: Final = (
 
 
 class Engine:
-    """Plays programs on one store.
+    """Plays programs on a search set.
 
     Args:
-        store: the traces.
-        terms: of play.
+        search: its environments, questions and branch orders.
     """
 
-    def __init__(self, store: TraceStore, terms: Terms) -> None:
+    def __init__(self, search: SearchSet) -> None:
         agent = Agent("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
-        self._rollout = Rollout(agent, store, terms, given=_NOTHING)
-        assert self._rollout.path == "compiled", self._rollout.reason
+        self.search = search
+        self._rollouts = [
+            Rollout(agent, store, search.terms, given=_NOTHING) for store in search.stores
+        ]
+        assert all(rollout.path == "compiled" for rollout in self._rollouts)
 
     def play(
         self,
         program: Program,
+        environment: int,
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
     ) -> Episodes:
-        """Play K episodes; arguments as for ``Rollout.play``."""
-        self._rollout.given = (program.code(), program.values(beta))
-        return self._rollout.play(questions, orders, beta)
+        """Play K episodes of an environment; further arguments as for ``Rollout.play``."""
+        rollout = self._rollouts[environment]
+        rollout.given = (program.code(), program.values(beta))
+        return rollout.play(questions, orders, beta)
+
+    def sweep(self, program: Program, questions: Sequence[int] | None = None) -> Curve:
+        """The β sweep of a program, on all questions or on some."""
+        return self.search.sweep(functools.partial(self.play, program), questions)

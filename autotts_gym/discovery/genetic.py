@@ -2,68 +2,35 @@
 
 In a round, every island breeds children from its best programs, by mutation and crossover; each
 child's constants are tuned; the best of parents and children stay; and the best of all islands
-visits the next one. What a program is worth is its score on the search set, less a little for
-every node and slope: of programs that do as well, the one that is easier to read wins.
+visits the next one. What a program is worth is its score on the search set, less a little for its
+size (:class:`~autotts_gym.discovery.proposing.Tried`). The first round also tunes the programs that
+breeding begins with.
 
-Nothing but the seed, the round and the islands as they stand decides what a round does: one that
-was cut off is bred anew, the same.
+Nothing but the seed and what is on record decides what a round does: one that was cut off goes on
+as it would have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
 
 from autotts_gym.discovery import breeding
-from autotts_gym.discovery.grammar import Program, from_json, to_json
+from autotts_gym.discovery.engine import Engine
+from autotts_gym.discovery.grammar import Constant, Program, simplified, source
+from autotts_gym.discovery.proposing import Proposal, Tried, fine_of
+from autotts_gym.discovery.scoring import SearchSet
+from autotts_gym.discovery.tuning import tuned
+from autotts_gym.traces.store import TraceStore
 
-#: What a node, and a slope, costs: right answers.
-PARSIMONY: Final = 5e-5
-
-
-@dataclass(frozen=True)
-class Bred:
-    """A program with its score.
-
-    Attributes:
-        name: ``ROUND-ISLAND-NUMBER``.
-        parents: names.
-        how: ``"seed"``, ``"mutation"`` or ``"crossover"``.
-    """
-
-    name: str
-    program: Program
-    score: float
-    parents: tuple[str, ...] = ()
-    how: str = "seed"
-
-    @property
-    def worth(self) -> float:
-        return self.score - PARSIMONY * self.program.size
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "how": self.how,
-            "parents": list(self.parents),
-            "score": self.score,
-            "size": self.program.size,
-            "program": to_json(self.program),
-        }
-
-    @classmethod
-    def of(cls, facts: dict[str, Any]) -> Bred:
-        return cls(
-            facts["name"],
-            from_json(facts["program"]),
-            facts["score"],
-            tuple(facts["parents"]),
-            facts["how"],
-        )
+#: Tuned once more on four fifths of the questions, and scored on the others.
+FOLDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -75,108 +42,254 @@ class Breeding:
         keep: programs of an island.
         children: of an island in a round.
         evaluations: of each child, while its constants are tuned.
+        finalists: programs that are cross-validated at the end.
+        knob: whether constants may move with β.
         seed: of everything.
     """
 
     islands: int = 4
     keep: int = 6
     children: int = 6
-    evaluations: int = 120
+    evaluations: int = 150
+    finalists: int = 4
+    knob: bool = True
     seed: int = 0
 
 
-@dataclass
+# --- in the processes of the pool ----------------------------------------------------------------
+
+_engine: Engine
+
+
+def _set_up(stores: dict[str, TraceStore], questions: list[int], seeds: int) -> None:
+    global _engine
+    _engine = Engine(SearchSet(stores, questions, seeds))
+
+
+def _score(program: Program, questions: Sequence[int] | None, knob: bool) -> float:
+    """What tuning maximises: the score of a sweep, less a fine where the knob is none."""
+    curve = _engine.sweep(program, questions)
+    return curve.score - (fine_of(curve.fault()) if knob else 0.0)
+
+
+def _tune(program: Program, evaluations: int, seed: int, knob: bool, floor: float) -> Program:
+    return tuned(program, lambda p: _score(p, None, knob), evaluations, seed, knob, floor)
+
+
+def _tune_on(
+    program: Program, evaluations: int, seed: int, knob: bool, seen: list[int], unseen: list[int]
+) -> float:
+    """Score on unseen questions after tuning on others."""
+    found = tuned(program, lambda p: _score(p, seen, knob), evaluations, seed, knob)
+    return _engine.sweep(found, unseen).score
+
+
+# --- the proposer --------------------------------------------------------------------------------
+
+
 class Genetic:
-    """A search by generations.
+    """Breeds programs; a proposer.
 
     Args:
-        how: how programs are bred.
-        tune: a program's best constants and score, from the program, evaluations and a seed; it is
-            called in ``pool``.
-        pool: of processes.
-        known: programs that were tried before, by name; they are not tuned again.
+        how: programs are bred.
+        search: what they are tuned on.
+        known: what is on record, by name; it is not tuned again.
+        workers: processes that tune.
     """
 
-    how: Breeding
-    tune: Callable[[Program, int, int], tuple[Program, float]]
-    pool: Executor
-    known: dict[str, Bred] = field(default_factory=dict)
-    islands: list[list[Bred]] = field(default_factory=list)
+    def __init__(
+        self, how: Breeding, search: SearchSet, known: Mapping[str, Tried], workers: int = 1
+    ) -> None:
+        self.how, self._known = how, known
+        self._rows = search.questions
+        stores = dict(zip(search.names, search.stores, strict=True))
+        context = multiprocessing.get_context("spawn")
+        given = (stores, search.questions, search.seeds)
+        self._pool = ProcessPoolExecutor(workers, context, _set_up, given)
 
-    def begin(self) -> Iterator[Bred]:
-        """Tune the programs that it begins with; they are on every island."""
-        planned = [Bred(f"0-{name}", program, 0.0) for name, program in breeding.seeds().items()]
-        found = []
-        for bred in self._tuned(planned, 0, 4 * self.how.evaluations):
-            found.append(bred)
-            yield bred
-        self.islands = [list(found) for _ in range(self.how.islands)]
+    def __enter__(self) -> Genetic:
+        return self
 
-    def round(self, number: int) -> Iterator[Bred]:
-        """Breed a generation; yields its children, then the islands are as they begin the next."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def per_round(self) -> int:
+        """Programs of a round, but those that the first one begins with."""
+        return self.how.islands * self.how.children
+
+    def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
+        """See :class:`autotts_gym.discovery.proposing.Proposer`."""
         how = self.how
+        if number == 1:
+            begun = [
+                Proposal(f"1-{name}", "", "seed", tree=_without(program, how.knob))
+                for name, program in breeding.seeds().items()
+            ]
+            floors = [-np.inf] * len(begun)
+            yield from self._tuned(begun, floors, [1, 0], 2 * how.evaluations)
         rng = np.random.default_rng([how.seed, number])
-        planned = []
-        for island in range(how.islands):
+        planned, floors = [], []
+        for island, programs in enumerate(self._islands(number)):
             for k in range(how.children):
-                kind, parents, child = self._child(self.islands[island], rng)
-                planned.append(Bred(f"{number}-{island}-{k}", child, 0.0, parents, kind))
-        born = []
-        for bred in self._tuned(planned, number, how.evaluations):
-            born.append(bred)
-            yield bred
-        of_island = range(0, len(born), how.children)
-        self.settle([born[k : k + how.children] for k in of_island])
+                kind, parents, child = self._child(programs, rng)
+                child = _without(child, how.knob)
+                planned.append(Proposal(f"{number}-{island}-{k}", "", kind, parents, tree=child))
+                floors.append(programs[-1].worth)
+        yield from self._tuned(planned, floors, [number, 1], how.evaluations)
 
-    def settle(self, born: Sequence[Sequence[Bred]]) -> None:
-        """Who stays: the best of parents and children, and a visitor from the island before."""
-        grown = [
-            _best([*old, *new], self.how.keep) for old, new in zip(self.islands, born, strict=True)
-        ]
-        visitors = [grown[k - 1][0] for k in range(len(grown))]
-        self.islands = [
-            _best([*island, visitor], self.how.keep)
-            for island, visitor in zip(grown, visitors, strict=True)
-        ]
+    def _islands(self, number: int) -> list[list[Tried]]:
+        """The programs of every island as a round begins, from what is on record."""
+        how = self.how
+        begun = [self._known[f"1-{name}"] for name in breeding.seeds()]
+        islands = [_best(begun, how.keep) for _ in range(how.islands)]
+        for gone in range(1, number):
+            grown = [
+                _best(
+                    [*island, *(self._known[f"{gone}-{i}-{k}"] for k in range(how.children))],
+                    how.keep,
+                )
+                for i, island in enumerate(islands)
+            ]
+            islands = [
+                _best([*island, grown[i - 1][0]], how.keep) for i, island in enumerate(grown)
+            ]
+        return islands
 
     def _child(
-        self, island: Sequence[Bred], rng: np.random.Generator
+        self, island: Sequence[Tried], rng: np.random.Generator
     ) -> tuple[str, tuple[str, ...], Program]:
         while True:
             one, other = (self._chosen(island, rng) for _ in range(2))
+            child, parents = tree_of(one), [one.name]
             if rng.random() < 0.35 and one.name != other.name:
-                child, kind = breeding.crossed(one.program, other.program, rng), "crossover"
-                parents: tuple[str, ...] = (one.name, other.name)
+                child = breeding.crossed(child, tree_of(other), rng)
+                parents.append(other.name)
             else:
-                child, kind, parents = one.program, "mutation", (one.name,)
                 for _ in range(1 + int(rng.integers(2))):
                     child = breeding.mutated(child, rng)
-            if breeding.fits(child) and child != one.program:
-                return kind, parents, child
+            kind = "mutation" if len(parents) == 1 else "crossover"
+            child = simplified(child)
+            if breeding.fits(child) and child != tree_of(one):
+                return kind, tuple(parents), child
 
-    def _chosen(self, island: Sequence[Bred], rng: np.random.Generator) -> Bred:
+    def _chosen(self, island: Sequence[Tried], rng: np.random.Generator) -> Tried:
         """The best of three."""
         some = [island[int(rng.integers(len(island)))] for _ in range(3)]
-        return max(some, key=lambda bred: bred.worth)
+        return max(some, key=lambda tried: tried.worth)
 
-    def _tuned(self, planned: Sequence[Bred], number: int, evaluations: int) -> Iterator[Bred]:
-        """The same with their constants tuned, in order."""
-        drawn = np.random.SeedSequence([self.how.seed, number, 1]).generate_state(len(planned))
+    def _tuned(
+        self,
+        planned: Sequence[Proposal],
+        floors: Sequence[float],
+        drawn_by: list[int],
+        evaluations: int,
+    ) -> Iterator[Proposal]:
+        """Those that are not on record, with their constants tuned, in order."""
+        entropy = [self.how.seed, *drawn_by]
+        drawn = np.random.SeedSequence(entropy).generate_state(len(planned)).tolist()
         jobs = {
-            bred.name: self.pool.submit(self.tune, bred.program, evaluations, 1 + int(seed) % 2**30)
-            for bred, seed in zip(planned, drawn, strict=True)
-            if bred.name not in self.known
+            proposal.name: self._submit(proposal.tree, evaluations, seed, floor)
+            for proposal, seed, floor in zip(planned, drawn, floors, strict=True)
+            if proposal.name not in self._known
         }
-        for bred in planned:
-            if bred.name in jobs:
-                program, score = jobs[bred.name].result()
-                bred = replace(bred, program=program, score=score)
-            else:
-                bred = self.known[bred.name]
-            yield bred
+        for proposal in planned:
+            if proposal.name in jobs:
+                yield _written(proposal, jobs[proposal.name].result())
+
+    def _submit(
+        self, tree: Program | None, evaluations: int, seed: int, floor: float = -np.inf
+    ) -> Future[Program]:
+        assert tree is not None
+        given = (tree, evaluations, 1 + seed % 2**30, self.how.knob, floor)
+        return self._pool.submit(_tune, *given)
+
+    def choose(
+        self, number: int, history: Sequence[Tried]
+    ) -> tuple[Proposal, float, list[dict[str, Any]]]:
+        """The program that does best on questions that its constants were not tuned on.
+
+        Args:
+            number: of the last round; the choice belongs to the one after it.
+            history: everything that was tried.
+
+        Returns:
+            The program, tuned at length on all questions; its score on unseen questions; and the
+            finalists with theirs, as plain values.
+
+        Raises:
+            ValueError: every program was rejected.
+        """
+        sound = [tried for tried in history if tried.sound and tried.proposal.tree is not None]
+        if not sound:
+            raise ValueError(
+                "no program has a knob that spends more as it rises; search for more rounds"
+            )
+        finalists = _best(sound, self.how.finalists)
+        evaluations = 3 * self.how.evaluations
+        folds = [self._rows[fold::FOLDS] for fold in range(min(FOLDS, len(self._rows)))]
+        jobs = [
+            self._pool.submit(
+                _tune_on,
+                forgotten(tree_of(tried)),
+                evaluations,
+                1 + fold,
+                self.how.knob,
+                [q for q in self._rows if q not in unseen],
+                unseen,
+            )
+            for tried in finalists
+            for fold, unseen in enumerate(folds)
+        ]
+        scores = np.array([job.result() for job in jobs]).reshape(len(finalists), -1)
+        means = np.average(scores, axis=1, weights=[len(fold) for fold in folds])
+        best = int(np.argmax(means))
+        chosen = finalists[best]
+        tree = self._submit(chosen.proposal.tree, 2 * evaluations, 1).result()
+        plain = [
+            {"name": t.name, "score": t.verdict.score, "unseen": float(m), "size": t.verdict.size}
+            for t, m in zip(finalists, means, strict=True)
+        ]
+        final = Proposal(f"{number + 1}-final", "", "tuning", (chosen.name,))
+        return _written(final, tree), float(means[best]), plain
 
 
-def _best(of: Sequence[Bred], count: int) -> list[Bred]:
+def tree_of(tried: Tried) -> Program:
+    """Its tree; only programs that were bred have one."""
+    assert tried.proposal.tree is not None
+    return tried.proposal.tree
+
+
+def forgotten(program: Program) -> Program:
+    """The program with the constants' orders of magnitude alone: powers of two, without slopes."""
+
+    def rough(constant: Constant) -> Constant:
+        size = abs(constant.at(0.5))
+        power = 2.0 ** round(np.log2(size)) if size > 1e-9 else 0.0
+        return Constant(float(np.copysign(power, constant.at(0.5))))
+
+    return program.refilled([rough(constant) for constant in program.constants])
+
+
+def _without(program: Program, knob: bool) -> Program:
+    """The program, where there is no knob with its constants as they are half way."""
+    if knob:
+        return program
+    return program.refilled([Constant(c.at(0.5)) for c in program.constants])
+
+
+def _written(proposal: Proposal, tree: Program) -> Proposal:
+    tree = simplified(tree)
+    text = source(tree, "A program that was bred.")
+    return Proposal(proposal.name, text, proposal.how, proposal.parents, tree=tree)
+
+
+def _best(of: Sequence[Tried], count: int) -> list[Tried]:
     """The best ones, each program once."""
-    ranked = sorted({b.program: b for b in of}.values(), key=lambda b: (-b.worth, b.name))
+    ranked = sorted({tree_of(t): t for t in of}.values(), key=lambda t: (-t.worth, t.name))
     return ranked[:count]

@@ -12,7 +12,7 @@ Trees are kept as postfix code. Compiled code evaluates it with the constants as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, Literal
@@ -58,17 +58,22 @@ FIGURE: Final = 1_000  # 1000 + index
 ADD, SUB, MUL, MIN, MAX, FADE, LN, OVER = range(2_000, 2_008)
 END: Final = -1
 
+#: Digits that constants are written with; what is scored is what is written.
+_DIGITS: Final = 4
+
 #: Arguments of an operation, and how it is written.
 ARITY: Final = {ADD: 2, SUB: 2, MUL: 2, MIN: 2, MAX: 2, FADE: 1, LN: 1, OVER: 2}
+#: How they are written, and how tightly that binds: left operands at least so tightly, right ones
+#: more, so that what is written is worked out in the order of the tree.
 FORM: Final = {
-    ADD: "({} + {})",
-    SUB: "({} - {})",
-    MUL: "({} * {})",
-    MIN: "min({}, {})",
-    MAX: "max({}, {})",
-    FADE: "math.exp(-max({}, 0.0))",
-    LN: "math.log1p(max({}, 0.0))",
-    OVER: "({} / (1.0 + abs({})))",
+    ADD: ("{} + {}", 1),
+    SUB: ("{} - {}", 1),
+    MUL: ("{} * {}", 2),
+    MIN: ("min({}, {})", 3),
+    MAX: ("max({}, {})", 3),
+    FADE: ("math.exp(-max({}, 0.0))", 3),
+    LN: ("math.log1p(max({}, 0.0))", 3),
+    OVER: ("{} / (1.0 + abs({}))", 2),
 }
 #: Longest code of a tree, and the most constants of a program.
 LONGEST: Final = 40
@@ -84,6 +89,11 @@ class Constant:
 
     def at(self, beta: float) -> float:
         return self.base + self.slope * beta
+
+
+def rounded(value: float) -> float:
+    """To as many significant digits as are written."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,45 @@ class Program:
         return max(sizes) <= LONGEST and len(self.constants) <= MOST_CONSTANTS
 
 
+# --- simplifying --------------------------------------------------------------------------------
+
+
+def simplified(program: Program) -> Program:
+    """The same program, where β is at least 0 and at most 1, with what is constant worked out."""
+    trees = {slot: _folded(program.tree(slot)) for slot in SLOTS}
+    low, high = (max(1, int(program.stride.at(beta))) for beta in (0.0, 1.0))
+    stride = Constant(float(low)) if low == high else program.stride
+    return Program(**trees, stride=stride)
+
+
+def _folded(node: Node) -> Node:
+    children = tuple(_folded(child) for child in node.children)
+    lines = [child.kind for child in children if isinstance(child.kind, Constant)]
+    if children and len(lines) == len(children) and isinstance(node.kind, int):
+        found = _worked_out(node.kind, lines)
+        if found is not None:
+            return Node(found)
+    return Node(node.kind, children)
+
+
+def _worked_out(kind: int, lines: list[Constant]) -> Constant | None:
+    """The straight line that an operation on straight lines is, if it is one."""
+    a, b = lines[0], lines[-1]
+    if kind == ADD:
+        return Constant(rounded(a.base + b.base), rounded(a.slope + b.slope))
+    if kind == SUB:
+        return Constant(rounded(a.base - b.base), rounded(a.slope - b.slope))
+    if kind == MUL and not (a.slope and b.slope):
+        slope = a.slope * b.base + a.base * b.slope
+        return Constant(rounded(a.base * b.base), rounded(slope))
+    if kind in (MIN, MAX):
+        best = min if kind == MIN else max
+        for one in (a, b):
+            if all(one.at(beta) == best(a.at(beta), b.at(beta)) for beta in (0.0, 1.0)):
+                return one
+    return None
+
+
 # --- keeping -------------------------------------------------------------------------------------
 
 
@@ -222,7 +271,17 @@ _KINDS: Final = {name: kind for kind, name in _NAMES.items()}
 
 # --- source --------------------------------------------------------------------------------------
 
-SKELETON: Final = resources.files(__package__).joinpath("skeleton.py.txt").read_text("utf-8")
+_SKELETON: Final = resources.files(__package__).joinpath("skeleton.py.txt").read_text("utf-8")
+#: Before the figures that a line of the skeleton is there for.
+_FOR: Final = "  #? "
+
+
+def skeleton(figures: Collection[str]) -> str:
+    """The skeleton without what only other figures need."""
+    lines = (line.partition(_FOR)[::2] for line in _SKELETON.splitlines())
+    return "".join(
+        f"{text}\n" for text, names in lines if not names or set(names.split()) & set(figures)
+    )
 
 
 def source(program: Program, title: str, lineage: str = "") -> str:
@@ -233,47 +292,62 @@ def source(program: Program, title: str, lineage: str = "") -> str:
         lineage: where it comes from, further lines.
     """
     names: list[str] = []
-    slots: dict[str, str] = {}
-    for slot in SLOTS:
-        slots[slot] = _bare(_written(program.tree(slot), slot, names))
-    names.append("stride")
-    lines = [
-        f"    {name} = {_line(constant)}"
-        for name, constant in zip(names, program.constants, strict=True)
-    ]
-    body = SKELETON.format(
+    slots = {
+        "weight": _written(program.weight, "weight", names)[0],
+        "drop": _condition(program.drop, "drop", names),
+        "stop": _condition(program.stop, "stop", names),
+        "width": _written(program.width, "width", names)[0],
+    }
+    constants = program.constants[:-1]
+    lines = [f"{name} = {_line(c)}" for name, c in zip(names, constants, strict=True)]
+    stride = program.stride
+    lines.append(f"stride = {_line(stride) if stride.slope else max(1, int(stride.base))}")
+    seen = {
+        node.kind
+        for slot in SLOTS
+        for node in program.tree(slot).walk()
+        if isinstance(node.kind, str)
+    }
+    body = skeleton(seen).format(
         parameters="beta",
-        constants="\n".join(lines),
-        stride="max(1, int(stride))",
+        constants="".join(f"    {line}\n" for line in lines).rstrip("\n"),
+        stride="max(1, int(stride))" if stride.slope else "stride",
         **slots,
     )
     doc = f'"""{title}\n' + (f"\n{lineage.strip()}\n" if lineage else "") + '"""\n'
-    return f"{doc}\nimport math\n\nimport numpy as np\n\n\n{body}"
+    modules = [f"import {name}\n" for name in ("math",) if f"{name}." in body]
+    return "\n".join([doc, *modules, f"import numpy as np\n\n\n{body}"])
 
 
-def _written(node: Node, slot: Slot, names: list[str]) -> str:
+def _written(node: Node, slot: Slot, names: list[str]) -> tuple[str, int]:
+    """A tree as an expression, and how tightly it binds; constants get names."""
     if isinstance(node.kind, Constant):
         names.append(f"{slot}_{sum(name.startswith(slot) for name in names) + 1}")
-        return names[-1]
+        return names[-1], 3
     if isinstance(node.kind, str):
-        return node.kind
-    return FORM[node.kind].format(*(_written(child, slot, names) for child in node.children))
+        return node.kind, 3
+    form, binds = FORM[node.kind]
+    parts = []
+    for place, child in enumerate(node.children):
+        text, tightly = _written(child, slot, names)
+        loose = binds < 3 and tightly < binds + place
+        # The second operand of OVER stands in a call of its own.
+        parts.append(f"({text})" if loose and not (node.kind == OVER and place) else text)
+    return form.format(*parts), binds
 
 
-def _bare(text: str) -> str:
-    """Without the parentheses around the whole."""
-    if not text.startswith("("):
-        return text
-    depth = 0
-    for at, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if depth == 0:
-            return text[1:-1] if at == len(text) - 1 else text
-    return text
+def _condition(node: Node, slot: Slot, names: list[str]) -> str:
+    """Whether a tree is above zero."""
+    if node.kind == SUB:
+        left, right = (_written(child, slot, names)[0] for child in node.children)
+        return f"{left} > {right}"
+    return f"{_written(node, slot, names)[0]} > 0.0"
 
 
 def _line(constant: Constant) -> str:
     if constant.slope == 0:
         return f"{constant.base!r}"
+    if constant.base == 0:
+        return f"{constant.slope!r} * beta"
     sign = "-" if constant.slope < 0 else "+"
     return f"{constant.base!r} {sign} {abs(constant.slope)!r} * beta"

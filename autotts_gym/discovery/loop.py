@@ -1,42 +1,41 @@
-"""The loop of discovery: rounds of proposals, a journal of all of them, and the choice at the end.
+"""The loop of discovery: rounds of proposals, a record of all of them, and the choice at the end.
 
 The folder of a run holds
 
 - ``run.json``: what is searched, and how;
-- ``journal.jsonl``: a line for every program that was tried: its trees, score, curve and parents;
-- ``round-N.json``: the islands as they stood after a round;
-- ``choice.json``: the finalists, cross-validated by question;
+- ``journal.jsonl`` and ``journal.parquet``: everything that was tried
+  (:mod:`autotts_gym.discovery.archive`);
+- ``curve.png``: what the rounds have found;
+- ``choice.json``: between which programs was chosen;
 - ``NAME.py``: the program that was chosen, as a controller.
 
-A run that is killed goes on from there: what the journal has is not tried again, and everything
-else follows from the seed.
+A run that is killed goes on from there: what is on record is not tried again, and everything else
+follows from it.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from autotts_gym.discovery.breeding import seeds
-from autotts_gym.discovery.genetic import Bred, Breeding, Genetic
-from autotts_gym.discovery.grammar import Constant, Program, source
-from autotts_gym.discovery.scoring import Curve, SearchSet
-from autotts_gym.discovery.tuning import tuned
+from autotts_gym.controllers.loading import load
+from autotts_gym.discovery.archive import Archive
+from autotts_gym.discovery.evaluating import Evaluator
+from autotts_gym.discovery.grammar import source
+from autotts_gym.discovery.proposing import Proposal, Proposer, Tried, Verdict
 from autotts_gym.evaluation.results import write_atomically
-from autotts_gym.traces.store import TraceStore
 
-FOLDS: Final = 5
-#: Score that a program loses whose knob is none.
-_NO_KNOB: Final = 0.05
+#: Controllers that every run begins with.
+SEEDS = ("asc", "esc", "parallel_probe")
+#: Parts of the questions: chosen by all but one, scored on that one.
+_FOLDS = 5
 
 
 class RunError(ValueError):
@@ -44,109 +43,54 @@ class RunError(ValueError):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is.
-
-    Attributes:
-        breeding: how programs are bred.
-        rounds: of children.
-        seeds: branch orders of each question.
-        finalists: programs that are cross-validated at the end.
-        questions: rows that are searched on; None for all.
-    """
-
-    breeding: Breeding
-    rounds: int = 5
-    seeds: int = 4
-    finalists: int = 4
-    questions: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Choice:
-    """A finalist.
+    """The program that was chosen.
 
     Attributes:
-        bred: as it was tuned on all questions.
-        unseen: its score on questions that its constants were not tuned on.
-        curve: on all questions.
+        tried: the program, and what came of it on all questions.
+        unseen: its score on questions that neither it nor its constants were chosen by.
     """
 
-    bred: Bred
+    tried: Tried
     unseen: float
-    curve: Curve
 
 
-# --- in the processes of the pool ----------------------------------------------------------------
+@runtime_checkable
+class Chooser(Protocol):
+    """A proposer with a choice of its own at the end."""
 
-_search: SearchSet
-
-
-def _set_up(stores: dict[str, TraceStore], questions: list[int] | None, seeds: int) -> None:
-    global _search
-    _search = SearchSet(stores, questions, seeds)
-
-
-def score(search: SearchSet, program: Program, questions: Sequence[int] | None = None) -> float:
-    """What is maximised: the score of a sweep, less a fine where the knob is none."""
-    curve = search.play(program, questions)
-    return curve.score - (_NO_KNOB if curve.fault() else 0.0)
-
-
-def _tune(program: Program, evaluations: int, seed: int) -> tuple[Program, float]:
-    return tuned(program, lambda p: score(_search, p), evaluations, seed)
-
-
-def _tune_on(
-    program: Program, evaluations: int, seed: int, seen: list[int], unseen: list[int]
-) -> float:
-    """Score on unseen questions after tuning on others."""
-    found, _ = tuned(program, lambda p: score(_search, p, seen), evaluations, seed)
-    return _search.play(found, unseen).score
-
-
-def forgotten(program: Program) -> Program:
-    """The program with the constants' orders of magnitude alone: powers of two, without slopes."""
-
-    def rough(constant: Constant) -> Constant:
-        size = abs(constant.at(0.5))
-        power = 2.0 ** round(np.log2(size)) if size > 1e-9 else 0.0
-        return Constant(float(np.copysign(power, constant.at(0.5))))
-
-    return program.refilled([rough(constant) for constant in program.constants])
-
-
-# --- the loop ------------------------------------------------------------------------------------
+    def choose(
+        self, number: int, history: Sequence[Tried]
+    ) -> tuple[Proposal, float, list[dict[str, Any]]]:
+        """See :meth:`autotts_gym.discovery.genetic.Genetic.choose`."""
 
 
 class Discovery:
-    """A search by the genetic proposer.
+    """A search for a controller.
 
     Args:
-        stores: the search set.
-        plan: what is done.
+        evaluator: what programs are played on.
         folder: of the run.
-        workers: processes that tune programs.
+        plan: what is searched and how, as plain values: a run goes on only as what it was.
+
+    Attributes:
+        archive: everything that was tried.
 
     Raises:
         RunError: the folder holds another run.
     """
 
-    def __init__(
-        self, stores: Mapping[str, TraceStore], plan: Plan, folder: Path, workers: int = 1
-    ) -> None:
-        self.stores, self.plan, self.folder = dict(stores), plan, folder
-        self.workers = workers
-        questions = None if plan.questions is None else list(plan.questions)
-        self.search = SearchSet(self.stores, questions, plan.seeds)
-        self._questions = questions
+    def __init__(self, evaluator: Evaluator, folder: Path, plan: Mapping[str, Any]) -> None:
+        self.evaluator, self.folder = evaluator, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._check()
-        self._known = {bred.name: bred for bred in self._read()}
+        self._check(plan)
+        self.archive = Archive(folder)
 
-    def _check(self) -> None:
-        data = {name: store.card.fingerprint for name, store in self.stores.items()}
-        made = json.loads(json.dumps({"plan": asdict(self.plan), "data": data}))
+    def _check(self, plan: Mapping[str, Any]) -> None:
+        search = self.evaluator.search
+        names = zip(search.names, search.stores, strict=True)
+        data = {name: store.card.fingerprint for name, store in names}
+        made = json.loads(json.dumps({"plan": plan, "data": data, "questions": search.questions}))
         path = self.folder / "run.json"
         if path.exists():
             theirs = json.loads(path.read_text("utf-8"))
@@ -157,140 +101,167 @@ class Discovery:
                     "another --out, or remove it"
                 )
         else:
-            _write(path, made)
+            write_json(path, made)
 
-    @property
-    def tried(self) -> int:
-        """Programs that were tried until now."""
-        return len(self._known)
+    def run(
+        self,
+        proposer: Proposer,
+        rounds: int,
+        report: Callable[[int, Tried], None] = lambda *_: None,
+    ) -> Choice:
+        """Search, and choose.
 
-    @property
-    def planned(self) -> int:
-        """Programs that the rounds try in all."""
-        how = self.plan.breeding
-        return len(seeds()) + self.plan.rounds * how.islands * how.children
+        Args:
+            rounds: of proposals.
+            report: called with the round of every program that is tried, or was.
 
-    # --- the journal -----------------------------------------------------------------------------
+        Raises:
+            ValueError: every program was rejected.
+        """
+        for name in SEEDS:
+            if f"0-{name}" not in self.archive:
+                self._begin(name)
+            report(0, self.archive[f"0-{name}"])
+        for number in range(1, rounds + 1):
+            for tried in [t for t in self.archive.values() if t.name.startswith(f"{number}-")]:
+                report(number, tried)
+            self._round(proposer, number, report)
+            self._show()
+        return self._choose(proposer, rounds)
 
-    @property
-    def _journal(self) -> Path:
-        return self.folder / "journal.jsonl"
+    def _show(self) -> None:
+        """Write the table and the picture of what was tried until now."""
+        self.archive.tabulate()
+        picture(self.archive, self.folder / "curve.png")
 
-    def _read(self) -> Iterable[Bred]:
-        """What was tried; a last line that was cut off is dropped."""
-        if not self._journal.exists():
-            return
-        with self._journal.open("rb+") as journal:
-            whole = 0
-            for line in journal:
-                try:
-                    bred = Bred.of(json.loads(line))
-                except ValueError:
-                    break
-                whole += len(line)
-                yield bred
-            journal.truncate(whole)
+    def _begin(self, name: str) -> None:
+        agent = load(name)
+        text = agent.source[0].decode("utf-8")
+        self.archive.note(Tried(Proposal(f"0-{name}", text, "seed"), self.evaluator.agent(agent)))
 
-    def _note(self, bred: Bred) -> Bred:
-        if bred.name not in self._known:
-            curve = self.search.play(bred.program)
-            facts = {**bred.facts(), "fault": curve.fault(), "curve": curve.facts()}
-            with self._journal.open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(facts) + "\n")
-                journal.flush()
-                os.fsync(journal.fileno())
-            self._known[bred.name] = bred
-        return bred
+    def _round(self, proposer: Proposer, number: int, report: Callable[[int, Tried], None]) -> None:
+        """Ask for proposals, and try them. A proposer that fails ends its round, not the run."""
+        try:
+            for proposal in proposer.propose(number, self.archive.before(number)):
+                self.archive.note(Tried(proposal, self._verdict(proposal)))
+                report(number, self.archive[proposal.name])
+        except Exception as error:
+            name = f"{number}-failed"
+            if name not in self.archive:
+                trouble = f"{type(error).__name__}: {error}"
+                self.archive.note(Tried(Proposal(name, "", "none", trouble=trouble), Verdict()))
+            report(number, self.archive[name])
 
-    # --- rounds ----------------------------------------------------------------------------------
+    def _verdict(self, proposal: Proposal) -> Verdict:
+        if proposal.trouble:
+            return Verdict()
+        if proposal.tree is not None:
+            return self.evaluator.tree(proposal.tree)
+        return self.evaluator.source(proposal.source)
 
-    def run(self, report: Callable[[int, Bred], None] = lambda *_: None) -> Choice:
-        """Search, and choose; ``report`` is called with the round of every program."""
-        context = multiprocessing.get_context("spawn")
-        given = (self.stores, self._questions, self.plan.seeds)
-        with ProcessPoolExecutor(self.workers, context, _set_up, given) as pool:
-            genetic = Genetic(self.plan.breeding, _tune, pool, self._known)
-            try:
-                for bred in genetic.begin():
-                    report(0, self._note(bred))
-                for number in range(1, self.plan.rounds + 1):
-                    for bred in genetic.round(number):
-                        report(number, self._note(bred))
-                    islands = [[bred.name for bred in island] for island in genetic.islands]
-                    _write(self.folder / f"round-{number}.json", islands)
-                return self._choose(genetic.islands, pool)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _choose(self, islands: list[list[Bred]], pool: Executor) -> Choice:
-        """The finalist that does best on questions that its constants were not tuned on."""
-        ranked = sorted({b.name: b for island in islands for b in island}.values(),
-                        key=lambda bred: (-bred.worth, bred.name))  # fmt: skip
-        sound = [bred for bred in ranked if not self.search.play(bred.program).fault()]
-        if not sound:
-            raise ValueError(
-                "no program has a knob that spends more as it rises; search for more rounds"
-            )
-        finalists = sound[: self.plan.finalists]
-        rows = self.search.questions
-        evaluations = 3 * self.plan.breeding.evaluations
-        jobs = []
-        for bred in finalists:
-            for fold in range(FOLDS):
-                unseen = rows[fold::FOLDS]
-                seen = [q for q in rows if q not in unseen]
-                program = forgotten(bred.program)
-                jobs.append(pool.submit(_tune_on, program, evaluations, 1 + fold, seen, unseen))
-        scores = np.array([job.result() for job in jobs]).reshape(len(finalists), FOLDS)
-        sizes = np.array([len(rows[fold::FOLDS]) for fold in range(FOLDS)])
-        means = scores @ sizes / sizes.sum()
-        _write(
-            self.folder / "choice.json",
-            [
-                {"name": b.name, "score": b.score, "unseen": float(m), "size": b.program.size}
-                for b, m in zip(finalists, means, strict=True)
-            ],
-        )
-        best = int(np.argmax(means))
-        chosen = finalists[best]
-        program, found = pool.submit(_tune, chosen.program, 2 * evaluations, 1).result()
-        final = Bred(f"{chosen.name}-final", program, found, (chosen.name,), "tuning")
-        self._note(final)
-        return Choice(final, float(means[best]), self.search.play(program))
-
-    def lineage(self, bred: Bred) -> list[Bred]:
-        """A program and its ancestors, the oldest first."""
-        found: dict[str, Bred] = {}
-
-        def follow(one: Bred) -> None:
-            if one.name not in found:
-                for parent in one.parents:
-                    follow(self._known[parent])
-                found[one.name] = one
-
-        follow(bred)
-        return list(found.values())
+    def _choose(self, proposer: Proposer, rounds: int) -> Choice:
+        history = self.archive.before(rounds + 1)
+        chooser = proposer if isinstance(proposer, Chooser) else _Best()
+        path = self.folder / "choice.json"
+        proposal, unseen, finalists = chooser.choose(rounds, history)
+        write_json(path, finalists)
+        if proposal.name not in self.archive:
+            self.archive.note(Tried(proposal, self._verdict(proposal)))
+        self._show()
+        return Choice(self.archive[proposal.name], unseen)
 
     def save(self, choice: Choice, name: str, command: str) -> Path:
-        """Write the program that was chosen as a controller; returns its file."""
-        ancestors = [b for b in self.lineage(choice.bred) if b.how in ("seed", "crossover")]
-        begun = ", ".join(b.name.removeprefix("0-") for b in ancestors if b.how == "seed")
-        text = (
-            f"Found by `{command}`, seed {self.plan.breeding.seed}, on {', '.join(self.stores)}.\n"
-            f"Bred over {self.plan.rounds} rounds from: {begun}. Score "
-            f"{choice.bred.score:.4f} on what it was tuned on, {choice.unseen:.4f} on questions "
-            "that\nits constants were not (right answers, less the price of tokens)."
-        )
+        """Write the program that was chosen as a controller, with its lineage; returns its file."""
+        proposal, verdict = choice.tried.proposal, choice.tried.verdict
+        ancestors = [t.name for t in self.archive.lineage(proposal.name)]
+        title = f"{name}: a controller that was found."
+        lines = [
+            f"Found by: {command}",
+            f"On: {', '.join(self.evaluator.search.names)}",
+            f"Lineage: {', '.join(ancestors)}",
+            f"Score: {verdict.score:.4f} on what it was found on, {choice.unseen:.4f} on questions "
+            "left out",
+            "(right answers, less the price of their tokens, over a sweep of β).",
+        ]
         path = self.folder / f"{name}.py"
-        content = source(choice.bred.program, f"{name}: a controller that was found.", text)
-        write_atomically(path, lambda draft: _text(draft, content))
+        lineage = [line for text in lines for line in _wrapped(text)]
+        if proposal.tree is not None:
+            content = source(proposal.tree, title, "\n".join(lineage))
+        else:
+            content = "".join(f"# {line}\n" for line in lineage) + proposal.source
+        write_text(path, content)
         return path
 
 
-def _text(path: Path, content: str) -> None:
-    path.write_text(content, "utf-8")
+class _Best:
+    """Chooses the best program that was not rejected."""
+
+    def choose(
+        self, number: int, history: Sequence[Tried]
+    ) -> tuple[Proposal, float, list[dict[str, Any]]]:
+        """The best; its unseen score is that of the best by other questions, part by part."""
+        sound = sorted((t for t in history if t.sound), key=lambda t: (-t.worth, t.name))
+        if not sound:
+            raise ValueError("every program was rejected; the journal says why")
+        scores = np.array([t.verdict.by_question for t in sound])
+        less = np.array([t.worth - t.verdict.score for t in sound])
+        unseen = np.empty(scores.shape[1])
+        for fold in range(min(_FOLDS, len(unseen))):
+            out = np.arange(len(unseen)) % _FOLDS == fold
+            unseen[out] = scores[int(np.argmax(scores[:, ~out].mean(axis=1) + less))][out]
+        plain = [{"name": t.name, "score": t.verdict.score, "size": t.verdict.size} for t in sound]
+        chosen = sound[0].proposal
+        parents = (chosen.name,)
+        final = replace(chosen, name=f"{number + 1}-final", how="choice", parents=parents)
+        return final, float(unseen.mean()), plain
 
 
-def _write(path: Path, content: Any) -> None:
-    write_atomically(path, functools.partial(_text, content=json.dumps(content, indent=1) + "\n"))
+def picture(archive: Archive, path: Path) -> None:
+    """Draw the discovery curve: what every round tried, and the best until then."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    from autotts_gym.discovery.archive import round_of
+
+    played = [(round_of(t.name), t) for t in archive.values() if np.isfinite(t.verdict.score)]
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for sound, label, colour in ((True, "accepted", "#3b6fb6"), (False, "rejected", "#c7c7c7")):
+        some = [(number, t.verdict.score) for number, t in played if t.sound is sound]
+        if some:
+            numbers, scores = zip(*some, strict=True)
+            axes.scatter(numbers, scores, s=14, color=colour, alpha=0.7, label=label)
+    rounds = sorted({number for number, _ in played})
+    accepted = [(number, t) for number, t in played if t.sound]
+    best = [
+        max((t.verdict.score for n, t in accepted if n <= number), default=np.nan)
+        for number in rounds
+    ]
+    axes.step(rounds, best, where="post", color="#c2571a", label="best until then")
+    shown = [score for score in best if np.isfinite(score)]
+    if shown:
+        # Programs that came to nothing would leave no room for those that did.
+        axes.set_ylim(min(shown) - 0.15, max(shown) + 0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="round", ylabel="score on the search set, right answers")
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    write_atomically(path, lambda draft: figure.savefig(draft, dpi=150, format="png"))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically."""
+    write_atomically(path, functools.partial(_write, text=text))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values atomically."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -9,46 +10,52 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery.grammar import Constant, Program
+from autotts_gym.discovery.grammar import Constant, Program, rounded
 
 #: Standard deviation of the first step, in units of each constant.
 _STEP: Final = 0.3
-#: Digits that constants are written with; what is scored is what is written.
-_DIGITS: Final = 4
-
-
-def rounded(value: float) -> float:
-    """To as many significant digits as are written."""
-    return float(f"{value:.{_DIGITS}g}")
+#: Share of the evaluations after which hopeless programs are given up, and how far below they are:
+#: what the rest of the tuning could gain.
+_TRIED: Final = 1 / 3
+_BELOW: Final = 0.01
 
 
 def tuned(
-    program: Program, score: Callable[[Program], float], evaluations: int, seed: int
-) -> tuple[Program, float]:
-    """The program with the best constants that were found, and its score.
+    program: Program,
+    score: Callable[[Program], float],
+    evaluations: int,
+    seed: int,
+    knob: bool = True,
+    floor: float = -math.inf,
+) -> Program:
+    """The program with the best constants that were found.
 
     Args:
         score: what is maximised.
         evaluations: of ``score``, about.
         seed: of the search, 1 or more.
+        knob: whether constants may move with β.
+        floor: a program that is well below it after a third of the evaluations is given up.
     """
     constants = program.constants
-    start = np.array([x for c in constants for x in (c.base, c.slope)])
-    units = np.array([u for c in constants for u in [max(abs(c.base), abs(c.slope), 0.1)] * 2])
+    moves = 2 if knob else 1
+    start = np.array([x for c in constants for x in (c.base, c.slope)[:moves]])
+    units = np.repeat([max(abs(c.base), abs(c.slope), 0.1) for c in constants], moves)
 
     def made(x: NDArray[np.float64]) -> Program:
-        values = [rounded(v) for v in x * units]
-        pairs = zip(values[::2], values[1::2], strict=True)
-        return program.refilled([Constant(*pair) for pair in pairs])
+        rows = (x * units).reshape(-1, moves)
+        return program.refilled([Constant(*(rounded(v) for v in row)) for row in rows])
 
     best, best_score = program, score(program)
     left = evaluations - 1
     if left <= 0:
-        return best, best_score
+        return best
     search = cma.CMAEvolutionStrategy(
         start / units, _STEP, {"seed": seed, "verbose": -9, "maxfevals": left}
     )
     while left > 0 and not search.stop():
+        if left < evaluations * (1 - _TRIED) and best_score < floor - _BELOW:
+            break
         asked = search.ask()
         scores = []
         for x in asked:
@@ -59,4 +66,4 @@ def tuned(
                 best, best_score = candidate, found
         search.tell(asked, scores)
         left -= len(asked)
-    return best, best_score
+    return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,16 @@ from autotts_gym.controllers.loading import load
 from autotts_gym.discovery import breeding
 from autotts_gym.discovery import grammar as g
 from autotts_gym.discovery.engine import Engine
-from autotts_gym.discovery.grammar import Constant, Node, Program, from_json, source, to_json
+from autotts_gym.discovery.grammar import (
+    Constant,
+    Node,
+    Program,
+    from_json,
+    simplified,
+    source,
+    to_json,
+)
+from autotts_gym.discovery.scoring import SearchSet
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
@@ -31,7 +41,7 @@ def store() -> TraceStore:
 
 @pytest.fixture(scope="module")
 def engine(store: TraceStore) -> Engine:
-    return Engine(store, Terms(N))
+    return Engine(SearchSet({"made": store}, terms=Terms(N)))
 
 
 def bred(seed: int) -> Program:
@@ -67,7 +77,7 @@ def test_source_plays_the_episodes_of_the_tree(
     written = Rollout(load(str(file)), store, Terms(N), interpret=True)
     questions, orders = episodes(6)
     for beta in (0.0, 0.37, 1.0):
-        tree = engine.play(program, questions, orders, beta)
+        tree = engine.play(program, 0, questions, orders, beta)
         plain = written.play(questions, orders, beta)
         assert not tree.failures
         assert not plain.failures
@@ -84,7 +94,7 @@ def test_source_compiles(tmp_path: Path, store: TraceStore, engine: Engine, name
     assert written.path == "compiled"
     questions, orders = episodes(200)
     for beta in (0.0, 0.5, 1.0):
-        tree = engine.play(program, questions, orders, beta)
+        tree = engine.play(program, 0, questions, orders, beta)
         again = written.play(questions, orders, beta)
         assert np.array_equal(tree.tokens, again.tokens)
         assert np.array_equal(tree.actions, again.actions)
@@ -92,11 +102,55 @@ def test_source_compiles(tmp_path: Path, store: TraceStore, engine: Engine, name
 
 @pytest.mark.parametrize("terms", [Terms(N, budget=40_000), Terms(5), Terms(N, billing="interval")])
 def test_plays_under_other_terms(store: TraceStore, terms: Terms) -> None:
-    engine = Engine(store, terms)
+    engine = Engine(SearchSet({"made": store}, terms=terms))
     questions, orders = episodes(20)
     for program in breeding.seeds().values():
-        played = engine.play(program, questions, orders[:, : terms.max_branches], 0.8)
+        played = engine.play(program, 0, questions, orders[:, : terms.max_branches], 0.8)
         assert not played.failures
+
+
+@given(st.integers(0, 2**32))
+def test_simplifying_settles(seed: int) -> None:
+    program = bred(seed)
+    simple = simplified(program)
+    assert simple.size <= program.size
+    assert simplified(simple) == simple
+    for beta in np.linspace(0, 1, 11):
+        assert max(1, int(simple.stride.at(beta))) == max(1, int(program.stride.at(beta)))
+
+
+def test_what_is_constant_is_worked_out() -> None:
+    def simple(node: Node) -> Node:
+        return simplified(replace(breeding.seeds()["adaptive"], width=node)).width
+
+    two, line, share = Node(Constant(2.0)), Node(Constant(1.0, 3.0)), Node("share")
+    assert simple(Node(g.ADD, (two, line))) == Node(Constant(3.0, 3.0))
+    assert simple(Node(g.SUB, (two, line))) == Node(Constant(1.0, -3.0))
+    assert simple(Node(g.MUL, (two, line))) == Node(Constant(2.0, 6.0))
+    assert simple(Node(g.MAX, (Node(Constant(4.0)), line))) == Node(Constant(4.0))
+    assert simple(Node(g.MIN, (Node(g.ADD, (two, two)), line))) == line
+    for kept in (Node(g.MUL, (line, line)), Node(g.MAX, (two, line)), Node(g.ADD, (two, share))):
+        assert simple(kept) == kept
+
+
+def test_written_as_people_would() -> None:
+    """No more parentheses than the order of operations needs, nothing that is not used."""
+    c = [Node(Constant(float(k))) for k in range(4)]
+    share, margin = Node("share"), Node("margin")
+    stop = Node(
+        g.SUB,
+        (
+            Node(g.ADD, (margin, Node(g.MUL, (c[1], share)))),
+            Node(g.SUB, (c[2], Node(g.OVER, (Node(g.ADD, (c[3], share)), margin)))),
+        ),
+    )
+    program = replace(breeding.seeds()["adaptive"], stop=stop)
+    text = source(program, "A program.")
+    assert "if margin + stop_1 * share > stop_2 - (stop_3 + share) / (1.0 + abs(margin)):" in text
+    assert "math" not in text
+    assert "votes" not in text
+    assert "depth > drop_1" in text
+    assert "    stride = 4\n" in text
 
 
 @given(st.integers(0, 2**32))
@@ -123,9 +177,7 @@ def test_order_of_operations() -> None:
     """Parentheses stand where the tree has them."""
     one, two = Node(Constant(3.0)), Node("votes")
     tree = Node(g.SUB, (one, Node(g.SUB, (two, Node(g.MUL, (one, Node(g.MUL, (two, one))))))))
-    assert g._bare(g._written(tree, "stop", [])) == (
-        "stop_1 - (votes - (stop_2 * (votes * stop_3)))"
-    )
+    assert g._written(tree, "stop", [])[0] == ("stop_1 - (votes - stop_2 * (votes * stop_3))")
     assert g._bare("(a + b) * (c + d)") == "(a + b) * (c + d)"
 
 
