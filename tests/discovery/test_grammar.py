@@ -178,7 +178,10 @@ def test_order_of_operations() -> None:
     one, two = Node(Constant(3.0)), Node("votes")
     tree = Node(g.SUB, (one, Node(g.SUB, (two, Node(g.MUL, (one, Node(g.MUL, (two, one))))))))
     assert g._written(tree, "stop", [])[0] == ("stop_1 - (votes - stop_2 * (votes * stop_3))")
-    assert g._bare("(a + b) * (c + d)") == "(a + b) * (c + d)"
+    flat = Node(g.ADD, (Node(g.MUL, (Node(g.ADD, (one, two)), one)), Node(g.OVER, (two, two))))
+    assert g._written(flat, "stop", [])[0] == (
+        "(stop_1 + votes) * stop_2 + votes / (1.0 + abs(votes))"
+    )
 
 
 @pytest.mark.parametrize(
