@@ -1,19 +1,20 @@
-"""Trained policies against the Confidence Momentum Controller: the figures of docs/learning.md.
+"""Controllers against the Confidence Momentum Controller: the figures of the documentation.
 
-For each environment and β of CMC: the share of CMC's tokens for which a policy, along its knob, is
-as accurate; and how much more accurate it is for as many tokens. Intervals are paired, over
+For each environment and β of CMC: the share of CMC's tokens for which a controller, along its knob,
+is as accurate; and how much more accurate it is for as many tokens. Intervals are paired, over
 questions and seeds.
 
-Several policies, each trained on a part of the questions, are played *out of fold*: each on those
-that it was not trained on, as if they were one.
+Several trained policies, or folders of ``autotts discover``, each made on a part of the questions,
+are played *out of fold*: each on those that it was not made on, as if they were one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from autotts_gym.traces.store import TraceStore
 
 BETAS = (0.25, 0.5, 0.75, 1.0)
 KNOBS = tuple(round(0.1 * k, 1) for k in range(11))
-LEARNED = "learned"
+NEW = "new"
 
 
 def play(
@@ -61,20 +62,41 @@ def play(
     return played
 
 
-def unseen(policy: PolicyAgent, questions: int) -> np.ndarray:
-    """Rows of the questions that a policy was not trained on, bool[questions]."""
-    trained = policy.card["questions"]
-    found = np.full(questions, trained is not None)
-    found[trained or []] = False
-    return found
+@dataclass(frozen=True)
+class Contender:
+    """Who is compared.
+
+    Attributes:
+        agent: as ``autotts benchmark`` takes it.
+        made_on: rows of the questions that it was made on; None for all.
+    """
+
+    agent: str
+    made_on: list[int] | None
+
+    @classmethod
+    def of(cls, place: str) -> Contender:
+        """A controller, a trained policy, or what a folder of ``autotts discover`` found."""
+        run = Path(place) / "run.json"
+        if run.exists():
+            made_on = json.loads(run.read_text("utf-8"))["questions"]
+            return cls(str(Path(place) / f"{Path(place).resolve().name}.py"), made_on)
+        agent = load(place)
+        return cls(place, agent.card["questions"] if isinstance(agent, PolicyAgent) else None)
+
+    def unseen(self, questions: int) -> np.ndarray:
+        """Which questions it was not made on, bool[questions]."""
+        found = np.full(questions, self.made_on is not None)
+        found[self.made_on or []] = False
+        return found
 
 
-def out_of_fold(policies: Sequence[str], played: Sequence[Sequence[Run]]) -> list[Run]:
-    """One row for the rows of several policies, each on what it was not trained on."""
+def out_of_fold(contenders: Sequence[Contender], played: Sequence[Sequence[Run]]) -> list[Run]:
+    """One row for the rows of several contenders, each on what it was not made on."""
     joined = []
     for rows in zip(*played, strict=True):
         count = 1 + max(int(row.episodes["question"].max()) for row in rows)
-        masks = np.stack([unseen(load(p), count) for p in policies])  # type: ignore[arg-type]
+        masks = np.stack([contender.unseen(count) for contender in contenders])
         if (masks.sum(axis=0) != 1).any():
             raise SystemExit("the folds must leave out each question once")
         kept = [mask[row.episodes["question"]] for row, mask in zip(rows, masks, strict=True)]
@@ -101,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("policies", nargs="+", help="one, or the folds of one")
+    parser.add_argument("controllers", nargs="+", help="one, or the folds of one")
     parser.add_argument("--env", action="append", required=True)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--out", type=Path, help="where episodes are kept")
@@ -111,9 +133,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder)
-        played = play(given.policies, stores, KNOBS, given.seeds, folder)
-    rows = played[0] if len(played) == 1 else out_of_fold(given.policies, played)
-    rows = [replace(row, agent=LEARNED) for row in rows]
+        contenders = [Contender.of(place) for place in given.controllers]
+        agents = [contender.agent for contender in contenders]
+        played = play(agents, stores, KNOBS, given.seeds, folder)
+    rows = played[0] if len(played) == 1 else out_of_fold(contenders, played)
+    rows = [replace(row, agent=NEW) for row in rows]
     results = Results(
         agents=[PlayedAgent.of(load("cmc"), Terms())],
         environments=[PlayedEnvironment.of(n, s, split_of(s.path)) for n, s in stores.items()],
@@ -125,7 +149,7 @@ def main() -> None:
         protocol="",
     )
     analysis = Analysis.of(results)
-    name = given.policies[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
+    name = given.controllers[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
     table = Table(title=f"{name}, {given.seeds} seeds", title_justify="left", box=None)
     table.add_column("environment")
     headings = ("CMC's β", "accuracy", "tokens", "% of its tokens at its accuracy")
@@ -133,7 +157,7 @@ def main() -> None:
         table.add_column(heading, justify="right")
     for scope in analysis.scopes:
         for row in analysis.rows_of(scope, "cmc"):
-            found = analysis.equal(scope, LEARNED, row)
+            found = analysis.equal(scope, NEW, row)
             table.add_row(
                 scope.name,
                 f"{row.beta:g}",
