@@ -98,11 +98,12 @@ class Engine:
     Args:
         store: the traces.
         terms: of play.
+        logs: keep the actions of every episode.
     """
 
-    def __init__(self, store: TraceStore, terms: Terms) -> None:
+    def __init__(self, store: TraceStore, terms: Terms, *, logs: bool = False) -> None:
         agent = Agent("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
-        self._rollout = Rollout(agent, store, terms, given=_NOTHING)
+        self._rollout = Rollout(agent, store, terms, logs=logs, given=_NOTHING)
         assert self._rollout.path == "compiled", self._rollout.reason
 
     def play(
