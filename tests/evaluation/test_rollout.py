@@ -265,4 +265,4 @@ def test_the_log_of_a_failure_ends_where_it_failed(controller: Callable[..., Age
     played = Rollout(controller(FAILING), STORE, Terms(3), logs=True).play(QUESTIONS, ORDERS, 0.0)
     # BRANCH, CONTINUE(0), PROBE(0), then PRUNE(0) and ANSWER(0) with three branches.
     assert [log.tolist() for log in played.logs[:2]] == [[1, 2, 5], [1, 2, 5, 8, 11]]
-    assert played.failures == {k: "ValueError: it has ended" for k in (0, 2, 3, 4)}
+    assert played.failures == dict.fromkeys((0, 2, 3, 4), "ValueError: it has ended")
