@@ -174,7 +174,8 @@ def look_back(logged: Logged) -> Hindsight:
         [
             failed,
             (given == seen.gold_class) & (given >= 0),
-            (_plurality(latest, active & (latest >= 0)) == seen.gold_class) & (seen.gold_class >= 0),
+            (_plurality(latest, active & (latest >= 0)) == seen.gold_class)
+            & (seen.gold_class >= 0),
             is_right(active),
             is_right(opened),
             is_right(np.ones_like(opened)),
