@@ -138,12 +138,14 @@ class Hindsight:
     @property
     def right(self) -> NDArray[np.bool_]:
         """bool[K], whether it came out right."""
-        return self.cause == RIGHT
+        found: NDArray[np.bool_] = self.cause == RIGHT
+        return found
 
     @property
     def all_right(self) -> NDArray[np.bool_]:
         """bool[K], whether reading all branches whole would have been right."""
-        return (self.all_read == self.gold) & (self.gold >= 0)
+        found: NDArray[np.bool_] = (self.all_read == self.gold) & (self.gold >= 0)
+        return found
 
 
 def look_back(logged: Logged) -> Hindsight:
@@ -164,18 +166,18 @@ def look_back(logged: Logged) -> Hindsight:
     unread = active & (branches[..., s.FINISHED] == 0)
     failed = ledgers[:, s.ENDED] == 0
     failed[list(logged.failures)] = True
-    given = ledgers[:, s.ANSWER]
+    given, shown = ledgers[:, s.ANSWER], seen.gold_class >= 0
 
     def is_right(votes: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether the final answers of some branches have the right plurality."""
-        return (_plurality(finals, votes) == gold) & (gold >= 0)
+        found: NDArray[np.bool_] = (_plurality(finals, votes) == gold) & (gold >= 0)
+        return found
 
     cause = np.select(
         [
             failed,
-            (given == seen.gold_class) & (given >= 0),
-            (_plurality(latest, active & (latest >= 0)) == seen.gold_class)
-            & (seen.gold_class >= 0),
+            shown & (given == seen.gold_class),
+            shown & (_plurality(latest, active & (latest >= 0)) == seen.gold_class),
             is_right(active),
             is_right(opened),
             is_right(np.ones_like(opened)),

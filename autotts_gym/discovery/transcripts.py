@@ -33,8 +33,8 @@ _ROOM: Final = WIDTH - _MARGIN
 _SET: Final = 16
 
 _LEGEND: Final = (
-    "Tokens spent, as far as the program sees them, then what it did by then. A letter is an answer",
-    "that a look showed, a small one where the branch had ended; - (_ at an end): none, ?: another.",
+    "Tokens spent, as the program sees them, then what it did by then. Letters: the answers that",
+    "looks showed, a small one where the branch had ended; - (_ at an end): none; ?: yet another.",
 )
 _NONE: Final = "-"
 _OTHER: Final = "?"
@@ -44,13 +44,13 @@ _WORDS: Final = {"BRANCH": "branch", "CONTINUE": "extend", "PROBE": "probe", "PR
 
 
 def traces(parts: Sequence[Hindsight]) -> str:
-    """Episodes at the lowest, the middle and the highest β, one an easy, a hard and a lost one each.
+    """An easy, a hard and a lost episode at the lowest, the middle and the highest β.
 
-    Which ones is decided by the figures alone. The easy one is, of the right episodes of easy
-    questions (of the easiest there are), the one with the median of tokens; the hard one is that of
-    the hardest questions that reading all branches gets right, whatever came of it; the lost one
-    that of the most frequent cause for which the program itself is to blame, else of any that came
-    out wrong.
+    Which ones is decided by the figures alone: each is the one with the median of tokens. The lost
+    one is of the most frequent cause for which the program itself is to blame, else of all that
+    came out wrong; the easy one of those that came out right, on questions of the least difficulty
+    that there is among them; the hard one of those that reading all branches gets right, on
+    questions of the greatest difficulty, whatever came of it.
 
     Returns:
         At most 2 + 9 · (``BODY`` + 2) lines of at most ``diagnosis.WIDTH`` characters.
@@ -94,9 +94,9 @@ def _chosen(parts: Sequence[Hindsight]) -> Iterator[tuple[str, Hindsight, int]]:
     def graded(of: NDArray[np.bool_], pick: Any) -> NDArray[np.bool_]:
         return of & (grade == pick(grade[of])) if of.any() else of
 
-    by_program = np.isin(cause, h.BY_PROGRAM)
-    worst = cause == (np.bincount(cause[by_program]).argmax() if by_program.any() else h.FAILED)
-    lost = worst if by_program.any() else cause != h.RIGHT
+    lost = cause != h.RIGHT
+    if (by_program := np.isin(cause, h.BY_PROGRAM)).any():
+        lost = cause == np.bincount(cause[by_program]).argmax()
     examples = {
         "lost": lost,
         "easy": graded(cause == h.RIGHT, np.min),
@@ -164,23 +164,22 @@ def _episode(kind: str, part: Hindsight, k: int) -> Iterator[str]:
     logged = part.logged
     played = _Played(part, k)
     grade = list(DIFFICULTIES)[difficulty(part.share[k : k + 1])[0]]
+    why = "" if part.right[k] else f", {WORDS[int(part.cause[k])]}"
     yield (
-        f"β = {logged.beta:g}, {kind}: question {logged.questions[k]} of {logged.env} ({grade}, "
-        f"{part.share[k]:.0%} of its branches end right)"
+        f"β = {logged.beta:g}, {kind}{why}: question {logged.questions[k]} of {logged.env}, {grade} "
+        f"({part.share[k]:.0%} of branches right)"
     )
     yield from _body(played.steps)
     if part.cause[k] == h.FAILED:
         message = logged.failures.get(k, "it gave no answer")
-        yield f"  failed after {part.tokens[k]:,} tokens: {message}"
+        yield f"  ended after {part.tokens[k]:,} tokens: {message}"
         return
     texts = logged.store.tables.answers[int(logged.questions[k])]
 
     def told(code: int) -> str:
         return played.letters.get(texts[code], "unseen") if code >= 0 else "unseen"
 
-    came = "right"
-    if not part.right[k]:
-        came = f"wrong, {told(int(part.gold[k]))} is right ({WORDS[int(part.cause[k])]})"
+    came = "right" if part.right[k] else f"wrong (right: {told(int(part.gold[k]))})"
     yield (
         f"  answered {played.letters.get(played.answered, 'nothing')} after {part.tokens[k]:,} "
         f"tokens: {came}; reading all: {told(int(part.all_read[k]))}, "
