@@ -166,8 +166,8 @@ def _episode(kind: str, part: Hindsight, k: int) -> Iterator[str]:
     grade = list(DIFFICULTIES)[difficulty(part.share[k : k + 1])[0]]
     why = "" if part.right[k] else f", {WORDS[int(part.cause[k])]}"
     yield (
-        f"β = {logged.beta:g}, {kind}{why}: question {logged.questions[k]} of {logged.env}, {grade} "
-        f"({part.share[k]:.0%} of branches right)"
+        f"β = {logged.beta:g}, {kind}{why}: question {logged.questions[k]} of {logged.env}, "
+        f"{grade} ({part.share[k]:.0%} of branches right)"
     )
     yield from _body(played.steps)
     if part.cause[k] == h.FAILED:
