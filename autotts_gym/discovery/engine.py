@@ -100,13 +100,15 @@ class Engine:
 
     Args:
         search: its environments, questions and branch orders.
+        logs: keep the actions of every episode.
     """
 
-    def __init__(self, search: SearchSet) -> None:
+    def __init__(self, search: SearchSet, *, logs: bool = False) -> None:
         agent = Agent("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.terms, given=_NOTHING) for store in search.stores
+            Rollout(agent, store, search.terms, logs=logs, given=_NOTHING)
+            for store in search.stores
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
 

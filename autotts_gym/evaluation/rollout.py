@@ -44,6 +44,8 @@ class Episodes:
             :mod:`autotts_gym.mdp.settling`; -1 where they were not asked for.
         failures: message of the error that ended an episode, by its index (being cut off by the
             step limit is one); such an episode counts as wrong, at what it had cost by then.
+        logs: K arrays of int32, the ids of the actions of each, see :mod:`autotts_gym.mdp.actions`;
+            empty where they were not asked for.
     """
 
     correct: NDArray[np.bool_]
@@ -54,6 +56,7 @@ class Episodes:
     probes: NDArray[np.int64]
     settled_tokens: NDArray[np.int64]
     failures: dict[int, str] = field(default_factory=dict)
+    logs: list[NDArray[np.int32]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Episodes:
         questions: NDArray[np.int64],
         results: NDArray[np.int64],
         failures: dict[int, str],
+        logs: list[NDArray[np.int32]] | None = None,
     ) -> Episodes:
         """Episodes from what was played, int64[K, RESULT_SIZE] of :mod:`autotts_gym.mdp.rules`."""
         answers = store.tables.answers
@@ -79,6 +83,7 @@ class Episodes:
             probes=results[:, rules.PROBES],
             settled_tokens=results[:, rules.SETTLED_TOKENS],
             failures=failures,
+            logs=logs or [],
         )
 
 
@@ -92,6 +97,7 @@ class Rollout:
         interpret: play as plain Python, even where the controller can be compiled.
         settle: find the settled tokens of every episode, which takes about as long again as playing
             them.
+        logs: keep the actions of every episode.
         ledger: int64[LEDGER_SIZE], where the ledger of the running episode is kept, so that another
             process can watch it; an array of its own by default.
         given: further arguments of a controller that is compiled; they can be others from call to
@@ -101,6 +107,8 @@ class Rollout:
         path: ``"compiled"``, ``"python"`` or, for trained policies, ``"policy"``: who plays.
         reason: why it is not compiled, the first line of numba's message; empty if it is.
         given: as above.
+        logs: actions of the episodes that :meth:`play_on` has played in its latest call, as
+            :class:`Episodes` has them; empty where they are not kept.
     """
 
     def __init__(
@@ -111,6 +119,7 @@ class Rollout:
         *,
         interpret: bool = False,
         settle: bool = False,
+        logs: bool = False,
         ledger: NDArray[np.int64] | None = None,
         given: tuple[Any, ...] = (),
     ) -> None:
@@ -122,13 +131,15 @@ class Rollout:
         self._replay.check_width(terms.max_branches)
         self._terms = terms
         self._settle = settle
+        self._keep = logs
+        self.logs: list[NDArray[np.int32]] = []
         self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
         self._allocate(ledger)
         self.path: Literal["compiled", "python", "policy"] = "python"
         self.reason = ""
         self._play: Callable[..., None] = self._play_python
         if agent.is_policy and not interpret:
-            self._player = cast(Any, agent).player(self._replay, terms, settle)
+            self._player = cast(Any, agent).player(self._replay, terms, settle or logs)
             self.path = "policy"
             self._play = self._play_policy
         elif interpret or agent.published:
@@ -240,7 +251,7 @@ class Rollout:
         results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
         failures: dict[int, str] = {}
         self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
-        return Episodes.of(self._replay.stores[0], questions, results, failures)
+        return Episodes.of(self._replay.stores[0], questions, results, failures, self.logs)
 
     def play_on(
         self,
@@ -261,6 +272,7 @@ class Rollout:
             fail: called with an episode's index and message where an error ended it.
         """
         self._fail = fail
+        self.logs = []
         while played[0] < len(questions):
             try:
                 self._play(questions, orders, beta, results, played)
@@ -270,7 +282,17 @@ class Rollout:
                 k = int(played[0])
                 results[k] = cut_off(self.ledger, self._settle)
                 fail(k, _message(error))
-                played[0] += 1
+                self._ended(played)
+
+    def _ended(self, played: NDArray[np.int64]) -> None:
+        """Count the episode that has just ended, and keep its actions where that is asked for."""
+        if self._keep:
+            if self.path == "python":
+                log = np.array(self._handle.log, np.int32)
+            else:  # a policy gets here only with an episode that could not begin
+                log = self._log[: self.ledger[s.STEPS]].copy()
+            self.logs.append(log)
+        played[0] += 1
 
     def _check(self, questions: NDArray[np.int64], orders: NDArray[np.int64]) -> None:
         shape, counts = (len(questions), self._terms.max_branches), self._replay.branch_counts
@@ -291,7 +313,15 @@ class Rollout:
         results: NDArray[np.int64],
         played: NDArray[np.int64],
     ) -> None:
-        self._run(questions, orders, np.full(len(questions), beta), results, played)
+        betas = np.full(len(questions), beta)
+        if not self._keep:
+            self._run(questions, orders, betas, results, played)
+            return
+        while played[0] < len(questions):  # one by one: there is room for one log
+            one = slice(played[0], played[0] + 1)
+            counter = np.zeros(1, np.int64)
+            self._run(questions[one], orders[one], betas[one], results[one], counter)
+            self._ended(played)
 
     def _play_python(
         self,
@@ -306,7 +336,7 @@ class Rollout:
             k = played[0]
             question = int(questions[k])
             options = {"question": question, "branch_order": orders[k], "beta": beta}
-            episode = Episode(env, env.reset(options=options)[0])
+            self._handle = episode = Episode(env, env.reset(options=options)[0])
             self._agent(episode, beta)
             info = episode.info
             answers = self._replay.answers(question)
@@ -317,7 +347,7 @@ class Rollout:
             results[k, rules.STEPS] = info["steps"]
             results[k, rules.PROBES] = info["probes"]
             results[k, rules.SETTLED_TOKENS] = self._settled(question, orders[k], episode.log)
-            played[0] += 1
+            self._ended(played)
 
     def _play_policy(
         self,
@@ -343,6 +373,8 @@ class Rollout:
                     self._pricings = batch.branches[e, :, s.PRICING]
                     log = batch.history[e, : batch.lengths[e]]
                     row[rules.SETTLED_TOKENS] = self._settled(int(questions[k]), orders[k], log)
+                if self._keep:
+                    self.logs.append(batch.history[e, : batch.lengths[e]].copy())
                 results[k] = row
             played[0] = some.stop
 

@@ -224,3 +224,45 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
     path = tmp_path_factory.mktemp("agent") / "player.py"
     path.write_text(PLAYER, "utf-8")
     return load(str(path))
+
+
+# It fails in the middle of one question's episodes; what it had done by then is on record.
+FAILING = (
+    "def solve(episode, beta):\n"
+    "    episode.branch()\n"
+    "    episode.extend(0)\n"
+    "    answer, finished = episode.probe(0)\n"
+    "    if finished:\n"
+    "        raise ValueError('it has ended')\n"
+    "    episode.prune(0)\n"
+    "    episode.answer(0)\n"
+)
+
+
+def test_logs_are_those_of_every_path(agent: Agent, controller: Callable[..., Agent]) -> None:
+    for one, limit in ((agent, None), (agent, 9), (controller(FAILING), None)):
+        terms = Terms(3, step_limit=limit)
+        fast, slow = (Rollout(one, STORE, terms, interpret=i, logs=True) for i in (False, True))
+        plain = Rollout(one, STORE, terms)
+        assert (fast.path, slow.path) == ("compiled", "python")
+        for beta in (0.1, 0.9):
+            compiled, python, unlogged = (
+                rollout.play(QUESTIONS, ORDERS, beta) for rollout in (fast, slow, plain)
+            )
+            assert len(compiled.logs) == len(QUESTIONS)
+            for log, same, count in zip(
+                compiled.logs, python.logs, compiled.actions.tolist(), strict=True
+            ):
+                assert log.dtype == same.dtype == np.int32
+                assert_array_equal(log, same)
+                assert len(log) == count
+            assert unlogged.logs == []
+            assert_array_equal(compiled.tokens, unlogged.tokens)
+            assert compiled.failures.keys() == unlogged.failures.keys()
+
+
+def test_the_log_of_a_failure_ends_where_it_failed(controller: Callable[..., Agent]) -> None:
+    played = Rollout(controller(FAILING), STORE, Terms(3), logs=True).play(QUESTIONS, ORDERS, 0.0)
+    # BRANCH, CONTINUE(0), PROBE(0), then PRUNE(0) and ANSWER(0) with three branches.
+    assert [log.tolist() for log in played.logs[:2]] == [[1, 2, 5], [1, 2, 5, 8, 11]]
+    assert played.failures == dict.fromkeys((0, 2, 3, 4), "ValueError: it has ended")

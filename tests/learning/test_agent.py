@@ -58,8 +58,8 @@ def test_every_way_to_play_is_the_same(
     questions = np.repeat(np.arange(8), 3)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(N) for _ in questions])
-    bulk = Rollout(policy, store, terms, settle=True)
-    single = Rollout(policy, store, terms, settle=True, interpret=True)
+    bulk = Rollout(policy, store, terms, settle=True, logs=True)
+    single = Rollout(policy, store, terms, settle=True, logs=True, interpret=True)
     assert (bulk.path, single.path) == ("policy", "python")
     lengths = set()
     for beta in (0.0, 0.4, 1.0):
@@ -70,6 +70,8 @@ def test_every_way_to_play_is_the_same(
         for column in ("correct", "tokens", "sequential_tokens", "actions", "probes"):
             assert np.array_equal(getattr(a, column), getattr(b, column)), column
         assert np.array_equal(a.settled_tokens, b.settled_tokens)
+        assert all(map(np.array_equal, a.logs, b.logs))
+        assert [len(log) for log in a.logs] == a.actions.tolist()
         lengths |= set(a.actions.tolist())
     assert len(lengths) > 2
 

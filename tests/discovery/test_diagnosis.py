@@ -1,0 +1,424 @@
+"""What became of a program's episodes: by hand on a tiny store, and on random ones."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import random_action, random_setting, random_store
+
+from autotts_gym.controllers.loading import Agent
+from autotts_gym.discovery import hindsight as h
+from autotts_gym.discovery.breeding import seeds
+from autotts_gym.discovery.diagnosis import WIDTH, diagnose
+from autotts_gym.discovery.engine import Engine
+from autotts_gym.discovery.hindsight import CAUSES, Hindsight, Logged, look_back
+from autotts_gym.discovery.transcripts import BODY, traces
+from autotts_gym.evaluation.orders import branch_orders
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.mdp import actions
+from autotts_gym.mdp.replay import Terms
+from autotts_gym.traces.store import Branch, Question, TraceStore
+from autotts_gym.traces.synthetic import generate
+
+# Δ = 100 tokens. The first question's plurality is right; the second's right answer is outvoted;
+# the third's is at the end of no branch.
+STORE = TraceStore.from_branches(
+    [
+        Question(
+            "?",
+            "7",
+            [Branch(["8", "7"], 250, "7"), Branch(["8"], 150, "8"), Branch(["7", "7"], 250, "7")],
+        ),
+        Question("?", "1", [Branch([], 50, "y"), Branch([], 50, "1"), Branch([], 50, "y")]),
+        Question("?", "2", [Branch(["w"], 150, "z"), Branch([], 50, "z"), Branch([], 50, "x")]),
+    ],
+    100,
+)
+
+# What is done, question, order, and what becomes of it: cause, tokens, settled tokens.
+EXAMPLES = {
+    "read whole": ("b(); x(0); x(0); p(0); a()", 0, (0, 1, 2), (h.RIGHT, 250, 250)),
+    "late": ("b(); x(0); p(0); b(); x(1); p(1); b(); a()", 0, (0, 1, 2), (h.RIGHT, 450, 200)),
+    "raised": ("b(); raise ValueError('so')", 0, (0, 1, 2), (h.FAILED, 100, 100)),
+    "after its answer": ("b(); x(0); p(0); a(); a()", 0, (0, 1, 2), (h.FAILED, 200, 200)),
+    "no answer": ("b()", 1, (0, 1, 2), (h.FAILED, 50, 50)),
+    "overruled": ("b(); x(0); p(0); b(); p(1); a(1)", 0, (0, 1, 2), (h.OVERRULED, 300, 300)),
+    "early": ("b(); p(0); a()", 0, (0, 1, 2), (h.EARLY, 100, 100)),
+    "unread": ("b(); a()", 0, (0, 1, 2), (h.EARLY, 100, 0)),
+    "pruned": ("b(); b(); p(1); q(0); a()", 0, (0, 1, 2), (h.PRUNED, 200, 200)),
+    "narrow": ("b(); p(0); a()", 0, (1, 0, 2), (h.NARROW, 100, 100)),
+    "outvoted": ("b(); p(0); a()", 1, (0, 1, 2), (h.OUTVOTED, 50, 50)),
+    "absent": ("b(); p(0); a()", 2, (0, 1, 2), (h.ABSENT, 100, 100)),
+    "nothing at all": ("a()", 2, (0, 1, 2), (h.ABSENT, 0, 0)),
+}
+LONG = {"b": "branch", "x": "extend", "p": "probe", "q": "prune", "a": "answer"}
+PROGRAM = "def solve(episode, beta):\n    case = round(100 * beta)\n" + "".join(
+    f"    if case == {k}: {re.sub('[bxpqa](?=[(])', lambda m: 'episode.' + LONG[m[0]], text)}\n"
+    for k, (text, *_) in enumerate(EXAMPLES.values())
+)
+
+
+@pytest.fixture
+def examples(controller: Callable[..., Agent]) -> Hindsight:
+    """All examples as the episodes of one program."""
+    rollout = Rollout(controller(PROGRAM), STORE, Terms(3), interpret=True, logs=True)
+    logs, failures = [], {}
+    questions = np.array([question for _, question, *_ in EXAMPLES.values()])
+    orders = np.array([order for *_, order, _ in EXAMPLES.values()])
+    for k in range(len(EXAMPLES)):
+        played = rollout.play(questions[k : k + 1], orders[k : k + 1], k / 100)
+        logs += played.logs
+        if 0 in played.failures:
+            failures[k] = played.failures[0]
+    return look_back(Logged("tiny", STORE, Terms(3), 0.5, questions, orders, logs, failures))
+
+
+def test_every_cause_by_hand(examples: Hindsight) -> None:
+    found = zip(
+        [CAUSES[c] for c in examples.cause],
+        examples.tokens.tolist(),
+        examples.settled.tolist(),
+        strict=True,
+    )
+    wanted = {
+        name: (CAUSES[cause], tokens, settled)
+        for name, (*_, (cause, tokens, settled)) in EXAMPLES.items()
+    }
+    assert dict(zip(EXAMPLES, found, strict=True)) == wanted
+    reading_on = dict(zip(EXAMPLES, examples.reading_on.tolist(), strict=True))
+    assert {name: n for name, n in reading_on.items() if n} == {"early": 150, "unread": 150}
+    at = list(EXAMPLES).index("pruned")
+    assert (examples.opened[at], examples.opened_right[at]) == (2, 1)
+    assert (examples.pruned[at], examples.pruned_right[at]) == (1, 1)
+    assert (examples.unread[at], examples.unread_right[at]) == (1, 0)
+    assert examples.share.tolist() == [
+        {0: 2 / 3, 1: 1 / 3, 2: 0.0}[q] for q in examples.logged.questions.tolist()
+    ]
+
+
+def test_figures_by_hand(examples: Hindsight) -> None:
+    found = diagnose([examples])
+    (row,) = found.rows
+    assert (row.beta, row.episodes, row.accuracy) == (0.5, 13, 2 / 13)
+    assert row.tokens == pytest.approx(2000 / 13)
+    assert row.reading_all == 9 / 13
+    assert row.counts == {
+        "right": 2,
+        "failed": 3,
+        "overruled": 1,
+        "early": 2,
+        "pruned": 1,
+        "narrow": 1,
+        "outvoted": 1,
+        "absent": 2,
+    }
+    tokens = {name: round(share * 2000) for name, share in row.shares.items()}
+    assert tokens == {
+        "right": 700,
+        "failed": 350,
+        "overruled": 300,
+        "early": 200,
+        "pruned": 200,
+        "narrow": 100,
+        "outvoted": 50,
+        "absent": 100,
+    }
+    assert row.reading_on == 150
+    assert row.settled == pytest.approx(450 / 700)
+    assert (row.late, row.late_tokens) == (1, 250)
+    assert [(d.name, d.questions) for d in row.difficulties] == [("medium", 2), ("hard", 1)]
+    medium, hard = row.difficulties
+    assert (medium.accuracy, medium.reading_all) == (2 / 11, 9 / 11)
+    assert (hard.accuracy, hard.reading_all) == (0, 0)
+    assert hard.tokens == pytest.approx(100 / 2000)
+    assert found.errors.keys() == set(examples.logged.failures.values())
+    assert sum(found.errors.values()) == 3
+    assert "ValueError: so" in found.errors
+    assert found.facts()["rows"][0]["counts"] == row.counts
+
+
+def test_text(examples: Hindsight) -> None:
+    text = diagnose([examples]).text()
+    first, second, *_ = text.split("\n")
+    assert first == "β = 0.5: 0.154 right of 13 episodes, 154 tokens each; reading all: 0.692"
+    assert second.startswith("  tokens: 35% on right episodes, ")
+    assert "the right answer is outvoted 1 (2%), no branch ends right 2 (5%)" in text
+    assert "error in 1 episodes: ValueError: so" in text
+
+
+def test_transcripts_by_hand(examples: Hindsight) -> None:
+    text = traces([examples])
+    # Of the failed ones, which are the most, the one with the median of tokens.
+    assert (
+        "β = 0.5, lost, failed: question 0 of tiny, medium (67% of branches right)\n"
+        "       100 branch 0\n"
+        "  ended after 100 tokens: ValueError: so\n"
+    ) in text
+    only = traces([one(examples.logged, list(EXAMPLES).index("late"))])
+    assert only.splitlines()[2:] == [
+        "β = 0.5, easy: question 0 of tiny, medium (67% of branches right)",
+        "       450 branch+extend+probe 0-1: Ab; branch 2",
+        "  answered A after 450 tokens: right; reading all: A, right",
+    ]
+
+
+def one(logged: Logged, k: int) -> Hindsight:
+    """An episode by itself."""
+    return look_back(
+        replace(
+            logged,
+            questions=logged.questions[k : k + 1],
+            orders=logged.orders[k : k + 1],
+            logs=logged.logs[k : k + 1],
+            failures={0: logged.failures[k]} if k in logged.failures else {},
+        )
+    )
+
+
+# --- random episodes ------------------------------------------------------------------------------
+
+
+def random_logged(random: Random) -> Logged:
+    store = random_store(random, costs=random.random() < 0.5)
+    setting = random_setting(random, [store])
+    names = ("max_branches", "billing", "budget", "probe_tokens")
+    terms = Terms(**{name: setting[name] for name in names})
+    game = reference.Game([store], **{name: setting[name] for name in names})
+    questions, orders, logs, failures = [], [], [], {}
+    for k in range(random.randint(1, 5)):
+        row = random.randrange(store.card.questions)
+        count = len(game.questions[0][row].branches)
+        order = random.sample(range(count), game.max_branches)
+        episode = reference.Episode(game, 0, row, order, 0.0)
+        log: list[int] = []
+        for _ in range(random.randint(0, 80)):
+            action = random_action(random, episode.mask)
+            if not episode.done and episode.legal(action):
+                episode.step(action)
+                log.append(action)
+        if not episode.done and random.random() < 0.8:
+            episode.step(actions.ANSWER)
+            log.append(actions.ANSWER)
+        if not episode.done or random.random() < 0.1:
+            failures[k] = random.choice(["SomeError: \x1b[1m\n" + "long " * 50, "Other"])
+        questions.append(row)
+        orders.append(order)
+        logs.append(np.array(log, np.int32))
+    return Logged(
+        "random", store, terms, 0.25, np.array(questions), np.array(orders), logs, failures
+    )
+
+
+def plain_cause(logged: Logged, k: int) -> str:
+    """The cause, told by playing in the reference and by counting votes."""
+    terms, row, order = logged.terms, int(logged.questions[k]), logged.orders[k].tolist()
+    question = logged.store.question(row)
+    ends = [question.branches[b].final for b in order]
+    game = reference.Game(
+        [logged.store],
+        max_branches=terms.max_branches,
+        billing=terms.billing,
+        budget=terms.budget,
+        probe_tokens=terms.probe_tokens,
+    )
+
+    def played(log: list[int]) -> dict[str, Any]:
+        episode, info = reference.Episode(game, 0, row, order, 0.0), dict[str, Any]()
+        for action in log:
+            *_, info = episode.step(action)
+        return info if episode.done else {}
+
+    def wins(answers: list[str]) -> bool:
+        counts = Counter(answers)
+        return bool(answers) and max(counts, key=counts.__getitem__) == question.gold
+
+    log = logged.logs[k].tolist()
+    info = played(log)
+    if not info or k in logged.failures:
+        return "failed"
+    if info["correct"]:
+        return "right"
+    if played([*log[:-1], actions.ANSWER])["correct"]:
+        return "overruled"
+    done = [actions.decode(action, terms.max_branches) for action in log]
+    opened = range(sum(action.name == "BRANCH" for action in done))
+    pruned = {action.branch for action in done if action.name == "PRUNE"}
+    if wins([ends[i] for i in opened if i not in pruned]):
+        return "early"
+    if wins(ends[: len(opened)]):
+        return "pruned"
+    if wins(ends):
+        return "narrow"
+    return "outvoted" if question.gold in ends else "absent"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_random_episodes(random: Random) -> None:
+    logged = random_logged(random)
+    seen = look_back(logged)
+    assert [CAUSES[c] for c in seen.cause] == [
+        plain_cause(logged, k) for k in range(len(logged.logs))
+    ]
+    found = diagnose([seen])
+    (row,) = found.rows
+    assert sum(row.counts.values()) == row.episodes == len(logged.logs)
+    assert sum(row.shares.values()) == pytest.approx(1.0 if seen.tokens.any() else 0.0)
+    assert sum(d.tokens for d in row.difficulties) == pytest.approx(sum(row.shares.values()))
+    assert sum(found.errors.values()) == len(logged.failures)
+    assert (seen.settled <= seen.tokens).all()
+    bounded(found.text())
+    check_transcripts(traces([seen]), [seen])
+
+
+def bounded(text: str) -> None:
+    for line in text.split("\n"):
+        assert len(line) <= WIDTH
+        assert line.isprintable()
+
+
+def actions_in(line: str) -> Counter[str]:
+    """The actions of a line of a transcript, by word."""
+    text = line.split(None, 1)[1]
+    if text.startswith("... "):
+        pairs = (item.split() for item in text[4:].split(", "))
+        return Counter({word: int(count) for count, word in pairs})
+    counts: Counter[str] = Counter()
+    for group in text.split("; "):
+        done, branches, times, shown = re.fullmatch(
+            r"((?:[a-z]+(?: x\d+)?\+?)+) ([\d,-]+|\d+ of \d+-\d+)(?: x(\d+))?(?:: (.+))?", group
+        ).groups()  # type: ignore[union-attr]
+        if " of " in branches:
+            size = int(branches.split()[0])
+        else:
+            ends = [part.split("-") for part in branches.split(",")]
+            size = sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
+        for part in done.split("+"):
+            word, _, count = part.partition(" x")
+            counts[word] += size * int(count or 1) * int(times or 1)
+        letters = (shown or "").replace(" ", "")
+        assert len(letters) == size * int(times or 1) * done.count("probe")
+        assert re.fullmatch(r"[A-Za-z?_-]*", letters)
+    return counts
+
+
+def check_transcripts(text: str, parts: list[Hindsight]) -> None:
+    """Every episode's actions can be counted from its lines, and its outcome is the log's."""
+    bounded(text)
+    _, _, *lines = text.split("\n")
+    assert len(lines) <= 9 * (BODY + 2)
+    logs = {
+        tuple(sorted(Counter(actions.decode(a, n).name for a in log.tolist()).items()))
+        for part in parts
+        for n in [part.logged.terms.max_branches]
+        for log in part.logged.logs
+    }
+    words = {"branch": "BRANCH", "extend": "CONTINUE", "probe": "PROBE", "prune": "PRUNE"}
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if line.startswith("β"):
+            counts = Counter()
+        elif line.startswith(("  answered", "  ended")):
+            told = {words[word]: count for word, count in counts.items()}
+            endings = [tuple(sorted((told | end).items())) for end in ({"ANSWER": 1}, {})]
+            assert any(ending in logs for ending in endings)
+        else:
+            counts += actions_in(line)
+
+
+# --- programs -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def played() -> list[Hindsight]:
+    """A program on two environments over the sweep, wide enough to be cut short."""
+    found = []
+    for seed in range(2):
+        store = generate(questions=6, branches=64, seed=seed)
+        engine = Engine(store, Terms(), logs=True)
+        questions = np.repeat(np.arange(6), 2)
+        orders = branch_orders("random", np.tile(np.arange(2), 6), questions, store, 64)
+        for beta in (0.0, 0.5, 1.0):
+            result = engine.play(seeds()["probing"], questions, orders, beta)
+            logged = Logged(
+                f"made-{seed}",
+                store,
+                Terms(),
+                beta,
+                questions,
+                orders,
+                result.logs,
+                result.failures,
+            )
+            seen = look_back(logged)
+            assert np.array_equal(seen.right, result.correct)
+            assert np.array_equal(seen.tokens, result.tokens)
+            found.append(seen)
+    return found
+
+
+def test_a_program(played: list[Hindsight]) -> None:
+    found = diagnose(played)
+    assert [row.beta for row in found.rows] == [0.0, 0.5, 1.0]
+    assert {row.episodes for row in found.rows} == {24}
+    assert {sum(d.questions for d in row.difficulties) for row in found.rows} == {12}
+    bounded(found.text())
+    text = traces(played)
+    check_transcripts(text, played)
+    assert traces(played) == text
+    assert "..." in text
+    # Letters stand for answers: no text of one is told.
+    body = "\n".join(line for line in text.split("\n") if not line.startswith("β"))
+    for part in played:
+        for answers in part.logged.store.tables.answers:
+            assert not [
+                a for a in answers if len(a) > 3 and re.search(rf"\b{re.escape(a)}\b", body)
+            ]
+
+
+def test_nothing_to_diagnose() -> None:
+    with pytest.raises(ValueError, match="there are no episodes to diagnose"):
+        diagnose([])
+    nothing = Logged(
+        "tiny", STORE, Terms(3), 0.0, np.empty(0, np.int64), np.empty((0, 3), np.int64), []
+    )
+    with pytest.raises(ValueError, match="there are no episodes to diagnose"):
+        diagnose([look_back(nothing)])
+    assert len(traces([look_back(nothing)]).split("\n")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"logs": []}, "there are 0 logs of 1 episodes"),
+        ({"orders": np.zeros((1, 2), np.int64)}, r"the shape \(1, 3\), got \(1, 2\)"),
+        ({"questions": np.array([3])}, r"questions must stay within 0\.\.2"),
+        ({"orders": np.array([[0, 1, 3]])}, "branches that their questions have"),
+        ({"failures": {1: "so"}}, "episode 1 failed, but there are 1 episodes"),
+        ({"logs": [np.array([1, -1], np.int32)]}, r"episode 0 has action -1, .* 0\.\.13"),
+        ({"logs": [np.array([1, 14], np.int32)]}, r"episode 0 has action 14, .* 0\.\.13"),
+        ({"logs": [np.ones(4, np.int32)]}, "the log of episode 0 opens 4 branches of 3"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
+    logged = Logged(
+        "tiny",
+        STORE,
+        Terms(3),
+        0.0,
+        np.array([0]),
+        np.array([[0, 1, 2]]),
+        [np.array([1, 0], np.int32)],
+    )
+    with pytest.raises(ValueError, match=message):
+        replace(logged, **changed)
