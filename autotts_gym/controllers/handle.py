@@ -25,12 +25,13 @@ A note changes nothing of the episode and costs nothing: where it is compiled, i
 from __future__ import annotations
 
 from array import array
-from typing import Any, Final
-
-import gymnasium as gym
+from typing import TYPE_CHECKING, Any, Final
 
 from autotts_gym.mdp import actions
-from autotts_gym.mdp import observation as o
+from autotts_gym.mdp.totals import OPENED
+
+if TYPE_CHECKING:  # a sandbox plays through this handle, and loads no more than it must
+    import gymnasium as gym
 
 NO_BUDGET: Final = -1
 
@@ -206,7 +207,7 @@ class Episode:
     @property
     def opened(self) -> int:
         """Branches opened so far."""
-        return int(self._observation["globals"][o.OPENED])
+        return int(self._observation["globals"][OPENED])
 
     @property
     def interval(self) -> int:

@@ -51,6 +51,9 @@ class Agent:
     #: Whether it is a trained policy, see :mod:`autotts_gym.learning.agent`.
     is_policy: ClassVar[bool] = False
 
+    #: Whether it is only played in a sandbox, see :mod:`autotts_gym.sandbox.agent`.
+    is_untrusted: ClassVar[bool] = False
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (self.path, *self.source)
 

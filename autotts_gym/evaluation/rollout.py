@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +18,7 @@ from numba.core.errors import NumbaError, NumbaWarning
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.compiled import player
+from autotts_gym.controllers.failures import first_line, message
 from autotts_gym.controllers.handle import Episode
 from autotts_gym.controllers.loading import Agent
 from autotts_gym.env import AutoTTSEnv
@@ -125,6 +126,8 @@ class Rollout:
     ) -> None:
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
+        if agent.is_untrusted:
+            raise ValueError(f"{agent.name} is not vouched for: only a Sandbox plays it")
         self._agent = agent
         self.given = given
         self._replay = Replay({str(store.path or "the store"): store})
@@ -150,9 +153,9 @@ class Rollout:
                 self.path = "compiled"
                 self._play = self._play_compiled
             except NumbaError as error:
-                self.reason = _first_line(error)
+                self.reason = first_line(error)
             except Exception as error:  # there are programs that numba stumbles over
-                self.reason = f"numba failed: {type(error).__name__}: {_first_line(error)}"
+                self.reason = f"numba failed: {type(error).__name__}: {first_line(error)}"
         if self.path == "python":
             self._set_up()
 
@@ -247,7 +250,7 @@ class Rollout:
         """
         if not 0 <= beta <= 1:
             raise ValueError(f"beta must be within [0, 1], got {beta}")
-        self._check(questions, orders)
+        self._replay.check_episodes(questions, orders, self._terms.max_branches)
         results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
         failures: dict[int, str] = {}
         self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
@@ -281,7 +284,7 @@ class Rollout:
             except BaseException as error:  # whatever else is raised ends its episode alone
                 k = int(played[0])
                 results[k] = cut_off(self.ledger, self._settle)
-                fail(k, _message(error))
+                fail(k, message(error))
                 self._ended(played)
 
     def _ended(self, played: NDArray[np.int64]) -> None:
@@ -293,17 +296,6 @@ class Rollout:
                 log = self._log[: self.ledger[s.STEPS]].copy()
             self.logs.append(log)
         played[0] += 1
-
-    def _check(self, questions: NDArray[np.int64], orders: NDArray[np.int64]) -> None:
-        shape, counts = (len(questions), self._terms.max_branches), self._replay.branch_counts
-        if orders.shape != shape:
-            raise ValueError(f"orders must have the shape {shape}, got {orders.shape}")
-        if not shape[0]:
-            return
-        if questions.min() < 0 or questions.max() >= len(counts):
-            raise ValueError(f"questions must stay within 0..{len(counts) - 1}")
-        if orders.min() < 0 or (orders.max(axis=1) >= counts[questions]).any():
-            raise ValueError("orders must name branches that their questions have")
 
     def _play_compiled(
         self,
@@ -415,27 +407,3 @@ class _Mirror(gym.Wrapper[Any, Any, Any, Any]):
         found = self.env.step(action)
         self._to[:] = self._from
         return found
-
-
-#: Characters of a message that are kept.
-_LONGEST: Final = 500
-
-
-def _message(error: BaseException) -> str:
-    """Kind and first line of what a controller raised."""
-    try:
-        text = f": {_first_line(error)}" if str(error) else ""
-    except Exception:  # a controller's errors are programs of its own
-        text = ""
-    message = f"{type(error).__name__}{text}"[:_LONGEST]
-    return message.encode("utf-8", "replace").decode("utf-8")  # files hold no lone surrogates
-
-
-_PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Numba begins with the passes that failed; what went wrong stands below.
-    telling = [line for line in lines if not line.startswith(_PREAMBLES)]
-    return (telling or lines or [type(error).__name__])[0]

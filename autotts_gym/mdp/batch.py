@@ -188,6 +188,7 @@ class Batch:
         max_classes: M, class columns.
         plane: whether the plane is observed at all.
         invalid_penalty: what an illegal action costs, in units of reward.
+        view: the arrays that observations are shown in; its own by default.
 
     Attributes:
         ledger: int64[E, LEDGER_SIZE], branches: int64[E, N, BRANCH_SIZE], codes: int16[E, 2, K],
@@ -206,6 +207,7 @@ class Batch:
         max_classes: int,
         plane: bool,
         invalid_penalty: float,
+        view: View | None = None,
     ) -> None:
         n = terms.max_branches
         replay.check_width(n)
@@ -220,7 +222,7 @@ class Batch:
         self.order = np.zeros((num_envs, n), np.int64)
         self._weights = np.zeros((num_envs, 3))
         self._weights[:, _PENALTY] = invalid_penalty
-        self.view = observation.allocate(
+        self.view = view or observation.allocate(
             num_envs,
             n,
             max_depth,

@@ -17,18 +17,16 @@ from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.compiling import compiled, inlined
 from autotts_gym.mdp.state import Episode
+from autotts_gym.mdp.totals import BETA as BETA
+from autotts_gym.mdp.totals import CLOCK as CLOCK
+from autotts_gym.mdp.totals import GLOBALS_SIZE as GLOBALS_SIZE
+from autotts_gym.mdp.totals import OPENED as OPENED
+from autotts_gym.mdp.totals import REMAINING as REMAINING
+from autotts_gym.mdp.totals import SPENT as SPENT
 
 # Rows of View.classes.
 VOTES: Final = 0
 NULL: Final = 1
-
-# Entries of "globals".
-OPENED: Final = 0
-SPENT: Final = 1
-REMAINING: Final = 2
-CLOCK: Final = 3
-BETA: Final = 4
-GLOBALS_SIZE: Final = 5
 
 #: "remaining" where there is no budget.
 UNLIMITED: Final = -1.0

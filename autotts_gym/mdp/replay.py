@@ -178,6 +178,25 @@ class Replay:
                 f"pass max_branches={self.branch_counts[fewest]} or fewer"
             )
 
+    def check_episodes(
+        self, questions: NDArray[np.int64], orders: NDArray[np.int64], max_branches: int
+    ) -> None:
+        """Raise ``ValueError`` unless these questions and branch orders can be played.
+
+        Args:
+            questions: int64[K].
+            orders: int64[K, max_branches].
+        """
+        shape, counts = (len(questions), max_branches), self.branch_counts
+        if orders.shape != shape:
+            raise ValueError(f"orders must have the shape {shape}, got {orders.shape}")
+        if not shape[0]:
+            return
+        if questions.min() < 0 or questions.max() >= len(counts):
+            raise ValueError(f"questions must stay within 0..{len(counts) - 1}")
+        if orders.min() < 0 or (orders.max(axis=1) >= counts[questions]).any():
+            raise ValueError("orders must name branches that their questions have")
+
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -22,6 +22,7 @@ from autotts_gym.discovery.breeding import seeds
 from autotts_gym.discovery.diagnosis import WIDTH, diagnose
 from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.hindsight import CAUSES, Hindsight, Logged, look_back
+from autotts_gym.discovery.scoring import SearchSet
 from autotts_gym.discovery.transcripts import BODY, traces
 from autotts_gym.evaluation.orders import branch_orders
 from autotts_gym.evaluation.rollout import Rollout
@@ -345,11 +346,11 @@ def played() -> list[Hindsight]:
     found = []
     for seed in range(2):
         store = generate(questions=6, branches=64, seed=seed)
-        engine = Engine(store, Terms(), logs=True)
+        engine = Engine(SearchSet({"made": store}), logs=True)
         questions = np.repeat(np.arange(6), 2)
         orders = branch_orders("random", np.tile(np.arange(2), 6), questions, store, 64)
         for beta in (0.0, 0.5, 1.0):
-            result = engine.play(seeds()["probing"], questions, orders, beta)
+            result = engine.play(seeds()["probing"], 0, questions, orders, beta)
             logged = Logged(
                 f"made-{seed}",
                 store,

@@ -1,0 +1,631 @@
+"""Playing untrusted programs: this process holds the traces, others hold the programs.
+
+Every episode has a process of its own, forked from one that has loaded what programs may import and
+nothing else (:mod:`autotts_gym.sandbox.zygote`). Some of them run side by side. The actions that
+have come in are played in one compiled call, and what can be seen then appears in the slots.
+Nothing that comes from a program is taken for more than a number or a text.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import autotts_gym
+from autotts_gym.controllers.failures import LONGEST
+from autotts_gym.controllers.handle import NO_BUDGET, IllegalActionError
+from autotts_gym.evaluation.rollout import Episodes, cut_off
+from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
+from autotts_gym.mdp import actions, rules
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.batch import SKIP, TRUNCATED, Batch, Draw
+from autotts_gym.mdp.observation import GLOBALS_SIZE, View
+from autotts_gym.mdp.replay import Replay, Terms
+from autotts_gym.mdp.settling import Recount, settle
+from autotts_gym.sandbox import candidate, slots, zygote
+from autotts_gym.sandbox.agent import UntrustedAgent, load_untrusted
+from autotts_gym.sandbox.protections import Limits
+from autotts_gym.sandbox.slots import Layout
+from autotts_gym.traces.store import TraceStore
+
+#: Episodes side by side.
+ABREAST: Final = 16
+
+#: Bytes that a program may take beyond what it starts with.
+MEMORY: Final = 512 << 20
+
+#: Episodes in a row that were ended from outside, after which a program is given up.
+_PATIENCE: Final = 3
+
+#: Seconds that the process which others are forked from may take to start.
+_START: Final = 60.0
+
+#: Seconds between two looks at the clock, and what counts at most from one to the next: more means
+#: that this process was held up as well, as by Ctrl-Z.
+_LOOK, _LONGEST_LOOK = 0.5, 1.0
+
+
+class Sandbox:
+    """An untrusted program on one store under given terms; plays the episodes of a ``Rollout``.
+
+    Args:
+        agent: the program, or the path of its file; it is never run in this process.
+        store, terms: what is played, as for :class:`~autotts_gym.evaluation.rollout.Rollout`.
+        settle: find the settled tokens of every episode.
+        abreast: episodes that are played side by side.
+        time_limit: seconds after which an episode is ended.
+        memory: bytes that a program may take beyond what it starts with.
+
+    Attributes:
+        path: ``"sandbox"``, who plays.
+        reason: why the program is not compiled.
+        logs: int32, the ids of the actions of every episode that was played last.
+        ended: how many of them were ended from outside, which depends on the machine's moment.
+    """
+
+    def __init__(
+        self,
+        agent: UntrustedAgent | str,
+        store: TraceStore,
+        terms: Terms,
+        *,
+        settle: bool = False,
+        abreast: int = ABREAST,
+        time_limit: float = TIME_LIMIT,
+        memory: int = MEMORY,
+    ) -> None:
+        if terms.auto_probe:
+            raise ValueError("controllers probe for themselves: play them with auto_probe=False")
+        if abreast < 1:
+            raise ValueError(f"abreast must be at least 1, got {abreast}")
+        self.agent = load_untrusted(agent) if isinstance(agent, str) else agent
+        self.path, self.reason = "sandbox", "nobody vouches for it"
+        self.logs: list[NDArray[np.int32]] = []
+        self.ended = 0
+        self._store, self._terms, self._settle = store, terms, settle
+        self._replay = Replay({str(store.path or "the store"): store})
+        self._replay.check_width(terms.max_branches)
+        self._time_limit = time_limit
+        self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
+        texts = [sum(len(_encoded(a)) for a in some) for some in store.tables.answers]
+        layout = Layout(
+            terms.max_branches,
+            self._replay.classes,
+            max(texts, default=0),
+            self._replay.has_confidences,
+        )
+        self._slots = _Slots(layout, abreast)
+        self._batch = Batch(
+            self._replay, terms, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
+        )
+        self._batch.actions[:] = SKIP
+        self._recount = Recount.allocate(self._replay, terms.max_branches)
+        self._agreed = terms.ledger(store)
+        self._zygote: _Zygote | None = None
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process; nothing can be played any more."""
+        self._stop()
+        self._slots.close()
+
+    def _stop(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+    def play(
+        self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+    ) -> Episodes:
+        """Play K episodes; arguments as for :meth:`autotts_gym.evaluation.rollout.Rollout.play`.
+
+        Raises:
+            ValueError: there is no such question, branch or β.
+            GivenUpError: the program cannot be loaded, or its episodes have to be ended from
+                outside, one after the other.
+        """
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must be within [0, 1], got {beta}")
+        self._replay.check_episodes(questions, orders, self._terms.max_branches)
+        results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
+        failures: dict[int, str] = {}
+        self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
+        return Episodes.of(self._store, questions, results, failures, self.logs)
+
+    def play_on(
+        self,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+        results: NDArray[np.int64],
+        played: NDArray[np.int64],
+        fail: Callable[[int, str], None],
+    ) -> None:
+        """Play the episodes from ``played[0]`` on; as the same method of ``Rollout``.
+
+        Raises:
+            GivenUpError: as above.
+        """
+        if self._zygote is None:
+            self._zygote = _Zygote(self.agent, self._slots, self._limits)
+        game = _Game(self, self._zygote, questions, orders, beta, results, played, fail)
+        try:
+            game.play()
+        except BaseException:
+            self._stop()  # and with it whatever still runs
+            raise
+        finally:
+            self.logs = [np.array(game.logs.get(k, ()), np.int32) for k in range(len(questions))]
+            self.ended = len(game.ended)
+
+
+class _Game:
+    """The episodes of one call, see :class:`Sandbox`."""
+
+    def __init__(
+        self,
+        box: Sandbox,
+        starter: _Zygote,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+        results: NDArray[np.int64],
+        played: NDArray[np.int64],
+        fail: Callable[[int, str], None],
+    ) -> None:
+        self._box, self._zygote, self._batch, self._slots = box, starter, box._batch, box._slots
+        self._questions, self._orders, self._beta = questions, orders, float(beta)
+        self._results, self._played, self._fail = results, played, fail
+        self._failures: dict[int, str] = {}
+        self._over: set[int] = set()
+        self._next = int(played[0])
+        self._running: dict[int, _Process] = {}  # by slot
+        self._by_pipe: dict[int, _Process] = {}
+        self._free = list(range(self._slots.count))[::-1]
+        self._used: set[int] = set()
+        self._poll = select.poll()
+        self._clock = 0.0  # seconds that this process has looked
+        self.logs: dict[int, list[int]] = {}
+        self.ended: set[int] = set()
+
+    def play(self) -> None:
+        looked = time.monotonic()
+        try:
+            self._start()
+            while self._running:
+                oldest = min(one.started for one in self._running.values())
+                left = oldest + self._box._time_limit - self._clock
+                ready = self._poll.poll(1000 * min(max(0.0, left), _LOOK) + 1)
+                now = time.monotonic()
+                self._clock += min(now - looked, _LONGEST_LOOK)
+                looked = now
+                self._round([self._by_pipe[fd] for fd, _ in ready])
+                if self._clock - oldest > self._box._time_limit:
+                    self._end_late()
+                self._start()
+        finally:
+            for one in list(self._running.values()):
+                self._leave(one)
+            for slot in self._used:  # a program may go on after its last word
+                self._zygote.end(slot)
+
+    def _start(self) -> None:
+        """Start episodes where there is room."""
+        count = min(len(self._free), len(self._questions) - self._next)
+        if count <= 0:
+            return
+        chosen = [self._free.pop() for _ in range(count)]
+        some = range(self._next, self._next + count)
+        self._next += count
+        self._used.update(chosen)
+        draws = [Draw(int(self._questions[k]), self._beta, self._orders[k]) for k in some]
+        self._batch.reset(chosen, draws)
+        self._slots.begin(chosen, self._batch.ledger)
+        for slot, k in zip(chosen, some, strict=True):
+            one = _Process(slot, k, *self._zygote.start(slot), self._clock)
+            self.logs[k] = one.log
+            self._running[slot] = self._by_pipe[one.hearing] = one
+            self._poll.register(one.hearing, select.POLLIN)
+
+    def _round(self, ready: Sequence[_Process]) -> None:
+        """Play what has come in."""
+        batch = self._batch
+        mask = batch.view.mask
+        asked: list[tuple[_Process, int, int]] = []
+        for one in ready:
+            frame = os.read(one.hearing, candidate.FRAME)
+            if len(frame) < 4:
+                self._died(one)
+                continue
+            (word,) = _WORD.unpack_from(frame)
+            if word < 0 or len(frame) > 4:
+                self._hear(one, word, frame[4:])
+                continue
+            action = word & ~candidate.BY_TOKENS
+            if action >= mask.shape[1] or one.over or not mask[one.slot, action]:
+                self._refuse(one, action)
+                continue
+            batch.actions[one.slot] = action
+            asked.append((one, word, action))
+        if not asked:
+            return
+        agreed = None
+        for one, word, _ in asked:
+            if word & candidate.BY_TOKENS:
+                agreed = agreed or int(self._box._agreed[s.BILLING - s.INTERVAL])
+                batch.ledger[one.slot, s.BILLING] = s.BY_TOKENS
+        batch.step()
+        if agreed is not None:
+            batch.ledger[:, s.BILLING] = agreed
+        self._slots.show(batch)
+        for one, _, action in asked:
+            slot = one.slot
+            batch.actions[slot] = SKIP
+            outcome = batch.outcomes.item(slot)
+            one.log.append(action)
+            one.over = outcome
+            try:
+                os.write(one.telling, _BYTES[outcome])
+            except OSError:  # it has gone, or lets what it is told pile up
+                self._died(one)
+
+    def _refuse(self, one: _Process, action: int) -> None:
+        """An action that the handle would not have let through."""
+        width = self._box._terms.max_branches
+        name = f"action {action}"
+        if action < actions.count(width):
+            name = str(actions.decode(action, width))
+        why = "the episode has ended" if one.over else "see 'Action Space' of AutoTTS-v0"
+        self._failed(one, f"{IllegalActionError.__name__}: {name} is illegal here: {why}")
+
+    def _hear(self, one: _Process, word: int, text: bytes) -> None:
+        """The last word of an episode."""
+        message = text.decode("utf-8", "replace")[:LONGEST]
+        if word == candidate.DONE and not text:
+            if one.over:
+                self._done(one)
+            else:
+                self._failed(one, "NoAnswerError: solve returned without episode.answer()")
+        elif word == candidate.FAILED:
+            self._failed(one, message)
+        elif word == candidate.UNLOADED:
+            self._failed(one, f"cannot be loaded: {message}", outside=True)
+        else:
+            self._failed(one, "ProtocolError: what the program wrote is no action", outside=True)
+
+    def _died(self, one: _Process) -> None:
+        status = self._zygote.end(one.slot)
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            how = f"ended with signal {number} ({signal.Signals(number).name})"
+        else:
+            how = f"ended with exit code {os.WEXITSTATUS(status)}"
+        self._failed(one, f"ProcessError: the process of the episode {how}", outside=True)
+
+    def _end_late(self) -> None:
+        limit = self._box._time_limit
+        for one in list(self._running.values()):
+            if self._clock - one.started > limit:
+                self._failed(one, f"TimeLimitError: no end after {limit:g} s", outside=True)
+
+    # --- endings ---------------------------------------------------------------------------------
+
+    def _done(self, one: _Process) -> None:
+        batch, slot = self._batch, one.slot
+        row = cut_off(batch.ledger[slot], self._box._settle)
+        given = batch.ledger[slot, s.ANSWER]
+        if not one.over & TRUNCATED:
+            if given >= 0:
+                row[rules.CODE] = batch.codes[slot, s.CODE_OF, given]
+                row[rules.RIGHT] = row[rules.CODE] == batch.ledger[slot, s.GOLD]
+            if self._box._settle:
+                row[rules.SETTLED_TOKENS] = settle(
+                    self._box._recount,
+                    self._box._agreed,
+                    self._box._replay.questions[self._questions[one.k]],
+                    int(self._questions[one.k]),
+                    self._orders[one.k],
+                    batch.branches[slot, :, s.PRICING],
+                    np.array(one.log, np.int32),
+                )
+        self._finish(one, row)
+
+    def _failed(self, one: _Process, message: str, outside: bool = False) -> None:
+        self._failures[one.k] = message
+        if outside:
+            self._zygote.end(one.slot)
+            self.ended.add(one.k)
+        self._finish(one, cut_off(self._batch.ledger[one.slot], self._box._settle))
+        if outside:
+            self._despair(one.k, message)
+
+    def _despair(self, k: int, message: str) -> None:
+        """Give the program up once so many episodes in a row were ended from outside."""
+        first = last = k
+        while first - 1 in self.ended:
+            first -= 1
+        while last + 1 in self.ended:
+            last += 1
+        if last - first + 1 >= _PATIENCE:
+            question = int(self._questions[k])
+            where = f"question {question}, {_PATIENCE} times in a row"
+            raise GivenUpError(f"{message} ({where})")
+
+    def _finish(self, one: _Process, row: NDArray[np.int64]) -> None:
+        """Write an episode's row; those before it are counted as soon as none is missing."""
+        self._results[one.k] = row
+        self._leave(one)
+        self._over.add(one.k)
+        while (k := int(self._played[0])) in self._over:
+            self._over.discard(k)
+            if k in self._failures:
+                self._fail(k, self._failures.pop(k))
+            self._played[0] += 1
+
+    def _leave(self, one: _Process) -> None:
+        self._batch.actions[one.slot] = SKIP
+        self._batch.ledger[one.slot, s.ENDED] = 1
+        self._poll.unregister(one.hearing)
+        del self._running[one.slot], self._by_pipe[one.hearing]
+        os.close(one.hearing)
+        os.close(one.telling)
+        self._free.append(one.slot)
+
+
+_WORD: Final = struct.Struct("=i")
+_BYTES: Final = [bytes([bits]) for bits in range(256)]
+
+
+class _Process:
+    """A running episode.
+
+    Attributes:
+        slot, k: where it is shown, and which of the episodes it is.
+        hearing, telling: this side's ends of its pipes.
+        started: by the game's clock, seconds.
+        over: the outcome's bits, once they say that it has ended.
+        log: the ids of its actions.
+    """
+
+    __slots__ = ("hearing", "k", "log", "over", "slot", "started", "telling")
+
+    def __init__(self, slot: int, k: int, hearing: int, telling: int, started: float) -> None:
+        self.slot, self.k, self.started = slot, k, started
+        self.hearing, self.telling = hearing, telling
+        self.over = 0
+        self.log: list[int] = []
+
+
+# --- the memory of the slots ---------------------------------------------------------------------
+
+
+class _Slots:
+    """The slots of some processes, side by side in this one, each a file of its own.
+
+    Attributes:
+        layout: of each.
+        count: how many.
+        readers: file descriptors that can only be read.
+        view: what the slots show, as arrays with an axis of slots.
+    """
+
+    def __init__(self, layout: Layout, count: int) -> None:
+        self.layout, self.count = layout, count
+        self.readers: list[int] = []
+        size, n = layout.size, layout.branches
+        self._memory = mmap.mmap(-1, size * count)
+        buffer = np.frombuffer(self._memory, np.uint8)
+        place = buffer.ctypes.data
+        for k in range(count):
+            self.readers.append(_shared(size, place + k * size))
+
+        def words(start: int, *shape: int, kind: Any = np.int64) -> NDArray[Any]:
+            """An array of every slot, from a word on: [count, *shape]."""
+            strides = [slots.WORD]
+            for length in shape[:0:-1]:
+                strides.insert(0, strides[0] * length)
+            return np.ndarray((count, *shape), kind, buffer, start * slots.WORD, (size, *strides))
+
+        self._facts = words(layout.floats, slots.FACTS)
+        self._ends = words(layout.ends, layout.classes)
+        start = layout.texts * slots.WORD
+        self._texts = np.ndarray((count, size - start), np.uint8, buffer, start, (size, 1))
+        self._known = np.zeros(count, np.int64)
+        none = np.empty((count, n, 0))
+        self.view = View(
+            plane=none.astype(np.int16),
+            confidence_plane=none.astype(np.float32),
+            branches=words(layout.columns, slots.OBSERVED, n).swapaxes(0, 1),
+            confidences=words(GLOBALS_SIZE, n if layout.confidences else 0, kind=np.float64),
+            classes=words(layout.votes, 2, layout.classes + 1).swapaxes(0, 1),
+            globals=words(0, GLOBALS_SIZE, kind=np.float64),
+            mask=words(layout.mask, actions.count(n)),
+        )
+        self.view.mask[:] = 0
+
+    def begin(self, chosen: Sequence[int], ledger: NDArray[np.int64]) -> None:
+        """Show what is agreed of new episodes; nothing is left of those before."""
+        facts = self._facts
+        self._known[chosen] = 0
+        self._ends[chosen] = -1
+        self._texts[chosen] = 0
+        facts[chosen] = 0
+        facts[chosen, slots.INTERVAL] = ledger[chosen, s.INTERVAL]
+        facts[chosen, slots.DEPTH_LIMIT] = ledger[chosen, s.DEPTH_LIMIT]
+        budgets = ledger[chosen, s.BUDGET]
+        facts[chosen, slots.BUDGET] = np.where(budgets == s.NO_BUDGET, NO_BUDGET, budgets)
+
+    def show(self, batch: Batch) -> None:
+        """Show what a step has changed, besides what the view shows."""
+        ledger = batch.ledger
+        self._facts[:, : slots.CLOCK + 1] = ledger[:, s.SPENT : s.CLOCK + 1]
+        classes = ledger[:, s.CLASSES]
+        if (classes != self._known).any():
+            for slot in np.flatnonzero(classes > self._known).tolist():
+                self._reveal(slot, batch)
+            self._known[:] = classes
+
+    def _reveal(self, slot: int, batch: Batch) -> None:
+        for seen in range(int(self._known[slot]), int(batch.ledger[slot, s.CLASSES])):
+            start = int(self._ends[slot, seen - 1]) if seen else 0
+            text = _encoded(batch.answer_text(slot, seen))
+            self._texts[slot, start : start + len(text)] = np.frombuffer(text, np.uint8)
+            self._ends[slot, seen] = start + len(text)
+
+    def close(self) -> None:
+        for reader in self.readers:
+            os.close(reader)
+        self.readers.clear()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _shared(size: int, place: int) -> int:
+    """Put a new file's memory at an address of this process; a descriptor that only reads it."""
+    if hasattr(os, "memfd_create"):
+        writer = os.memfd_create("slot", os.MFD_CLOEXEC)
+        reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
+    else:
+        writer, name = tempfile.mkstemp()
+        reader = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        os.unlink(name)
+    os.ftruncate(writer, size)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    fixed = 0x10
+    found = libc.mmap(
+        ctypes.c_void_p(place),
+        ctypes.c_size_t(size),
+        mmap.PROT_READ | mmap.PROT_WRITE,
+        mmap.MAP_SHARED | fixed,
+        writer,
+        ctypes.c_long(0),
+    )
+    os.close(writer)
+    if found != place:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return reader
+
+
+# --- who starts processes ------------------------------------------------------------------------
+
+
+class _Zygote:
+    """This side of :mod:`autotts_gym.sandbox.zygote`.
+
+    Raises:
+        GivenUpError: the program cannot be compiled.
+        RuntimeError: the process does not start.
+    """
+
+    def __init__(self, agent: UntrustedAgent, held: _Slots, limits: Limits) -> None:
+        ours, theirs = socket.socketpair()
+        roots = [Path(module.__file__ or "").parents[1] for module in (autotts_gym, np)]
+        with theirs, tempfile.TemporaryDirectory() as folder:
+            # An empty folder, which is gone by the time that a program starts.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", zygote.__file__, str(theirs.fileno()), *map(str, roots)],
+                cwd=folder,
+                env={"OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+            self._told = ours
+            text, _ = agent.source
+            order = {
+                "layout": held.layout.facts(),
+                "slots": held.count,
+                "limits": {"memory": limits.memory, "seconds": limits.seconds},
+                "path": str(agent.path),
+                "name": f"autotts_agent_{agent.path.stem}_{agent.digest[:12]}",
+                "text": text.decode("latin-1"),
+                "agent": {
+                    "takes_beta": agent.takes_beta,
+                    "published": agent.published,
+                    "program": agent.program,
+                },
+            }
+            data = json.dumps(order).encode()
+            try:
+                ours.settimeout(_START)
+                ours.sendall(struct.pack("=q", len(data)) + data)
+                for k in range(0, held.count, 64):
+                    socket.send_fds(ours, [b"\0"], held.readers[k : k + 64])
+                with ours.makefile("rb", buffering=0) as lines:
+                    problem = lines.readline()
+                ours.settimeout(None)
+            except OSError as error:
+                self.close()
+                raise RuntimeError(f"the sandbox does not start: {error}") from error
+            except BaseException:
+                self.close()
+                raise
+        if problem != b"\n":
+            self.close()
+            told = problem.decode("utf-8", "replace").strip() or "its process ended"
+            raise GivenUpError(f"{agent.path}: cannot be loaded: {told}")
+
+    def start(self, slot: int) -> tuple[int, int]:
+        """Start an episode's process; where it is heard, and where it is told."""
+        listening, telling = os.pipe()
+        hearing, speaking = os.pipe()
+        os.set_blocking(telling, False)
+        try:
+            socket.send_fds(self._told, [struct.pack("=i", slot)], [listening, speaking])
+        except BaseException:
+            os.close(telling)
+            os.close(hearing)
+            raise
+        finally:
+            os.close(listening)
+            os.close(speaking)
+        return hearing, telling
+
+    def end(self, slot: int) -> int:
+        """End what runs in a slot; its wait status."""
+        self._told.sendall(struct.pack("=i", ~slot))
+        reply = self._told.recv(4, socket.MSG_WAITALL)
+        if len(reply) < 4:
+            raise RuntimeError("the process that starts those of the episodes has ended")
+        status: int = struct.unpack("=i", reply)[0]
+        return status
+
+    def close(self) -> None:
+        self._told.close()
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
