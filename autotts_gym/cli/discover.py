@@ -79,7 +79,7 @@ def discover(
         "islands": islands, "children": children, "evaluations": evaluations, "knob": knob,
         "traces": traces,
     }  # fmt: skip
-    discovery = Discovery(Evaluator(search, knob=knob, traces=traces), out, plan)
+    discovery = Discovery(Evaluator(search, knob=knob, telling=traces), out, plan)
     if discovery.archive:
         print_dim(f"going on: {len(discovery.archive)} programs were tried before")
     how = Breeding(

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loading import Agent
+from autotts_gym.controllers.loading import Agent, AgentError
+from autotts_gym.discovery.checks import check
+from autotts_gym.discovery.diagnosis import diagnose
 from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.grammar import Program
+from autotts_gym.discovery.hindsight import Hindsight, Logged, look_back
 from autotts_gym.discovery.proposing import Verdict
 from autotts_gym.discovery.scoring import Play, SearchSet
+from autotts_gym.discovery.transcripts import traces
 from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
+from autotts_gym.sandbox.agent import untrusted
+from autotts_gym.sandbox.playing import Sandbox
+
+#: Branch orders of a question that programs are scored on which are played as plain Python: what
+#: they cost is a hundred times what compiled code does.
+PLAIN_SEEDS: Final = 4
 
 
 class Evaluator:
@@ -23,31 +38,87 @@ class Evaluator:
     Args:
         search: environments, questions and branch orders.
         knob: whether β has to be a knob: a sweep that does not spend more as it rises is a fault.
-        traces: whether verdicts have diagnoses and traces.
+        telling: whether verdicts have diagnoses and traces; these are of the first branch order of
+            every question.
+        time_limit: seconds after which an episode of an untrusted program is ended.
     """
 
-    def __init__(self, search: SearchSet, *, knob: bool = True, traces: bool = True) -> None:
-        self.search, self.knob, self.traces = search, knob, traces
-        self._engine = Engine(search)
+    def __init__(
+        self,
+        search: SearchSet,
+        *,
+        knob: bool = True,
+        telling: bool = True,
+        time_limit: float = TIME_LIMIT,
+    ) -> None:
+        self.search, self.knob, self.telling = search, knob, telling
+        self._time_limit = time_limit
+        self._engine, self._recorder = Engine(search), Engine(search, logs=True)
 
     def tree(self, program: Program) -> Verdict:
         """The verdict on a typed tree, which plays in compiled code."""
-        return self._verdict(functools.partial(self._engine.play, program), program.size)
+        play = functools.partial(self._engine.play, program)
+        record = functools.partial(self._recorder.play, program)
+        return self._verdict(play, program.size, record)
 
     def agent(self, agent: Agent) -> Verdict:
         """The verdict on a controller that is trusted, played in this process."""
-        rollouts = [Rollout(agent, store, self.search.terms) for store in self.search.stores]
+        pairs = [
+            [Rollout(agent, store, self.search.terms, logs=logs) for logs in (False, True)]
+            for store in self.search.stores
+        ]
 
         def play(
-            e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+            e: int,
+            questions: NDArray[np.int64],
+            orders: NDArray[np.int64],
+            beta: float,
+            logs: bool = False,
         ) -> Episodes:
-            return rollouts[e].play(questions, orders, beta)
+            return pairs[e][logs].play(questions, orders, beta)
 
-        return self._verdict(play, constants_of(agent.source[0].decode("utf-8")))
+        record = functools.partial(play, logs=True)
+        return self._verdict(play, constants_of(agent.source[0].decode("utf-8")), record)
 
-    def _verdict(self, play: Play, size: int) -> Verdict:
+    def source(self, source: str) -> Verdict:
+        """The verdict on a text that nobody vouches for: checked, then played in a sandbox.
+
+        One that cannot be played is rejected, and has no score.
+        """
+        fault = check(source, knob=self.knob)
+        if fault:
+            return Verdict(fault=fault)
+        try:
+            program = untrusted(Path("controller.py"), source.encode("utf-8"))
+        except AgentError as error:
+            return Verdict(fault=str(error))
+        with contextlib.ExitStack() as stack:
+            boxes = [
+                stack.enter_context(
+                    Sandbox(program, store, self.search.terms, time_limit=self._time_limit)
+                )
+                for store in self.search.stores
+            ]
+
+            def play(
+                e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+            ) -> Episodes:
+                return boxes[e].play(questions, orders, beta)
+
+            try:
+                return self._verdict(play, constants_of(source))
+            except GivenUpError as error:
+                return Verdict(fault=f"given up: {error}")
+
+    def _verdict(self, play: Play, size: int, record: Play | None = None) -> Verdict:
+        """The verdict on whoever plays.
+
+        Args:
+            record: plays and keeps logs, where ``play`` does not.
+        """
         failures: Counter[str] = Counter()
         count = 0
+        seen: list[Hindsight] = []
 
         def watched(
             e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
@@ -56,6 +127,8 @@ class Evaluator:
             played = play(e, questions, orders, beta)
             failures.update(played.failures.values())
             count += len(questions)
+            if self.telling:
+                seen.append(self._look_back(e, questions, orders, beta, played, record))
             return played
 
         curve = self.search.sweep(watched)
@@ -69,7 +142,58 @@ class Evaluator:
             size=size,
             by_question=tuple(curve.by_question.tolist()),
             curve=curve.facts(),
+            diagnosis=diagnose(seen).text() if seen else "",
+            traces=traces(seen) if seen else "",
         )
+
+    def _look_back(
+        self,
+        e: int,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+        played: Episodes,
+        record: Play | None,
+    ) -> Hindsight:
+        """What became of the first branch order of every question."""
+        every = self.search.seeds
+        first, order = questions[::every], orders[::every]
+        if record is None:
+            logs = played.logs[::every]
+            failures = {k // every: m for k, m in played.failures.items() if k % every == 0}
+        else:
+            again = record(e, first, order, beta)
+            logs, failures = again.logs, again.failures
+        store, name = self.search.stores[e], self.search.names[e]
+        return look_back(
+            Logged(name, store, self.search.terms, beta, first, order, logs, failures)
+        )
+
+
+def evaluate(
+    source: str,
+    *,
+    envs: Sequence[str],
+    questions: Sequence[int] | None = None,
+    seeds: int = PLAIN_SEEDS,
+    knob: bool = True,
+) -> Verdict:
+    """The verdict on the text of a program, as ``autotts discover`` gives it.
+
+    Args:
+        source: of the program, which is checked and played in a sandbox.
+        envs: names or paths of the environments to search on.
+        questions: their rows; all by default.
+        seeds: branch orders of each question.
+        knob: whether β has to be a knob.
+
+    Raises:
+        ValueError: there is no such environment or question.
+    """
+    from autotts_gym.traces import registry
+
+    stores = {name: s for env in envs for name, s in registry.open_stores(env).items()}
+    return Evaluator(SearchSet(stores, questions, seeds), knob=knob).source(source)
 
 
 def constants_of(source: str) -> int:
