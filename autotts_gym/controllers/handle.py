@@ -55,6 +55,7 @@ class Episode:
         observation: what its ``reset`` returned.
 
     Attributes:
+        max_branches: the most branches that can be opened.
         info: of the latest step; that of the last one has the episode's result.
         ended: whether the episode is over.
         facts: the environment itself, without wrappers; not there in compiled code.

@@ -26,34 +26,39 @@ from autotts_gym.controllers import reading, voting
 #: Bytes of a program at most.
 LARGEST: Final = 64 * 1024
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Built-in names that a program may use: those that reach nothing but their arguments.
-BUILTINS: Final = frozenset(
+BUILTINS: Final = _words(
     """
     False True None abs all any bin bool chr complex dict divmod enumerate filter float frozenset
     hash hex int isinstance iter len list map max min next oct ord pow print range repr reversed
     round set slice sorted str sum tuple zip
     ArithmeticError AssertionError Exception IndexError KeyError LookupError OverflowError
     RuntimeError StopIteration TypeError ValueError ZeroDivisionError
-    """.split()
+    """
 )
 
 #: What numpy has for files, its own settings and memory that is not the program's.
-_NOT_OF_NUMPY: Final = frozenset(
+_NOT_OF_NUMPY: Final = _words(
     """
     errstate frombuffer fromfile fromregex frompyfunc from_dlpack fromstring genfromtxt
     get_include get_printoptions getbufsize geterr geterrcall info load loadtxt memmap
     printoptions save savetxt savez savez_compressed set_printoptions setbufsize seterr
     seterrcall show_config show_runtime test
-    """.split()
+    """
 )
 
 #: Attributes that lead out of a program: to files, frames and the environment behind the handle.
-_WAYS_OUT: Final = frozenset(
+_WAYS_OUT: Final = _words(
     """
     ctypes dump dumps tofile format format_map facts info notes
     ag_code ag_frame cr_code cr_frame gi_code gi_frame tb_frame tb_next
     f_back f_builtins f_code f_globals f_locals
-    """.split()
+    """
 )
 
 #: What constants of the file may be made with.
