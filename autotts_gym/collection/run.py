@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from autotts_gym.collection.collector import Plan, Progress, collect
 from autotts_gym.collection.freezing import freeze
 from autotts_gym.collection.journal import Journal
 from autotts_gym.collection.questions import AskedQuestion, digest
 from autotts_gym.inference.engine import Engine
+from autotts_gym.inference.loops import run_to_end
 from autotts_gym.inference.protocol import Prober, Protocol, find
 from autotts_gym.traces.store import FrozenError, TraceStore
-
-T = TypeVar("T")
 
 #: Files of a model's folder that say what it computes.
 _WEIGHTS: Final = ("config.json", "*.safetensors", "tokenizer.json")
@@ -67,7 +64,7 @@ def collect_store(
     if target.exists():
         raise FrozenError(f"{target} exists already, and stores are frozen: choose another name")
     with Journal.open(work_folder(target)) as journal:
-        chosen, details = _run(
+        chosen, details = run_to_end(
             _collect(engine, questions, plan, journal, protocol, model, concurrency, progress)
         )
         details["benchmark"] = benchmark
@@ -83,16 +80,6 @@ def collect_store(
             progress=merging,
         )
         return store.save(target)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, in a notebook too, whose thread has a running loop already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
 
 
 async def _collect(

@@ -56,6 +56,7 @@ class Episode:
         observation: what its ``reset`` returned.
 
     Attributes:
+        max_branches: the most branches that can be opened.
         info: of the latest step; that of the last one has the episode's result.
         ended: whether the episode is over.
         facts: the environment itself, without wrappers; not there in compiled code.
@@ -150,18 +151,23 @@ class Episode:
     # --- what is legal ---------------------------------------------------------------------------
 
     def can_branch(self) -> bool:
+        """Whether fewer than ``max_branches`` are open, and the budget covers an interval."""
         return not self.ended and bool(self._mask[actions.BRANCH])
 
     def can_extend(self, i: int) -> bool:
+        """Whether branch ``i`` is active, not known to be finished, and can be read deeper."""
         return self._can(actions.CONTINUE, i)
 
     def can_probe(self, i: int) -> bool:
+        """Whether branch ``i`` is active, and was not yet probed at this depth."""
         return self._can(actions.PROBE, i)
 
     def can_prune(self, i: int) -> bool:
+        """Whether branch ``i`` is active."""
         return self._can(actions.PRUNE, i)
 
     def can_answer(self, i: int) -> bool:
+        """Whether branch ``i`` has shown an answer."""
         return self._can(actions.ANSWER_BRANCH, i)
 
     def _can(self, block: int, i: int) -> bool:

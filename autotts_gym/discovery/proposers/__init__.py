@@ -1,0 +1,1 @@
+"""Who proposes programs, besides the genetic search: commands, chat endpoints, Claude Code."""

@@ -1,0 +1,149 @@
+"""The folder that a proposer works in, and the texts that stand in it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from pathlib import Path
+
+import pytest
+from proposals import BETTER, HISTORY, SEED, WORSE
+
+from autotts_gym.controllers.handle import Episode
+from autotts_gym.discovery import telling
+from autotts_gym.discovery.checks import LARGEST, check
+from autotts_gym.discovery.proposing import Proposal, Tried, Verdict
+from autotts_gym.discovery.scoring import BETAS
+from autotts_gym.discovery.workspace import Workspace
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and mode of everything below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): (
+            path.read_bytes() if path.is_file() else b"",
+            path.stat().st_mode & 0o777,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_what_is_laid_out(tmp_path: Path) -> None:
+    start = Workspace(tmp_path, evaluation="score controller.py").lay_out(HISTORY)
+    found = files(tmp_path)
+    assert start == BETTER
+    assert found["controller.py"] == (BETTER.encode(), 0o644)
+    assert found["best.py"] == (BETTER.encode(), 0o444)  # what was rejected is not the best
+    assert found["last.py"][0] == WORSE.encode()
+    assert found["seeds/few.py"][0] == SEED.encode()
+    assert check(found["template.py"][0].decode()) == ""
+    for tried in HISTORY:
+        name = tried.proposal.name
+        assert found[f"history/{name}"][1] == 0o555
+        assert json.loads(found[f"history/{name}/result.json"][0])["name"] == name
+        assert (f"history/{name}/controller.py" in found) == bool(tried.proposal.source)
+    assert all(
+        mode in (0o444, 0o555) for path, (_, mode) in found.items() if path[:10] != "controller"
+    )
+    told = found["history/1-1/feedback.md"][0].decode()
+    assert "Score: 0.5000" in told
+    assert "It waits too long." in told
+    assert "BRANCH\nANSWER" in told
+    assert "| 0.5 | 0.7500 | 0.2000 |" in told
+    assert "Rejected: β spans 1.0 times" in found["history/1-2/feedback.md"][0].decode()
+    assert "no program: refused: no \\| thanks" in found["results.md"][0].decode()
+    assert json.loads(found["history/1-3/result.json"][0])["score"] is None
+    assert "run `score controller.py` here" in found["README.md"][0].decode()
+
+
+def test_nothing_was_tried(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "made" / "here", knob=False)
+    assert workspace.lay_out([]) == telling.template(knob=False)
+    assert not (workspace.folder / "best.py").exists()
+    assert check(workspace.controller.read_text("utf-8"), knob=False) == ""
+
+
+def test_ablations(tmp_path: Path) -> None:
+    Workspace(tmp_path, traces=False, knob=False).lay_out(HISTORY)
+    texts = "".join(data.decode() for data, _ in files(tmp_path).values())
+    for missing in ("It waits too long", "BRANCH\nANSWER", "action by action", "One knob"):
+        assert missing not in texts
+    assert "One knob" in telling.task()
+    assert "action by action" in telling.task()
+
+
+def test_whatever_happened_to_it_it_is_laid_out_the_same(tmp_path: Path) -> None:
+    workspace, other = Workspace(tmp_path / "a"), Workspace(tmp_path / "b")
+    workspace.lay_out(HISTORY)
+    other.lay_out(HISTORY[:2])
+    folder = other.folder
+    (folder / "best.py").unlink()
+    (folder / "last.py").unlink()
+    (folder / "last.py").symlink_to(tmp_path / "a" / "README.md")
+    (folder / "controller.py").unlink()
+    (folder / "controller.py").mkdir()
+    os.chmod(folder / "history", 0o755)
+    (folder / "history" / "more").mkdir()
+    os.chmod(folder / "history" / "0-few", 0o755)
+    os.chmod(folder / "history" / "0-few" / "result.json", 0o644)
+    (folder / "history" / "0-few" / "result.json").write_text("{}")
+    (folder / "history" / "0-few" / "more").symlink_to(tmp_path / "a" / "history")
+    (folder / "seeds").rename(folder / "kept")
+    (folder / "seeds").symlink_to(tmp_path / "a" / "history")
+    other.lay_out(HISTORY)
+    found = files(folder)
+    kept = {path for path in found if path.startswith("kept")}
+    assert kept  # what a proposer leaves beside, stays
+    assert {path: data for path, data in found.items() if path not in kept} == files(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 200, "a\nb"])
+def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
+    tried = Tried(Proposal(name, SEED, "seed"), Verdict())
+    with pytest.raises(ValueError, match="no name for a program's folder"):
+        Workspace(tmp_path).lay_out([tried])
+
+
+def test_what_was_written(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    start = workspace.lay_out(HISTORY)
+    path = workspace.controller
+    assert workspace.written(start) == ("", "controller.py was left as it was")
+    path.write_text(SEED, "utf-8")
+    assert workspace.written(start) == (SEED, "")
+    path.write_text(" \n", "utf-8")
+    assert workspace.written(start) == ("", "controller.py is empty")
+    path.write_bytes(b"x = '\xff'")
+    assert workspace.written(start) == (
+        "",
+        "controller.py is no UTF-8: byte 5 is invalid start byte",
+    )
+    path.write_bytes(b"#" * (LARGEST + 1))
+    assert f"{LARGEST} are the most" in workspace.written(start)[1]
+    path.unlink()
+    assert workspace.written(start) == ("", "there is no controller.py")
+    path.symlink_to(tmp_path / "best.py")
+    assert workspace.written(start) == ("", "controller.py is no file")
+    path.unlink()
+    os.mkfifo(path)
+    assert workspace.written(start) == ("", "controller.py is no file")
+
+
+def test_the_whole_handle_is_told() -> None:
+    told = telling.handle()
+    for name, value in inspect.getmembers(Episode):
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            assert f"`episode.{name}" in told, name
+    assert "episode._" not in told
+    task = telling.task()
+    assert all(f"β = {beta:g}" in task for beta in BETAS)
+    assert "`leaders(votes: NDArray[np.int64], slots: int) -> tuple[int, int, int]`" in task
+
+
+def test_best_and_last() -> None:
+    assert telling.best([]) is None
+    assert telling.last(HISTORY[3:]) is None
+    best = telling.best(HISTORY[2:])
+    assert best is not None  # rejected, and all that there is
+    assert best.proposal.name == "1-2"
