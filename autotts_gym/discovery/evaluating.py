@@ -85,13 +85,13 @@ class Evaluator:
 
         One that cannot be played is rejected, and has no score.
         """
-        fault = check(source, knob=self.knob)
-        if fault:
-            return Verdict(fault=fault)
-        try:
+        try:  # first, since it parses texts elsewhere that would bring this process down
             program = untrusted(Path("controller.py"), source.encode("utf-8"))
         except AgentError as error:
             return Verdict(fault=str(error))
+        fault = check(source, knob=self.knob)
+        if fault:
+            return Verdict(fault=fault)
         with contextlib.ExitStack() as stack:
             boxes = [
                 stack.enter_context(
