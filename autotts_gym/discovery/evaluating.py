@@ -165,9 +165,7 @@ class Evaluator:
             again = record(e, first, order, beta)
             logs, failures = again.logs, again.failures
         store, name = self.search.stores[e], self.search.names[e]
-        return look_back(
-            Logged(name, store, self.search.terms, beta, first, order, logs, failures)
-        )
+        return look_back(Logged(name, store, self.search.terms, beta, first, order, logs, failures))
 
 
 def evaluate(

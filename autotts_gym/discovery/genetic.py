@@ -13,6 +13,8 @@ as it would have.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -63,7 +65,16 @@ _engine: Engine
 
 def _set_up(stores: dict[str, TraceStore], questions: list[int], seeds: int) -> None:
     global _engine
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _engine = Engine(SearchSet(stores, questions, seeds))
+
+
+def _end_with_parent() -> None:
+    """Whoever asked is gone, perhaps killed: nobody waits for what is being tuned."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _score(program: Program, questions: Sequence[int] | None, knob: bool) -> float:
