@@ -160,8 +160,8 @@ def _episode(kind: str, part: Hindsight, k: int) -> Iterator[str]:
     played = _Played(part, k)
     why = "" if part.right[k] else f", {WORDS[int(part.cause[k])]}"
     yield (
-        f"β = {logged.beta:g}, {kind}{why} ({part.share[k]:.0%} of the recorded branches end "
-        f"right): question {logged.questions[k]} of {logged.env}"
+        f"β = {logged.beta:g}, {kind}{why} ({part.share[k]:.0%} of all branches right): "
+        f"question {logged.questions[k]} of {logged.env}"
     )
     yield from _body(played.steps)
     if part.cause[k] == h.FAILED:

@@ -160,13 +160,13 @@ def test_transcripts_by_hand(examples: Hindsight) -> None:
     text = traces([examples])
     # Of the failed ones, which are the most, the one with the median of tokens.
     assert (
-        "β = 0.5, lost, failed (67% of the recorded branches end right): question 0 of tiny\n"
+        "β = 0.5, lost, failed (67% of all branches right): question 0 of tiny\n"
         "       100 branch 0\n"
         "  ended after 100 tokens: ValueError: so\n"
     ) in text
     only = traces([one(examples.logged, list(EXAMPLES).index("late"))])
     assert only.splitlines()[2:] == [
-        "β = 0.5, easy (67% of the recorded branches end right): question 0 of tiny",
+        "β = 0.5, easy (67% of all branches right): question 0 of tiny",
         "       450 branch+extend+probe 0-1: Ab; branch 2",
         "  answered A after 450 tokens: right; reading all: A, right",
     ]
