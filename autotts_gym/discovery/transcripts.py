@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.discovery import hindsight as h
-from autotts_gym.discovery.diagnosis import DIFFICULTIES, WIDTH, WORDS, cut, difficulty
+from autotts_gym.discovery.diagnosis import WIDTH, WORDS, cut, difficulty
 from autotts_gym.discovery.hindsight import Hindsight
 from autotts_gym.env import AutoTTSEnv
 from autotts_gym.mdp import actions
@@ -56,16 +56,10 @@ def traces(parts: Sequence[Hindsight]) -> str:
         At most 2 + 9 · (``BODY`` + 2) lines of at most ``diagnosis.WIDTH`` characters.
     """
     lines = list(_LEGEND)
-    by_beta = {
-        beta: list(some)
-        for beta, some in groupby(
-            sorted((p for p in parts if len(p.cause)), key=lambda p: p.logged.beta),
-            key=lambda p: p.logged.beta,
-        )
-    }
-    betas = list(by_beta)
-    for beta in sorted({betas[k] for k in (0, len(betas) // 2, -1)} if betas else ()):
-        for kind, part, k in _chosen(by_beta[beta]):
+    played = [part for part in parts if len(part.cause)]
+    betas = sorted({part.logged.beta for part in played})
+    for beta in sorted({*betas[:1], *betas[len(betas) // 2 :][:1], *betas[-1:]}):
+        for kind, part, k in _chosen([part for part in played if part.logged.beta == beta]):
             lines += _episode(kind, part, k)
     return "\n".join(map(cut, lines))
 
@@ -95,8 +89,9 @@ def _chosen(parts: Sequence[Hindsight]) -> Iterator[tuple[str, Hindsight, int]]:
         return of & (grade == pick(grade[of])) if of.any() else of
 
     lost = cause != h.RIGHT
-    if (by_program := np.isin(cause, h.BY_PROGRAM)).any():
-        lost = cause == np.bincount(cause[by_program]).argmax()
+    by_program = cause[np.isin(cause, h.BY_PROGRAM)]
+    if len(by_program):
+        lost = cause == np.bincount(by_program).argmax()
     examples = {
         "lost": lost,
         "easy": graded(cause == h.RIGHT, np.min),
@@ -163,11 +158,10 @@ class _Played:
 def _episode(kind: str, part: Hindsight, k: int) -> Iterator[str]:
     logged = part.logged
     played = _Played(part, k)
-    grade = list(DIFFICULTIES)[difficulty(part.share[k : k + 1])[0]]
     why = "" if part.right[k] else f", {WORDS[int(part.cause[k])]}"
     yield (
-        f"β = {logged.beta:g}, {kind}{why}: question {logged.questions[k]} of {logged.env}, "
-        f"{grade} ({part.share[k]:.0%} of branches right)"
+        f"β = {logged.beta:g}, {kind}{why} ({part.share[k]:.0%} of all branches right): "
+        f"question {logged.questions[k]} of {logged.env}"
     )
     yield from _body(played.steps)
     if part.cause[k] == h.FAILED:

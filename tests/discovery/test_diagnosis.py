@@ -161,13 +161,13 @@ def test_transcripts_by_hand(examples: Hindsight) -> None:
     text = traces([examples])
     # Of the failed ones, which are the most, the one with the median of tokens.
     assert (
-        "β = 0.5, lost, failed: question 0 of tiny, medium (67% of branches right)\n"
+        "β = 0.5, lost, failed (67% of all branches right): question 0 of tiny\n"
         "       100 branch 0\n"
         "  ended after 100 tokens: ValueError: so\n"
     ) in text
     only = traces([one(examples.logged, list(EXAMPLES).index("late"))])
     assert only.splitlines()[2:] == [
-        "β = 0.5, easy: question 0 of tiny, medium (67% of branches right)",
+        "β = 0.5, easy (67% of all branches right): question 0 of tiny",
         "       450 branch+extend+probe 0-1: Ab; branch 2",
         "  answered A after 450 tokens: right; reading all: A, right",
     ]
@@ -385,6 +385,41 @@ def test_a_program(played: list[Hindsight]) -> None:
             assert not [
                 a for a in answers if len(a) > 3 and re.search(rf"\b{re.escape(a)}\b", body)
             ]
+
+
+# Looks at many branches at once, some of them in twos: their letters fit no line.
+WIDE = """
+def solve(episode, beta):
+    while episode.can_branch():
+        episode.branch()
+    for _ in range(2):
+        episode.extend_all()
+        episode.extend_all()
+        episode.probe_all()
+    for i in range(0, episode.opened, 3):
+        episode.prune(i)
+    episode.extend_all()
+    for i in range(episode.opened - 1, 100, -1):
+        if episode.can_probe(i):
+            episode.probe(i)
+    for _ in range(200):
+        if episode.can_extend(1):
+            episode.extend(1)
+            episode.probe(1)
+    episode.answer()
+"""
+
+
+def test_a_wide_program(controller: Callable[..., Agent]) -> None:
+    store, questions = generate(questions=2, branches=128, seed=3), np.arange(2)
+    orders = branch_orders("random", np.zeros(2, np.int64), questions, store, 128)
+    rollout = Rollout(controller(WIDE), store, Terms(128), interpret=True, logs=True)
+    result = rollout.play(questions, orders, 0.0)
+    seen = look_back(Logged("made", store, Terms(128), 0.0, questions, orders, result.logs))
+    text = traces([seen])
+    check_transcripts(text, [seen])
+    assert "branch 0-127; extend x2 0-127" not in text  # pass after pass, as it was done
+    assert "branch 0-127; extend 0-127 x2" in text
 
 
 def test_nothing_to_diagnose() -> None:
