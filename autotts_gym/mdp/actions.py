@@ -17,6 +17,10 @@ PROBE: Final = 1
 PRUNE: Final = 2
 ANSWER_BRANCH: Final = 3
 
+#: Added to BRANCH where actions are queued (:meth:`autotts_gym.mdp.batch.Batch.play`): the branch is
+#: billed by what was generated, whatever the terms say.
+BY_TOKENS: Final = 1 << 20
+
 _FIRST: Final = 2  # the ids before the blocks
 _NAMES: Final = ("CONTINUE", "PROBE", "PRUNE", "ANSWER")
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import observation, rules
 from autotts_gym.mdp import state as s
+from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
 from autotts_gym.mdp.compiling import entry_point, inlined
 from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.replay import Replay, Terms
@@ -132,6 +133,58 @@ def _step(
         rewards[e], costs[e], outcomes[e] = play_action(episode, view, weights[e], actions[e])
         ended += episode.ledger[s.ENDED]
     return ended
+
+
+@entry_point()
+def _play(
+    probes,
+    trace_branches,
+    trace_confidences,
+    trace_probe_tokens,
+    nulls,
+    ledger,
+    branches,
+    codes,
+    order,
+    weights,
+    plane,
+    confidence_plane,
+    shown_branches,
+    confidences,
+    classes,
+    totals,
+    mask,
+    queues,
+    counts,
+    outcomes,
+):
+    traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
+    for e in range(len(counts)):
+        if counts[e] == 0:
+            continue
+        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        view = view_of(
+            e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
+        )
+        agreed = ledger[e, s.BILLING]
+        outcome = 0
+        played = 0
+        while played < counts[e] and outcome == 0:
+            action = queues[e, played]
+            by_tokens = action == BRANCH + BY_TOKENS
+            if by_tokens:
+                action = BRANCH
+            if ledger[e, s.ENDED] or action < 0 or action >= mask.shape[1] or not mask[e, action]:
+                outcome = ILLEGAL
+                break
+            if by_tokens:
+                ledger[e, s.BILLING] = s.BY_TOKENS
+            _, _, outcome = play_action(episode, view, weights[e], action)
+            ledger[e, s.BILLING] = agreed
+            queues[e, played] = action
+            played += 1
+        counts[e] = played
+        outcomes[e] = outcome
 
 
 @entry_point()
@@ -261,6 +314,19 @@ class Batch:
         Returns how many episodes ended with it.
         """
         return int(_step(*self._step_arrays))
+
+    def play(self, queues: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+        """Play several actions of some episodes, each up to its end or to what is illegal.
+
+        An illegal action changes nothing, not even the count of steps; ``outcomes`` are those of
+        each episode's last action, as of :meth:`step`.
+
+        Args:
+            queues: int32[E, Q], ids of actions in their order, with ``BY_TOKENS`` added where that
+                is meant; it is taken off those that are played.
+            counts: int64[E], how many of each; afterwards, how many were played.
+        """
+        _play(*self._arrays, queues, counts, self.outcomes)
 
     def reset(self, episodes: Sequence[int], draws: Sequence[Draw]) -> None:
         """Start ``episodes`` from their draws."""

@@ -1,9 +1,9 @@
 """The process of an episode: what an untrusted program meets there.
 
-It sees its slot (:mod:`autotts_gym.sandbox.slots`), and writes *frames* into a pipe: four bytes,
-either the id of an action or one of the words below, which an UTF-8 text can follow. Every action
-is answered by a byte, the outcome's bits. Nothing in this process has to be trusted: what an action
-does is decided elsewhere.
+It sees its slot (:mod:`autotts_gym.sandbox.slots`), and writes *frames* into a pipe: the ids of
+actions, four bytes each, or one of the words below, which an UTF-8 text can follow. Actions are
+answered by a byte, the bits of the last one's outcome. Nothing in this process has to be trusted:
+what an action does is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import os
 import struct
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any, Final
@@ -21,7 +22,7 @@ from autotts_gym.controllers import published
 from autotts_gym.controllers.failures import message
 from autotts_gym.controllers.handle import NO_BUDGET, Episode, NoAnswerError
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.totals import BETA, GLOBALS_SIZE
+from autotts_gym.mdp.totals import BETA, GLOBALS_SIZE, OPENED
 from autotts_gym.sandbox import slots
 from autotts_gym.sandbox.slots import Layout
 
@@ -30,14 +31,12 @@ DONE: Final = -1  # the program has returned
 FAILED: Final = -2  # it has raised; the message follows
 UNLOADED: Final = -3  # it could not be loaded, or be locked in; the message follows
 
-#: Added to BRANCH: the branch is billed by what was generated, whatever the terms say.
-BY_TOKENS: Final = 1 << 20
-
 #: Bytes of a frame: what a pipe takes at once.
 FRAME: Final = 4096
+_MOST: Final = FRAME // 4
 _TEXT: Final = 2048
 
-_TERMINATED, _TRUNCATED = 1, 2  # of mdp.batch's outcomes
+_ACTIVE, _PRUNED = 1, 2  # of mdp.state's columns
 
 #: What a program may import: the protocol, numpy, and what computes. It is all loaded before the
 #: process is locked down, which could load nothing any more.
@@ -68,10 +67,16 @@ LIBRARIES: Final = (
 PROTOCOL: Final = tuple(
     f"autotts_gym.controllers.{name}" for name in ("handle", "published", "reading", "voting")
 )
+#: Of these, what the others need anyhow.
+ALWAYS: Final = ("collections", "functools", "math", "numpy", "operator", "typing", *PROTOCOL)
 
 
 class Remote:
     """The environment behind the handle: actions go out, and the slot shows what came of them.
+
+    What BRANCH, CONTINUE and PRUNE do is known beforehand where neither a budget nor a step limit
+    can stand in the way: one branch changes, by what is visible, and the total by Δ. They are held
+    back until something has to be learnt, so that many actions make one round trip.
 
     Args:
         layout: of the slot.
@@ -83,20 +88,33 @@ class Remote:
     auto_probe = False
 
     def __init__(self, layout: Layout, slot: memoryview, listening: int, telling: int) -> None:
-        self._floats, self._words = slot.cast("d"), slot.cast("q")
         self._slot, self._layout = slot, layout
+        self._floats, self._words = slot.cast("d"), slot.cast("q")
         self._listening, self._telling = listening, telling
-        self._by_tokens = 0
         self.unwrapped = self
         self.max_branches = n = layout.branches
-        self._facts = layout.floats
-        columns = [self._words[layout.columns + k * n :][:n] for k in range(slots.OBSERVED)]
+        facts = self._words[layout.floats :][: slots.FACTS].tolist()
+        self.spent: int = facts[slots.SPENT]
+        self.interval: int = facts[slots.INTERVAL]
+        self.depth_limit: int = facts[slots.DEPTH_LIMIT]
+        self.budget: int | None = None if facts[slots.BUDGET] == NO_BUDGET else facts[slots.BUDGET]
+        self.foresees = facts[slots.FORESEEN] == 1
+        self.beta: float = self._floats[BETA]
+        self._held = array("i")
+        self._by_tokens = 0
+        # Copies, which run ahead of the slot by what is held back.
+        self._mask: list[int] = []
+        self._columns: list[list[int]] = [[] for _ in range(slots.OBSERVED)]
+        self._opened = [0.0]
         names = ("status", "requested", "revealed", "latest", "finished")
         self.observation: dict[str, Any] = {
-            "globals": self._floats[:GLOBALS_SIZE],
-            "action_mask": self._words[layout.mask :][: actions.count(n)],
-            **{f"branch_{name}": column for name, column in zip(names, columns, strict=True)},
+            "globals": self._opened,  # the handle looks at the first entry alone
+            "action_mask": self._mask,
+            **{f"branch_{name}": some for name, some in zip(names, self._columns, strict=True)},
         }
+        self._copy()
+        self._nothing: tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
+        self._nothing = self.observation, 0.0, False, False, {}
         if layout.confidences:
             self.observation["branch_confidence"] = self._floats[GLOBALS_SIZE:][:n]
 
@@ -105,45 +123,105 @@ class Remote:
 
     def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Play an action, as an environment would; the reward is not told."""
+        held, n = self._held, self.max_branches
         if action == actions.BRANCH:
             action += self._by_tokens
-        os.write(self._telling, struct.pack("=i", action))
+        held.append(action)
+        if self.foresees and len(held) < _MOST and self._foresee(action):
+            return self._nothing
+        outcome = self._send()
+        if self.foresees and 2 + n <= action < 2 + 2 * n:
+            self._learn(action - 2 - n)
+        elif not outcome:
+            self._copy()
+        if not outcome:
+            return self._nothing
+        return self.observation, 0.0, outcome & 1 != 0, outcome & 2 != 0, {}
+
+    def probe_all(self, branches: list[int]) -> None:
+        """PROBE some branches, all in one round trip; where it foresees."""
+        if not branches:
+            return
+        first = 2 + actions.PROBE * self.max_branches
+        self._held.extend([first + i for i in branches])
+        self._send()
+        for i in branches:
+            self._learn(i)
+
+    def _foresee(self, action: int) -> bool:
+        """Do to the copies what an action does, if that is known beforehand."""
+        status, requested, _, latest, _ = self._columns
+        mask, n = self._mask, self.max_branches
+        if 2 <= action < 2 + n:  # CONTINUE
+            branch = action - 2
+            depth = requested[branch] + 1
+        elif action & ~actions.BY_TOKENS == actions.BRANCH:
+            branch = int(self._opened[0])
+            depth = 1
+            status[branch], latest[branch] = _ACTIVE, -1
+            mask[2 + actions.PRUNE * n + branch] = 1
+            self._opened[0] = branch + 1
+            mask[actions.BRANCH] = branch + 1 < n
+        elif 2 + actions.PRUNE * n <= action < 2 + actions.ANSWER_BRANCH * n:
+            branch = action - 2 - actions.PRUNE * n
+            status[branch] = _PRUNED
+            for block in (actions.CONTINUE, actions.PROBE, actions.PRUNE):
+                mask[2 + block * n + branch] = 0
+            return True
+        else:
+            return False
+        requested[branch] = depth
+        self.spent += self.interval
+        mask[2 + branch] = depth < self.depth_limit
+        mask[2 + n + branch] = 1
+        return True
+
+    def _send(self) -> int:
+        """Have what is held back played; the bits of the last outcome."""
+        os.write(self._telling, self._held[:_MOST])
         outcome = os.read(self._listening, 1)
         if not outcome:
             os._exit(1)  # nobody plays any more
-        bits = outcome[0]
-        return self.observation, 0.0, bits & _TERMINATED != 0, bits & _TRUNCATED != 0, {}
+        if len(self._held) > _MOST:
+            del self._held[:_MOST]
+            return self._send()
+        del self._held[:]
+        self.spent = self._words[self._layout.floats + slots.SPENT]
+        return outcome[0]
+
+    def _learn(self, i: int) -> None:
+        """Catch up with what a look has shown of a branch."""
+        words, layout, n = self._words, self._layout, self.max_branches
+        _, requested, revealed, latest, finished = self._columns
+        mask, at = self._mask, layout.columns + i
+        requested[i] = words[at + n]
+        revealed[i] = words[at + 2 * n]
+        latest[i] = words[at + 3 * n]
+        finished[i] = words[at + 4 * n]
+        at = layout.mask
+        for place in (2 + i, 2 + n + i, 2 + 3 * n + i):
+            mask[place] = words[at + place]
+
+    def _copy(self) -> None:
+        """Catch up with the slot as a whole."""
+        words, layout, n = self._words, self._layout, self.max_branches
+        for k, column in enumerate(self._columns):
+            column[:] = words[layout.columns + k * n :][:n].tolist()
+        self._mask[:] = words[layout.mask :][: actions.count(n)].tolist()
+        self._opened[0] = self._floats[OPENED]
 
     def tell(self, word: int, text: str = "") -> None:
         """The last frame of an episode."""
+        if self._held:
+            self._send()
         os.write(self._telling, struct.pack("=i", word) + text.encode("utf-8", "replace")[:_TEXT])
 
     # --- what a controller can ask of its environment --------------------------------------------
 
     @property
-    def beta(self) -> float:
-        return self._floats[BETA]
-
-    @property
-    def spent(self) -> int:
-        return self._words[self._facts + slots.SPENT]
-
-    @property
     def clock(self) -> int:
-        return self._words[self._facts + slots.CLOCK]
-
-    @property
-    def interval(self) -> int:
-        return self._words[self._facts + slots.INTERVAL]
-
-    @property
-    def depth_limit(self) -> int:
-        return self._words[self._facts + slots.DEPTH_LIMIT]
-
-    @property
-    def budget(self) -> int | None:
-        budget = self._words[self._facts + slots.BUDGET]
-        return None if budget == NO_BUDGET else budget
+        """Visible clock, tokens; only a look moves it."""
+        return self._words[self._layout.floats + slots.CLOCK]
 
     def is_null(self, answer: int) -> bool:
         """Whether a class of this episode means that the probe found no answer."""
@@ -168,33 +246,52 @@ class Remote:
     @contextlib.contextmanager
     def billed_by_tokens(self) -> Iterator[None]:
         """Bill branches that are opened meanwhile by what was generated."""
-        before, self._by_tokens = self._by_tokens, BY_TOKENS
+        before, self._by_tokens = self._by_tokens, actions.BY_TOKENS
         try:
             yield
         finally:
             self._by_tokens = before
 
 
+class Handle(Episode):
+    """The handle, over a :class:`Remote`."""
+
+    def probe_all(self) -> int:
+        """As its own, in one round trip."""
+        remote = self._env
+        if not isinstance(remote, Remote) or not remote.foresees:
+            return super().probe_all()
+        branches = [i for i in range(self.opened) if self.can_probe(i)]
+        remote.probe_all(branches)
+        first = self._id(actions.PROBE, 0)
+        self.log.extend([first + i for i in branches])
+        return len(branches)
+
+
 def play(
-    remote: Remote, code: CodeType, name: str, lock: Callable[[], None], facts: Mapping[str, Any]
+    remote: Remote,
+    code: CodeType,
+    module: ModuleType,
+    lock: Callable[[], None],
+    facts: Mapping[str, Any],
 ) -> None:
     """Lock this process in, load the program and have it play; whatever comes of it is told.
 
     Args:
         remote: the episode.
         code: the program, compiled.
-        name: of the module that it becomes.
+        module: what it becomes, with what it finds built in.
         lock: locks the process down.
         facts: of the program, see :class:`autotts_gym.sandbox.agent.UntrustedAgent`.
     """
     try:
         lock()
-        solve = load(code, name, facts)
+        solve = load(code, module, facts)
     except BaseException as error:
         remote.tell(UNLOADED, message(error))
         return
     try:
-        episode = Episode(remote, remote.observation)  # type: ignore[arg-type]
+        episode = Handle(remote, remote.observation)  # type: ignore[arg-type]
         solve(*((episode, remote.beta) if facts["takes_beta"] else (episode,)))
         if not episode.ended:
             raise NoAnswerError("solve returned without episode.answer()")
@@ -204,20 +301,23 @@ def play(
         remote.tell(DONE)
 
 
-def load(code: CodeType, name: str, facts: Mapping[str, Any]) -> Callable[..., Any]:
+def load(code: CodeType, module: ModuleType, facts: Mapping[str, Any]) -> Callable[..., Any]:
     """What the program plays with: its function, or the class that was named.
 
     Raises:
         Exception: whatever it raises, or it has no such thing.
     """
-    module = ModuleType(name)
     module.__file__ = code.co_filename
-    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-    sys.modules[name] = module  # dataclasses and the like look their module up
+    sys.modules[module.__name__] = module  # dataclasses and the like look their module up
     exec(code, module.__dict__)
     if facts["published"]:
         return published.as_controller(getattr(module, facts["program"]))[0]
     return module.solve  # type: ignore[no-any-return]
+
+
+def builtins_of_programs() -> dict[str, Any]:
+    """What programs find built in; made once, for copying it touches every object of it."""
+    return {**vars(builtins), "__import__": _import}
 
 
 def _import(

@@ -35,7 +35,7 @@ from autotts_gym.evaluation.rollout import Episodes, cut_off
 from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.batch import SKIP, TRUNCATED, Batch, Draw
+from autotts_gym.mdp.batch import ILLEGAL, TRUNCATED, Batch, Draw
 from autotts_gym.mdp.observation import GLOBALS_SIZE, View
 from autotts_gym.mdp.replay import Replay, Terms
 from autotts_gym.mdp.settling import Recount, settle
@@ -115,7 +115,6 @@ class Sandbox:
         self._batch = Batch(
             self._replay, terms, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
         )
-        self._batch.actions[:] = SKIP
         self._recount = Recount.allocate(self._replay, terms.max_branches)
         self._agreed = terms.ledger(store)
         self._zygote: _Zygote | None = None
@@ -182,7 +181,7 @@ class Sandbox:
             self._stop()  # and with it whatever still runs
             raise
         finally:
-            self.logs = [np.array(game.logs.get(k, ()), np.int32) for k in range(len(questions))]
+            self.logs = [_actions(game.logs.get(k, ())) for k in range(len(questions))]
             self.ended = len(game.ended)
 
 
@@ -206,13 +205,15 @@ class _Game:
         self._failures: dict[int, str] = {}
         self._over: set[int] = set()
         self._next = int(played[0])
+        self._queues = np.zeros((self._slots.count, candidate.FRAME // 4), np.int32)
+        self._counts = np.zeros(self._slots.count, np.int64)
         self._running: dict[int, _Process] = {}  # by slot
         self._by_pipe: dict[int, _Process] = {}
         self._free = list(range(self._slots.count))[::-1]
         self._used: set[int] = set()
         self._poll = select.poll()
         self._clock = 0.0  # seconds that this process has looked
-        self.logs: dict[int, list[int]] = {}
+        self.logs: dict[int, list[bytes]] = {}
         self.ended: set[int] = set()
 
     def play(self) -> None:
@@ -249,74 +250,68 @@ class _Game:
         self._batch.reset(chosen, draws)
         self._slots.begin(chosen, self._batch.ledger)
         for slot, k in zip(chosen, some, strict=True):
-            one = _Process(slot, k, *self._zygote.start(slot), self._clock)
+            pipes = self._zygote.start(slot)
+            one = _Process(slot, k, pipes, self._clock, self._queues[slot])
             self.logs[k] = one.log
             self._running[slot] = self._by_pipe[one.hearing] = one
             self._poll.register(one.hearing, select.POLLIN)
 
     def _round(self, ready: Sequence[_Process]) -> None:
         """Play what has come in."""
-        batch = self._batch
-        mask = batch.view.mask
-        asked: list[tuple[_Process, int, int]] = []
+        counts = self._counts
+        asked: list[_Process] = []
         for one in ready:
-            frame = os.read(one.hearing, candidate.FRAME)
-            if len(frame) < 4:
+            size = os.readv(one.hearing, one.inbox)
+            if not size:
                 self._died(one)
-                continue
-            (word,) = _WORD.unpack_from(frame)
-            if word < 0 or len(frame) > 4:
-                self._hear(one, word, frame[4:])
-                continue
-            action = word & ~candidate.BY_TOKENS
-            if action >= mask.shape[1] or one.over or not mask[one.slot, action]:
-                self._refuse(one, action)
-                continue
-            batch.actions[one.slot] = action
-            asked.append((one, word, action))
+            elif size & 3 or one.words[0] < 0:
+                self._hear(one, size)
+            else:
+                counts[one.slot] = size >> 2
+                asked.append(one)
         if not asked:
             return
-        agreed = None
-        for one, word, _ in asked:
-            if word & candidate.BY_TOKENS:
-                agreed = agreed or int(self._box._agreed[s.BILLING - s.INTERVAL])
-                batch.ledger[one.slot, s.BILLING] = s.BY_TOKENS
-        batch.step()
-        if agreed is not None:
-            batch.ledger[:, s.BILLING] = agreed
-        self._slots.show(batch)
-        for one, _, action in asked:
+        self._batch.play(self._queues, counts)
+        self._slots.show(self._batch)
+        outcomes = self._batch.outcomes
+        for one in asked:
             slot = one.slot
-            batch.actions[slot] = SKIP
-            outcome = batch.outcomes.item(slot)
-            one.log.append(action)
+            outcome = int(outcomes[slot])
+            count = int(counts[slot])
+            one.log.append(one.words[:count].tobytes())
+            if outcome & ILLEGAL:
+                self._refuse(one, one.words[count])
+                continue
             one.over = outcome
             try:
                 os.write(one.telling, _BYTES[outcome])
             except OSError:  # it has gone, or lets what it is told pile up
                 self._died(one)
+        counts[:] = 0
 
     def _refuse(self, one: _Process, action: int) -> None:
         """An action that the handle would not have let through."""
         width = self._box._terms.max_branches
         name = f"action {action}"
-        if action < actions.count(width):
+        if 0 <= action < actions.count(width):
             name = str(actions.decode(action, width))
         why = "the episode has ended" if one.over else "see 'Action Space' of AutoTTS-v0"
         self._failed(one, f"{IllegalActionError.__name__}: {name} is illegal here: {why}")
 
-    def _hear(self, one: _Process, word: int, text: bytes) -> None:
+    def _hear(self, one: _Process, size: int) -> None:
         """The last word of an episode."""
-        message = text.decode("utf-8", "replace")[:LONGEST]
-        if word == candidate.DONE and not text:
+        frame = bytes(one.inbox[0][:size])
+        word = one.words[0] if size >= 4 else 0
+        text = frame[4:].decode("utf-8", "replace")[:LONGEST]
+        if word == candidate.DONE and size == 4:
             if one.over:
                 self._done(one)
             else:
                 self._failed(one, "NoAnswerError: solve returned without episode.answer()")
         elif word == candidate.FAILED:
-            self._failed(one, message)
+            self._failed(one, text)
         elif word == candidate.UNLOADED:
-            self._failed(one, f"cannot be loaded: {message}", outside=True)
+            self._failed(one, f"cannot be loaded: {text}", outside=True)
         else:
             self._failed(one, "ProtocolError: what the program wrote is no action", outside=True)
 
@@ -353,7 +348,7 @@ class _Game:
                     int(self._questions[one.k]),
                     self._orders[one.k],
                     batch.branches[slot, :, s.PRICING],
-                    np.array(one.log, np.int32),
+                    _actions(one.log),
                 )
         self._finish(one, row)
 
@@ -390,7 +385,6 @@ class _Game:
             self._played[0] += 1
 
     def _leave(self, one: _Process) -> None:
-        self._batch.actions[one.slot] = SKIP
         self._batch.ledger[one.slot, s.ENDED] = 1
         self._poll.unregister(one.hearing)
         del self._running[one.slot], self._by_pipe[one.hearing]
@@ -399,7 +393,6 @@ class _Game:
         self._free.append(one.slot)
 
 
-_WORD: Final = struct.Struct("=i")
 _BYTES: Final = [bytes([bits]) for bits in range(256)]
 
 
@@ -410,17 +403,26 @@ class _Process:
         slot, k: where it is shown, and which of the episodes it is.
         hearing, telling: this side's ends of its pipes.
         started: by the game's clock, seconds.
+        inbox: where its frames are read to, as bytes, and ``words``: the same as numbers.
         over: the outcome's bits, once they say that it has ended.
-        log: the ids of its actions.
+        log: the ids of its actions, as int32.
     """
 
-    __slots__ = ("hearing", "k", "log", "over", "slot", "started", "telling")
+    __slots__ = ("hearing", "inbox", "k", "log", "over", "slot", "started", "telling", "words")
 
-    def __init__(self, slot: int, k: int, hearing: int, telling: int, started: float) -> None:
+    def __init__(
+        self, slot: int, k: int, pipes: tuple[int, int], started: float, queue: NDArray[np.int32]
+    ) -> None:
         self.slot, self.k, self.started = slot, k, started
-        self.hearing, self.telling = hearing, telling
+        self.hearing, self.telling = pipes
+        self.words = memoryview(queue)  # type: ignore[arg-type]
+        self.inbox = [self.words.cast("B")]
         self.over = 0
-        self.log: list[int] = []
+        self.log: list[bytes] = []
+
+
+def _actions(log: Sequence[bytes]) -> NDArray[np.int32]:
+    return np.frombuffer(b"".join(log), np.int32)
 
 
 # --- the memory of the slots ---------------------------------------------------------------------
@@ -480,6 +482,9 @@ class _Slots:
         facts[chosen, slots.INTERVAL] = ledger[chosen, s.INTERVAL]
         facts[chosen, slots.DEPTH_LIMIT] = ledger[chosen, s.DEPTH_LIMIT]
         budgets = ledger[chosen, s.BUDGET]
+        facts[chosen, slots.FORESEEN] = (ledger[chosen, s.STEP_LIMIT] == s.NO_BUDGET) & (
+            ledger[chosen, s.BUDGET] == s.NO_BUDGET
+        )
         facts[chosen, slots.BUDGET] = np.where(budgets == s.NO_BUDGET, NO_BUDGET, budgets)
 
     def show(self, batch: Batch) -> None:

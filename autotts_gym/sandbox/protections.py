@@ -105,36 +105,64 @@ def protections() -> tuple[str, ...]:
 
 
 class Lock:
-    """Everything that it takes to lock a process down, made before there is one.
+    """Locks processes down: in part the one that starts them, which they inherit, then each.
 
     Args:
-        limits: what it may use.
+        limits: what a process may use.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._linux = sys.platform == "linux"
         self._filter = _filter() if _seccomp_there() else None
-        self._ruleset = _ruleset(_landlock_abi())
-        cpu = limits.seconds
-        self._rlimits = [
-            (resource.RLIMIT_CPU, cpu, cpu + 1),
-            (resource.RLIMIT_FSIZE, 0, 0),
-            (resource.RLIMIT_CORE, 0, 0),
-            (resource.RLIMIT_NOFILE, 0, 0),  # those that are open stay so
-            (resource.RLIMIT_NPROC, 0, 0),
+        self._memory = limits.memory
+        self._own = [
+            (resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 1)),
+            (resource.RLIMIT_NPROC, (0, 0)),
         ]
+
+    def prepare(self, files: int) -> None:
+        """Lock down the process that starts others, as far as it can then still do so.
+
+        Args:
+            files: that it may have open.
+
+        Raises:
+            LockDownError: what could not be switched on.
+        """
+        limits = {
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NOFILE: files,
+        }
         if self._linux:
             with open("/proc/self/statm", encoding="ascii") as file:
-                size = int(file.read().split()[0]) * resource.getpagesize() + limits.memory
-            self._rlimits.append((resource.RLIMIT_AS, size, size))
-            self._rlimits.append((resource.RLIMIT_MEMLOCK, 0, 0))
-            self._rlimits.append((resource.RLIMIT_MSGQUEUE, 0, 0))
+                size = int(file.read().split()[0]) * resource.getpagesize()
+            limits[resource.RLIMIT_AS] = size + self._memory
+            limits[resource.RLIMIT_MEMLOCK] = limits[resource.RLIMIT_MSGQUEUE] = 0
         else:
-            self._rlimits.append((resource.RLIMIT_DATA, limits.memory, limits.memory))
+            limits[resource.RLIMIT_DATA] = self._memory
+        for which, limit in limits.items():
+            with contextlib.suppress(ValueError):  # it may have been lowered before
+                resource.setrlimit(which, (limit, limit))
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(_NOBODY)
+            os.setuid(_NOBODY)
+        if not self._linux:
+            return
+        self._prctl(_PR_SET_DUMPABLE, 0)
+        self._prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        ruleset = _ruleset(_landlock_abi())
+        if ruleset:
+            attributes = ctypes.c_char_p(ruleset)
+            rules = self._libc.syscall(_LANDLOCK_CREATE, attributes, len(ruleset), 0)
+            if rules < 0 or self._libc.syscall(_LANDLOCK_RESTRICT, rules, 0):
+                raise LockDownError(f"landlock: {os.strerror(ctypes.get_errno())}")
+            os.close(rules)
 
     def close(self, parent: int) -> None:
-        """Lock this process down; it cannot be undone.
+        """Lock down a process that was started; it cannot be undone.
 
         Args:
             parent: the process that started it, with which it ends.
@@ -142,33 +170,15 @@ class Lock:
         Raises:
             LockDownError: what could not be switched on.
         """
-        if os.geteuid() == 0:
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY) if self._linux else os.setgid(_NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY) if self._linux else os.setuid(_NOBODY)
+        for which, limit in self._own:
+            resource.setrlimit(which, limit)
         if not self._linux:
-            self._limit()
             return
-        # After the change of user, which forgets it.
         self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
-        self._prctl(_PR_SET_DUMPABLE, 0)
-        self._prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        if self._ruleset:
-            attributes = ctypes.c_char_p(self._ruleset)
-            rules = self._libc.syscall(_LANDLOCK_CREATE, attributes, len(self._ruleset), 0)
-            if rules < 0 or self._libc.syscall(_LANDLOCK_RESTRICT, rules, 0):
-                raise LockDownError(f"landlock: {os.strerror(ctypes.get_errno())}")
-            os.close(rules)
-        self._limit()
         if self._filter is not None:
             self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(self._filter[0]))
-
-    def _limit(self) -> None:
-        for which, soft, hard in self._rlimits:
-            with contextlib.suppress(ValueError):  # it may have been lowered before
-                resource.setrlimit(which, (soft, hard))
 
     def _prctl(self, option: int, *values: Any) -> None:
         padded = [*values, 0, 0, 0, 0][:4]

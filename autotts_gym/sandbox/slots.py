@@ -23,7 +23,8 @@ CLOCK: Final = 1  # visible, tokens
 INTERVAL: Final = 2  # Δ, tokens
 DEPTH_LIMIT: Final = 3  # intervals
 BUDGET: Final = 4  # tokens, -1 for none
-FACTS: Final = 5
+FORESEEN: Final = 5  # 1 where neither a budget nor a step limit can stop an action
+FACTS: Final = 6
 
 WORD: Final = 8  # bytes of an int64, and of a float64
 

@@ -39,8 +39,8 @@ from autotts_gym.sandbox import candidate
 from autotts_gym.sandbox.protections import Limits, Lock
 from autotts_gym.sandbox.slots import Layout
 
-#: The most files that are ever open here.
-_FILES: Final = 1024
+#: Files that are open here besides the slots.
+_FILES: Final = 16
 
 ORDER: Final = 4
 
@@ -67,8 +67,12 @@ class Zygote:
         self._name = order["name"]
         self._running = [0] * len(self._slots)
         for library in (*candidate.LIBRARIES, *candidate.PROTOCOL):
-            importlib.import_module(library)
+            # What is not there need not be copied for every process.
+            if library.rpartition(".")[2].encode() in text or library in candidate.ALWAYS:
+                importlib.import_module(library)
+        self._builtins = candidate.builtins_of_programs()
         self._lock = Lock(Limits(**order["limits"]))
+        self._lock.prepare(len(self._slots) + _FILES)
         # As os.fork, but without what modules want done after it: it would take longer than an
         # episode. There is one thread, and random numbers are to be the same every time.
         self._fork = ctypes.PyDLL(None).fork
@@ -119,10 +123,12 @@ class Zygote:
             low, high = sorted((listening, telling))
             os.closerange(3, low)
             os.closerange(low + 1, high)
-            os.closerange(high + 1, _FILES)
+            os.closerange(high + 1, len(self._slots) + _FILES)
             remote = candidate.Remote(self._layout, memoryview(memory), listening, telling)
+            module = ModuleType(self._name)
+            module.__dict__["__builtins__"] = self._builtins
             candidate.play(
-                remote, self._code, self._name, lambda: self._lock.close(self._pid), self._facts
+                remote, self._code, module, lambda: self._lock.close(self._pid), self._facts
             )
         finally:
             os._exit(0)
@@ -140,10 +146,7 @@ def _receive(told: socket.socket, size: int) -> bytes:
 
 def main() -> None:
     """Say whether there is something to play (an empty line, or what is wrong); then serve."""
-    import resource
-
     told = socket.socket(fileno=int(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     os.environ.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
     try:
