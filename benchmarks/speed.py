@@ -36,9 +36,15 @@ from rich.table import Table
 
 import autotts_gym
 from autotts_gym.controllers.loading import load
+from autotts_gym.discovery.breeding import seeds
+from autotts_gym.discovery.engine import Engine
+from autotts_gym.discovery.grammar import source
+from autotts_gym.discovery.scoring import BETAS, SearchSet
 from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
+from autotts_gym.sandbox.agent import load_untrusted
+from autotts_gym.sandbox.playing import Sandbox
 from autotts_gym.traces import registry
 from autotts_gym.traces.published import import_published
 from autotts_gym.traces.store import TraceStore
@@ -461,6 +467,51 @@ def loading(published: Stores, folder: Path) -> Iterator[Row]:
     yield (f"{what}: play", f"{float(done.stdout):,.0f} MB at most", "", "", "under 1,024 MB")
 
 
+def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
+    """A program's sweep over β, on every question once: as a tree, as source, in the sandbox."""
+    search = SearchSet(stores, seeds=1)
+    tree = seeds()["fading"]
+    (folder / "fading.py").write_text(source(tree, "A program."), "utf-8")
+    engine = Engine(search)
+    written = load(str(folder / "fading.py"))
+    untrusted = load_untrusted(str(folder / "fading.py"))
+
+    def sweeps(players: list[Rollout] | list[Sandbox], count: int) -> Rate:
+        def play() -> None:
+            for _ in range(count):
+                search.sweep(lambda e, *asked: players[e].play(*asked))
+
+        return per_second(play, count)
+
+    compiled, plain = (
+        [Rollout(written, store, search.terms, interpret=interpret) for store in search.stores]
+        for interpret in (False, True)
+    )
+    size = f"{len(BETAS)} β × {len(search.stores)} × {len(search.questions)}"
+    ours, theirs, ratio = pairs(
+        per_second(lambda: [engine.sweep(tree) for _ in range(20)], 20), sweeps(compiled, 20)
+    )
+    yield (
+        f"a program's sweep as a tree, {size}",
+        f"{ours:,.0f} sweeps/s",
+        f"its source, compiled {theirs:,.0f}",
+        f"{ratio:.2f}",
+        "",
+    )
+    with contextlib.ExitStack() as stack:
+        boxes = [
+            stack.enter_context(Sandbox(untrusted, store, search.terms)) for store in search.stores
+        ]
+        ours, theirs, ratio = pairs(sweeps(plain, 1), sweeps(boxes, 1))
+    yield (
+        "its source as plain Python, trusted",
+        f"{ours:,.2f} sweeps/s",
+        f"in the sandbox {theirs:,.2f}",
+        f"{ratio:.2f}",
+        "at most 1.5",
+    )
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     title = f"autotts_gym {autotts_gym.__version__}, one core"
@@ -483,6 +534,7 @@ def main() -> None:
             against_lean(aime24 or bundled),
             growth(bundled, folder),
             protocol(aime24 or bundled, folder),
+            discovery(aime24 or bundled, folder),
             loading(published, folder),
         ):
             for row in part:
