@@ -204,6 +204,9 @@ class ScriptedServer:
     Attributes:
         plan: which request meets which fault; can be changed at any time.
         pace: seconds that a part of a stream takes.
+        chat: what is answered to a conversation, as an object or as text; there is none without.
+        retry_after: what the server says with status 429.
+        refusal: what it says with every status that is scripted; the status itself by default.
         asked: all requests.
         faults: the faults that happened, and how often.
         paid: tokens that were generated: how often each (kind, question, seed, depth, after).
@@ -226,6 +229,9 @@ class ScriptedServer:
         self.longest = longest
         self.api_key = api_key
         self.pace = pace
+        self.chat: Callable[[Asked], Any] | None = None
+        self.retry_after = "0"
+        self.refusal = ""
         self.without: set[str] = set()  # fields that completions lack
         self.asked: list[Asked] = []
         self.faults: Counter[str] = Counter()
@@ -359,7 +365,8 @@ class ScriptedServer:
             await _gone(reader)
             return False
         if fault is not None and fault.isdecimal():
-            _send(writer, int(fault), _error(f"scripted {fault}", int(fault)))
+            message = self.refusal or f"scripted {fault}"
+            _send(writer, int(fault), _error(message, int(fault)), self.retry_after)
             return True
         if self.api_key and headers.get("authorization") != f"Bearer {self.api_key}":
             _send(writer, 401, {"error": "Unauthorized"})
@@ -383,7 +390,9 @@ class ScriptedServer:
             "/tokenize": self._tokenize,
             "/detokenize": self._detokenize,
         }
-        if path not in answers:
+        if path == "/v1/chat/completions" and self.chat is not None:
+            _send(writer, 200, "<html>" if fault == "not-json" else self.chat(asked))
+        elif path not in answers:
             _send(writer, 404, {"detail": "Not Found"})
         elif fault == "not-json":
             _send(writer, 200, "<html>")
@@ -622,9 +631,9 @@ async def _gone(reader: asyncio.StreamReader) -> None:
     await reader.read()
 
 
-def _send(writer: asyncio.StreamWriter, status: int, found: Any) -> None:
+def _send(writer: asyncio.StreamWriter, status: int, found: Any, retry_after: str = "0") -> None:
     body = (found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)).encode()
-    after = "retry-after: 0\r\n" if status == 429 else ""
+    after = f"retry-after: {retry_after}\r\n" if status == 429 else ""
     head = f"HTTP/1.1 {status} X\r\n{after}content-type: application/json\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
 

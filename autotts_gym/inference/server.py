@@ -55,6 +55,18 @@ class TransientError(EngineError):
         self.retry_after = retry_after
 
 
+class RefusedError(EngineError):
+    """A request that a server refuses, and will again.
+
+    Attributes:
+        status: of its answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ServerEngine(Engine):
     """One or several OpenAI-compatible servers of the same model.
 
@@ -164,6 +176,24 @@ class ServerEngine(Engine):
                 read = functools.partial(_choices, count=len(requests))
                 return await self._choose().post("/completions", body, read)
         raise AssertionError("retrying ends with a result or an error")
+
+    async def chat(
+        self, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """One answer to a conversation, as text; any OpenAI-compatible server can give it.
+
+        Args:
+            messages: each with a role and a content.
+            options: further fields of the request, as ``max_tokens``.
+
+        Returns:
+            The server's whole answer; its first choice has a message.
+
+        Raises:
+            EngineError: there is none, after ``patience``; :class:`RefusedError` at once.
+        """
+        body = {"messages": list(messages), **options}
+        return await self._ask("/chat/completions", body, _chat)
 
     async def facts(self) -> dict[str, Any]:
         served = await self._ask("/models", None, _models)
@@ -438,7 +468,7 @@ def _check_status(response: httpx.Response, url: str) -> None:
     if code in _TRANSIENT:
         after = response.headers.get("retry-after", "")
         raise TransientError(message, float(after) if after.isdecimal() else 0.0)
-    raise EngineError(message)
+    raise RefusedError(message, code)
 
 
 def _reason(found: Any) -> str:
@@ -469,6 +499,15 @@ def _prompt(found: dict[str, Any], url: str) -> str:
     if not isinstance(found.get("prompt"), str):
         raise TransientError(f"{url}: answered without a text: {_short(found)}")
     return str(found["prompt"])
+
+
+def _chat(found: dict[str, Any], url: str) -> dict[str, Any]:
+    choices = found.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        reason = _reason(found) if "error" in found else _short(found)
+        raise TransientError(f"{url}: answered no message: {reason}")
+    return found
 
 
 def _version(found: dict[str, Any], url: str) -> str:

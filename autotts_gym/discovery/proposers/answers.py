@@ -7,6 +7,7 @@ here, and does not pay twice.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -58,11 +59,15 @@ class Answers:
         except (KeyError, TypeError):
             return None
 
+    def cost(self, name: str) -> dict[str, float]:
+        """What a proposal's name has cost so far, by unit."""
+        return read_costs(self.folder / f"{name}.json", "cost")
+
     def spent(self) -> dict[str, float]:
         """What everything that was ever kept has cost, by unit."""
         total: Counter[str] = Counter()
         for path in sorted(self.folder.glob("*.json")):
-            total.update(_costs(_read(path).get("cost")))
+            total.update(read_costs(path, "cost"))
         return dict(total)
 
 
@@ -74,7 +79,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _costs(found: Any) -> dict[str, float]:
-    if not isinstance(found, dict):
-        return {}
-    return {str(unit): float(n) for unit, n in found.items() if isinstance(n, int | float)}
+def read_costs(path: Path, field: str | None = None) -> dict[str, float]:
+    """Costs by unit from a file that holds them, or holds them in a field; as far as there are."""
+    found = _read(path) if field is None else _read(path).get(field)
+    return {
+        str(unit): float(cost)
+        for unit, cost in (found.items() if isinstance(found, dict) else ())
+        if isinstance(cost, int | float) and 0 <= cost < math.inf
+    }

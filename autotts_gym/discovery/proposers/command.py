@@ -8,14 +8,22 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from autotts_gym.discovery.proposers.answers import Answers, ProposerError
+from autotts_gym.discovery.proposers.answers import Answers, ProposerError, read_costs
+from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposing import Proposal, Tried
 from autotts_gym.discovery.workspace import Workspace
 
+#: Status of a command that says that it is no use to run it again (EX_CONFIG of sysexits.h).
+HOPELESS: Final = 78
+
+COST: Final = "cost.json"
+#: Characters of a command's last words that are told.
+_SAID: Final = 300
 #: Seconds from being asked to end to being ended.
 _GRACE: Final = 2.0
 
@@ -27,16 +35,20 @@ class CommandProposer:
     standard input, the caller's environment and
 
     - ``AUTOTTS_PROPOSAL``: the proposal's name;
-    - ``AUTOTTS_ROUND``, ``AUTOTTS_ATTEMPT``: the round, and the attempt within it, from 1.
+    - ``AUTOTTS_ROUND``, ``AUTOTTS_ATTEMPT``: the round, and the attempt within it, from 1;
+    - ``AUTOTTS_USD``: the dollars that are left to it, where they are limited.
 
-    What it prints goes to ``logs/NAME.log`` of the workspace. When it ends, or takes too long, all
-    of its process group is ended.
+    What it prints goes to ``logs/NAME.log`` of the workspace. What it costs can be left in
+    ``cost.json``: an object of numbers, as ``{"usd": 0.12, "prompt_tokens": 4000}``. When it ends,
+    or takes too long, all of its process group is ended. Status 78 says that it is no use to run it
+    again, as where a key is missing; any other but 0, that this proposal has failed.
 
     Args:
         command: a line for the shell, or the program and its arguments.
         workspace: where it runs.
         attempts: proposals a round.
         time_limit: seconds after which it is ended.
+        budget: limits of everything that is spent.
         known: names of proposals that are on record, and are not asked for.
 
     Raises:
@@ -50,6 +62,7 @@ class CommandProposer:
         *,
         attempts: int = 1,
         time_limit: float = 1800.0,
+        budget: Budget | None = None,
         known: Container[str] = (),
     ) -> None:
         if not command or (isinstance(command, str) and not command.strip()):
@@ -60,7 +73,7 @@ class CommandProposer:
             raise ValueError(f"time_limit must be above 0 seconds, got {time_limit!r}")
         self._command = command if isinstance(command, str) else list(command)
         self._workspace, self._attempts, self._known = workspace, attempts, known
-        self._time_limit = time_limit
+        self._time_limit, self._budget = time_limit, budget or Budget()
         self._answers = Answers(workspace.folder / "answers")
 
     @property
@@ -73,28 +86,47 @@ class CommandProposer:
         """See :class:`~autotts_gym.discovery.proposing.Proposer`.
 
         Raises:
-            ProposerError: the command cannot be started, or another run works in the folder.
+            ProposerError: the command cannot be started, says that it is no use, or another run
+                works in the folder.
         """
         for attempt in range(1, self._attempts + 1):
             name = f"{number}-{attempt}"
             if name in self._known:
                 continue
             kept = self._answers.proposal(name)
-            yield kept or self._answers.keep(self._ask(name, number, attempt, history))
+            if kept is None and (reason := self._budget.over(self._answers.spent())):
+                yield Proposal(name, "", self.how, trouble=reason)
+                return  # the others would get the same
+            yield kept or self._ask(name, number, attempt, history)
 
     def _ask(self, name: str, number: int, attempt: int, history: Sequence[Tried]) -> Proposal:
-        self._workspace.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self._workspace.folder) as lock:
+        folder = self._workspace.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        told = {"PROPOSAL": name, "ROUND": str(number), "ATTEMPT": str(attempt)}
+        if self._budget.usd is not None:
+            told["USD"] = str(self._budget.usd - self._answers.spent().get("usd", 0.0))
+        with _alone(folder) as lock:
             start = self._workspace.lay_out(history)
-            told = {"PROPOSAL": name, "ROUND": str(number), "ATTEMPT": str(attempt)}
+            # What one that was cut off has cost was paid for.
+            cost = Counter(self._answers.cost(name))
+            cost.update(read_costs(folder / COST))
+            if cost:
+                self._answers.write(name, {}, cost)
+            (folder / COST).unlink(missing_ok=True)
             begun = time.monotonic()
             trouble = self._run(name, {f"AUTOTTS_{key}": told[key] for key in told}, lock)
-            seconds = time.monotonic() - begun
+            cost.update(
+                {**read_costs(folder / COST), "seconds": round(time.monotonic() - begun, 3)}
+            )
             source, missing = self._workspace.written(start)
-        # What a command that failed has left is not what it meant to.
-        trouble = trouble or missing
-        cost = {"seconds": round(seconds, 3)}
-        return Proposal(name, "" if trouble else source, self.how, trouble=trouble, cost=cost)
+            trouble = trouble or missing
+            # What a command that failed has left is not what it meant to.
+            proposal = Proposal(
+                name, "" if trouble else source, self.how, trouble=trouble, cost=dict(cost)
+            )
+            self._answers.keep(proposal)
+            (folder / COST).unlink(missing_ok=True)
+        return proposal
 
     def _run(self, name: str, told: dict[str, str], lock: int) -> str:
         """Run the command to its end; what went wrong, or nothing."""
@@ -125,9 +157,23 @@ class CommandProposer:
                 return f"the command was ended after {self._time_limit:g} s"
             finally:
                 _end(process.pid, process)
+        if not code:
+            return ""
+        said = _last_line(logs / f"{name}.log")
+        said = f": {said}" if said else ""
+        if code == HOPELESS:
+            raise ProposerError(f"the command cannot propose anything{said}")
         if code < 0:
-            return f"the command was ended by signal {-code}"
-        return f"the command failed with status {code}; see logs/{name}.log" if code else ""
+            return f"the command was ended by signal {-code}{said}"
+        return f"the command failed with status {code}{said}"
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return last if len(last) <= _SAID else f"{last[:_SAID]}..."
 
 
 def _end(group: int, process: subprocess.Popen[bytes] | None = None) -> None:
