@@ -13,7 +13,7 @@ import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
 from autotts_gym.cli.collect import collect
 from autotts_gym.cli.console import console, errors
-from autotts_gym.cli.discover import discover
+from autotts_gym.cli.discover import discover, judge
 from autotts_gym.cli.environments import describe, envs, import_, synth
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
@@ -42,6 +42,7 @@ for command in (
     new,
     train,
     discover,
+    judge,
 ):
     app.command()(command)
 app.add_typer(tinylm, name="tinylm")

@@ -19,10 +19,14 @@ class Template(StrEnum):
     published = "published"
 
 
+def file(template: Template) -> Path:
+    """The starting file itself, which is a controller."""
+    return Path(__file__).with_name("templates") / f"{template.value}.py"
+
+
 def source(template: Template, name: str) -> str:
     """The text of a starting file for a controller called ``name``."""
-    path = Path(__file__).with_name("templates") / f"{template.value}.py"
-    return path.read_text("utf-8").replace(_NAME, name)
+    return file(template).read_text("utf-8").replace(_NAME, name)
 
 
 def write(target: str, template: Template = Template.with_beta) -> Path:

@@ -175,6 +175,7 @@ def evaluate(
     questions: Sequence[int] | None = None,
     seeds: int = PLAIN_SEEDS,
     knob: bool = True,
+    telling: bool = True,
 ) -> Verdict:
     """The verdict on the text of a program, as ``autotts discover`` gives it.
 
@@ -184,6 +185,7 @@ def evaluate(
         questions: their rows; all by default.
         seeds: branch orders of each question.
         knob: whether β has to be a knob.
+        telling: whether there are a diagnosis and traces.
 
     Raises:
         ValueError: there is no such environment or question.
@@ -191,7 +193,8 @@ def evaluate(
     from autotts_gym.traces import registry
 
     stores = {name: s for env in envs for name, s in registry.open_stores(env).items()}
-    return Evaluator(SearchSet(stores, questions, seeds), knob=knob).source(source)
+    search = SearchSet(stores, questions, seeds)
+    return Evaluator(search, knob=knob, telling=telling).source(source)
 
 
 def constants_of(source: str) -> int:

@@ -25,15 +25,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from autotts_gym.controllers import scaffold
 from autotts_gym.controllers.loading import load
+from autotts_gym.controllers.scaffold import Template
 from autotts_gym.discovery.archive import Archive
 from autotts_gym.discovery.evaluating import Evaluator
 from autotts_gym.discovery.grammar import source
 from autotts_gym.discovery.proposing import Proposal, Proposer, Tried, Verdict
 from autotts_gym.evaluation.results import write_atomically
 
-#: Controllers that every run begins with.
-SEEDS = ("asc", "esc", "parallel_probe")
+#: Controllers that every run begins with: one to write others after, and published ones.
+TEMPLATE = "template"
+SEEDS = (TEMPLATE, "asc", "esc", "parallel_probe")
 #: Parts of the questions: chosen by all but one, scored on that one.
 _FOLDS = 5
 
@@ -135,7 +138,8 @@ class Discovery:
         picture(self.archive, self.folder / "curve.png")
 
     def _begin(self, name: str) -> None:
-        agent = load(name)
+        kind = Template.with_beta if self.evaluator.knob else Template.without_beta
+        agent = load(str(scaffold.file(kind)) if name == TEMPLATE else name)
         text = agent.source[0].decode("utf-8")
         self.archive.note(Tried(Proposal(f"0-{name}", text, "seed"), self.evaluator.agent(agent)))
 

@@ -30,7 +30,7 @@ from autotts_gym.traces.synthetic import generate
 HOW = Breeding(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
 ROUNDS = 2
 #: Seeds that come along, those of breeding, children, and the choice.
-PLANNED = 3 + 4 + 2 * 2 * 2 + 1
+PLANNED = 4 + 4 + 2 * 2 * 2 + 1
 
 
 def searched(
@@ -69,7 +69,7 @@ def test_what_a_run_leaves(whole: Path, store: TraceStore) -> None:
     journal = [json.loads(line) for line in (whole / "journal.jsonl").read_text().splitlines()]
     names = [entry["name"] for entry in journal]
     begun = [*(f"0-{name}" for name in SEEDS), *(f"1-{name}" for name in seeds())]
-    assert names[:7] == begun
+    assert names[:8] == begun
     assert len(names) == len(set(names)) == PLANNED
     assert all(set(entry["parents"]) <= set(names) for entry in journal)
     assert {entry["how"] for entry in journal} <= {"seed", "mutation", "crossover", "tuning"}
@@ -79,9 +79,9 @@ def test_what_a_run_leaves(whole: Path, store: TraceStore) -> None:
     assert not final["fault"]
     table = read_table(whole / "journal.parquet").to_pylist()
     assert [row["name"] for row in table] == names
-    assert [row["round"] for row in table] == [0] * 3 + [1] * 8 + [2] * 4 + [3]
+    assert [row["round"] for row in table] == [0] * 4 + [1] * 8 + [2] * 4 + [3]
     assert json.loads(table[-1]["curve"]) == final["curve"]
-    best = max(entry["score"] for entry in journal[:7])
+    best = max(entry["score"] for entry in journal[:8])
     assert final["score"] >= best - 0.01
     finalists = json.loads((whole / "choice.json").read_text())
     assert final["parents"] == [max(finalists, key=lambda f: f["unseen"])["name"]]
@@ -177,7 +177,10 @@ def test_a_proposer_that_fails_ends_nothing(store: TraceStore, tmp_path: Path) -
     assert png.startswith(b"\x89PNG")
 
 
-def test_when_everything_is_rejected(store: TraceStore, tmp_path: Path) -> None:
+def test_when_everything_is_rejected(
+    store: TraceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autotts_gym.discovery.loop.SEEDS", ("asc", "esc"))
     discovery = Discovery(Evaluator(SearchSet({"made": store}, seeds=1)), tmp_path, {})
     with pytest.raises(ValueError, match="every program was rejected"):
         discovery.run(Scripted(ValueError("nothing")), 1)
@@ -190,7 +193,8 @@ def test_without_a_knob(store: TraceStore, tmp_path: Path) -> None:
     discovery = Discovery(Evaluator(search, knob=False), tmp_path, asdict(how))
     with Genetic(how, search, discovery.archive) as genetic:
         choice = discovery.run(genetic, 1)
-    trees = [t.proposal.tree for t in discovery.archive.values() if t.proposal.tree is not None]
+    bred = [t.proposal.tree for t in discovery.archive.values()]
+    trees = [tree for tree in bred if tree is not None]
     assert all(constant.slope == 0 for tree in trees for constant in tree.constants)
     assert not choice.tried.verdict.fault
     assert len(set(choice.tried.verdict.curve["tokens"])) == 1
