@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -103,6 +103,9 @@ class Rollout:
         reason: why it is not compiled, the first line of numba's message; empty if it is.
         given: as above.
     """
+
+    #: Episodes that were ended from outside, as a sandbox does.
+    ended: Final = 0
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The process that episodes' processes are forked from.
 
 Run as a program, in an interpreter of its own: it has loaded what programs may import, and has
-never had a trace in its memory. It runs nothing of the program itself. What it is told comes through
-a socket: first what to play, then *orders*, four bytes each:
+never had a trace in its memory. It runs nothing of the program itself. What it is told comes
+through a socket: first what to play, then *orders*, four bytes each:
 
 - a slot, with the ends of two pipes: end what runs in that slot, and start an episode there;
 - ``~slot``: end what runs in that slot, and reply how it ended, a wait status of four bytes.
