@@ -328,6 +328,8 @@ def _import(
     level: int = 0,
 ) -> ModuleType:
     """``import`` as the program has it; a rule of the house, while the walls are the kernel's."""
+    if isinstance(fromlist, list):  # no statement, but what C code loads for itself
+        return builtins.__import__(name, globals, locals, fromlist, level)
     allowed = (*LIBRARIES, *PROTOCOL)
     wanted = [name] if name in allowed else [f"{name}.{part}" for part in fromlist or ("",)]
     if level or not all(one in allowed for one in wanted):

@@ -146,7 +146,9 @@ def _receive(told: socket.socket, size: int) -> bytes:
 
 def main() -> None:
     """Say whether there is something to play (an empty line, or what is wrong); then serve."""
-    told = socket.socket(fileno=int(sys.argv[1]))
+    # To the lowest number: processes close what lies below a limit.
+    told = socket.socket(fileno=os.dup(int(sys.argv[1])))
+    os.close(int(sys.argv[1]))
     os.environ.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
     try:

@@ -331,7 +331,7 @@ HARMLESS = {
     frame = module("sys")._getframe()
     while frame:
         for name, value in [*frame.f_locals.items(), *frame.f_globals.items()]:
-            if SECRET in str(name) or SECRET in repr(value)[:100_000]:
+            if name != "SECRET" and SECRET in repr(value)[:100_000]:
                 raise Breach(name)
         frame = frame.f_back
 """,
@@ -382,12 +382,13 @@ HARMLESS = {
         raise Breach(open_)
 """,
     "patching the rules": """
-    world = type(episode).probe_all.__globals__
-    for name in ("autotts_gym.controllers.handle", "autotts_gym.mdp.actions"):
-        for key, value in vars(module(name)).items():
-            if key.isupper() and isinstance(value, int) and key != "PROBE" and key != "CONTINUE":
-                vars(module(name))[key] = 0 * value + 2
-    type(episode).spent = property(lambda self: 0)
+    handle, actions = module("autotts_gym.controllers.handle"), module("autotts_gym.mdp.actions")
+    handle.Episode.spent = property(lambda self: 0)
+    handle.Episode.can_probe = lambda self, i: True
+    handle.NO_BUDGET = 10**9
+    actions.ANSWER = 0
+    type(episode).ended = False
+    module("builtins").max = module("builtins").min = lambda *some: 0
 """,
     "patching its notes of the episode": """
     episode.log.append(1)
@@ -445,11 +446,9 @@ def test_an_attempt_changes_nothing(
 
 def test_one_episode_that_takes_too_long(honest: Episodes) -> None:
     """It fails alone, at what it had cost."""
-    text = attacker(
-        "    while not episode.finished(0):\n"
-        "        episode.extend(0)\n"
-        "        if episode.probe(0)[1] and episode.depth(0) == 3:\n"
-        "            while True: pass"
+    text = HONEST.replace(
+        "    episode.answer",
+        f"    while episode.depth(i) == {ATTACKED + 1}: pass\n    episode.answer",
     )
     played = play(text, time_limit=2.0)
     assert played.failures == {ATTACKED: "TimeLimitError: no end after 2 s"}
