@@ -91,6 +91,14 @@ def benchmark(
     interpret: Annotated[
         bool, typer.Option("--interpret", help="Play through step, even what can be compiled.")
     ] = False,
+    untrusted: Annotated[
+        bool,
+        typer.Option(
+            "--untrusted",
+            help="Play every .py file that is given by its path in a sandbox: it is never run in a "
+            "process that holds traces.",
+        ),
+    ] = False,
 ) -> None:
     """Play agents on environments; print the table, write episodes, summary and frontier.
 
@@ -105,6 +113,8 @@ def benchmark(
     from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
     from autotts_gym.evaluation.summary import write_summary
     from autotts_gym.mdp.replay import Terms
+    from autotts_gym.sandbox.agent import is_file, load_untrusted
+    from autotts_gym.sandbox.protections import protections
     from autotts_gym.traces.splits import split_of
 
     if protocol and (order or billing):
@@ -116,7 +126,14 @@ def benchmark(
         raise ValueError(f"--action-limit must be at least 1, got {action_limit}")
     if not names:
         raise ValueError("name an agent or several, such as cmc, or ask for --protocol paper")
-    loaded = list(dict.fromkeys(load(name) for name in names))
+    loaded = list(
+        dict.fromkeys(
+            load_untrusted(name) if untrusted and is_file(name) else load(name) for name in names
+        )
+    )
+    boxed = [agent.name for agent in loaded if agent.is_untrusted]
+    if untrusted:
+        print_dim(f"untrusted: {', '.join(boxed) or 'none'}; on: {', '.join(protections())}")
     default = Billing.interval if protocol else Billing.tokens
     terms = Terms(
         max_branches=max_branches,
@@ -225,7 +242,12 @@ def _tell(results: Results, interpret: bool) -> None:
             for name, rates in agents.items()
         ]
         print_dim(f"{way}: {', '.join(parts)}")
-    reasons = {run.agent: run.reason for run in results.runs if run.reason and not interpret}
+    boxed = {agent.name for agent in results.agents if agent.untrusted}
+    reasons = {
+        run.agent: run.reason
+        for run in results.runs
+        if run.reason and not interpret and run.agent not in boxed
+    }
     for name, reason in reasons.items():
         print_dim(f"{name} ran as plain Python: {reason}")
     for run in results.runs:

@@ -59,6 +59,9 @@ class Cells:
             "version": autotts_gym.__version__,
             "rules": sources_key(),
         }
+        if agent.is_untrusted:
+            # A program may notice where it runs: neither kind of cell stands for the other.
+            depends["untrusted"] = True
         text = json.dumps(depends, sort_keys=True, default=int)  # integers may be numpy's
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
         # The name is for people; file names end at 255 bytes.

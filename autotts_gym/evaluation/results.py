@@ -104,6 +104,7 @@ class PlayedAgent:
     Attributes:
         path, digest: its file, and what tells its text.
         billing: how its episodes were billed.
+        untrusted: whether it was played in a sandbox, as it is then wherever it is played again.
     """
 
     name: str
@@ -112,6 +113,7 @@ class PlayedAgent:
     takes_beta: bool
     published: bool
     billing: str
+    untrusted: bool = False
 
     @classmethod
     def of(cls, agent: Agent, terms: Terms) -> PlayedAgent:
@@ -122,6 +124,7 @@ class PlayedAgent:
             agent.takes_beta,
             agent.published,
             terms.billing,
+            agent.is_untrusted,
         )
 
 

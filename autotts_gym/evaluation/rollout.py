@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -111,6 +111,9 @@ class Rollout:
         logs: actions of the episodes that :meth:`play_on` has played in its latest call, as
             :class:`Episodes` has them; empty where they are not kept.
     """
+
+    #: Episodes that were ended from outside, as a sandbox does.
+    ended: Final = 0
 
     def __init__(
         self,

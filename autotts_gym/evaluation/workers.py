@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.traces.store import TraceStore
+
+if TYPE_CHECKING:
+    from autotts_gym.sandbox.agent import UntrustedAgent
+    from autotts_gym.sandbox.playing import Sandbox
 
 if sys.platform == "linux":
     import fcntl
@@ -47,6 +51,9 @@ _PATIENCE: Final = 3
 
 #: Episodes that are handed to a process at a time, whose results the shared memory holds.
 _CHUNK: Final = 1024
+
+#: Seconds that a sandbox may take to start.
+_START: Final = 60.0
 
 #: Seconds between two looks at a process.
 _LOOK: Final = 0.1
@@ -138,17 +145,25 @@ class Worker(Protocol):
 class InProcess:
     """Plays in this process: nothing ends a program that does not end itself.
 
+    Untrusted programs are played in a sandbox all the same.
+
     Args:
         ledger: see :class:`~autotts_gym.evaluation.rollout.Rollout`.
+        time_limit: seconds after which a sandbox ends an episode.
     """
 
-    def __init__(self, ledger: NDArray[np.int64] | None = None) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, ledger: NDArray[np.int64] | None = None, time_limit: float = TIME_LIMIT
+    ) -> None:
+        self._ledger, self._time_limit = ledger, time_limit
         self._rollouts: dict[tuple[Any, ...], Rollout] = {}
+        self._sandbox: tuple[tuple[Any, ...], Sandbox] | None = None
 
-    def rollout(self, job: Job) -> Rollout:
+    def rollout(self, job: Job) -> Rollout | Sandbox:
         """The job's agent on its store, compiled and kept."""
         key = job.agent.digest, job.store.card.fingerprint, job.terms, job.interpret, job.settle
+        if job.agent.is_untrusted:
+            return self._boxed(key, job)
         if key not in self._rollouts:
             self._rollouts[key] = Rollout(
                 job.agent,
@@ -160,14 +175,34 @@ class InProcess:
             )
         return self._rollouts[key]
 
+    def _boxed(self, key: tuple[Any, ...], job: Job) -> Sandbox:
+        """The job's agent in a sandbox; the one before is closed, since it holds processes."""
+        from autotts_gym.sandbox.playing import Sandbox  # it builds on this module
+
+        if self._sandbox is None or self._sandbox[0] != key:
+            self._close_sandbox()
+            agent = cast("UntrustedAgent", job.agent)
+            sandbox = Sandbox(
+                agent, job.store, job.terms, settle=job.settle, time_limit=self._time_limit
+            )
+            self._sandbox = key, sandbox
+        return self._sandbox[1]
+
+    def _close_sandbox(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox[1].close()
+            self._sandbox = None
+
     def play(self, job: Job) -> Played:
         rollout = self.rollout(job)
         started = time.perf_counter()
         episodes = rollout.play(job.questions(), job.orders(0, job.count), job.beta)
-        return Played(episodes, rollout.path, rollout.reason, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return Played(episodes, rollout.path, rollout.reason, seconds, whole=not rollout.ended)
 
     def close(self) -> None:
         self._rollouts.clear()
+        self._close_sandbox()
 
 
 # --- a process beside it -------------------------------------------------------------------------
@@ -208,7 +243,8 @@ class Subprocess:
                 raise RuntimeError("the worker is closed")
             ours, theirs = self._context.Pipe()
             memories = self._played_memory, self._ledger_memory, self._results_memory
-            process = self._context.Process(target=_serve, args=(theirs, *memories), daemon=True)
+            arguments = theirs, *memories, self._time_limit
+            process = self._context.Process(target=_serve, args=arguments, daemon=True)
             with _without_interrupts():
                 process.start()
             theirs.close()
@@ -255,8 +291,9 @@ class Subprocess:
                         begun = True
                     case ("failed", k, text):
                         failures[start + k] = text
-                    case ("done", more):
+                    case ("done", more, count):
                         seconds += more
+                        ended += count
                     case ("unplayable", text):
                         raise GivenUpError(text)
                     case ("raised", error):
@@ -294,6 +331,8 @@ class Subprocess:
                 self._stores.add(fingerprint)
             pipe.send(("play", _stripped(job), start, stop))
             playing, last, seconds, looked = False, -1, 0.0, time.monotonic()
+            # A sandbox keeps the limit by itself, episode for episode, and must only not hang.
+            limit = self._time_limit + (self._time_limit + _START if job.agent.is_untrusted else 0)
             while True:
                 heard = pipe.poll(_LOOK)
                 now = time.monotonic()
@@ -309,7 +348,7 @@ class Subprocess:
                 played = int(self._played[0])
                 if played != last:
                     last, seconds = played, 0.0
-                elif playing and not heard and seconds > self._time_limit:
+                elif playing and not heard and seconds > limit:
                     self._stop()
                     yield "ended", f"TimeLimitError: no end after {self._time_limit:g} s"
                     return
@@ -356,7 +395,7 @@ def _stripped(job: Job) -> tuple[Any, ...]:
     )
 
 
-def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
+def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit: float) -> None:
     """What the process does: play what it is sent until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     if hasattr(os, "setpgrp"):
@@ -364,7 +403,7 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
     _end_with_parent()
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a program prints is no part of the tables
-    here = InProcess(np.frombuffer(ledger, np.int64))
+    here = InProcess(np.frombuffer(ledger, np.int64), time_limit)
     counter = np.frombuffer(played, np.int64)
     rows = np.frombuffer(results, np.int64).reshape(_CHUNK, rules.RESULT_SIZE)
     stores: dict[str, TraceStore] = {}
@@ -393,7 +432,7 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any) -> None:
                 counter,
                 lambda k, text: pipe.send(("failed", k, text)),
             )
-            pipe.send(("done", time.perf_counter() - started))
+            pipe.send(("done", time.perf_counter() - started, rollout.ended))
         except Exception as error:  # the caller's mistake (terms, store), not the controller's
             pipe.send(("raised", error))
 

@@ -17,7 +17,7 @@ PROBE: Final = 1
 PRUNE: Final = 2
 ANSWER_BRANCH: Final = 3
 
-#: Added to BRANCH where actions are queued (:meth:`autotts_gym.mdp.batch.Batch.play`): the branch is
+#: Added to BRANCH where actions are queued (:meth:`autotts_gym.mdp.batch.Batch.play`): it is then
 #: billed by what was generated, whatever the terms say.
 BY_TOKENS: Final = 1 << 20
 

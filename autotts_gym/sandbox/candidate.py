@@ -258,8 +258,8 @@ class Handle(Episode):
 
     def probe_all(self) -> int:
         """As its own, in one round trip."""
-        remote = self._env
-        if not isinstance(remote, Remote) or not remote.foresees:
+        remote: Any = self._env
+        if not remote.foresees:
             return super().probe_all()
         branches = [i for i in range(self.opened) if self.can_probe(i)]
         remote.probe_all(branches)
@@ -328,6 +328,8 @@ def _import(
     level: int = 0,
 ) -> ModuleType:
     """``import`` as the program has it; a rule of the house, while the walls are the kernel's."""
+    if isinstance(fromlist, list):  # no statement, but what C code loads for itself
+        return builtins.__import__(name, globals, locals, fromlist, level)
     allowed = (*LIBRARIES, *PROTOCOL)
     wanted = [name] if name in allowed else [f"{name}.{part}" for part in fromlist or ("",)]
     if level or not all(one in allowed for one in wanted):

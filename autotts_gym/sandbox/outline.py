@@ -1,7 +1,7 @@
 """What a program's text says of itself, without running it.
 
-Run as a program in an interpreter of its own, since a text can be made to bring a parser down: reads
-the text, and writes what it found as JSON.
+Run as a program in an interpreter of its own, since a text can be made to bring a parser down: it
+reads the text, and writes what it found as JSON.
 """
 
 from __future__ import annotations

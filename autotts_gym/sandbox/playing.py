@@ -118,6 +118,32 @@ class Sandbox:
         self._recount = Recount.allocate(self._replay, terms.max_branches)
         self._agreed = terms.ledger(store)
         self._zygote: _Zygote | None = None
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile what it takes to play, by playing an episode that nobody asked for."""
+        order = np.arange(self._terms.max_branches)
+        self._batch.reset([0], [Draw(0, 0.0, order)])
+        counts = np.zeros(self._slots.count, np.int64)
+        counts[0] = 1
+        self._batch.play(np.zeros((self._slots.count, 1), np.int32), counts)  # ANSWER
+        self._settled(0, 0, order, [])
+
+    def _settled(
+        self, slot: int, question: int, order: NDArray[np.int64], log: Sequence[bytes]
+    ) -> int:
+        """Settled tokens of the episode that a slot shows; -1 if not asked."""
+        if not self._settle:
+            return -1
+        return settle(
+            self._recount,
+            self._agreed,
+            self._replay.questions[question],
+            question,
+            order,
+            self._batch.branches[slot, :, s.PRICING],
+            _actions(log),
+        )
 
     def __enter__(self) -> Sandbox:
         return self
@@ -340,16 +366,8 @@ class _Game:
             if given >= 0:
                 row[rules.CODE] = batch.codes[slot, s.CODE_OF, given]
                 row[rules.RIGHT] = row[rules.CODE] == batch.ledger[slot, s.GOLD]
-            if self._box._settle:
-                row[rules.SETTLED_TOKENS] = settle(
-                    self._box._recount,
-                    self._box._agreed,
-                    self._box._replay.questions[self._questions[one.k]],
-                    int(self._questions[one.k]),
-                    self._orders[one.k],
-                    batch.branches[slot, :, s.PRICING],
-                    _actions(one.log),
-                )
+            question, order = int(self._questions[one.k]), self._orders[one.k]
+            row[rules.SETTLED_TOKENS] = self._box._settled(slot, question, order, one.log)
         self._finish(one, row)
 
     def _failed(self, one: _Process, message: str, outside: bool = False) -> None:

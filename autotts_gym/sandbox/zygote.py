@@ -1,8 +1,8 @@
 """The process that episodes' processes are forked from.
 
 Run as a program, in an interpreter of its own: it has loaded what programs may import, and has
-never had a trace in its memory. It runs nothing of the program itself. What it is told comes through
-a socket: first what to play, then *orders*, four bytes each:
+never had a trace in its memory. It runs nothing of the program itself. What it is told comes
+through a socket: first what to play, then *orders*, four bytes each:
 
 - a slot, with the ends of two pipes: end what runs in that slot, and start an episode there;
 - ``~slot``: end what runs in that slot, and reply how it ended, a wait status of four bytes.
@@ -146,7 +146,9 @@ def _receive(told: socket.socket, size: int) -> bytes:
 
 def main() -> None:
     """Say whether there is something to play (an empty line, or what is wrong); then serve."""
-    told = socket.socket(fileno=int(sys.argv[1]))
+    # To the lowest number: processes close what lies below a limit.
+    told = socket.socket(fileno=os.dup(int(sys.argv[1])))
+    os.close(int(sys.argv[1]))
     os.environ.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
     try:

@@ -18,6 +18,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from autotts_gym.controllers.handle import Episode
 from autotts_gym.env import AutoTTSEnv
@@ -26,6 +27,8 @@ from autotts_gym.evaluation.report.sources import Sources
 from autotts_gym.evaluation.results import Results, Run
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.replay import Terms
+from autotts_gym.sandbox.agent import UntrustedAgent
+from autotts_gym.sandbox.playing import Sandbox
 
 
 @dataclass(frozen=True)
@@ -133,16 +136,19 @@ def record(
     table = _Table(results, sources, count)
     kept: list[Recording] = []
     size = 0
-    for done, (number, question, seed) in enumerate(table.plan, 1):
-        run = results.runs[number]
-        found = table.play(number, question, seed)
-        progress(f"{run.agent} on {run.env}", done, len(table.plan))
-        if found is None:
-            continue
-        size += len(found.packed)
-        if size > limit:
-            break
-        kept.append(found)
+    try:
+        for done, (number, question, seed) in enumerate(table.plan, 1):
+            run = results.runs[number]
+            found = table.play(number, question, seed)
+            progress(f"{run.agent} on {run.env}", done, len(table.plan))
+            if found is None:
+                continue
+            size += len(found.packed)
+            if size > limit:
+                break
+            kept.append(found)
+    finally:
+        table.close()
     progress("", len(table.plan), len(table.plan))
     return Recordings(kept, table.texts(), len(table.plan), size > limit, table.problems)
 
@@ -164,6 +170,7 @@ class _Table:
             for agent in results.agents
         }
         self._envs: dict[tuple[str, Terms], _Recorder] = {}
+        self._sandboxes: dict[tuple[str, str], Sandbox] = {}
         self._chosen = {
             env: choose([run for run in results.runs if run.env == env], count)
             for env in self._stores
@@ -207,8 +214,12 @@ class _Table:
         options = {"question": question, "branch_order": order, "beta": run.beta or 0.0}
         handle = Episode(recorder, recorder.reset(options=options)[0])
         try:
-            self._agents[run.agent](handle, run.beta or 0.0)
-            info = handle.info
+            agent = self._agents[run.agent]
+            if isinstance(agent, UntrustedAgent):
+                info = self._retrace(agent, run, question, order, recorder)
+            else:
+                agent(handle, run.beta or 0.0)
+                info = handle.info
             same = info["tokens"] == before["tokens"] and info["answer"] == before["answer"]
         except (Exception, SystemExit):  # a program may do anything
             same = False
@@ -225,6 +236,31 @@ class _Table:
             int(info["sequential_tokens"]),
             pack(recorder, handle.notes, info["gold"]),
         )
+
+    def _retrace(
+        self,
+        agent: UntrustedAgent,
+        run: Run,
+        question: int,
+        order: NDArray[np.int64],
+        recorder: _Recorder,
+    ) -> dict[str, Any]:
+        """Have an episode played in a sandbox, and take the same actions; its notes stay there."""
+        key = run.agent, run.env
+        if key not in self._sandboxes:
+            terms = self._terms[run.agent]
+            self._sandboxes[key] = Sandbox(agent, self._stores[run.env], terms, abreast=1)
+        box = self._sandboxes[key]
+        box.play(np.array([question]), order[None], run.beta or 0.0)
+        info: dict[str, Any] = {}
+        for action in box.logs[0].tolist():
+            info = recorder.step(action)[4]
+        return info
+
+    def close(self) -> None:
+        """End what sandboxes have started."""
+        for box in self._sandboxes.values():
+            box.close()
 
     def _recorder(self, env: str, terms: Terms) -> _Recorder:
         if (env, terms) not in self._envs:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from autotts_gym.controllers.loading import Agent, AgentError, load
 from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results
+from autotts_gym.sandbox.agent import load_untrusted
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceError, TraceStore
 
@@ -36,7 +37,10 @@ class Sources:
 
     @classmethod
     def of(cls, results: Results) -> Sources:
-        """Look for everything that was played; an agent is loaded, which runs its file."""
+        """Look for everything that was played.
+
+        An agent is loaded, which runs its file, unless it was played as untrusted.
+        """
         problems: list[str] = []
         stores = _all(results.environments, _store, problems, "its episodes and its bounds")
         agents = _all(results.agents, _agent, problems, "its episodes and its schedule")
@@ -85,7 +89,7 @@ def _agent(played: PlayedAgent) -> Agent:
     there = False
     for place in (f"{played.path}{colon}{program}", played.name):
         try:
-            agent = load(place)
+            agent = load_untrusted(place) if played.untrusted else load(place)
         except AgentError:
             continue
         there = True

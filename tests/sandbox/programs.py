@@ -1,0 +1,53 @@
+"""Programs for the tests of the sandbox, and the stores that they play."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.testing import assert_array_equal
+
+from autotts_gym.evaluation.rollout import Episodes
+from autotts_gym.sandbox.agent import UntrustedAgent, untrusted
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+#: The gold answers; nothing shows one before a branch was read to its end.
+GOLD = "gold-5f1c"
+
+#: Questions 0 to 5, which a program tells apart by what BRANCH and PROBE show it: 1 to 6 looks to
+#: the end of the first branch.
+STORE = TraceStore.from_branches(
+    [
+        Question(f"q{k}", f"{GOLD}-{k}", [Branch(["8"] * k, 100 * k + 50, f"{GOLD}-{k}")] * 2)
+        for k in range(6)
+    ],
+    100,
+)
+WIDTH = 2
+QUESTIONS = np.arange(6)
+ORDERS = np.tile(np.arange(WIDTH), (6, 1))
+
+#: Reads one branch to its end, which is right.
+HONEST = """
+def solve(episode):
+    i = episode.branch()
+    while not episode.probe(i)[1]:
+        episode.extend(i)
+    episode.answer(i)
+"""
+
+
+def program(text: str, path: str = "program.py") -> UntrustedAgent:
+    return untrusted(Path(path), text.encode())
+
+
+def same(a: Episodes, b: Episodes, but: tuple[int, ...] = ()) -> None:
+    """All of two results, but for some episodes."""
+    rest = np.setdiff1d(np.arange(len(a.tokens)), but)
+    for name in (
+        *("correct", "tokens", "sequential_tokens"),
+        *("actions", "probes", "settled_tokens"),
+    ):
+        assert_array_equal(getattr(a, name)[rest], getattr(b, name)[rest], name)
+    assert [a.answers[k] for k in rest] == [b.answers[k] for k in rest]
+    assert [a.failures.get(k) for k in rest] == [b.failures.get(k) for k in rest]
