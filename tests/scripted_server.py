@@ -205,6 +205,7 @@ class ScriptedServer:
         plan: which request meets which fault; can be changed at any time.
         pace: seconds that a part of a stream takes.
         chat: what is answered to a conversation, as an object or as text; there is none without.
+        messages: what is answered at ``/v1/messages``, as server-sent events; likewise.
         retry_after: what the server says with status 429.
         refusal: what it says with every status that is scripted; the status itself by default.
         asked: all requests.
@@ -230,6 +231,7 @@ class ScriptedServer:
         self.api_key = api_key
         self.pace = pace
         self.chat: Callable[[Asked], Any] | None = None
+        self.messages: Callable[[Asked], str] | None = None
         self.retry_after = "0"
         self.refusal = ""
         self.without: set[str] = set()  # fields that completions lack
@@ -392,6 +394,8 @@ class ScriptedServer:
         }
         if path == "/v1/chat/completions" and self.chat is not None:
             _send(writer, 200, "<html>" if fault == "not-json" else self.chat(asked))
+        elif path.partition("?")[0] == "/v1/messages" and self.messages is not None:
+            _send(writer, 200, self.messages(asked), kind="text/event-stream")
         elif path not in answers:
             _send(writer, 404, {"detail": "Not Found"})
         elif fault == "not-json":
@@ -631,10 +635,16 @@ async def _gone(reader: asyncio.StreamReader) -> None:
     await reader.read()
 
 
-def _send(writer: asyncio.StreamWriter, status: int, found: Any, retry_after: str = "0") -> None:
+def _send(
+    writer: asyncio.StreamWriter,
+    status: int,
+    found: Any,
+    retry_after: str = "0",
+    kind: str = "application/json",
+) -> None:
     body = (found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)).encode()
     after = f"retry-after: {retry_after}\r\n" if status == 429 else ""
-    head = f"HTTP/1.1 {status} X\r\n{after}content-type: application/json\r\n"
+    head = f"HTTP/1.1 {status} X\r\n{after}content-type: {kind}\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
 
 

@@ -55,7 +55,7 @@ class Agent:
     is_untrusted: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load, (self.path, *self.source)
+        return agent_of, (self.path, *self.source)
 
     def __call__(self, episode: Episode, beta: float) -> None:
         """Play one episode through a handle.
@@ -141,7 +141,7 @@ def load(agent: str) -> Agent:
         text = path.read_bytes()
     except OSError as error:
         raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return _load(path, text, program)
+    return agent_of(path, text, program)
 
 
 def _policy_folder(agent: str) -> Path | None:
@@ -153,7 +153,8 @@ def _policy_folder(agent: str) -> Path | None:
 
 
 @functools.cache
-def _load(path: Path, text: bytes, program: str) -> Agent:
+def agent_of(path: Path, text: bytes, program: str = "") -> Agent:
+    """The agent of a text, as it would stand in a file; raises ``AgentError`` if it is none."""
     digest = hashlib.sha256(text).hexdigest()
     name = f"autotts_agent_{path.stem}_{digest[:12]}"
     # Not importlib's way: its bytecode files cannot tell two edits within a second apart.

@@ -354,11 +354,13 @@ def _check_names(module: ast.Module, top: symtable.SymbolTable) -> None:
     }
     held: set[ast.expr] = set()
     for node in ast.walk(module):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            name = node.value.id
-            if name in aliases:
-                held.add(node.value)
-                _check_offered(aliases[name], node.attr, node.lineno)
+        if not isinstance(node, ast.Attribute):
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id in aliases:
+            held.add(node.value)
+            _check_offered(aliases[node.value.id], node.attr, node.lineno)
+        elif node.attr == "log":  # the handle's, which is the record of the episode
+            raise _Rejected(".log may not be used, other than math's and numpy's", node.lineno)
     for node in ast.walk(module):
         if isinstance(node, ast.Name) and node.id in aliases and node not in held:
             raise _Rejected(

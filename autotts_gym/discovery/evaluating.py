@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loading import Agent, AgentError
+from autotts_gym.controllers.loading import Agent, AgentError, agent_of
 from autotts_gym.discovery.checks import check
 from autotts_gym.discovery.diagnosis import diagnose
 from autotts_gym.discovery.engine import Engine
@@ -24,7 +24,7 @@ from autotts_gym.discovery.scoring import Play, SearchSet
 from autotts_gym.discovery.transcripts import traces
 from autotts_gym.evaluation.rollout import Episodes, Rollout
 from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
-from autotts_gym.sandbox.agent import untrusted
+from autotts_gym.sandbox.agent import untrusted as untrusted_agent
 from autotts_gym.sandbox.playing import Sandbox
 
 #: Branch orders of a question that programs are scored on which are played as plain Python: what
@@ -80,18 +80,24 @@ class Evaluator:
         record = functools.partial(play, logs=True)
         return self._verdict(play, constants_of(agent.source[0].decode("utf-8")), record)
 
-    def source(self, source: str) -> Verdict:
-        """The verdict on a text that nobody vouches for: checked, then played in a sandbox.
+    def source(self, source: str, *, untrusted: bool = True) -> Verdict:
+        """The verdict on a text: checked, then played, in a sandbox unless somebody vouches for it.
 
         One that cannot be played is rejected, and has no score.
         """
+        text = source.encode("utf-8")
         try:  # first, since it parses texts elsewhere that would bring this process down
-            program = untrusted(Path("controller.py"), source.encode("utf-8"))
+            program = untrusted_agent(Path("controller.py"), text)
         except AgentError as error:
             return Verdict(fault=str(error))
         fault = check(source, knob=self.knob)
         if fault:
             return Verdict(fault=fault)
+        if not untrusted:
+            try:
+                return self.agent(agent_of(Path("controller.py"), text))
+            except AgentError as error:
+                return Verdict(fault=str(error))
         with contextlib.ExitStack() as stack:
             boxes = [
                 stack.enter_context(
@@ -176,6 +182,7 @@ def evaluate(
     seeds: int = PLAIN_SEEDS,
     knob: bool = True,
     telling: bool = True,
+    untrusted: bool = True,
 ) -> Verdict:
     """The verdict on the text of a program, as ``autotts discover`` gives it.
 
@@ -186,6 +193,7 @@ def evaluate(
         seeds: branch orders of each question.
         knob: whether β has to be a knob.
         telling: whether there are a diagnosis and traces.
+        untrusted: play it in a sandbox; otherwise in this process, compiled where that can be.
 
     Raises:
         ValueError: there is no such environment or question.
@@ -194,7 +202,7 @@ def evaluate(
 
     stores = {name: s for env in envs for name, s in registry.open_stores(env).items()}
     search = SearchSet(stores, questions, seeds)
-    return Evaluator(search, knob=knob, telling=telling).source(source)
+    return Evaluator(search, knob=knob, telling=telling).source(source, untrusted=untrusted)
 
 
 def constants_of(source: str) -> int:

@@ -31,6 +31,7 @@ from autotts_gym.controllers.scaffold import Template
 from autotts_gym.discovery.archive import Archive
 from autotts_gym.discovery.evaluating import Evaluator
 from autotts_gym.discovery.grammar import source
+from autotts_gym.discovery.proposers.answers import ProposerError
 from autotts_gym.discovery.proposing import Proposal, Proposer, Tried, Verdict
 from autotts_gym.evaluation.results import write_atomically
 
@@ -119,6 +120,7 @@ class Discovery:
             report: called with the round of every program that is tried, or was.
 
         Raises:
+            ProposerError: the proposer cannot go on until something is mended.
             ValueError: every program was rejected.
         """
         for name in SEEDS:
@@ -149,6 +151,8 @@ class Discovery:
             for proposal in proposer.propose(number, self.archive.before(number)):
                 self.archive.note(Tried(proposal, self._verdict(proposal)))
                 report(number, self.archive[proposal.name])
+        except ProposerError:  # asking again would be no use until something is mended
+            raise
         except Exception as error:
             name = f"{number}-failed"
             if name not in self.archive:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
-
-import numpy as np
 
 from autotts_gym.controllers.handle import Episode
 from autotts_gym.controllers.scaffold import Template
@@ -236,19 +233,20 @@ def feedback(tried: Tried, *, traces: bool = True) -> str:
 
 
 def curve(facts: dict[str, Any]) -> str:
-    """A β sweep as a table in Markdown, means over environments; as JSON where it is no such."""
-    betas = facts.get("beta")
-    names = [
-        name
-        for name, values in facts.items()
-        if name != "beta" and isinstance(values, list) and len(values) == len(betas or [])
+    """A β sweep as a table in Markdown, from :meth:`autotts_gym.discovery.scoring.Curve.facts`."""
+    columns = ("accuracy", "tokens", "sequential")
+    lines = [
+        "| beta | accuracy | tokens / C | sequential / C | accuracy, tokens / C by environment |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    if not isinstance(betas, list) or not betas or not names:
-        return f"```json\n{json.dumps(facts)}\n```"
-    lines = [f"| beta | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
-    for row, beta in enumerate(betas):
-        cells = [f"{np.mean(facts[name][row]):.4f}" for name in names]
-        lines.append(f"| {beta:g} | {' | '.join(cells)} |")
+    for row, beta in enumerate(facts["beta"]):
+        cells = [f"{beta:g}"]
+        for name in columns:
+            low, high = facts[f"{name}_interval"][row]
+            cells.append(f"{facts[name][row]:.4f} [{low:.4f}, {high:.4f}]")
+        pairs = zip(*(facts[f"{name}_by_environment"][row] for name in columns[:2]), strict=True)
+        cells.append("; ".join(f"{right:.3f}, {tokens:.3f}" for right, tokens in pairs))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

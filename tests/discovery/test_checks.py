@@ -37,7 +37,7 @@ def test_programs_that_come_along_pass() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        "import math\nX = math.pi / 2",
+        "import math\nX = math.pi / math.log(2)",
         "import numpy as np\nX: float = np.inf",
         "from math import exp, log",
         "from numpy import int64",
@@ -120,6 +120,8 @@ def test_what_passes(more: str) -> None:
         ("def f(a):\n    match a:\n        case f(__class__=x): pass\n" + PLAIN, "begin with __"),
         ("def f(__a): pass\n" + PLAIN, "begin with __"),
         ("def f(e): return e._env\n" + PLAIN, "._env may not be used"),
+        ("def f(e): return e.log[0]\n" + PLAIN, ".log may not be used"),
+        ("def f(a):\n    match a:\n        case f(facts=x): pass\n" + PLAIN, ".facts may not be"),
         ("def f(e): return e.facts\n" + PLAIN, ".facts may not be used"),
         ("def f(a): return '{0.x}'.format(a)\n" + PLAIN, ".format may not be used"),
     ],

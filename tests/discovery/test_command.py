@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proposals import BETTER, HISTORY, SEED
 
 from autotts_gym.discovery.checks import LARGEST
 from autotts_gym.discovery.proposers.answers import ProposerError
+from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.command import CommandProposer
 from autotts_gym.discovery.proposing import Proposal
 from autotts_gym.discovery.workspace import Workspace
@@ -21,8 +23,8 @@ from autotts_gym.discovery.workspace import Workspace
 WRITES = "sed 's/8/9/' best.py > controller.py"
 
 
-def asked(command: str, folder: Path, **options: float) -> Proposal:
-    (proposal,) = CommandProposer(command, Workspace(folder), **options).propose(2, HISTORY)  # type: ignore[arg-type]
+def asked(command: str, folder: Path, **options: Any) -> Proposal:
+    (proposal,) = CommandProposer(command, Workspace(folder), **options).propose(2, HISTORY)
     return proposal
 
 
@@ -64,7 +66,8 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "trouble"),
     [
-        (f"{WRITES}; exit 3", "the command failed with status 3; see logs/2-1.log"),
+        (f"{WRITES}; exit 3", "the command failed with status 3"),
+        (f"{WRITES}; echo a; echo why; exit 3", "the command failed with status 3: why"),
         (f"{WRITES}; kill -9 $$", "the command was ended by signal 9"),
         ("no-such-program-at-all", "failed with status 127"),
         ("true", "left as it was"),
@@ -111,9 +114,39 @@ def test_an_answer_that_is_not_on_record_is_not_asked_for_again(tmp_path: Path) 
     assert (tmp_path / "count").read_text() == "x\nx\n"
 
 
+SPENDS = """echo '{"usd": 0.25, "prompt_tokens": 7, "other": "x"}' > cost.json"""
+
+
+def test_what_it_says_that_it_cost(tmp_path: Path) -> None:
+    proposal = asked(f"{WRITES}; {SPENDS}; echo $AUTOTTS_USD", tmp_path, budget=Budget(usd=1.0))
+    assert proposal.cost.pop("seconds") > 0
+    assert proposal.cost == {"usd": 0.25, "prompt_tokens": 7}
+    assert (tmp_path / "logs" / "2-1.log").read_text() == "1.0\n"
+    assert not (tmp_path / "cost.json").exists()
+    assert "usd" not in asked(WRITES, tmp_path / "other").cost
+
+
+def test_what_one_that_was_cut_off_cost_is_paid(tmp_path: Path) -> None:
+    with pytest.raises(ProposerError, match="cannot propose anything: no key"):
+        asked(f"{SPENDS}; echo no key; exit 78", tmp_path)
+    with pytest.raises(ProposerError):
+        asked(f"{SPENDS}; exit 78", tmp_path)
+    assert asked(f"{WRITES}; {SPENDS}", tmp_path).cost["usd"] == 0.75
+
+
+def test_the_budget_ends_it(tmp_path: Path) -> None:
+    command, workspace = f"{WRITES}; {SPENDS}", Workspace(tmp_path)
+    proposer = CommandProposer(command, workspace, attempts=5, budget=Budget(usd=0.5))
+    proposals = list(proposer.propose(2, HISTORY))
+    assert [bool(p.source) for p in proposals] == [True, True, False]
+    assert "0.5000 of 0.5 dollars" in proposals[-1].trouble
+    assert [p.name for p in proposer.propose(3, HISTORY)] == ["3-1"]
+
+
 RUN = """
 import sys
 from pathlib import Path
+from typing import Any
 from autotts_gym.discovery.proposers.command import CommandProposer
 from autotts_gym.discovery.workspace import Workspace
 list(CommandProposer(sys.argv[2], Workspace(Path(sys.argv[1]))).propose(2, []))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tenacity
-from proposals import BETTER, HISTORY, SEED, WORSE
+from proposals import BETTER, HISTORY, WORSE
 from scripted_server import Asked, ScriptedServer
 
 from autotts_gym.discovery.proposers.answers import Answers, ProposerError
@@ -248,4 +248,3 @@ def test_arguments_out_of_range(tmp_path: Path) -> None:
             ChatProposer(url, "model", workspace, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tokens must be at least 0"):
         Budget(tokens=-1)
-    assert SEED

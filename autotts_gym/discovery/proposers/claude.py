@@ -169,7 +169,7 @@ def options(session: Session, folder: Path, usd: float | None = None) -> ClaudeA
     from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 
     async def before_tool(given: HookInput, _: str | None, __: HookContext) -> SyncHookJSONOutput:
-        call: Mapping[str, Any] = given  # type: ignore[assignment] # of this event alone
+        call: Mapping[str, Any] = given  # of this event alone
         reason = denied(call["tool_name"], call["tool_input"], folder, session.evaluation)
         return {
             "hookSpecificOutput": {
@@ -246,7 +246,8 @@ async def _hold(session: Session, folder: Path, usd: float | None) -> None:
                     if message.total_cost_usd is not None:
                         cost["usd"] = message.total_cost_usd
                     _write_cost(folder, cost)
-                    failed = f"{message.subtype}: {message.result}" if message.is_error else ""
+                    told = message.result or "; ".join(message.errors or []) or message.subtype
+                    failed = told if message.is_error else ""
     except sdk.CLINotFoundError as error:
         reason = " ".join(str(error).split())
         raise _FailedError(f"there is no Claude Code: {reason}", hopeless=True) from None
