@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from autotts_gym.discovery.proposing import Proposal, Tried, Verdict
+import numpy as np
 
-CURVE = {
-    "beta": [0.0, 0.5, 1.0],
-    "accuracy": [[0.5, 0.6], [0.7, 0.8], [0.9, 1.0]],
-    "tokens_of_all": [[0.1, 0.1], [0.2, 0.2], [0.3, 0.5]],
-}
+from autotts_gym.discovery.proposing import Proposal, Tried, Verdict
+from autotts_gym.discovery.scoring import BETAS, Curve
+
+_RISING = np.linspace(0.1, 0.5, len(BETAS))[:, None, None] * np.ones((1, 2, 4))
+CURVE = Curve(_RISING + 0.4, _RISING, _RISING / 4).facts()
 
 
 def program(branches: str) -> str:
@@ -30,6 +30,8 @@ HISTORY = (
         Proposal("1-1", BETTER, "mutation", ("0-few",)),
         Verdict(0.5, curve=CURVE, diagnosis="It waits too long.", traces="BRANCH\nANSWER"),
     ),
-    Tried(Proposal("1-2", WORSE, "model", ("1-1",)), Verdict(0.75, "β spans 1.0 times", CURVE)),
+    Tried(
+        Proposal("1-2", WORSE, "model", ("1-1",)), Verdict(0.75, "β spans 1.0 times", curve=CURVE)
+    ),
     Tried(Proposal("1-3", "", "model", trouble="refused: no | thanks"), Verdict()),
 )

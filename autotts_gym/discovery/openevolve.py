@@ -24,7 +24,7 @@ from autotts_gym.evaluation.results import write_atomically
 REJECTED: Final = -1.0 - sum(1 / PRICES.beta(beta) - 1 for beta in BETAS) / len(BETAS)
 
 #: Means of a curve that are told beside the score.
-_TOLD: Final = ("accuracy", "tokens_of_all", "sequential_of_all")
+_TOLD: Final = ("accuracy", "tokens", "sequential")
 
 _EVALUATOR: Final = '''"""Scores a program, for OpenEvolve."""
 

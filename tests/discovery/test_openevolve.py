@@ -6,43 +6,30 @@ import runpy
 import sys
 import types
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from proposals import CURVE
 
 from autotts_gym.discovery import telling
 from autotts_gym.discovery.checks import check
+from autotts_gym.discovery.evaluating import evaluate
 from autotts_gym.discovery.openevolve import REJECTED, export, metrics, result
 from autotts_gym.discovery.proposing import Verdict
 
 
-def test_what_is_exported_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def evaluate(source: str, **options: Any) -> Verdict:
-        asked.append((source, options))
-        return Verdict(0.5, curve=CURVE, diagnosis="It waits.")
-
-    module = types.ModuleType("autotts_gym.discovery.evaluating")
-    module.evaluate = evaluate  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    paths = export(tmp_path / "made", envs=["tinylm/small/chain"], questions=range(3), seeds=2)
+def test_what_is_exported_runs(tmp_path: Path) -> None:
+    envs = ["tinylm/small/chain"]
+    paths = export(tmp_path / "made", envs=envs, questions=range(3), seeds=2)
     initial, evaluator, config = paths
-    assert check(initial.read_text("utf-8")) == ""
+    source = initial.read_text("utf-8")
+    assert check(source) == ""
     found = runpy.run_path(str(evaluator))["evaluate"](str(initial))
     numbers = found if isinstance(found, dict) else found.metrics
-    assert numbers == {
-        "combined_score": 0.5,
-        "accepted": 1.0,
-        "accuracy": pytest.approx(0.75),
-        "tokens_of_all": pytest.approx(0.2333, abs=1e-3),
-    }
-    ((source, options),) = asked
-    assert source == initial.read_text("utf-8")
-    envs = ["tinylm/small/chain"]
-    assert options == {"envs": envs, "questions": [0, 1, 2], "seeds": 2, "untrusted": True}
+    verdict = evaluate(source, envs=envs, questions=range(3), seeds=2, untrusted=False)
+    assert numbers == metrics(verdict)
+    assert numbers["combined_score"] == verdict.score
+    assert numbers["accuracy"] == pytest.approx(np.mean(verdict.curve["accuracy"]))
     settings = yaml.safe_load(config.read_text("utf-8"))
     assert settings["prompt"]["system_message"] == telling.task()
 

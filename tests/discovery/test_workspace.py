@@ -50,7 +50,7 @@ def test_what_is_laid_out(tmp_path: Path) -> None:
     assert "Score: 0.5000" in told
     assert "It waits too long." in told
     assert "BRANCH\nANSWER" in told
-    assert "| 0.5 | 0.7500 | 0.2000 |" in told
+    assert "| 0.5 | 0.7000 [0.7000, 0.7000] | 0.3000 [0.3000, 0.3000] |" in told
     assert "Rejected: β spans 1.0 times" in found["history/1-2/feedback.md"][0].decode()
     assert "no program: refused: no \\| thanks" in found["results.md"][0].decode()
     assert json.loads(found["history/1-3/result.json"][0])["score"] is None
