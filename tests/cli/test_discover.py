@@ -1,0 +1,70 @@
+"""``autotts discover`` and ``autotts judge``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+SMALL = ("--env", "tinylm/small/chain", "--questions", "0-4", "--seeds", "1")
+GENETIC = ("--rounds", "1", "--islands", "1", "--attempts", "2", "--evaluations", "4")
+
+
+def test_breeds(autotts) -> None:
+    asked = ("discover", *SMALL, *GENETIC, "--out", "found", "--workers", "1")
+    told = autotts(*asked)
+    assert told.code == 0, told.err
+    assert re.search(r"found found: score 0\.\d+, .* left out 0\.\d+; 11 programs were", told.out)
+    text = Path("found/found.py").read_text("utf-8")
+    assert "Found by: autotts " in text
+    assert "On: tinylm/small/chain\n" in text
+    again = autotts(*asked)
+    assert again.code == 0
+    assert "going on: 11 programs were tried before" in again.out
+    assert Path("found/found.py").read_text("utf-8") == text
+    other = autotts(*asked, "--seed", 1)
+    assert other.code == 1
+    assert "found holds another run: its plan differ" in " ".join(other.err.split())
+    judged = autotts("judge", "found/found.py", *SMALL)
+    assert judged.code == 0, judged.out + judged.err
+    final = json.loads(Path("found/journal.jsonl").read_text("utf-8").splitlines()[-1])
+    assert f"Score: {final['score']:.4f}" in judged.out
+    assert final["diagnosis"].splitlines()[0] in judged.out
+
+
+def test_any_command_proposes(autotts) -> None:
+    """It is told the command that judges, which says of its program what the run says."""
+    line = (
+        "sed -e 's/0.75 +/0.7 +/' best.py > controller.py; "
+        "sed -n 's/^.*`\\(autotts judge.*\\)`.*$/\\1/p' README.md > told"
+    )
+    told = autotts(
+        "discover", "--proposer", "command", "--command", line, *SMALL, "--rounds", 1,
+        "--attempts", 1, "--out", "made",
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    journal = Path("made/journal.jsonl").read_text("utf-8").splitlines()
+    entries = {entry["name"]: entry for entry in map(json.loads, journal)}
+    assert entries["1-1"]["trouble"] == ""
+    assert "0.7 + 0.22" in entries["1-1"]["source"]
+    assert Path("made/made.py").read_text("utf-8").startswith("# Found by: autotts ")
+
+
+def test_rejected(autotts) -> None:
+    Path("none.py").write_text("def solve(episode):\n    episode.answer()\n", "utf-8")
+    told = autotts("judge", "none.py", *SMALL)
+    assert told.code == 1
+    assert "Rejected: line 1: solve(episode) does not fit" in " ".join(told.out.split())
+    assert autotts("judge", "none.py", *SMALL, "--no-knob").code == 0
+    missing = autotts("judge", "nosuch.py")
+    assert missing.code == 1
+    assert "nosuch.py: No such file" in missing.err
+
+
+def test_what_proposers_need(autotts) -> None:
+    none = autotts("discover", "--proposer", "command", *SMALL, "--out", "run")
+    assert none.code == 1
+    assert "give a command, as 'python propose.py'" in none.err
+    url = autotts("discover", "--proposer", "openai", *SMALL, "--out", "other")
+    assert url.code == 1
+    assert "autotts: " in url.err
