@@ -61,6 +61,10 @@ class Sandbox:
         time_limit: seconds after which an episode is ended.
         memory: bytes that a program may take beyond what it starts with.
 
+    Raises:
+        AgentError: the file offers nothing that can be played.
+        ValueError: the terms do not fit the store, or the platform has no processes to fork.
+
     Attributes:
         path: ``"sandbox"``, who plays.
         reason: why the program is not compiled.
@@ -79,6 +83,8 @@ class Sandbox:
         time_limit: float = TIME_LIMIT,
         memory: int = MEMORY,
     ) -> None:
+        if not hasattr(os, "fork"):
+            raise ValueError("a sandbox takes a Unix: processes are forked, and locked down")
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
         if abreast < 1:
