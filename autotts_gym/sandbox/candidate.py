@@ -132,7 +132,7 @@ class Remote:
         outcome = self._send()
         if self.foresees and 2 + n <= action < 2 + 2 * n:
             self._learn(action - 2 - n)
-        elif not outcome:
+        else:
             self._copy()
         if not outcome:
             return self._nothing
