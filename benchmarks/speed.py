@@ -3,7 +3,7 @@
 Machines differ and shared ones are noisy: what is compared is measured in turn, several times,
 and the median of the pairs' ratios is what counts. ``make bench`` prints the table; with
 ``AUTOTTS_PUBLISHED`` set to the folder of the published traces, their figures are added. The
-published protocol alone is played on two cores.
+published protocol and the sandbox alone have two cores.
 """
 
 from __future__ import annotations
@@ -35,11 +35,15 @@ from rich.console import Console
 from rich.table import Table
 
 import autotts_gym
+<<<<<<< HEAD
 from autotts_gym.controllers.loading import load
 from autotts_gym.discovery.breeding import seeds
 from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.grammar import source
 from autotts_gym.discovery.scoring import BETAS, SearchSet
+=======
+from autotts_gym.controllers.loading import find, load
+>>>>>>> sandbox
 from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
@@ -387,6 +391,28 @@ def protocol(stores: Stores, folder: Path) -> Iterator[Row]:
     )
 
 
+def sandboxed(bundled: Stores) -> Iterator[Row]:
+    """Untrusted programs, beside the same programs as plain Python in one process."""
+    (store,) = bundled.values()
+    rows, orders = episodes(bundled, 2 * store.card.questions)
+    orders = orders[:, :64]
+    for agent, beta in (("cmc", 0.0), ("cmc", 0.5), ("cmc", 1.0), ("self_consistency", 0.0)):
+        trusted = Rollout(load(agent), store, Terms(), interpret=True)
+        with cores(2) as used, Sandbox(load_untrusted(str(find(agent))), store, Terms()) as box:
+
+            def rate(player: Rollout | Sandbox, beta: float = beta) -> Rate:
+                return per_second(lambda: player.play(rows, orders, beta), len(rows))
+
+            ours, theirs, ratio = pairs(rate(box), rate(trusted))
+        yield (
+            f"{agent} in a sandbox, {used} cores" + (f", β = {beta}" if agent == "cmc" else ""),
+            f"{ours:,.0f} episodes/s",
+            f"through step {theirs:,.0f}",
+            f"{ratio:.2f}",
+            "at least 0.67",
+        )
+
+
 _START = """
 import time
 started = time.perf_counter()
@@ -533,6 +559,7 @@ def main() -> None:
             bulk(bundled),
             against_lean(aime24 or bundled),
             growth(bundled, folder),
+            sandboxed(bundled),
             protocol(aime24 or bundled, folder),
             discovery(aime24 or bundled, folder),
             loading(published, folder),

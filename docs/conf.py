@@ -30,8 +30,11 @@ napoleon_attr_annotations = False  # docstrings say dtypes and shapes
 nitpick_ignore_regex = [
     (r"py:class", r"Slot"),
     # Other projects' names, whose inventories would have to be fetched.
-    (r"py:.*", r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*"),
-    (r"py:.*", r"(torch|stable_baselines3)\..*|Module"),
+    (
+        r"py:.*",
+        r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*",
+    ),
+    (r"py:.*", r"(torch|stable_baselines3|socket)\..*|Module"),
     (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of such, as they stand in signatures; and types that Sphinx splits at a comma.
     (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key)"),

@@ -17,8 +17,8 @@ PROBE: Final = 1
 PRUNE: Final = 2
 ANSWER_BRANCH: Final = 3
 
-#: Added to BRANCH where actions are queued (:meth:`autotts_gym.mdp.batch.Batch.play`): it is then
-#: billed by what was generated, whatever the terms say.
+#: Added to BRANCH where actions are queued, as in a sandbox: it is then billed by what was
+#: generated, whatever the terms say.
 BY_TOKENS: Final = 1 << 20
 
 _FIRST: Final = 2  # the ids before the blocks

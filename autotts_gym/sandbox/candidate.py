@@ -38,8 +38,8 @@ _TEXT: Final = 2048
 
 _ACTIVE, _PRUNED = 1, 2  # of mdp.state's columns
 
-#: What a program may import: the protocol, numpy, and what computes. It is all loaded before the
-#: process is locked down, which could load nothing any more.
+#: What a program may import: the protocol, numpy, and what computes. What its text names of it is
+#: loaded before a process is locked down, which could load nothing any more.
 LIBRARIES: Final = (
     "__future__",
     "abc",
@@ -132,7 +132,7 @@ class Remote:
         outcome = self._send()
         if self.foresees and 2 + n <= action < 2 + 2 * n:
             self._learn(action - 2 - n)
-        elif not outcome:
+        else:
             self._copy()
         if not outcome:
             return self._nothing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import resource
 import subprocess
 import sys
 from typing import Any, Final
@@ -119,8 +118,11 @@ def _yields(function: ast.FunctionDef) -> bool:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     try:
         found = _read(sys.stdin.buffer.read(), *sys.argv[1:])
     except (OutlineError, RecursionError, MemoryError) as error:

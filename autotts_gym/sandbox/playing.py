@@ -8,41 +8,32 @@ Nothing that comes from a program is taken for more than a number or a text.
 
 from __future__ import annotations
 
-import ctypes
-import json
-import mmap
 import os
 import select
 import signal
-import socket
-import struct
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-import autotts_gym
 from autotts_gym.controllers.failures import LONGEST
-from autotts_gym.controllers.handle import NO_BUDGET, IllegalActionError
+from autotts_gym.controllers.handle import IllegalActionError
 from autotts_gym.evaluation.rollout import Episodes, cut_off
 from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import ILLEGAL, TRUNCATED, Batch, Draw
-from autotts_gym.mdp.observation import GLOBALS_SIZE, View
 from autotts_gym.mdp.replay import Replay, Terms
 from autotts_gym.mdp.settling import Recount, settle
-from autotts_gym.sandbox import candidate, slots, zygote
+from autotts_gym.sandbox import candidate
 from autotts_gym.sandbox.agent import UntrustedAgent, load_untrusted
+from autotts_gym.sandbox.memory import Memory, encoded
 from autotts_gym.sandbox.protections import Limits
 from autotts_gym.sandbox.slots import Layout
+from autotts_gym.sandbox.starting import Starter
 from autotts_gym.traces.store import TraceStore
 
 #: Episodes side by side.
@@ -53,9 +44,6 @@ MEMORY: Final = 512 << 20
 
 #: Episodes in a row that were ended from outside, after which a program is given up.
 _PATIENCE: Final = 3
-
-#: Seconds that the process which others are forked from may take to start.
-_START: Final = 60.0
 
 #: Seconds between two looks at the clock, and what counts at most from one to the next: more means
 #: that this process was held up as well, as by Ctrl-Z.
@@ -72,6 +60,10 @@ class Sandbox:
         abreast: episodes that are played side by side.
         time_limit: seconds after which an episode is ended.
         memory: bytes that a program may take beyond what it starts with.
+
+    Raises:
+        AgentError: the file offers nothing that can be played.
+        ValueError: the terms do not fit the store, or the platform has no processes to fork.
 
     Attributes:
         path: ``"sandbox"``, who plays.
@@ -91,6 +83,8 @@ class Sandbox:
         time_limit: float = TIME_LIMIT,
         memory: int = MEMORY,
     ) -> None:
+        if not hasattr(os, "fork"):
+            raise ValueError("a sandbox takes a Unix: processes are forked, and locked down")
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
         if abreast < 1:
@@ -104,20 +98,20 @@ class Sandbox:
         self._replay.check_width(terms.max_branches)
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
-        texts = [sum(len(_encoded(a)) for a in some) for some in store.tables.answers]
+        texts = [sum(len(encoded(a)) for a in some) for some in store.tables.answers]
         layout = Layout(
             terms.max_branches,
             self._replay.classes,
             max(texts, default=0),
             self._replay.has_confidences,
         )
-        self._slots = _Slots(layout, abreast)
+        self._slots = Memory(layout, abreast)
         self._batch = Batch(
             self._replay, terms, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
         )
         self._recount = Recount.allocate(self._replay, terms.max_branches)
         self._agreed = terms.ledger(store)
-        self._zygote: _Zygote | None = None
+        self._zygote: Starter | None = None
         self._compile()
 
     def _compile(self) -> None:
@@ -199,7 +193,7 @@ class Sandbox:
             GivenUpError: as above.
         """
         if self._zygote is None:
-            self._zygote = _Zygote(self.agent, self._slots, self._limits)
+            self._zygote = Starter(self.agent, self._slots, self._limits)
         game = _Game(self, self._zygote, questions, orders, beta, results, played, fail)
         try:
             game.play()
@@ -217,7 +211,7 @@ class _Game:
     def __init__(
         self,
         box: Sandbox,
-        starter: _Zygote,
+        starter: Starter,
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
@@ -441,214 +435,3 @@ class _Process:
 
 def _actions(log: Sequence[bytes]) -> NDArray[np.int32]:
     return np.frombuffer(b"".join(log), np.int32)
-
-
-# --- the memory of the slots ---------------------------------------------------------------------
-
-
-class _Slots:
-    """The slots of some processes, side by side in this one, each a file of its own.
-
-    Attributes:
-        layout: of each.
-        count: how many.
-        readers: file descriptors that can only be read.
-        view: what the slots show, as arrays with an axis of slots.
-    """
-
-    def __init__(self, layout: Layout, count: int) -> None:
-        self.layout, self.count = layout, count
-        self.readers: list[int] = []
-        size, n = layout.size, layout.branches
-        self._memory = mmap.mmap(-1, size * count)
-        buffer = np.frombuffer(self._memory, np.uint8)
-        place = buffer.ctypes.data
-        for k in range(count):
-            self.readers.append(_shared(size, place + k * size))
-
-        def words(start: int, *shape: int, kind: Any = np.int64) -> NDArray[Any]:
-            """An array of every slot, from a word on: [count, *shape]."""
-            strides = [slots.WORD]
-            for length in shape[:0:-1]:
-                strides.insert(0, strides[0] * length)
-            return np.ndarray((count, *shape), kind, buffer, start * slots.WORD, (size, *strides))
-
-        self._facts = words(layout.floats, slots.FACTS)
-        self._ends = words(layout.ends, layout.classes)
-        start = layout.texts * slots.WORD
-        self._texts = np.ndarray((count, size - start), np.uint8, buffer, start, (size, 1))
-        self._known = np.zeros(count, np.int64)
-        none = np.empty((count, n, 0))
-        self.view = View(
-            plane=none.astype(np.int16),
-            confidence_plane=none.astype(np.float32),
-            branches=words(layout.columns, slots.OBSERVED, n).swapaxes(0, 1),
-            confidences=words(GLOBALS_SIZE, n if layout.confidences else 0, kind=np.float64),
-            classes=words(layout.votes, 2, layout.classes + 1).swapaxes(0, 1),
-            globals=words(0, GLOBALS_SIZE, kind=np.float64),
-            mask=words(layout.mask, actions.count(n)),
-        )
-        self.view.mask[:] = 0
-
-    def begin(self, chosen: Sequence[int], ledger: NDArray[np.int64]) -> None:
-        """Show what is agreed of new episodes; nothing is left of those before."""
-        facts = self._facts
-        self._known[chosen] = 0
-        self._ends[chosen] = -1
-        self._texts[chosen] = 0
-        facts[chosen] = 0
-        facts[chosen, slots.INTERVAL] = ledger[chosen, s.INTERVAL]
-        facts[chosen, slots.DEPTH_LIMIT] = ledger[chosen, s.DEPTH_LIMIT]
-        budgets = ledger[chosen, s.BUDGET]
-        facts[chosen, slots.FORESEEN] = (ledger[chosen, s.STEP_LIMIT] == s.NO_BUDGET) & (
-            ledger[chosen, s.BUDGET] == s.NO_BUDGET
-        )
-        facts[chosen, slots.BUDGET] = np.where(budgets == s.NO_BUDGET, NO_BUDGET, budgets)
-
-    def show(self, batch: Batch) -> None:
-        """Show what a step has changed, besides what the view shows."""
-        ledger = batch.ledger
-        self._facts[:, : slots.CLOCK + 1] = ledger[:, s.SPENT : s.CLOCK + 1]
-        classes = ledger[:, s.CLASSES]
-        if (classes != self._known).any():
-            for slot in np.flatnonzero(classes > self._known).tolist():
-                self._reveal(slot, batch)
-            self._known[:] = classes
-
-    def _reveal(self, slot: int, batch: Batch) -> None:
-        for seen in range(int(self._known[slot]), int(batch.ledger[slot, s.CLASSES])):
-            start = int(self._ends[slot, seen - 1]) if seen else 0
-            text = _encoded(batch.answer_text(slot, seen))
-            self._texts[slot, start : start + len(text)] = np.frombuffer(text, np.uint8)
-            self._ends[slot, seen] = start + len(text)
-
-    def close(self) -> None:
-        for reader in self.readers:
-            os.close(reader)
-        self.readers.clear()
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _shared(size: int, place: int) -> int:
-    """Put a new file's memory at an address of this process; a descriptor that only reads it."""
-    if hasattr(os, "memfd_create"):
-        writer = os.memfd_create("slot", os.MFD_CLOEXEC)
-        reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
-    else:
-        writer, name = tempfile.mkstemp()
-        reader = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        os.unlink(name)
-    os.ftruncate(writer, size)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    fixed = 0x10
-    found = libc.mmap(
-        ctypes.c_void_p(place),
-        ctypes.c_size_t(size),
-        mmap.PROT_READ | mmap.PROT_WRITE,
-        mmap.MAP_SHARED | fixed,
-        writer,
-        ctypes.c_long(0),
-    )
-    os.close(writer)
-    if found != place:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return reader
-
-
-# --- who starts processes ------------------------------------------------------------------------
-
-
-class _Zygote:
-    """This side of :mod:`autotts_gym.sandbox.zygote`.
-
-    Raises:
-        GivenUpError: the program cannot be compiled.
-        RuntimeError: the process does not start.
-    """
-
-    def __init__(self, agent: UntrustedAgent, held: _Slots, limits: Limits) -> None:
-        ours, theirs = socket.socketpair()
-        roots = [Path(module.__file__ or "").parents[1] for module in (autotts_gym, np)]
-        with theirs, tempfile.TemporaryDirectory() as folder:
-            # An empty folder, which is gone by the time that a program starts.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", zygote.__file__, str(theirs.fileno()), *map(str, roots)],
-                cwd=folder,
-                env={"OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-            self._told = ours
-            text, _ = agent.source
-            order = {
-                "layout": held.layout.facts(),
-                "slots": held.count,
-                "limits": {"memory": limits.memory, "seconds": limits.seconds},
-                "path": str(agent.path),
-                "name": f"autotts_agent_{agent.path.stem}_{agent.digest[:12]}",
-                "text": text.decode("latin-1"),
-                "agent": {
-                    "takes_beta": agent.takes_beta,
-                    "published": agent.published,
-                    "program": agent.program,
-                },
-            }
-            data = json.dumps(order).encode()
-            try:
-                ours.settimeout(_START)
-                ours.sendall(struct.pack("=q", len(data)) + data)
-                for k in range(0, held.count, 64):
-                    socket.send_fds(ours, [b"\0"], held.readers[k : k + 64])
-                with ours.makefile("rb", buffering=0) as lines:
-                    problem = lines.readline()
-                ours.settimeout(None)
-            except OSError as error:
-                self.close()
-                raise RuntimeError(f"the sandbox does not start: {error}") from error
-            except BaseException:
-                self.close()
-                raise
-        if problem != b"\n":
-            self.close()
-            told = problem.decode("utf-8", "replace").strip() or "its process ended"
-            raise GivenUpError(f"{agent.path}: cannot be loaded: {told}")
-
-    def start(self, slot: int) -> tuple[int, int]:
-        """Start an episode's process; where it is heard, and where it is told."""
-        listening, telling = os.pipe()
-        hearing, speaking = os.pipe()
-        os.set_blocking(telling, False)
-        try:
-            socket.send_fds(self._told, [struct.pack("=i", slot)], [listening, speaking])
-        except BaseException:
-            os.close(telling)
-            os.close(hearing)
-            raise
-        finally:
-            os.close(listening)
-            os.close(speaking)
-        return hearing, telling
-
-    def end(self, slot: int) -> int:
-        """End what runs in a slot; its wait status."""
-        self._told.sendall(struct.pack("=i", ~slot))
-        reply = self._told.recv(4, socket.MSG_WAITALL)
-        if len(reply) < 4:
-            raise RuntimeError("the process that starts those of the episodes has ended")
-        status: int = struct.unpack("=i", reply)[0]
-        return status
-
-    def close(self) -> None:
-        self._told.close()
-        try:
-            self._process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()

@@ -10,12 +10,14 @@ import contextlib
 import ctypes
 import os
 import platform
-import resource
 import signal
 import struct
 import sys
 from dataclasses import dataclass
 from typing import Any, Final
+
+if sys.platform != "win32":
+    import resource
 
 #: Who a root process becomes; nobody, by convention.
 _NOBODY: Final = 65534

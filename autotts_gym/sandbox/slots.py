@@ -33,9 +33,10 @@ WORD: Final = 8  # bytes of an int64, and of a float64
 class Layout:
     """Where everything stands in a slot, from front to back.
 
-    First float64: ``globals``[GLOBALS_SIZE], ``confidences``[N or 0]; then int64: facts[FACTS],
-    ``action_mask``[A], branches[OBSERVED, N], classes[2, K + 1] (votes and nulls, as an observation
-    has them), ends[K]; then the texts of the answers that were revealed, UTF-8, class after class.
+    First the globals and the confidences of the branches, as float64, the latter where there are
+    any; then, as int64: the facts, the mask of A actions, five columns of N branches, the votes and
+    the nulls of K + 1 classes as an observation has them, and where the text of each of K classes
+    ends. Behind them stand the texts of the answers that were revealed, UTF-8, class after class.
 
     Attributes:
         branches: N.

@@ -1,0 +1,80 @@
+"""``autotts benchmark --untrusted``, and the report of what it wrote."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.testing import assert_array_equal
+
+from autotts_gym.evaluation.report import write_report
+from autotts_gym.evaluation.results import Results
+
+sys.path.insert(0, str(Path(__file__).parent))
+from programs import HONEST, STORE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store, and a program that leaves a mark wherever it is run unwatched."""
+    STORE.save(tmp_path / "store")
+    trap = f"try:\n    open({str(tmp_path / 'mark')!r}, 'w').close()\nexcept OSError:\n    pass\n"
+    (tmp_path / "honest.py").write_text(trap + HONEST, "utf-8")
+    return tmp_path
+
+
+def arguments(folder: Path, *more: str) -> tuple[str, ...]:
+    place = ("--env", str(folder / "store"), "--max-branches", "2", "--seeds", "0-1")
+    return "benchmark", str(folder / "honest.py"), *place, "--workers", "1", *more
+
+
+def test_it_is_never_run_here(folder: Path, autotts: Callable[..., Any]) -> None:
+    ended = autotts(*arguments(folder, "--untrusted", "--out", "out"))
+    assert ended.code == 0, ended.err
+    assert "untrusted: honest; on: a process for every episode, resource limits" in ended.out
+    assert "sandbox: honest" in ended.out
+    facts = json.loads(Path("out/benchmark.json").read_text("utf-8"))
+    assert [agent["untrusted"] for agent in facts["agents"]] == [True]
+    results = Results.load(Path("out"))
+    assert results.runs[0].accuracy == 1.0
+
+    written = write_report(Path("out"), Path("report.html"), episodes=3)
+    assert (written.episodes, written.wanted, written.problems) == (3, 3, [])
+
+    again = autotts(*arguments(folder, "--untrusted", "--out", "out"))
+    assert "kept: honest" in again.out
+    assert not (folder / "mark").exists()
+
+    # What was played in a sandbox does not stand for what is played outside, nor the reverse.
+    trusted = autotts(*arguments(folder, "--interpret", "--out", "out"))
+    assert "python: honest" in trusted.out
+    assert (folder / "mark").exists()
+    both = Results.load(Path("out")).runs[0]
+    for name, column in both.episodes.items():
+        assert_array_equal(column, results.runs[0].episodes[name])
+
+
+def test_names_are_trusted(folder: Path, autotts: Callable[..., Any]) -> None:
+    ended = autotts(*arguments(folder, "--untrusted", "asc", "--out", "out"))
+    assert "untrusted: honest; on:" in ended.out
+    assert "compiled: asc" in ended.out
+
+
+def test_one_that_hangs_is_given_up(folder: Path, autotts: Callable[..., Any]) -> None:
+    (folder / "honest.py").write_text("def solve(episode):\n    while True: pass\n", "utf-8")
+    ended = autotts(*arguments(folder, "--untrusted", "--out", "out", "--time-limit", "0.5"))
+    assert ended.code == 1
+    assert "given up: TimeLimitError: no end after 0.5 s (question" in ended.err
+
+
+def test_cut_off_episodes_are_not_kept(folder: Path, autotts: Callable[..., Any]) -> None:
+    text = HONEST.replace("    episode.answer", "    while episode.depth(i) == 3: pass\n    0")
+    text = text.replace("    0(i)", "    episode.answer(i)")
+    (folder / "honest.py").write_text(text, "utf-8")
+    ended = autotts(*arguments(folder, "--untrusted", "--out", "out", "--time-limit", "1"))
+    assert "question 2, seed 0: TimeLimitError: no end after 1 s (2 of 12" in ended.err
+    assert not list(Path("out/cells").iterdir())
