@@ -178,14 +178,15 @@ class Remote:
 
     def _send(self) -> int:
         """Have what is held back played; the bits of the last outcome."""
-        os.write(self._telling, self._held[:_MOST])
+        held = self._held
+        os.write(self._telling, held if len(held) <= _MOST else held[:_MOST])
         outcome = os.read(self._listening, 1)
         if not outcome:
             os._exit(1)  # nobody plays any more
-        if len(self._held) > _MOST:
-            del self._held[:_MOST]
+        if len(held) > _MOST:
+            del held[:_MOST]
             return self._send()
-        del self._held[:]
+        del held[:]
         self.spent = self._words[self._layout.floats + slots.SPENT]
         return outcome[0]
 
