@@ -524,17 +524,17 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
         f"{ratio:.2f}",
         "",
     )
-    with contextlib.ExitStack() as stack:
+    with cores(2) as used, contextlib.ExitStack() as stack:
         boxes = [
             stack.enter_context(Sandbox(untrusted, store, search.terms)) for store in search.stores
         ]
-        ours, theirs, ratio = pairs(sweeps(plain, 1), sweeps(boxes, 1))
+        ours, theirs, ratio = pairs(sweeps(boxes, 1), sweeps(plain, 1))
     yield (
-        "its source as plain Python, trusted",
+        f"the same sweep in a sandbox, {used} cores",
         f"{ours:,.2f} sweeps/s",
-        f"in the sandbox {theirs:,.2f}",
+        f"its source as plain Python {theirs:,.2f}",
         f"{ratio:.2f}",
-        "at most 1.5",
+        "at least 0.67",
     )
 
 

@@ -37,7 +37,7 @@ from autotts_gym.sandbox.starting import Starter
 from autotts_gym.traces.store import TraceStore
 
 #: Episodes side by side.
-ABREAST: Final = 16
+ABREAST: Final = 64
 
 #: Bytes that a program may take beyond what it starts with.
 MEMORY: Final = 512 << 20
