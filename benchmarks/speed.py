@@ -35,15 +35,11 @@ from rich.console import Console
 from rich.table import Table
 
 import autotts_gym
-<<<<<<< HEAD
-from autotts_gym.controllers.loading import load
+from autotts_gym.controllers.loading import find, load
 from autotts_gym.discovery.breeding import seeds
 from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.grammar import source
 from autotts_gym.discovery.scoring import BETAS, SearchSet
-=======
-from autotts_gym.controllers.loading import find, load
->>>>>>> sandbox
 from autotts_gym.evaluation.orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.replay import Terms
