@@ -91,8 +91,14 @@ class Agent:
 
 
 def names() -> list[str]:
-    """Controllers that come with the package."""
-    return sorted(p.stem for p in bundled("agents").glob("*.py") if not p.stem.startswith("_"))
+    """Controllers that come with the package; those that were found as ``evolved/NAME``."""
+    folder = bundled("agents")
+    files = (file for glob in ("*.py", "evolved/*.py") for file in folder.glob(glob))
+    return sorted(
+        file.relative_to(folder).with_suffix("").as_posix()
+        for file in files
+        if not file.stem.startswith("_")
+    )
 
 
 def trained() -> list[str]:

@@ -53,7 +53,7 @@ class Breeding:
     keep: int = 6
     children: int = 6
     evaluations: int = 150
-    finalists: int = 4
+    finalists: int = 3
     knob: bool = True
     seed: int = 0
 
@@ -242,7 +242,7 @@ class Genetic:
                 "no program has a knob that spends more as it rises; search for more rounds"
             )
         finalists = _best(sound, self.how.finalists)
-        evaluations = 3 * self.how.evaluations
+        evaluations = 2 * self.how.evaluations
         folds = [self._rows[fold::FOLDS] for fold in range(min(FOLDS, len(self._rows)))]
         jobs = [
             self._pool.submit(
