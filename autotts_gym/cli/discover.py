@@ -47,7 +47,7 @@ Questions = Annotated[
 Seeds = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Branch orders of each question; default 16, or 4 for untrusted programs."
+        min=1, help="Branch orders of each question; default 8, or 4 for untrusted programs."
     ),
 ]
 Knob = Annotated[bool, typer.Option(help="Demand one knob, β, that spends more as it rises.")]
@@ -67,11 +67,14 @@ def discover(
     traces: Traces = True,
     attempts: Annotated[
         int, typer.Option(min=1, help="Proposals a round; genetic: children of an island.")
-    ] = 6,
-    islands: Annotated[int, typer.Option(min=1, help="genetic: that breed by themselves.")] = 4,
+    ] = 4,
+    islands: Annotated[int, typer.Option(min=1, help="genetic: that breed by themselves.")] = 3,
     evaluations: Annotated[
         int, typer.Option(min=1, help="genetic: sweeps to tune the constants of a program with.")
-    ] = 150,
+    ] = 120,
+    finalists: Annotated[
+        int, typer.Option(min=1, help="genetic: programs that are cross-validated at the end.")
+    ] = 3,
     seed: Annotated[int, typer.Option(min=0, help="genetic: of everything.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="genetic: processes that tune.")] = 2,
     command: Annotated[
@@ -113,7 +116,7 @@ def discover(
         from autotts_gym.discovery.scoring import SearchSet
         from autotts_gym.discovery.workspace import Workspace
     if seeds is None:
-        seeds = 16 if proposer is By.genetic else PLAIN_SEEDS
+        seeds = 8 if proposer is By.genetic else PLAIN_SEEDS
     search = SearchSet(stores_of(env), None if questions is None else integers(questions), seeds)
     evaluator = Evaluator(search, knob=knob, telling=traces)
     plan: dict[str, Any] = {
@@ -124,7 +127,12 @@ def discover(
         made: Proposer
         if proposer is By.genetic:
             how = Breeding(
-                islands, children=attempts, evaluations=evaluations, knob=knob, seed=seed
+                islands=islands,
+                children=attempts,
+                evaluations=evaluations,
+                finalists=finalists,
+                knob=knob,
+                seed=seed,
             )
             discovery = Discovery(evaluator, out, plan | asdict(how))
             made = stack.enter_context(Genetic(how, search, discovery.archive, workers))

@@ -32,8 +32,9 @@ def seeds() -> dict[str, Program]:
 
     The first three stop as adaptive self-consistency, early-stopping self-consistency and
     Parallel-Probe do, in the terms of the skeleton: by the margin of the leader, by how long it has
-    led, and by what running branches say. The last weighs votes down with the length of the branch
-    and lowers its threshold as more is spent.
+    led, and by what running branches say. The others weigh votes down with the length of the branch,
+    leave long branches, and ask for less as more is spent; the last sees the leader's share as well,
+    and leaves branches that agree with it later.
     """
     even = _c(1.0)
     return {
@@ -64,6 +65,18 @@ def seeds() -> dict[str, Program]:
             stop=_of(g.SUB, _of(g.ADD, _f("margin"), _of(g.MUL, _c(0.1), _f("votes"))),
                      _of(g.SUB, _c(1.0, 0.8), _of(g.MUL, _c(0.1), _f("effort")))),
             width=_c(1.0),
+        ),
+        "sharing": Program(
+            weight=_of(g.FADE, _of(g.MUL, _c(0.1), _f("depth"))),
+            drop=_of(g.SUB, _of(g.SUB, _f("depth"), _c(38.0, 3.0)),
+                     _of(g.MUL, _c(4.0), _f("agrees"))),
+            stop=_of(g.SUB,
+                     _of(g.ADD, _f("margin"),
+                         _of(g.ADD, _of(g.MUL, _c(0.15), _f("votes")),
+                             _of(g.MUL, _c(0.2), _f("share")))),
+                     _of(g.SUB, _c(1.2, 1.0), _of(g.MUL, _c(0.15), _f("effort")))),
+            width=_c(1.0),
+            stride=Constant(3.0),
         ),
     }  # fmt: skip
 

@@ -49,10 +49,10 @@ class Breeding:
         seed: of everything.
     """
 
-    islands: int = 4
+    islands: int = 3
     keep: int = 6
-    children: int = 6
-    evaluations: int = 150
+    children: int = 4
+    evaluations: int = 120
     finalists: int = 3
     knob: bool = True
     seed: int = 0

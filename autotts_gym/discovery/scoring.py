@@ -124,7 +124,7 @@ class SearchSet:
         self,
         stores: Mapping[str, TraceStore],
         questions: Sequence[int] | None = None,
-        seeds: int = 16,
+        seeds: int = 8,
         terms: Terms | None = None,
     ) -> None:
         counts = {store.card.questions for store in stores.values()}

@@ -30,7 +30,7 @@ from autotts_gym.traces.synthetic import generate
 HOW = Breeding(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
 ROUNDS = 2
 #: Seeds that come along, those of breeding, children, and the choice.
-PLANNED = 4 + 4 + 2 * 2 * 2 + 1
+PLANNED = 4 + 5 + 2 * 2 * 2 + 1
 
 
 def searched(
@@ -69,7 +69,7 @@ def test_what_a_run_leaves(whole: Path, store: TraceStore) -> None:
     journal = [json.loads(line) for line in (whole / "journal.jsonl").read_text().splitlines()]
     names = [entry["name"] for entry in journal]
     begun = [*(f"0-{name}" for name in SEEDS), *(f"1-{name}" for name in seeds())]
-    assert names[:8] == begun
+    assert names[:9] == begun
     assert len(names) == len(set(names)) == PLANNED
     assert all(set(entry["parents"]) <= set(names) for entry in journal)
     assert {entry["how"] for entry in journal} <= {"seed", "mutation", "crossover", "tuning"}
@@ -79,9 +79,9 @@ def test_what_a_run_leaves(whole: Path, store: TraceStore) -> None:
     assert not final["fault"]
     table = read_table(whole / "journal.parquet").to_pylist()
     assert [row["name"] for row in table] == names
-    assert [row["round"] for row in table] == [0] * 4 + [1] * 8 + [2] * 4 + [3]
+    assert [row["round"] for row in table] == [0] * 4 + [1] * 9 + [2] * 4 + [3]
     assert json.loads(table[-1]["curve"]) == final["curve"]
-    best = max(entry["score"] for entry in journal[:8])
+    best = max(entry["score"] for entry in journal[:9])
     assert final["score"] >= best - 0.01
     finalists = json.loads((whole / "choice.json").read_text())
     assert final["parents"] == [max(finalists, key=lambda f: f["unseen"])["name"]]
@@ -165,7 +165,7 @@ def test_a_proposer_that_fails_ends_nothing(store: TraceStore, tmp_path: Path) -
     choice = discovery.run(proposer, 3)
     names = [f"0-{name}" for name in SEEDS]
     assert list(discovery.archive) == [
-        *names, "1-failed", *(f"2-{k}" for k in range(4)), "3-0", "4-final",
+        *names, "1-failed", *(f"2-{k}" for k in range(5)), "3-0", "4-final",
     ]  # fmt: skip
     assert discovery.archive["1-failed"].proposal.trouble == "OSError: no network"
     assert discovery.archive["1-failed"].verdict.score == -np.inf
