@@ -32,9 +32,9 @@ def seeds() -> dict[str, Program]:
 
     The first three stop as adaptive self-consistency, early-stopping self-consistency and
     Parallel-Probe do, in the terms of the skeleton: by the margin of the leader, by how long it has
-    led, and by what running branches say. The others weigh votes down with the length of the branch,
-    leave long branches, and ask for less as more is spent; the last sees the leader's share as well,
-    and leaves branches that agree with it later.
+    led, and by what running branches say. The others weigh votes down with the length of the
+    branch, leave long branches, and ask for less as more is spent; the last sees the leader's share
+    as well, and leaves branches that agree with it later.
     """
     even = _c(1.0)
     return {
