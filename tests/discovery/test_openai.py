@@ -248,3 +248,15 @@ def test_arguments_out_of_range(tmp_path: Path) -> None:
             ChatProposer(url, "model", workspace, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tokens must be at least 0"):
         Budget(tokens=-1)
+
+
+@pytest.mark.vllm
+@pytest.mark.xdist_group("vllm")
+def test_a_real_server_that_has_no_answer(vllm_url: str, tmp_path: Path) -> None:
+    """vLLM serves a model that cannot chat: its refusal is told, and ends nothing."""
+    proposer = ChatProposer(vllm_url, "tinylm-medium", Workspace(tmp_path), attempts=2)
+    found = list(proposer.propose(1, HISTORY))
+    assert [proposal.name for proposal in found] == ["1-1", "1-2"]
+    for proposal in found:
+        assert not proposal.source
+        assert "400" in proposal.trouble
