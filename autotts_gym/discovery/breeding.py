@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -154,6 +155,38 @@ def crossed(one: Program, other: Program, rng: np.random.Generator) -> Program:
     part = parts[rng.integers(len(parts))]
     tree = one.tree(slot)
     return _with(one, slot, _replaced(tree, int(rng.integers(tree.size)), lambda _: part))
+
+
+def smaller(program: Program) -> Iterator[Program]:
+    """Every program with a node replaced by one of its children, or a constant without its slope.
+
+    One that has nothing of the kind yields nothing.
+    """
+    for slot in g.SLOTS:
+        tree = program.tree(slot)
+        for at, node in enumerate(tree.walk()):
+            for child in node.children:
+                yield _with(program, slot, _replaced(tree, at, functools.partial(_first, child)))
+    yield from _changed(program, lambda c: Constant(rounded(c.at(0.5))))
+
+
+def _first(one: Node, _: Node) -> Node:
+    return one
+
+
+def rounder(program: Program) -> Iterator[Program]:
+    """Every program with a constant to half of its digits."""
+    yield from _changed(
+        program, lambda c: Constant(*(float(f"{x:.2g}") for x in (c.base, c.slope)))
+    )
+
+
+def _changed(program: Program, way: Callable[[Constant], Constant]) -> Iterator[Program]:
+    constants = program.constants
+    for at, constant in enumerate(constants):
+        other = way(constant)
+        if other != constant:
+            yield program.refilled([*constants[:at], other, *constants[at + 1 :]])
 
 
 def fits(program: Program) -> bool:

@@ -28,7 +28,7 @@ from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.grammar import Constant, Program, simplified, source
 from autotts_gym.discovery.proposing import Proposal, Tried, fine_of
 from autotts_gym.discovery.scoring import SearchSet
-from autotts_gym.discovery.tuning import tuned
+from autotts_gym.discovery.tuning import pared, tuned
 from autotts_gym.traces.store import TraceStore
 
 #: Tuned once more on four fifths of the questions, and scored on the others.
@@ -85,6 +85,15 @@ def _score(program: Program, questions: Sequence[int] | None, knob: bool) -> flo
 
 def _tune(program: Program, evaluations: int, seed: int, knob: bool, floor: float) -> Program:
     return tuned(program, lambda p: _score(p, None, knob), evaluations, seed, knob, floor)
+
+
+def _finish(program: Program, evaluations: int, knob: bool) -> Program:
+    """Tuned at length, and pared."""
+
+    def score(candidate: Program) -> float:
+        return _score(candidate, None, knob)
+
+    return pared(tuned(program, score, evaluations, 1, knob), score)
 
 
 def _tune_on(
@@ -214,7 +223,7 @@ class Genetic:
                 yield _written(proposal, jobs[proposal.name].result())
 
     def _submit(
-        self, tree: Program | None, evaluations: int, seed: int, floor: float = -np.inf
+        self, tree: Program | None, evaluations: int, seed: int, floor: float
     ) -> Future[Program]:
         assert tree is not None
         given = (tree, evaluations, 1 + seed % 2**30, self.how.knob, floor)
@@ -230,8 +239,8 @@ class Genetic:
             history: everything that was tried.
 
         Returns:
-            The program, tuned at length on all questions; its score on unseen questions; and the
-            finalists with theirs, as plain values.
+            The program, tuned at length on all questions and pared; its score on unseen questions;
+            and the finalists with theirs, as plain values.
 
         Raises:
             ValueError: every program was rejected.
@@ -241,7 +250,8 @@ class Genetic:
             raise ValueError(
                 "no program has a knob that spends more as it rises; search for more rounds"
             )
-        finalists = _best(sound, self.how.finalists)
+        different = {t.verdict.by_question: t for t in _best(sound, len(sound))[::-1]}
+        finalists = _best(list(different.values()), self.how.finalists)
         evaluations = 2 * self.how.evaluations
         folds = [self._rows[fold::FOLDS] for fold in range(min(FOLDS, len(self._rows)))]
         jobs = [
@@ -261,7 +271,8 @@ class Genetic:
         means = np.average(scores, axis=1, weights=[len(fold) for fold in folds])
         best = int(np.argmax(means))
         chosen = finalists[best]
-        tree = self._submit(chosen.proposal.tree, 2 * evaluations, 1).result()
+        given = (tree_of(chosen), 2 * evaluations, self.how.knob)
+        tree = self._pool.submit(_finish, *given).result()
         plain = [
             {"name": t.name, "score": t.verdict.score, "unseen": float(m), "size": t.verdict.size}
             for t, m in zip(finalists, means, strict=True)

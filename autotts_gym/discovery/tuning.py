@@ -10,7 +10,9 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery.grammar import Constant, Program, rounded
+from autotts_gym.discovery.breeding import rounder, smaller
+from autotts_gym.discovery.grammar import Constant, Program, rounded, simplified
+from autotts_gym.discovery.proposing import PARSIMONY
 
 #: Standard deviation of the first step, in units of each constant.
 _STEP: Final = 0.3
@@ -67,3 +69,26 @@ def tuned(
         search.tell(asked, scores)
         left -= len(asked)
     return best
+
+
+def pared(program: Program, score: Callable[[Program], float]) -> Program:
+    """The program without what it does not need: smaller, and with rounder constants.
+
+    A change is kept where the score falls by no more than the price of what it saves
+    (``PARSIMONY``); a rounder constant saves as much as a node.
+
+    Args:
+        score: what is maximised.
+    """
+    best, found = score(program), program
+    for ways, saved in ((smaller, 0), (rounder, 1)):
+        again = True
+        while again:
+            again = False
+            for candidate in map(simplified, ways(found)):
+                value = score(candidate)
+                less = found.size - candidate.size + saved
+                if candidate != found and value >= best - PARSIMONY * less:
+                    best, found, again = value, candidate, True
+                    break
+    return found

@@ -13,7 +13,7 @@ from autotts_gym.discovery.breeding import seeds
 from autotts_gym.discovery.engine import Engine
 from autotts_gym.discovery.grammar import Constant, Node, rounded
 from autotts_gym.discovery.scoring import BETAS, Curve, SearchSet
-from autotts_gym.discovery.tuning import tuned
+from autotts_gym.discovery.tuning import pared, tuned
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic import generate
 
@@ -86,6 +86,24 @@ def test_tuning_finds_what_is_best() -> None:
     assert tuned(program, score, 1, 1) == program
     without = tuned(program, score, 60, 1, knob=False)
     assert [c.slope for c in without.constants] == [0.0] * len(program.constants)
+
+
+def test_paring_keeps_what_counts() -> None:
+    """What the score does not see goes; what it sees stays; constants get rounder."""
+    adaptive = seeds()["adaptive"]
+    wrapped = Node(g.ADD, (Node(g.FADE, (Node("effort"),)), Node("share")))
+    program = replace(
+        adaptive, stop=Node(g.MIN, (wrapped, adaptive.stop)), stride=Constant(3.217, 1.5)
+    )
+
+    def score(candidate: g.Program) -> float:
+        return sum(node.kind == "votes" for node in candidate.stop.walk()) - 1e-9 * candidate.size
+
+    found = pared(program, score)
+    assert found.stop == Node("votes")
+    assert found.size < program.size
+    assert score(found) >= score(program)
+    assert all(c.base == float(f"{c.base:.2g}") and c.slope == 0 for c in found.constants)
 
 
 def test_breeding_stays_within_bounds() -> None:
