@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of such, as they stand in signatures; and types that Sphinx splits at a comma.
     (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key)"),
-    (r"py:class", r"(dict|tuple)\[str|ClaudeAgentOptions"),
+    (r"py:class", r"(dict|tuple)\[(str|float)|ClaudeAgentOptions"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
     # Private classes in signatures, and such as are not for users of the library.
     (r"py:.*", r"(.*\.)?(View|Scene|DecisionBatch)|autotts_gym\.rendering"),
