@@ -188,6 +188,9 @@ class Program:
 def simplified(program: Program) -> Program:
     """The same program, where β is at least 0 and at most 1, with what is constant worked out."""
     trees = {slot: _folded(program.tree(slot)) for slot in SLOTS}
+    weight = trees["weight"].kind
+    if isinstance(weight, Constant) and min(weight.at(0.0), weight.at(1.0)) > 0:
+        trees["weight"] = Node(Constant(1.0))  # only ratios of weights matter
     low, high = (max(1, int(program.stride.at(beta))) for beta in (0.0, 1.0))
     stride = Constant(float(low)) if low == high else program.stride
     return Program(**trees, stride=stride)

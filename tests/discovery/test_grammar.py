@@ -129,6 +129,8 @@ def test_what_is_constant_is_worked_out() -> None:
     assert simple(Node(g.MUL, (two, line))) == Node(Constant(2.0, 6.0))
     assert simple(Node(g.MAX, (Node(Constant(4.0)), line))) == Node(Constant(4.0))
     assert simple(Node(g.MIN, (Node(g.ADD, (two, two)), line))) == line
+    flat = simplified(replace(breeding.seeds()["adaptive"], weight=line)).weight
+    assert flat == Node(Constant(1.0))
     for kept in (Node(g.MUL, (line, line)), Node(g.MAX, (two, line)), Node(g.ADD, (two, share))):
         assert simple(kept) == kept
 
