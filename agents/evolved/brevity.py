@@ -91,9 +91,8 @@ def solve(episode, beta):
             votes = float(voters[best])
 
         # 5. Stop where it will not change, or is not worth more.
-        if answers > 0:
-            if min(votes - stop_1, margin - stop_2) > 0.0:
-                break
+        if answers > 0 and min(votes - stop_1, margin - stop_2) > 0.0:
+            break
         if not moved:
             break  # a token budget allows nothing more
 
