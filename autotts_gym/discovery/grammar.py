@@ -191,6 +191,9 @@ def simplified(program: Program) -> Program:
     weight = trees["weight"].kind
     if isinstance(weight, Constant) and min(weight.at(0.0), weight.at(1.0)) > 0:
         trees["weight"] = Node(Constant(1.0))  # only ratios of weights matter
+    width = trees["width"].kind
+    if isinstance(width, Constant) and max(width.at(0.0), width.at(1.0)) <= 1:
+        trees["width"] = Node(Constant(1.0))  # one branch is always read
     low, high = (max(1, int(program.stride.at(beta))) for beta in (0.0, 1.0))
     stride = Constant(float(low)) if low == high else program.stride
     return Program(**trees, stride=stride)

@@ -16,7 +16,7 @@ def test_breeds(autotts) -> None:
     assert told.code == 0, told.err
     assert re.search(r"found found: score 0\.\d+, .* left out 0\.\d+; 12 programs were", told.out)
     text = Path("found/found.py").read_text("utf-8")
-    assert "Found by: autotts " in text
+    assert "Found by: autotts" in text
     assert "On: tinylm/small/chain\n" in text
     again = autotts(*asked)
     assert again.code == 0
@@ -47,7 +47,7 @@ def test_any_command_proposes(autotts) -> None:
     entries = {entry["name"]: entry for entry in map(json.loads, journal)}
     assert entries["1-1"]["trouble"] == ""
     assert "0.7 + 0.22" in entries["1-1"]["source"]
-    assert Path("made/made.py").read_text("utf-8").startswith("# Found by: autotts ")
+    assert Path("made/made.py").read_text("utf-8").startswith("# Found by: autotts")
 
 
 def test_rejected(autotts) -> None:

@@ -29,7 +29,7 @@ def test_by_name() -> None:
     assert {"self_consistency", "cmc"} <= set(names())
     for name in names():
         agent = load(name)
-        assert (agent.name, agent.path) == (name, find(name))
+        assert (agent.name, agent.path) == (name.rpartition("/")[2], find(name))
     assert load("cmc").takes_beta
     assert not load("self_consistency").takes_beta
 

@@ -121,7 +121,7 @@ def test_simplifying_settles(seed: int) -> None:
 
 def test_what_is_constant_is_worked_out() -> None:
     def simple(node: Node) -> Node:
-        return simplified(replace(breeding.seeds()["adaptive"], width=node)).width
+        return simplified(replace(breeding.seeds()["adaptive"], stop=node)).stop
 
     two, line, share = Node(Constant(2.0)), Node(Constant(1.0, 3.0)), Node("share")
     assert simple(Node(g.ADD, (two, line))) == Node(Constant(3.0, 3.0))
@@ -129,6 +129,8 @@ def test_what_is_constant_is_worked_out() -> None:
     assert simple(Node(g.MUL, (two, line))) == Node(Constant(2.0, 6.0))
     assert simple(Node(g.MAX, (Node(Constant(4.0)), line))) == Node(Constant(4.0))
     assert simple(Node(g.MIN, (Node(g.ADD, (two, two)), line))) == line
+    narrow = replace(breeding.seeds()["adaptive"], width=Node(Constant(0.5, 0.3)))
+    assert simplified(narrow).width == Node(Constant(1.0))  # one branch is always read
     flat = simplified(replace(breeding.seeds()["adaptive"], weight=line)).weight
     assert flat == Node(Constant(1.0))
     for kept in (Node(g.MUL, (line, line)), Node(g.MAX, (two, line)), Node(g.ADD, (two, share))):
@@ -148,7 +150,7 @@ def test_written_as_people_would() -> None:
     )
     program = replace(breeding.seeds()["adaptive"], stop=stop)
     text = source(program, "A program.")
-    assert "if margin + stop_1 * share > stop_2 - (stop_3 + share) / (1.0 + abs(margin)):" in text
+    assert "and margin + stop_1 * share > stop_2 - (stop_3 + share) / (1.0 + abs(margin)):" in text
     assert "math" not in text
     assert "votes" not in text
     assert "depth > drop_1" in text

@@ -62,7 +62,9 @@ def whole(store: TraceStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """All but drafts, of which a kill may leave one."""
+    paths = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def test_what_a_run_leaves(whole: Path, store: TraceStore) -> None:
