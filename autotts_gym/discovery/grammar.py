@@ -13,7 +13,7 @@ Trees are kept as postfix code. Compiled code evaluates it with the constants as
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Final, Literal
 
@@ -188,15 +188,19 @@ class Program:
 def simplified(program: Program) -> Program:
     """The same program, where β is at least 0 and at most 1, with what is constant worked out."""
     trees = {slot: _folded(program.tree(slot)) for slot in SLOTS}
-    weight = trees["weight"].kind
-    if isinstance(weight, Constant) and min(weight.at(0.0), weight.at(1.0)) > 0:
-        trees["weight"] = Node(Constant(1.0))  # only ratios of weights matter
-    width = trees["width"].kind
-    if isinstance(width, Constant) and max(width.at(0.0), width.at(1.0)) <= 1:
-        trees["width"] = Node(Constant(1.0))  # one branch is always read
     low, high = (max(1, int(program.stride.at(beta))) for beta in (0.0, 1.0))
     stride = Constant(float(low)) if low == high else program.stride
     return Program(**trees, stride=stride)
+
+
+def bare(program: Program) -> Program:
+    """The same program without constants that decide nothing: 1 stands for all of them."""
+    weight, width = program.weight.kind, program.width.kind
+    if isinstance(weight, Constant) and min(weight.at(0.0), weight.at(1.0)) > 0:
+        program = replace(program, weight=Node(Constant(1.0)))  # only ratios of weights matter
+    if isinstance(width, Constant) and max(width.at(0.0), width.at(1.0)) <= 1:
+        program = replace(program, width=Node(Constant(1.0)))  # one branch is always read
+    return program
 
 
 def _folded(node: Node) -> Node:

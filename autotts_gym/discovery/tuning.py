@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.discovery.breeding import rounder, smaller
-from autotts_gym.discovery.grammar import Constant, Program, rounded, simplified
+from autotts_gym.discovery.grammar import Constant, Program, bare, rounded, simplified
 from autotts_gym.discovery.proposing import PARSIMONY
 
 #: Standard deviation of the first step, in units of each constant.
@@ -91,4 +91,4 @@ def pared(program: Program, score: Callable[[Program], float]) -> Program:
                 if candidate != found and value >= best - PARSIMONY * less:
                     best, found, again = value, candidate, True
                     break
-    return found
+    return bare(found)
