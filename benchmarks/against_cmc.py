@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where episodes are kept")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    stores = {n: s for env in given.env for n, s in registry.open_stores(env).items()}
+    stores = registry.open_stores(*given.env)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder)

@@ -114,11 +114,7 @@ def stores_of(environments: Sequence[str] | None) -> dict[str, TraceStore]:
     """The stores behind ``--env``, by name; the default environment's without any."""
     from autotts_gym.traces import registry
 
-    return {
-        name: store
-        for environment in environments or [registry.DEFAULT]
-        for name, store in registry.open_stores(environment).items()
-    }
+    return registry.open_stores(*(environments or [registry.DEFAULT]))
 
 
 def command_of(out: Path) -> str:

@@ -22,7 +22,7 @@ from autotts_gym.discovery.hindsight import Hindsight, Logged, look_back
 from autotts_gym.discovery.proposing import Verdict
 from autotts_gym.discovery.scoring import Play, SearchSet
 from autotts_gym.discovery.transcripts import traces
-from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.evaluation.rollout import Episodes, Player, Rollout
 from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
 from autotts_gym.sandbox.agent import untrusted as untrusted_agent
 from autotts_gym.sandbox.playing import Sandbox
@@ -53,32 +53,19 @@ class Evaluator:
     ) -> None:
         self.search, self.knob, self.telling = search, knob, telling
         self._time_limit = time_limit
-        self._engine, self._recorder = Engine(search), Engine(search, logs=True)
+        self._engine = Engine(search, logs=telling)
 
     def tree(self, program: Program) -> Verdict:
         """The verdict on a typed tree, which plays in compiled code."""
-        play = functools.partial(self._engine.play, program)
-        record = functools.partial(self._recorder.play, program)
-        return self._verdict(play, program.size, record)
+        return self._verdict(functools.partial(self._engine.play, program), program.size)
 
     def agent(self, agent: Agent) -> Verdict:
         """The verdict on a controller that is trusted, played in this process."""
-        pairs = [
-            [Rollout(agent, store, self.search.terms, logs=logs) for logs in (False, True)]
+        rollouts = [
+            Rollout(agent, store, self.search.terms, logs=self.telling)
             for store in self.search.stores
         ]
-
-        def play(
-            e: int,
-            questions: NDArray[np.int64],
-            orders: NDArray[np.int64],
-            beta: float,
-            logs: bool = False,
-        ) -> Episodes:
-            return pairs[e][logs].play(questions, orders, beta)
-
-        record = functools.partial(play, logs=True)
-        return self._verdict(play, constants_of(agent.source[0].decode("utf-8")), record)
+        return self._played_by(rollouts, agent.source[0].decode("utf-8"))
 
     def source(self, source: str, *, untrusted: bool = True) -> Verdict:
         """The verdict on a text: checked, then played, in a sandbox unless somebody vouches for it.
@@ -106,22 +93,23 @@ class Evaluator:
                 for store in self.search.stores
             ]
 
-            def play(
-                e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-            ) -> Episodes:
-                return boxes[e].play(questions, orders, beta)
-
             try:
-                return self._verdict(play, constants_of(source))
+                return self._played_by(boxes, source)
             except GivenUpError as error:
                 return Verdict(fault=f"given up: {error}")
 
-    def _verdict(self, play: Play, size: int, record: Play | None = None) -> Verdict:
-        """The verdict on whoever plays.
+    def _played_by(self, players: Sequence[Player], source: str) -> Verdict:
+        """The verdict on a text, which is played by a player of each environment."""
 
-        Args:
-            record: plays and keeps logs, where ``play`` does not.
-        """
+        def play(
+            e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+        ) -> Episodes:
+            return players[e].play(questions, orders, beta)
+
+        return self._verdict(play, constants_of(source))
+
+    def _verdict(self, play: Play, size: int) -> Verdict:
+        """The verdict on whoever plays, and keeps logs where something is to be told."""
         failures: Counter[str] = Counter()
         count = 0
         seen: list[Hindsight] = []
@@ -134,7 +122,7 @@ class Evaluator:
             failures.update(played.failures.values())
             count += len(questions)
             if self.telling:
-                seen.append(self._look_back(e, questions, orders, beta, played, record))
+                seen.append(self._look_back(e, questions, orders, beta, played))
             return played
 
         curve = self.search.sweep(watched)
@@ -159,19 +147,21 @@ class Evaluator:
         orders: NDArray[np.int64],
         beta: float,
         played: Episodes,
-        record: Play | None,
     ) -> Hindsight:
         """What became of the first branch order of every question."""
         every = self.search.seeds
-        first, order = questions[::every], orders[::every]
-        if record is None:
-            logs = played.logs[::every]
-            failures = {k // every: m for k, m in played.failures.items() if k % every == 0}
-        else:
-            again = record(e, first, order, beta)
-            logs, failures = again.logs, again.failures
-        store, name = self.search.stores[e], self.search.names[e]
-        return look_back(Logged(name, store, self.search.terms, beta, first, order, logs, failures))
+        return look_back(
+            Logged(
+                self.search.names[e],
+                self.search.stores[e],
+                self.search.terms,
+                beta,
+                questions[::every],
+                orders[::every],
+                played.logs[::every],
+                {k // every: m for k, m in played.failures.items() if k % every == 0},
+            )
+        )
 
 
 def evaluate(
@@ -200,8 +190,7 @@ def evaluate(
     """
     from autotts_gym.traces import registry
 
-    stores = {name: s for env in envs for name, s in registry.open_stores(env).items()}
-    search = SearchSet(stores, questions, seeds)
+    search = SearchSet(registry.open_stores(*envs), questions, seeds)
     return Evaluator(search, knob=knob, telling=telling).source(source, untrusted=untrusted)
 
 

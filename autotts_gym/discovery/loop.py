@@ -15,7 +15,6 @@ follows from it.
 
 from __future__ import annotations
 
-import functools
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +27,12 @@ import numpy as np
 from autotts_gym.controllers import scaffold
 from autotts_gym.controllers.loading import load
 from autotts_gym.controllers.scaffold import Template
-from autotts_gym.discovery.archive import Archive
+from autotts_gym.discovery.archive import Archive, round_of
 from autotts_gym.discovery.evaluating import Evaluator
 from autotts_gym.discovery.grammar import source
 from autotts_gym.discovery.proposers.answers import ProposerError
 from autotts_gym.discovery.proposing import Proposal, Proposer, Tried, Verdict
-from autotts_gym.evaluation.results import write_atomically
+from autotts_gym.evaluation.results import write_atomically, write_text
 
 #: Controllers that every run begins with: one to write others after, and published ones.
 TEMPLATE = "template"
@@ -128,7 +127,7 @@ class Discovery:
                 self._begin(name)
             report(0, self.archive[f"0-{name}"])
         for number in range(1, rounds + 1):
-            for tried in [t for t in self.archive.values() if t.name.startswith(f"{number}-")]:
+            for tried in [t for t in self.archive.values() if round_of(t.name) == number]:
                 report(number, tried)
             self._round(proposer, number, report)
             self._show()
@@ -229,8 +228,6 @@ def picture(archive: Archive, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from autotts_gym.discovery.archive import round_of
-
     played = [(round_of(t.name), t) for t in archive.values() if np.isfinite(t.verdict.score)]
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -261,15 +258,6 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 96, subsequent_indent="    ", break_on_hyphens=False)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically."""
-    write_atomically(path, functools.partial(_write, text=text))
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write plain values atomically."""
     write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")

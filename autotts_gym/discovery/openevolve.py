@@ -18,7 +18,7 @@ import yaml
 from autotts_gym.discovery import telling
 from autotts_gym.discovery.proposing import Proposal, Tried, Verdict
 from autotts_gym.discovery.scoring import BETAS, PRICES
-from autotts_gym.evaluation.results import write_atomically
+from autotts_gym.evaluation.results import write_text
 
 #: What a rejected program is worth: less than one that spends everything and is never right.
 REJECTED: Final = -1.0 - sum(1 / PRICES.beta(beta) - 1 for beta in BETAS) / len(BETAS)
@@ -134,12 +134,5 @@ def export(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        _write(folder / name, text)
+        write_text(folder / name, text)
     return [folder / name for name in texts]
-
-
-def _write(path: Path, text: str) -> None:
-    def fill(draft: Path) -> None:
-        draft.write_text(text, "utf-8")
-
-    write_atomically(path, fill)

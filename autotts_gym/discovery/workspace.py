@@ -29,7 +29,7 @@ from typing import Final
 from autotts_gym.discovery import telling
 from autotts_gym.discovery.checks import LARGEST
 from autotts_gym.discovery.proposing import Tried
-from autotts_gym.evaluation.results import write_atomically
+from autotts_gym.evaluation.results import write_text
 
 #: What a name must be to become a folder.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
@@ -160,14 +160,9 @@ def _fill(folder: Path, content: Content) -> None:
 
 
 def _put(path: Path, text: str, mode: int = 0o444) -> None:
-    data = text.encode()
     _clear(path, keep=True)
-    if not path.exists() or path.read_bytes() != data:
-
-        def write(draft: Path) -> None:
-            draft.write_bytes(data)
-
-        write_atomically(path, write)
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_text(path, text)
     path.chmod(mode)
 
 

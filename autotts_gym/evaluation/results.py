@@ -236,7 +236,7 @@ class Results:
             ],
         }
         text = json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n"
-        write_atomically(folder / "benchmark.json", lambda path: _write_text(path, text))
+        write_text(folder / "benchmark.json", text)
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -361,5 +361,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
+
+    write_atomically(path, write)

@@ -7,10 +7,11 @@ two ran is reported.
 
 from __future__ import annotations
 
+import abc
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +26,7 @@ from autotts_gym.env import AutoTTSEnv
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import most_legal
+from autotts_gym.mdp.batch import Batch
 from autotts_gym.mdp.replay import Replay, Terms
 from autotts_gym.mdp.settling import Recount, settle
 from autotts_gym.traces.store import TraceStore
@@ -88,8 +90,101 @@ class Episodes:
         )
 
 
-class Rollout:
-    """A controller on one store under given terms.
+class Player(abc.ABC):
+    """Whoever plays a controller's episodes on one store under given terms.
+
+    Args:
+        store: the traces.
+        terms: the terms of play.
+        settle: find the settled tokens of every episode.
+
+    Attributes:
+        path: who plays.
+        reason: why the controller is not compiled; empty if it is.
+        logs: actions of the episodes that :meth:`play_on` has played in its latest call, as
+            :class:`Episodes` has them; empty where they are not kept.
+        ended: how many of them were ended from outside, which depends on the machine's moment.
+    """
+
+    path: str
+    reason: str
+    ended: int = 0
+
+    def __init__(self, store: TraceStore, terms: Terms, settle: bool) -> None:
+        if terms.auto_probe:
+            raise ValueError("controllers probe for themselves: play them with auto_probe=False")
+        self._replay = Replay({str(store.path or "the store"): store})
+        self._replay.check_width(terms.max_branches)
+        self._terms, self._settle = terms, settle
+        self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
+        self._recount = Recount.allocate(self._replay, terms.max_branches)
+        self.logs: list[NDArray[np.int32]] = []
+
+    def play(
+        self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+    ) -> Episodes:
+        """Play K episodes.
+
+        Args:
+            questions: int64[K], rows of the store.
+            orders: int64[K, max_branches], the branches of each question in the order in which
+                they open.
+            beta: β of all of them.
+
+        Raises:
+            ValueError: there is no such question, branch or β; compiled code looks at no bounds.
+        """
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must be within [0, 1], got {beta}")
+        self._replay.check_episodes(questions, orders, self._terms.max_branches)
+        results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
+        failures: dict[int, str] = {}
+        self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
+        return Episodes.of(self._replay.stores[0], questions, results, failures, self.logs)
+
+    @abc.abstractmethod
+    def play_on(
+        self,
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        beta: float,
+        results: NDArray[np.int64],
+        played: NDArray[np.int64],
+        fail: Callable[[int, str], None],
+    ) -> None:
+        """Play the episodes from ``played[0]`` on, as checked by :meth:`play`.
+
+        Args:
+            results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`; a row is filled when
+                its episode ends.
+            played: int64[1], counts the episodes that have ended. Both can be memory that another
+                process watches.
+            fail: called with an episode's index and message where an error ended it.
+        """
+
+    def _settled(
+        self,
+        question: int,
+        order: NDArray[np.int64],
+        pricings: NDArray[np.int64],
+        log: Sequence[int] | NDArray[np.int32],
+    ) -> int:
+        """Settled tokens of an episode with these actions; -1 if not asked."""
+        if not self._settle:
+            return -1
+        return settle(
+            self._recount,
+            self._agreed[0],
+            self._replay.questions[question],
+            question,
+            order,
+            pricings,
+            np.asarray(log, np.int32),
+        )
+
+
+class Rollout(Player):
+    """A controller on one store under given terms, played in this process.
 
     Args:
         agent: the controller.
@@ -108,12 +203,7 @@ class Rollout:
         path: ``"compiled"``, ``"python"`` or, for trained policies, ``"policy"``: who plays.
         reason: why it is not compiled, the first line of numba's message; empty if it is.
         given: as above.
-        logs: actions of the episodes that :meth:`play_on` has played in its latest call, as
-            :class:`Episodes` has them; empty where they are not kept.
     """
-
-    #: Episodes that were ended from outside, as a sandbox does.
-    ended: Final = 0
 
     def __init__(
         self,
@@ -127,22 +217,14 @@ class Rollout:
         ledger: NDArray[np.int64] | None = None,
         given: tuple[Any, ...] = (),
     ) -> None:
-        if terms.auto_probe:
-            raise ValueError("controllers probe for themselves: play them with auto_probe=False")
+        super().__init__(store, terms, settle)
         if agent.is_untrusted:
             raise ValueError(f"{agent.name} is not vouched for: only a Sandbox plays it")
         self._agent = agent
         self.given = given
-        self._replay = Replay({str(store.path or "the store"): store})
-        self._replay.check_width(terms.max_branches)
-        self._terms = terms
-        self._settle = settle
         self._keep = logs
-        self.logs: list[NDArray[np.int32]] = []
-        self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
         self._allocate(ledger)
-        self.path: Literal["compiled", "python", "policy"] = "python"
-        self.reason = ""
+        self.path, self.reason = "python", ""
         self._play: Callable[..., None] = self._play_python
         if agent.is_policy and not interpret:
             self._player = cast(Any, agent).player(self._replay, terms, settle or logs)
@@ -163,14 +245,13 @@ class Rollout:
             self._set_up()
 
     def _allocate(self, ledger: NDArray[np.int64] | None) -> None:
-        """Room for one episode, for its log, and for playing it once more."""
+        """Room for one episode and its log."""
         n, replay = self._terms.max_branches, self._replay
         self._episode = s.Episode.allocate(replay.traces, n, replay.classes)
         if ledger is not None:
             self._episode = self._episode._replace(ledger=ledger)
         self.ledger = self._episode.ledger
         self._log = np.empty(most_legal(n, replay.depth), np.int32)
-        self._recount = Recount.allocate(replay, n)
 
     def _compile(self) -> None:
         """Compile the controller with the rules, by playing no episode at all."""
@@ -198,21 +279,7 @@ class Rollout:
         order = np.arange(terms.max_branches)
         self._env.reset(options={"question": 0, "branch_order": order})
         self._env.step(actions.ANSWER)
-        self._settled(0, order, [actions.ANSWER])
-
-    def _settled(self, question: int, order: NDArray[np.int64], log: Sequence[int]) -> int:
-        """Settled tokens of the episode that the environment has just played; -1 if not asked."""
-        if not self._settle:
-            return -1
-        return settle(
-            self._recount,
-            self._agreed[0],
-            self._replay.questions[question],
-            question,
-            order,
-            self._pricings,
-            np.asarray(log, np.int32),
-        )
+        self._settled(0, order, self._pricings, [actions.ANSWER])
 
     def _run(
         self,
@@ -237,28 +304,6 @@ class Rollout:
             self.given,
         )
 
-    def play(
-        self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-    ) -> Episodes:
-        """Play K episodes.
-
-        Args:
-            questions: int64[K], rows of the store.
-            orders: int64[K, max_branches], the branches of each question in the order in which
-                they open.
-            beta: β of all of them.
-
-        Raises:
-            ValueError: there is no such question, branch or β; compiled code looks at no bounds.
-        """
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must be within [0, 1], got {beta}")
-        self._replay.check_episodes(questions, orders, self._terms.max_branches)
-        results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
-        failures: dict[int, str] = {}
-        self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
-        return Episodes.of(self._replay.stores[0], questions, results, failures, self.logs)
-
     def play_on(
         self,
         questions: NDArray[np.int64],
@@ -268,15 +313,6 @@ class Rollout:
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """Play the episodes from ``played[0]`` on, as checked by :meth:`play`.
-
-        Args:
-            results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`; a row is filled when
-                its episode ends.
-            played: int64[1], counts the episodes that have ended. Both can be memory that another
-                process watches.
-            fail: called with an episode's index and message where an error ended it.
-        """
         self._fail = fail
         self.logs = []
         while played[0] < len(questions):
@@ -341,7 +377,9 @@ class Rollout:
             results[k, rules.SEQUENTIAL_TOKENS] = info["sequential_tokens"]
             results[k, rules.STEPS] = info["steps"]
             results[k, rules.PROBES] = info["probes"]
-            results[k, rules.SETTLED_TOKENS] = self._settled(question, orders[k], episode.log)
+            results[k, rules.SETTLED_TOKENS] = self._settled(
+                question, orders[k], self._pricings, episode.log
+            )
             self._ended(played)
 
     def _play_policy(
@@ -357,20 +395,19 @@ class Rollout:
             some = slice(first, min(first + self._player.abreast, len(questions)))
             batch, cut = self._player.play(questions[some], orders[some], beta)
             for e, k in enumerate(range(some.start, some.stop)):
-                row = cut_off(batch.ledger[e], self._settle)
-                answer = batch.ledger[e, s.ANSWER]
                 if cut[e]:
                     self._fail(k, "StepLimitError: the episode was cut off by its step limit")
-                elif answer >= 0:
-                    row[rules.CODE] = batch.codes[e, s.CODE_OF, answer]
-                    row[rules.RIGHT] = row[rules.CODE] == batch.ledger[e, s.GOLD]
-                if self._settle and not cut[e]:
-                    self._pricings = batch.branches[e, :, s.PRICING]
-                    log = batch.history[e, : batch.lengths[e]]
-                    row[rules.SETTLED_TOKENS] = self._settled(int(questions[k]), orders[k], log)
+                    results[k] = cut_off(batch.ledger[e], self._settle)
+                else:
+                    results[k] = answered(batch, e)
+                    results[k, rules.SETTLED_TOKENS] = self._settled(
+                        int(questions[k]),
+                        orders[k],
+                        batch.branches[e, :, s.PRICING],
+                        batch.history[e, : batch.lengths[e]] if self._settle else (),
+                    )
                 if self._keep:
                     self.logs.append(batch.history[e, : batch.lengths[e]].copy())
-                results[k] = row
             played[0] = some.stop
 
 
@@ -391,6 +428,20 @@ def cut_off(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64
     row[rules.STEPS] = ledger[s.STEPS]
     row[rules.PROBES] = ledger[s.PROBES]
     row[rules.SETTLED_TOKENS] = ledger[s.TRUE_SPENT] if settle else -1
+    return row
+
+
+def answered(batch: Batch, e: int) -> NDArray[np.int64]:
+    """The result of an episode of a batch that has got to its answer, but for settled tokens.
+
+    Returns:
+        int64[RESULT_SIZE].
+    """
+    row = cut_off(batch.ledger[e])
+    answer = batch.ledger[e, s.ANSWER]
+    if answer >= 0:
+        row[rules.CODE] = batch.codes[e, s.CODE_OF, answer]
+        row[rules.RIGHT] = row[rules.CODE] == batch.ledger[e, s.GOLD]
     return row
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from autotts_gym.evaluation.analysis import Analysis, Row, Scope
 from autotts_gym.evaluation.metrics import METRICS, Estimate
-from autotts_gym.evaluation.results import Results, write_atomically
+from autotts_gym.evaluation.results import Results, write_text
 
 #: What the columns call a metric, where it is not its own name.
 _NAMES: Final = {"correct": "accuracy"}
@@ -39,7 +39,7 @@ def write_summary(results: Results, analysis: Analysis, path: Path) -> None:
             estimates.append(analysis.ratio(scope, row, rows[0], "tokens"))
             texts = [_text(end) for estimate in estimates for end in _ends(estimate)]
             table.writerow([*_facts(results, scope, row), *texts])
-    write_atomically(path, lambda temporary: _write(temporary, text.getvalue()))
+    write_text(path, text.getvalue())
 
 
 def _facts(results: Results, scope: Scope, row: Row) -> list[str | int]:
@@ -67,7 +67,3 @@ def _ends(estimate: Estimate) -> tuple[float, float, float]:
 def _text(figure: float) -> str:
     """A figure; nothing where there is none, such as the interval of a single question."""
     return "" if math.isnan(figure) else f"{figure:.6g}"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers.loading import Agent, AgentError
 from autotts_gym.evaluation.orders import Order, branch_orders
-from autotts_gym.evaluation.rollout import Episodes, Rollout, cut_off
+from autotts_gym.evaluation.rollout import Episodes, Player, Rollout, cut_off
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.replay import Terms
@@ -47,20 +47,20 @@ TIME_LIMIT: Final = 10.0
 
 #: Episodes in a row that were ended from outside, after which an agent is given up; and processes
 #: in a row that ended before any episode had begun.
-_PATIENCE: Final = 3
+PATIENCE: Final = 3
 
 #: Episodes that are handed to a process at a time, whose results the shared memory holds.
 _CHUNK: Final = 1024
 
 #: Seconds that a sandbox may take to start.
-_START: Final = 60.0
+START: Final = 60.0
 
 #: Seconds between two looks at a process.
 _LOOK: Final = 0.1
 
 #: Seconds that count at most from one look to the next: more means that this process was held up
 #: as well, as by Ctrl-Z.
-_LONGEST_LOOK: Final = 1.0
+LONGEST_LOOK: Final = 1.0
 
 
 class GivenUpError(RuntimeError):
@@ -159,7 +159,7 @@ class InProcess:
         self._rollouts: dict[tuple[Any, ...], Rollout] = {}
         self._sandbox: tuple[tuple[Any, ...], Sandbox] | None = None
 
-    def rollout(self, job: Job) -> Rollout | Sandbox:
+    def rollout(self, job: Job) -> Player:
         """The job's agent on its store, compiled and kept."""
         key = job.agent.digest, job.store.card.fingerprint, job.terms, job.interpret, job.settle
         if job.agent.is_untrusted:
@@ -307,7 +307,7 @@ class Subprocess:
             if not outcome or start == stop:  # a process that ends between episodes harms none
                 continue
             in_a_row += 1
-            if in_a_row == _PATIENCE:
+            if in_a_row == PATIENCE:
                 raise GivenUpError(self._why(job, start, outcome, in_a_row))
             if begun:
                 results[start] = cut_off(self._ledger, job.settle)
@@ -332,11 +332,11 @@ class Subprocess:
             pipe.send(("play", _stripped(job), start, stop))
             playing, last, seconds, looked = False, -1, 0.0, time.monotonic()
             # A sandbox keeps the limit by itself, episode for episode, and must only not hang.
-            limit = self._time_limit + (self._time_limit + _START if job.agent.is_untrusted else 0)
+            limit = self._time_limit + (self._time_limit + START if job.agent.is_untrusted else 0)
             while True:
                 heard = pipe.poll(_LOOK)
                 now = time.monotonic()
-                seconds += min(now - looked, _LONGEST_LOOK)
+                seconds += min(now - looked, LONGEST_LOOK)
                 looked = now
                 if heard:
                     message = pipe.recv()

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers.failures import LONGEST
 from autotts_gym.controllers.handle import IllegalActionError
-from autotts_gym.evaluation.rollout import Episodes, cut_off
-from autotts_gym.evaluation.workers import TIME_LIMIT, GivenUpError
+from autotts_gym.evaluation.rollout import Player, answered, cut_off
+from autotts_gym.evaluation.workers import LONGEST_LOOK, PATIENCE, TIME_LIMIT, GivenUpError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import ILLEGAL, TRUNCATED, Batch, Draw
-from autotts_gym.mdp.replay import Replay, Terms
-from autotts_gym.mdp.settling import Recount, settle
+from autotts_gym.mdp.replay import Terms
 from autotts_gym.sandbox import candidate
 from autotts_gym.sandbox.agent import UntrustedAgent, load_untrusted
 from autotts_gym.sandbox.memory import Memory, encoded
@@ -42,15 +41,11 @@ ABREAST: Final = 64
 #: Bytes that a program may take beyond what it starts with.
 MEMORY: Final = 512 << 20
 
-#: Episodes in a row that were ended from outside, after which a program is given up.
-_PATIENCE: Final = 3
-
-#: Seconds between two looks at the clock, and what counts at most from one to the next: more means
-#: that this process was held up as well, as by Ctrl-Z.
-_LOOK, _LONGEST_LOOK = 0.5, 1.0
+#: Seconds between two looks at the clock.
+_LOOK: Final = 0.5
 
 
-class Sandbox:
+class Sandbox(Player):
     """An untrusted program on one store under given terms; plays the episodes of a ``Rollout``.
 
     Args:
@@ -66,10 +61,8 @@ class Sandbox:
         ValueError: the terms do not fit the store, or the platform has no processes to fork.
 
     Attributes:
-        path: ``"sandbox"``, who plays.
-        reason: why the program is not compiled.
-        logs: int32, the ids of the actions of every episode that was played last.
-        ended: how many of them were ended from outside, which depends on the machine's moment.
+        path: ``"sandbox"``.
+        logs: always kept.
     """
 
     def __init__(
@@ -85,17 +78,11 @@ class Sandbox:
     ) -> None:
         if not hasattr(os, "fork"):
             raise ValueError("a sandbox takes a Unix: processes are forked, and locked down")
-        if terms.auto_probe:
-            raise ValueError("controllers probe for themselves: play them with auto_probe=False")
+        super().__init__(store, terms, settle)
         if abreast < 1:
             raise ValueError(f"abreast must be at least 1, got {abreast}")
         self.agent = load_untrusted(agent) if isinstance(agent, str) else agent
         self.path, self.reason = "sandbox", "nobody vouches for it"
-        self.logs: list[NDArray[np.int32]] = []
-        self.ended = 0
-        self._store, self._terms, self._settle = store, terms, settle
-        self._replay = Replay({str(store.path or "the store"): store})
-        self._replay.check_width(terms.max_branches)
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
         texts = [sum(len(encoded(a)) for a in some) for some in store.tables.answers]
@@ -109,8 +96,6 @@ class Sandbox:
         self._batch = Batch(
             self._replay, terms, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
         )
-        self._recount = Recount.allocate(self._replay, terms.max_branches)
-        self._agreed = terms.ledger(store)
         self._zygote: Starter | None = None
         self._compile()
 
@@ -121,23 +106,7 @@ class Sandbox:
         counts = np.zeros(self._slots.count, np.int64)
         counts[0] = 1
         self._batch.play(np.zeros((self._slots.count, 1), np.int32), counts)  # ANSWER
-        self._settled(0, 0, order, [])
-
-    def _settled(
-        self, slot: int, question: int, order: NDArray[np.int64], log: Sequence[bytes]
-    ) -> int:
-        """Settled tokens of the episode that a slot shows; -1 if not asked."""
-        if not self._settle:
-            return -1
-        return settle(
-            self._recount,
-            self._agreed,
-            self._replay.questions[question],
-            question,
-            order,
-            self._batch.branches[slot, :, s.PRICING],
-            _actions(log),
-        )
+        self._settled(0, order, self._batch.branches[0, :, s.PRICING], ())
 
     def __enter__(self) -> Sandbox:
         return self
@@ -160,24 +129,6 @@ class Sandbox:
             self._zygote.close()
             self._zygote = None
 
-    def play(
-        self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-    ) -> Episodes:
-        """Play K episodes; arguments as for :meth:`autotts_gym.evaluation.rollout.Rollout.play`.
-
-        Raises:
-            ValueError: there is no such question, branch or β.
-            GivenUpError: the program cannot be loaded, or its episodes have to be ended from
-                outside, one after the other.
-        """
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must be within [0, 1], got {beta}")
-        self._replay.check_episodes(questions, orders, self._terms.max_branches)
-        results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
-        failures: dict[int, str] = {}
-        self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
-        return Episodes.of(self._store, questions, results, failures, self.logs)
-
     def play_on(
         self,
         questions: NDArray[np.int64],
@@ -187,10 +138,11 @@ class Sandbox:
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """Play the episodes from ``played[0]`` on; as the same method of ``Rollout``.
+        """See :meth:`autotts_gym.evaluation.rollout.Player.play_on`.
 
         Raises:
-            GivenUpError: as above.
+            GivenUpError: the program cannot be loaded, or its episodes have to be ended from
+                outside, one after the other.
         """
         if self._zygote is None:
             self._zygote = Starter(self.agent, self._slots, self._limits)
@@ -245,7 +197,7 @@ class _Game:
                 left = oldest + self._box._time_limit - self._clock
                 ready = self._poll.poll(1000 * min(max(0.0, left), _LOOK) + 1)
                 now = time.monotonic()
-                self._clock += min(now - looked, _LONGEST_LOOK)
+                self._clock += min(now - looked, LONGEST_LOOK)
                 looked = now
                 self._round([self._by_pipe[fd] for fd, _ in ready])
                 if self._clock - oldest > self._box._time_limit:
@@ -353,15 +305,15 @@ class _Game:
     # --- endings ---------------------------------------------------------------------------------
 
     def _done(self, one: _Process) -> None:
-        batch, slot = self._batch, one.slot
-        row = cut_off(batch.ledger[slot], self._box._settle)
-        given = batch.ledger[slot, s.ANSWER]
-        if not one.over & TRUNCATED:
-            if given >= 0:
-                row[rules.CODE] = batch.codes[slot, s.CODE_OF, given]
-                row[rules.RIGHT] = row[rules.CODE] == batch.ledger[slot, s.GOLD]
-            question, order = int(self._questions[one.k]), self._orders[one.k]
-            row[rules.SETTLED_TOKENS] = self._box._settled(slot, question, order, one.log)
+        batch, box = self._batch, self._box
+        if one.over & TRUNCATED:
+            row = cut_off(batch.ledger[one.slot], box._settle)
+        else:
+            row = answered(batch, one.slot)
+            pricings = batch.branches[one.slot, :, s.PRICING]
+            row[rules.SETTLED_TOKENS] = box._settled(
+                int(self._questions[one.k]), self._orders[one.k], pricings, _actions(one.log)
+            )
         self._finish(one, row)
 
     def _failed(self, one: _Process, message: str, outside: bool = False) -> None:
@@ -380,9 +332,9 @@ class _Game:
             first -= 1
         while last + 1 in self.ended:
             last += 1
-        if last - first + 1 >= _PATIENCE:
+        if last - first + 1 >= PATIENCE:
             question = int(self._questions[k])
-            where = f"question {question}, {_PATIENCE} times in a row"
+            where = f"question {question}, {PATIENCE} times in a row"
             raise GivenUpError(f"{message} ({where})")
 
     def _finish(self, one: _Process, row: NDArray[np.int64]) -> None:

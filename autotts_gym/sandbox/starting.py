@@ -10,19 +10,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 import autotts_gym
-from autotts_gym.evaluation.workers import GivenUpError
+from autotts_gym.evaluation.workers import START, GivenUpError
 from autotts_gym.sandbox import zygote
 from autotts_gym.sandbox.agent import UntrustedAgent
 from autotts_gym.sandbox.memory import Memory
 from autotts_gym.sandbox.protections import Limits
-
-#: Seconds that the process which others are forked from may take to start.
-_START: Final = 60.0
 
 
 class Starter:
@@ -65,7 +61,7 @@ class Starter:
             }
             data = json.dumps(order).encode()
             try:
-                ours.settimeout(_START)
+                ours.settimeout(START)
                 ours.sendall(struct.pack("=q", len(data)) + data)
                 for k in range(0, memory.count, 64):
                     socket.send_fds(ours, [b"\0"], memory.readers[k : k + 64])

@@ -98,13 +98,14 @@ def _open(path: Path, stamp: int) -> TraceStore:
     return TraceStore.open(path)
 
 
-def open_stores(environment: str | os.PathLike[str]) -> dict[str, TraceStore]:
-    """Open the stores that a name or a path stands for; a store is loaded once a process.
+def open_stores(*environments: str | os.PathLike[str]) -> dict[str, TraceStore]:
+    """Open the stores that names or paths stand for; a store is loaded once a process.
 
     Raises:
         TraceError: nothing is there, or it is no store.
     """
     return {
         name: _open(path.resolve(), (path / CARD).stat().st_mtime_ns)
+        for environment in environments
         for name, path in resolve(environment).items()
     }

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from autotts_gym.controllers.loading import agent_of
 from autotts_gym.evaluation.rollout import Episodes, Rollout
 from autotts_gym.evaluation.workers import GivenUpError
 from autotts_gym.mdp.replay import Terms
@@ -474,10 +475,10 @@ def solve(episode):
     episode.probe(i)
     episode.answer(i)
 """
-    scope: dict[str, object] = {}
-    exec(text, scope)
-    from autotts_gym.controllers.loading import Agent
-
-    trusted = Agent("program", Path("program.py"), scope["solve"], False, "")  # type: ignore[arg-type]
-    expected = Rollout(trusted, STORE, Terms(WIDTH), interpret=True, settle=True)
-    same(play(text), expected.play(QUESTIONS, ORDERS, 0.0))
+    trusted = agent_of(Path("program.py"), text.encode())
+    plain = Rollout(trusted, STORE, Terms(WIDTH), interpret=True, settle=True)
+    found = play(text)
+    same(found, plain.play(QUESTIONS, ORDERS, 0.0))
+    assert not found.failures
+    # Where there is so much to read: BRANCH, CONTINUE twice, as plain Python does, PROBE, ANSWER.
+    assert found.actions[5] == 5

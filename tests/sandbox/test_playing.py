@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loading import Agent, load, names
+from autotts_gym.controllers.loading import Agent, agent_of, load, names
 from autotts_gym.evaluation.orders import branch_orders
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.evaluation.workers import GivenUpError
@@ -122,19 +122,22 @@ def test_nothing_else_is_seen_and_nothing_less(random: Random) -> None:
         ]
     )
     settled = random.random() < 0.5
-    trusted = Rollout(made(CURIOUS), store, terms, interpret=True, settle=settled)
+    trusted = Rollout(made(CURIOUS), store, terms, interpret=True, settle=settled, logs=True)
     abreast = random.randint(1, 5)
     with Sandbox(program(CURIOUS), store, terms, settle=settled, abreast=abreast) as box:
         for beta in (random.random(), random.random()):
             expected = trusted.play(questions, orders, beta)
-            same(box.play(questions, orders, beta), expected)
+            found = box.play(questions, orders, beta)
+            same(found, expected)
+            assert box.ended == 0
+            # Their messages hold a digest of all that was seen.
+            assert found.failures == expected.failures
+            assert [log.tolist() for log in found.logs] == [log.tolist() for log in expected.logs]
 
 
 def made(text: str) -> Agent:
     """A program of these tests as a trusted agent."""
-    scope: dict[str, object] = {}
-    exec(text, scope)
-    return Agent("program", Path("program.py"), scope["solve"], True, "")  # type: ignore[arg-type]
+    return agent_of(Path("program.py"), text.encode())
 
 
 PUBLISHED = """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autotts_gym.discovery.proposing import Proposal
-from autotts_gym.evaluation.results import write_atomically
+from autotts_gym.evaluation.results import write_text
 
 
 class ProposerError(ValueError):
@@ -40,11 +40,7 @@ class Answers:
         """Keep something under a proposal's name, and what that name has cost so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"cost": dict(cost), **facts}, indent=1) + "\n"
-
-        def fill(draft: Path) -> None:
-            draft.write_text(text, "utf-8")
-
-        write_atomically(self.folder / f"{name}.json", fill)
+        write_text(self.folder / f"{name}.json", text)
 
     def keep(self, proposal: Proposal) -> Proposal:
         """Keep a whole proposal; returns it."""

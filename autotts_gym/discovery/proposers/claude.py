@@ -25,7 +25,7 @@ from autotts_gym.discovery.proposers.answers import ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.command import COST, HOPELESS, CommandProposer
 from autotts_gym.discovery.workspace import Workspace
-from autotts_gym.evaluation.results import write_atomically
+from autotts_gym.evaluation.results import write_text
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput
@@ -280,10 +280,7 @@ def _tokens(*usages: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _write_cost(folder: Path, cost: Mapping[str, float]) -> None:
-    def fill(draft: Path) -> None:
-        draft.write_text(json.dumps(dict(cost)), "utf-8")
-
-    write_atomically(folder / COST, fill)
+    write_text(folder / COST, json.dumps(dict(cost)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from autotts_gym.evaluation.report.data import page_data
 from autotts_gym.evaluation.report.episodes import record
 from autotts_gym.evaluation.report.schedules import Schedule, schedule_of
 from autotts_gym.evaluation.report.sources import Sources
-from autotts_gym.evaluation.results import Results, write_atomically
+from autotts_gym.evaluation.results import Results, write_text
 
 #: Bytes that the episodes may add to a page.
 LIMIT: Final = 2 << 20
@@ -80,7 +80,7 @@ def write_report(
     problems = [*sources.problems, *recordings.problems, *failed]
     data = page_data(results, sources, analysis, recordings, schedules, problems)
     text = page(data)
-    write_atomically(out, lambda path: _write(path, text))
+    write_text(out, text)
     return Written(out, out.stat().st_size, len(recordings.episodes), recordings.wanted, problems)
 
 
@@ -115,7 +115,3 @@ def _schedules(results: Results, sources: Sources) -> tuple[dict[str, Schedule],
             if found:
                 schedules[name] = found
     return schedules, problems
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
