@@ -153,6 +153,16 @@ list(CommandProposer(sys.argv[2], Workspace(Path(sys.argv[1]))).propose(2, []))
 """
 
 
+def test_a_command_is_known_before_it_does_anything(tmp_path: Path) -> None:
+    """Whenever the run is killed, the next one knows what to end."""
+    for _ in range(5):
+        proposal = asked(
+            f'test $(cat .command.lock) = $$ && printf %s "{SEED}" > controller.py', tmp_path
+        )
+        assert proposal.trouble == ""
+        (tmp_path / "answers" / f"{proposal.name}.json").unlink()
+
+
 def test_a_run_that_was_killed_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
     """The command of a killed run is ended by the next one; that of a running one is not."""
     command = "echo $$ > pid; sleep 600"

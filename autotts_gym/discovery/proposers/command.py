@@ -144,6 +144,8 @@ class CommandProposer:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     pass_fds=(lock,),
+                    # Before the command does anything: this process may be killed at any time.
+                    preexec_fn=lambda: os.pwrite(lock, f"{os.getpid():<12}".encode(), 0),
                 )
             except OSError as error:
                 raise ProposerError(
@@ -151,7 +153,6 @@ class CommandProposer:
                     f"{error.strerror or error}"
                 ) from error
             try:
-                os.pwrite(lock, f"{process.pid:<12}".encode(), 0)
                 code = process.wait(self._time_limit)
             except subprocess.TimeoutExpired:
                 return f"the command was ended after {self._time_limit:g} s"
