@@ -139,15 +139,27 @@ def load(agent: str) -> Agent:
                 "pip install 'autotts-gym[rl]'"
             ) from error
         return load_policy(folder)
-    place, colon, program = agent.rpartition(":")
-    if not colon or not program.isidentifier():
-        place, program = agent, ""
+    return agent_of(*read(agent))
+
+
+def read(agent: str) -> tuple[Path, bytes, str]:
+    """The file behind ``NAME``, ``PATH`` or ``PATH:CLASS``, its text, and the class or nothing.
+
+    Raises:
+        AgentError: there is no such file, or it cannot be read.
+    """
+    place, program = place_of(agent)
     path = find(place)
     try:
-        text = path.read_bytes()
+        return path, path.read_bytes(), program
     except OSError as error:
         raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return agent_of(path, text, program)
+
+
+def place_of(agent: str) -> tuple[str, str]:
+    """The name or path of an agent, and the class that is named with it, or nothing."""
+    place, colon, program = agent.rpartition(":")
+    return (place, program) if colon and program.isidentifier() else (agent, "")
 
 
 def _policy_folder(agent: str) -> Path | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from autotts_gym.controllers.loading import Agent, AgentError, find
+from autotts_gym.controllers.loading import Agent, AgentError, place_of, read
 from autotts_gym.sandbox.outline import OutlineError, outline
 
 
@@ -36,13 +36,7 @@ def load_untrusted(agent: str) -> UntrustedAgent:
     Raises:
         AgentError: there is no such file, or it offers nothing that can be played.
     """
-    place, program = _place(agent)
-    path = find(place)
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return untrusted(path, text, program)
+    return untrusted(*read(agent))
 
 
 def untrusted(path: Path, text: bytes, program: str = "") -> UntrustedAgent:
@@ -60,13 +54,7 @@ def untrusted(path: Path, text: bytes, program: str = "") -> UntrustedAgent:
 
 def is_file(agent: str) -> bool:
     """Whether an agent is given by the path of a file, and so by a program; not by a name."""
-    return Path(_place(agent)[0]).suffix == ".py"
-
-
-def _place(agent: str) -> tuple[str, str]:
-    """The path, and the class that is named behind it."""
-    place, colon, program = agent.rpartition(":")
-    return (place, program) if colon and program.isidentifier() else (agent, "")
+    return Path(place_of(agent)[0]).suffix == ".py"
 
 
 def _made(path: Path, text: bytes, program: str, facts: dict[str, Any]) -> UntrustedAgent:
