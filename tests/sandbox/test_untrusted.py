@@ -75,6 +75,6 @@ def test_cut_off_episodes_are_not_kept(folder: Path, autotts: Callable[..., Any]
     text = HONEST.replace("    episode.answer", "    while episode.depth(i) == 3: pass\n    0")
     text = text.replace("    0(i)", "    episode.answer(i)")
     (folder / "honest.py").write_text(text, "utf-8")
-    ended = autotts(*arguments(folder, "--untrusted", "--out", "out", "--time-limit", "1"))
-    assert "question 2, seed 0: TimeLimitError: no end after 1 s (2 of 12" in ended.err
+    ended = autotts(*arguments(folder, "--untrusted", "--out", "out", "--time-limit", "4"))
+    assert "question 2, seed 0: TimeLimitError: no end after 4 s (2 of 12" in ended.err
     assert not list(Path("out/cells").iterdir())
