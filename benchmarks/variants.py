@@ -39,7 +39,9 @@ class Discounted(Training):
 
     def _advantages(self, played: Any) -> tuple[Tensor, Tensor]:
         # What does not go on at all is over; what goes on for less is over in part.
-        return super()._advantages(played._replace(over=1 - DISCOUNT * (1 - played.over)))
+        return super()._advantages(
+            dataclasses.replace(played, over=1 - DISCOUNT * (1 - played.over))
+        )
 
 
 class Blind(Training):
@@ -116,7 +118,7 @@ class Scaled(Training):
     """Rewards are a tenth of what they are."""
 
     def _advantages(self, played: Any) -> tuple[Tensor, Tensor]:
-        return super()._advantages(played._replace(rewards=0.1 * played.rewards))
+        return super()._advantages(dataclasses.replace(played, rewards=0.1 * played.rewards))
 
 
 def variants(stores: Stores, folder: Path) -> dict[str, Callable[[Path], Policy]]:

@@ -138,11 +138,6 @@ class Genetic:
     ) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    @property
-    def per_round(self) -> int:
-        """Programs of a round, but those that the first one begins with."""
-        return self.how.islands * self.how.children
-
     def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
         """See :class:`autotts_gym.discovery.proposing.Proposer`."""
         how = self.how
