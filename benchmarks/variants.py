@@ -81,7 +81,7 @@ def imitated(stores: Stores, config: Config, decisions: int) -> Policy:
             torch.from_numpy(np.array(seen[key])) for key in ("branches", "globals", "action_mask")
         )
         wanted = torch.from_numpy(rule(seen, config.prices))
-        logits = policy.act(branches, features, mask)
+        logits = policy.act(branches, features, mask.bool())
         loss = torch.nn.functional.cross_entropy(logits, wanted)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

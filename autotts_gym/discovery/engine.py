@@ -120,7 +120,7 @@ class Engine:
         orders: NDArray[np.int64],
         beta: float,
     ) -> Episodes:
-        """Play K episodes of an environment; further arguments as for ``Rollout.play``."""
+        """Play K episodes of an environment; further arguments as for ``Player.play``."""
         rollout = self._rollouts[environment]
         rollout.given = (program.code(), program.values(beta))
         return rollout.play(questions, orders, beta)

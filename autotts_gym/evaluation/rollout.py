@@ -101,7 +101,7 @@ class Player(abc.ABC):
     Attributes:
         path: who plays.
         reason: why the controller is not compiled; empty if it is.
-        logs: actions of the episodes that :meth:`play_on` has played in its latest call, as
+        logs: actions of the episodes that :meth:`Player.play_on` has played in its latest call, as
             :class:`Episodes` has them; empty where they are not kept.
         ended: how many of them were ended from outside, which depends on the machine's moment.
     """
@@ -152,7 +152,7 @@ class Player(abc.ABC):
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """Play the episodes from ``played[0]`` on, as checked by :meth:`play`.
+        """Play the episodes from ``played[0]`` on, as :meth:`Player.play` has checked them.
 
         Args:
             results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`; a row is filled when

@@ -194,7 +194,7 @@ class Player:
         """Play K episodes, ``ABREAST`` at most.
 
         Args:
-            questions, orders, beta: as for :meth:`autotts_gym.evaluation.rollout.Rollout.play`.
+            questions, orders, beta: as for :meth:`autotts_gym.evaluation.rollout.Player.play`.
 
         Returns:
             The batch whose first K episodes they are, and which were cut off, bool[K].
