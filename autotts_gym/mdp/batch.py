@@ -136,7 +136,7 @@ def _step(
 
 
 @entry_point()
-def _play(
+def play_queues(
     probes,
     trace_branches,
     trace_confidences,
@@ -315,18 +315,19 @@ class Batch:
         """
         return int(_step(*self._step_arrays))
 
-    def play(self, queues: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
-        """Play several actions of some episodes, each up to its end or to what is illegal.
+    def arrays(self, queues: NDArray[np.int32], counts: NDArray[np.int64]) -> tuple[Any, ...]:
+        """Arguments of ``play_queues``, for compiled code that plays many actions in one call.
 
-        An illegal action changes nothing, not even the count of steps; ``outcomes`` are those of
-        each episode's last action, as of :meth:`step`.
+        It plays several actions of some episodes, each up to its end or to what is illegal. An
+        illegal action changes nothing, not even the count of steps; ``outcomes`` are those of each
+        episode's last action, as of :meth:`step`.
 
         Args:
             queues: int32[E, Q], ids of actions in their order, with ``BY_TOKENS`` added where that
                 is meant; it is taken off those that are played.
             counts: int64[E], how many of each; afterwards, how many were played.
         """
-        _play(*self._arrays, queues, counts, self.outcomes)
+        return (*self._arrays, queues, counts, self.outcomes)
 
     def reset(self, episodes: Sequence[int], draws: Sequence[Draw]) -> None:
         """Start ``episodes`` from their draws."""

@@ -47,7 +47,7 @@ def sources_key() -> str:
     """Digest of everything that compiled code is made from, besides a controller's own text."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     package = Path(__file__).parent.parent
-    for folder in ("mdp", "controllers"):
+    for folder in ("mdp", "controllers", "sandbox"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

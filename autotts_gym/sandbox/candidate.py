@@ -71,6 +71,27 @@ PROTOCOL: Final = tuple(
 ALWAYS: Final = ("collections", "functools", "math", "numpy", "operator", "typing", *PROTOCOL)
 
 
+#: A program that does everything that a program can do, with so many looks.
+REHEARSAL: Final = """
+def solve(episode, beta):
+    for k in range(20):
+        if episode.can_branch():
+            episode.branch()
+        for i in range(episode.opened):
+            if episode.can_extend(i):
+                episode.extend(i)
+        if episode.can_probe(0):
+            answer, ended = episode.probe(0)
+        episode.depth(0), episode.revealed(0), episode.active(0), episode.is_null(0)
+        episode.can_prune(0), episode.can_answer(0)
+        episode.spent, episode.clock, episode.interval, episode.remaining, episode.max_branches
+    if episode.can_prune(0):
+        episode.prune(0)
+    episode.answer()
+"""
+REHEARSED: Final = 20
+
+
 class Remote:
     """The environment behind the handle: actions go out, and the slot shows what came of them.
 

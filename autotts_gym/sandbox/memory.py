@@ -29,6 +29,8 @@ class Memory:
         count: how many.
         readers: file descriptors that can only be read.
         view: what the slots show, as arrays with an axis of slots.
+        facts: int64[slots, FACTS], what they show besides, see :mod:`autotts_gym.sandbox.slots`.
+        known: int64[slots], how many answer classes have their text there.
     """
 
     def __init__(self, layout: Layout, count: int) -> None:
@@ -48,11 +50,11 @@ class Memory:
                 strides.insert(0, strides[0] * length)
             return np.ndarray((count, *shape), kind, buffer, start * slots.WORD, (size, *strides))
 
-        self._facts = words(layout.floats, slots.FACTS)
+        self.facts = words(layout.floats, slots.FACTS)
         self._ends = words(layout.ends, layout.classes)
         start = layout.texts * slots.WORD
         self._texts = np.ndarray((count, size - start), np.uint8, buffer, start, (size, 1))
-        self._known = np.zeros(count, np.int64)
+        self.known = np.zeros(count, np.int64)
         none = np.empty((count, n, 0))
         self.view = View(
             plane=none.astype(np.int16),
@@ -67,8 +69,8 @@ class Memory:
 
     def begin(self, chosen: Sequence[int], ledger: NDArray[np.int64]) -> None:
         """Show what is agreed of new episodes; nothing is left of those before."""
-        facts = self._facts
-        self._known[chosen] = 0
+        facts = self.facts
+        self.known[chosen] = 0
         self._ends[chosen] = -1
         self._texts[chosen] = 0
         facts[chosen] = 0
@@ -80,18 +82,15 @@ class Memory:
         )
         facts[chosen, slots.BUDGET] = np.where(budgets == s.NO_BUDGET, NO_BUDGET, budgets)
 
-    def show(self, batch: Batch) -> None:
-        """Show what a step has changed, besides what the view shows."""
-        ledger = batch.ledger
-        self._facts[:, : slots.CLOCK + 1] = ledger[:, s.SPENT : s.CLOCK + 1]
-        classes = ledger[:, s.CLASSES]
-        if (classes != self._known).any():
-            for slot in np.flatnonzero(classes > self._known).tolist():
-                self._reveal(slot, batch)
-            self._known[:] = classes
+    def reveal(self, batch: Batch) -> None:
+        """Show the texts of the answers that a step has shown for the first time."""
+        classes = batch.ledger[:, s.CLASSES]
+        for slot in np.flatnonzero(classes > self.known).tolist():
+            self._reveal(slot, batch)
+        self.known[:] = classes
 
     def _reveal(self, slot: int, batch: Batch) -> None:
-        for seen in range(int(self._known[slot]), int(batch.ledger[slot, s.CLASSES])):
+        for seen in range(int(self.known[slot]), int(batch.ledger[slot, s.CLASSES])):
             start = int(self._ends[slot, seen - 1]) if seen else 0
             text = encoded(batch.answer_text(slot, seen))
             self._texts[slot, start : start + len(text)] = np.frombuffer(text, np.uint8)

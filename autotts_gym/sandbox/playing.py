@@ -1,20 +1,20 @@
 """Playing untrusted programs: this process holds the traces, others hold the programs.
 
 Every episode has a process of its own, forked from one that has loaded what programs may import and
-nothing else (:mod:`autotts_gym.sandbox.zygote`). Some of them run side by side. The actions that
-have come in are played in one compiled call, and what can be seen then appears in the slots.
+nothing else (:mod:`autotts_gym.sandbox.zygote`). Some of them run side by side, and are served by a
+compiled loop (:mod:`autotts_gym.sandbox.serving`); here episodes begin and end.
 Nothing that comes from a program is taken for more than a number or a text.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
+import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,13 @@ from autotts_gym.evaluation.rollout import Player, answered, cut_off
 from autotts_gym.evaluation.workers import LONGEST_LOOK, PATIENCE, TIME_LIMIT, GivenUpError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.batch import ILLEGAL, TRUNCATED, Batch, Draw
+from autotts_gym.mdp.batch import TRUNCATED, Batch, Draw
 from autotts_gym.mdp.replay import Terms
 from autotts_gym.sandbox import candidate
 from autotts_gym.sandbox.agent import UntrustedAgent, load_untrusted
 from autotts_gym.sandbox.memory import Memory, encoded
 from autotts_gym.sandbox.protections import Limits
+from autotts_gym.sandbox.serving import ANSWERS, NEWS, NOTHING, REFUSED, Service
 from autotts_gym.sandbox.slots import Layout
 from autotts_gym.sandbox.starting import Starter
 from autotts_gym.traces.store import TraceStore
@@ -96,17 +97,10 @@ class Sandbox(Player):
         self._batch = Batch(
             self._replay, terms, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
         )
+        self._service = Service(self._batch, self._slots)
         self._zygote: Starter | None = None
-        self._compile()
-
-    def _compile(self) -> None:
-        """Compile what it takes to play, by playing an episode that nobody asked for."""
-        order = np.arange(self._terms.max_branches)
-        self._batch.reset([0], [Draw(0, 0.0, order)])
-        counts = np.zeros(self._slots.count, np.int64)
-        counts[0] = 1
-        self._batch.play(np.zeros((self._slots.count, 1), np.int32), counts)  # ANSWER
-        self._settled(0, order, self._batch.branches[0, :, s.PRICING], ())
+        order = np.arange(terms.max_branches)
+        self._settled(0, order, self._batch.branches[0, :, s.PRICING], ())  # compiles
 
     def __enter__(self) -> Sandbox:
         return self
@@ -153,7 +147,8 @@ class Sandbox(Player):
             self._stop()  # and with it whatever still runs
             raise
         finally:
-            self.logs = [_actions(game.logs.get(k, ())) for k in range(len(questions))]
+            none = np.empty(0, np.int32)
+            self.logs = [game.logs.get(k, none) for k in range(len(questions))]
             self.ended = len(game.ended)
 
 
@@ -172,20 +167,17 @@ class _Game:
         fail: Callable[[int, str], None],
     ) -> None:
         self._box, self._zygote, self._batch, self._slots = box, starter, box._batch, box._slots
+        self._service = box._service
         self._questions, self._orders, self._beta = questions, orders, float(beta)
         self._results, self._played, self._fail = results, played, fail
         self._failures: dict[int, str] = {}
         self._over: set[int] = set()
         self._next = int(played[0])
-        self._queues = np.zeros((self._slots.count, candidate.FRAME // 4), np.int32)
-        self._counts = np.zeros(self._slots.count, np.int64)
         self._running: dict[int, _Process] = {}  # by slot
-        self._by_pipe: dict[int, _Process] = {}
         self._free = list(range(self._slots.count))[::-1]
         self._used: set[int] = set()
-        self._poll = select.poll()
         self._clock = 0.0  # seconds that this process has looked
-        self.logs: dict[int, list[bytes]] = {}
+        self.logs: dict[int, NDArray[np.int32]] = {}
         self.ended: set[int] = set()
 
     def play(self) -> None:
@@ -195,11 +187,14 @@ class _Game:
             while self._running:
                 oldest = min(one.started for one in self._running.values())
                 left = oldest + self._box._time_limit - self._clock
-                ready = self._poll.poll(1000 * min(max(0.0, left), _LOOK) + 1)
+                bits = self._service.serve(min(max(0.0, left), _LOOK))
                 now = time.monotonic()
                 self._clock += min(now - looked, LONGEST_LOOK)
                 looked = now
-                self._round([self._by_pipe[fd] for fd, _ in ready])
+                if bits & ANSWERS:
+                    self._slots.reveal(self._batch)
+                if bits & NEWS:
+                    self._hear()
                 if self._clock - oldest > self._box._time_limit:
                     self._end_late()
                 self._start()
@@ -223,60 +218,38 @@ class _Game:
         self._slots.begin(chosen, self._batch.ledger)
         for slot, k in zip(chosen, some, strict=True):
             pipes = self._zygote.start(slot)
-            one = _Process(slot, k, pipes, self._clock, self._queues[slot])
-            self.logs[k] = one.log
-            self._running[slot] = self._by_pipe[one.hearing] = one
-            self._poll.register(one.hearing, select.POLLIN)
+            self._running[slot] = _Process(slot, k, *pipes, self._clock)
+            self._service.begin(slot, *pipes)
 
-    def _round(self, ready: Sequence[_Process]) -> None:
-        """Play what has come in."""
-        counts = self._counts
-        asked: list[_Process] = []
-        for one in ready:
-            size = os.readv(one.hearing, one.inbox)
-            if not size:
+    def _hear(self) -> None:
+        """See to what is not just actions."""
+        sizes = self._service.sizes
+        for slot in np.flatnonzero(sizes != NOTHING).tolist():
+            size, sizes[slot] = int(sizes[slot]), NOTHING
+            one = self._running[slot]
+            if size == 0:
                 self._died(one)
-            elif size & 3 or one.words[0] < 0:
-                self._hear(one, size)
+            elif size == REFUSED:
+                self._refuse(one)
             else:
-                counts[one.slot] = size >> 2
-                asked.append(one)
-        if not asked:
-            return
-        self._batch.play(self._queues, counts)
-        self._slots.show(self._batch)
-        outcomes = self._batch.outcomes
-        for one in asked:
-            slot = one.slot
-            outcome = int(outcomes[slot])
-            count = int(counts[slot])
-            one.log.append(one.words[:count].tobytes())
-            if outcome & ILLEGAL:
-                self._refuse(one, one.words[count])
-                continue
-            one.over = outcome
-            try:
-                os.write(one.telling, _BYTES[outcome])
-            except OSError:  # it has gone, or lets what it is told pile up
-                self._died(one)
-        counts[:] = 0
+                self._last_word(one, self._service.queues[slot].tobytes()[:size])
 
-    def _refuse(self, one: _Process, action: int) -> None:
+    def _refuse(self, one: _Process) -> None:
         """An action that the handle would not have let through."""
-        width = self._box._terms.max_branches
+        service, width = self._service, self._box._terms.max_branches
+        action = int(service.queues[one.slot, service.counts[one.slot]])
         name = f"action {action}"
         if 0 <= action < actions.count(width):
             name = str(actions.decode(action, width))
-        why = "the episode has ended" if one.over else "see 'Action Space' of AutoTTS-v0"
+        ended = self._batch.ledger[one.slot, s.ENDED]
+        why = "the episode has ended" if ended else "see 'Action Space' of AutoTTS-v0"
         self._failed(one, f"{IllegalActionError.__name__}: {name} is illegal here: {why}")
 
-    def _hear(self, one: _Process, size: int) -> None:
-        """The last word of an episode."""
-        frame = bytes(one.inbox[0][:size])
-        word = one.words[0] if size >= 4 else 0
+    def _last_word(self, one: _Process, frame: bytes) -> None:
+        word = struct.unpack_from("=i", frame)[0] if len(frame) >= 4 else 0
         text = frame[4:].decode("utf-8", "replace")[:LONGEST]
-        if word == candidate.DONE and size == 4:
-            if one.over:
+        if word == candidate.DONE and len(frame) == 4:
+            if self._batch.ledger[one.slot, s.ENDED]:
                 self._done(one)
             else:
                 self._failed(one, "NoAnswerError: solve returned without episode.answer()")
@@ -306,13 +279,16 @@ class _Game:
 
     def _done(self, one: _Process) -> None:
         batch, box = self._batch, self._box
-        if one.over & TRUNCATED:
+        if batch.outcomes[one.slot] & TRUNCATED:
             row = cut_off(batch.ledger[one.slot], box._settle)
         else:
             row = answered(batch, one.slot)
             pricings = batch.branches[one.slot, :, s.PRICING]
             row[rules.SETTLED_TOKENS] = box._settled(
-                int(self._questions[one.k]), self._orders[one.k], pricings, _actions(one.log)
+                int(self._questions[one.k]),
+                self._orders[one.k],
+                pricings,
+                self._service.log(one.slot),
             )
         self._finish(one, row)
 
@@ -340,6 +316,7 @@ class _Game:
     def _finish(self, one: _Process, row: NDArray[np.int64]) -> None:
         """Write an episode's row; those before it are counted as soon as none is missing."""
         self._results[one.k] = row
+        self.logs[one.k] = self._service.log(one.slot)
         self._leave(one)
         self._over.add(one.k)
         while (k := int(self._played[0])) in self._over:
@@ -350,40 +327,24 @@ class _Game:
 
     def _leave(self, one: _Process) -> None:
         self._batch.ledger[one.slot, s.ENDED] = 1
-        self._poll.unregister(one.hearing)
-        del self._running[one.slot], self._by_pipe[one.hearing]
+        self._service.leave(one.slot)
+        del self._running[one.slot]
         os.close(one.hearing)
         os.close(one.telling)
         self._free.append(one.slot)
 
 
-_BYTES: Final = [bytes([bits]) for bits in range(256)]
-
-
-class _Process:
+class _Process(NamedTuple):
     """A running episode.
 
     Attributes:
         slot, k: where it is shown, and which of the episodes it is.
         hearing, telling: this side's ends of its pipes.
         started: by the game's clock, seconds.
-        inbox: where its frames are read to, as bytes, and ``words``: the same as numbers.
-        over: the outcome's bits, once they say that it has ended.
-        log: the ids of its actions, as int32.
     """
 
-    __slots__ = ("hearing", "inbox", "k", "log", "over", "slot", "started", "telling", "words")
-
-    def __init__(
-        self, slot: int, k: int, pipes: tuple[int, int], started: float, queue: NDArray[np.int32]
-    ) -> None:
-        self.slot, self.k, self.started = slot, k, started
-        self.hearing, self.telling = pipes
-        self.words = memoryview(queue)  # type: ignore[arg-type]
-        self.inbox = [self.words.cast("B")]
-        self.over = 0
-        self.log: list[bytes] = []
-
-
-def _actions(log: Sequence[bytes]) -> NDArray[np.int32]:
-    return np.frombuffer(b"".join(log), np.int32)
+    slot: int
+    k: int
+    hearing: int
+    telling: int
+    started: float
