@@ -158,6 +158,11 @@ def play_queues(
     counts,
     outcomes,
 ):
+    """Play several actions of some episodes, each up to its end or to what is illegal.
+
+    An illegal action changes nothing, not even the count of steps. Its arguments are those of
+    :meth:`Batch.arrays`.
+    """
     traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
     for e in range(len(counts)):
         if counts[e] == 0:
@@ -316,11 +321,7 @@ class Batch:
         return int(_step(*self._step_arrays))
 
     def arrays(self, queues: NDArray[np.int32], counts: NDArray[np.int64]) -> tuple[Any, ...]:
-        """Arguments of ``play_queues``, for compiled code that plays many actions in one call.
-
-        It plays several actions of some episodes, each up to its end or to what is illegal. An
-        illegal action changes nothing, not even the count of steps; ``outcomes`` are those of each
-        episode's last action, as of :meth:`step`.
+        """Arguments of :func:`play_queues`; ``outcomes`` become those of each last action.
 
         Args:
             queues: int32[E, Q], ids of actions in their order, with ``BY_TOKENS`` added where that

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import mmap
 import os
 import struct
 import sys
@@ -35,6 +36,9 @@ UNLOADED: Final = -3  # it could not be loaded, or be locked in; the message fol
 FRAME: Final = 4096
 _MOST: Final = FRAME // 4
 _TEXT: Final = 2048
+
+#: Bytes of address space that are kept for the last word, where a program has taken all the others.
+_RESERVE: Final = 4 << 20
 
 _ACTIVE, _PRUNED = 1, 2  # of mdp.state's columns
 
@@ -68,28 +72,7 @@ PROTOCOL: Final = tuple(
     f"autotts_gym.controllers.{name}" for name in ("handle", "published", "reading", "voting")
 )
 #: Of these, what the others need anyhow.
-ALWAYS: Final = ("collections", "functools", "math", "numpy", "operator", "typing", *PROTOCOL)
-
-
-#: A program that does everything that a program can do, with so many looks.
-REHEARSAL: Final = """
-def solve(episode, beta):
-    for k in range(20):
-        if episode.can_branch():
-            episode.branch()
-        for i in range(episode.opened):
-            if episode.can_extend(i):
-                episode.extend(i)
-        if episode.can_probe(0):
-            answer, ended = episode.probe(0)
-        episode.depth(0), episode.revealed(0), episode.active(0), episode.is_null(0)
-        episode.can_prune(0), episode.can_answer(0)
-        episode.spent, episode.clock, episode.interval, episode.remaining, episode.max_branches
-    if episode.can_prune(0):
-        episode.prune(0)
-    episode.answer()
-"""
-REHEARSED: Final = 20
+ALWAYS: Final = ("collections", "functools", "math", "operator", "typing")
 
 
 class Remote:
@@ -306,10 +289,12 @@ def play(
         lock: locks the process down.
         facts: of the program, see :class:`autotts_gym.sandbox.agent.UntrustedAgent`.
     """
+    reserve = mmap.mmap(-1, _RESERVE)
     try:
         lock()
         solve = load(code, module, facts)
     except BaseException as error:
+        reserve.close()
         remote.tell(UNLOADED, message(error))
         return
     try:
@@ -318,6 +303,7 @@ def play(
         if not episode.ended:
             raise NoAnswerError("solve returned without episode.answer()")
     except BaseException as error:
+        reserve.close()
         remote.tell(FAILED, message(error))
     else:
         remote.tell(DONE)

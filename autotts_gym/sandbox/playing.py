@@ -36,8 +36,9 @@ from autotts_gym.sandbox.slots import Layout
 from autotts_gym.sandbox.starting import Starter
 from autotts_gym.traces.store import TraceStore
 
-#: Episodes side by side.
-ABREAST: Final = 64
+#: Episodes side by side: few enough that what they work with stays in a processor's cache, and
+#: enough that there is always one that can go on.
+ABREAST: Final = 12
 
 #: Bytes that a program may take beyond what it starts with.
 MEMORY: Final = 512 << 20

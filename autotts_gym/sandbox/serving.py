@@ -67,7 +67,7 @@ class Service:
         self._telling = np.zeros(count, np.int32)
         self._words = np.arange(256, dtype=np.uint8)
         self._outcomes = batch.outcomes
-        self._arrays: tuple[Any, ...] = (
+        self._arrays: Any = (
             batch.arrays(self.queues, self.counts),
             batch.ledger,
             batch.outcomes,
@@ -114,12 +114,13 @@ class Service:
         Returns:
             Bits, see above.
         """
-        bits: int = _serve(*self._arrays, int(1000 * timeout))
+        bits: int = _serve(int(1000 * timeout), *self._arrays)
         return bits
 
 
 @entry_point()
 def _serve(
+    timeout,
     arrays,
     ledger,
     outcomes,
@@ -134,7 +135,6 @@ def _serve(
     polls,
     telling,
     words,
-    timeout,
 ):
     bits = _tell(outcomes, queues, counts, sizes, waiting, logs, lengths, telling, words)
     for _ in range(_ROUNDS):

@@ -32,11 +32,10 @@ if __name__ == "__main__":
 import ctypes
 import gc
 import mmap
-from array import array
 from typing import Any, Final
 
 from autotts_gym.controllers.failures import message
-from autotts_gym.sandbox import candidate, slots
+from autotts_gym.sandbox import candidate
 from autotts_gym.sandbox.protections import Limits, Lock
 from autotts_gym.sandbox.slots import Layout
 
@@ -79,34 +78,7 @@ class Zygote:
         self._fork = ctypes.PyDLL(None).fork
         self._pid = os.getpid()
 
-    def _rehearse(self) -> None:
-        """Play an episode that nobody asked for, of a program of our own.
-
-        It warms the caches of the interpreter, which the process of every episode would have to
-        warm for itself otherwise, page after page.
-        """
-        words = array("q", bytes(self._layout.size))
-        mask = self._layout.mask
-        for k in range(mask, self._layout.columns):
-            words[k] = 1
-        words[self._layout.floats + slots.FORESEEN] = 1
-        words[self._layout.floats + slots.DEPTH_LIMIT] = 1 << 20
-        pipes = [os.pipe(), os.pipe()]
-        os.write(pipes[0][1], bytes(candidate.REHEARSED) + b"\1")
-        memory = memoryview(words).cast("B").toreadonly()
-        remote = candidate.Remote(self._layout, memory, pipes[0][0], pipes[1][1])
-        module = ModuleType("rehearsal")
-        module.__dict__["__builtins__"] = self._builtins
-        code = compile(candidate.REHEARSAL, "rehearsal", "exec", dont_inherit=True)
-        facts = {"takes_beta": True, "published": False}
-        candidate.play(remote, code, module, lambda: None, facts)
-        del sys.modules["rehearsal"]
-        for pipe in pipes:
-            for end in pipe:
-                os.close(end)
-
     def serve(self) -> None:
-        self._rehearse()
         gc.collect()
         gc.freeze()
         while True:

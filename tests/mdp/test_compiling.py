@@ -146,13 +146,13 @@ def test_edited_rules_are_compiled_anew(
 
 def test_the_key_covers_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "autotts_gym"
-    for folder in ("mdp", "controllers"):
+    for folder in ("mdp", "controllers", "sandbox"):
         shutil.copytree(Path(compiling.__file__).parents[1] / folder, package / folder)
     monkeypatch.setattr(compiling, "__file__", str(package / "mdp" / "compiling.py"))
     key = compiling.sources_key.__wrapped__
     seen = {key()}
     assert seen == {compiling.sources_key()}
-    for file in ("mdp/rules.py", "mdp/state.py", "controllers/compiled.py", "controllers/new.py"):
+    for file in ("mdp/rules.py", "mdp/state.py", "sandbox/serving.py", "controllers/new.py"):
         with (package / file).open("a") as source:
             source.write("# edited\n")
         assert key() not in seen
