@@ -202,8 +202,7 @@ class _Game:
         finally:
             for one in list(self._running.values()):
                 self._leave(one)
-            for slot in self._used:  # a program may go on after its last word
-                self._zygote.end(slot)
+            self._zygote.end(sorted(self._used))  # a program may go on after its last word
 
     def _start(self) -> None:
         """Start episodes where there is room."""
@@ -262,7 +261,7 @@ class _Game:
             self._failed(one, "ProtocolError: what the program wrote is no action", outside=True)
 
     def _died(self, one: _Process) -> None:
-        status = self._zygote.end(one.slot)
+        (status,) = self._zygote.end([one.slot])
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             how = f"ended with signal {number} ({signal.Signals(number).name})"
@@ -296,7 +295,7 @@ class _Game:
     def _failed(self, one: _Process, message: str, outside: bool = False) -> None:
         self._failures[one.k] = message
         if outside:
-            self._zygote.end(one.slot)
+            self._zygote.end([one.slot])
             self.ended.add(one.k)
         self._finish(one, cut_off(self._batch.ledger[one.slot], self._box._settle))
         if outside:

@@ -14,7 +14,7 @@ import signal
 import struct
 import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 if sys.platform != "win32":
     import resource
@@ -116,6 +116,8 @@ class Lock:
     def __init__(self, limits: Limits) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._linux = sys.platform == "linux"
+        if self._linux:
+            self._libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
         self._filter = _filter() if _seccomp_there() else None
         self._memory = limits.memory
         self._own = [
@@ -180,12 +182,11 @@ class Lock:
         if os.getppid() != parent:
             os._exit(1)
         if self._filter is not None:
-            self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(self._filter[0]))
+            program = ctypes.addressof(self._filter[0])
+            self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program)
 
-    def _prctl(self, option: int, *values: Any) -> None:
-        padded = [*values, 0, 0, 0, 0][:4]
-        typed = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in padded]
-        if self._libc.prctl(option, *typed):
+    def _prctl(self, option: int, first: int, second: int = 0) -> None:
+        if self._libc.prctl(option, first, second, 0, 0):
             raise LockDownError(f"prctl {option}: {os.strerror(ctypes.get_errno())}")
 
 

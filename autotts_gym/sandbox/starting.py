@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +96,14 @@ class Starter:
             os.close(speaking)
         return hearing, telling
 
-    def end(self, slot: int) -> int:
-        """End what runs in a slot; its wait status."""
-        self._told.sendall(struct.pack("=i", ~slot))
-        reply = self._told.recv(4, socket.MSG_WAITALL)
-        if len(reply) < 4:
+    def end(self, slots: Sequence[int]) -> list[int]:
+        """End what runs in some slots; their wait statuses."""
+        count = len(slots)
+        self._told.sendall(struct.pack(f"={count}i", *(~slot for slot in slots)))
+        reply = self._told.recv(4 * count, socket.MSG_WAITALL) if count else b""
+        if len(reply) < 4 * count:
             raise RuntimeError("the process that starts those of the episodes has ended")
-        status: int = struct.unpack("=i", reply)[0]
-        return status
+        return list(struct.unpack(f"={count}i", reply))
 
     def close(self) -> None:
         self._told.close()
