@@ -11,7 +11,8 @@ import argparse
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,42 @@ class Blind(Training):
         return torch.zeros_like(branches), torch.zeros_like(features)
 
 
+#: What tells how long branches are: of a branch, and of the episode.
+LENGTHS = (
+    ("depth", "share of the depth limit", "steadiness", "weight", "unread"),
+    (
+        *("first mass", "second mass", "share", "margin"),
+        *("mean finished", "shortest finished", "oldest running", "youngest running"),
+    ),
+)
+#: All that tells branches apart.
+BRANCHES = (d.BRANCH_FEATURES, ())
+
+
+class Unseen(Training):
+    """The policy does not see some of its observation: its weights there stay at nothing."""
+
+    def __init__(self, hidden: tuple[Sequence[str], Sequence[str]], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        actor = self.policy.actor
+        _nothing(actor.branch[0].weight, [d.BRANCH_FEATURES.index(name) for name in hidden[0]])
+        front = 2 * self.config.shape.encoder
+        _nothing(actor.decide[0].weight, [front + d.FEATURES.index(name) for name in hidden[1]])
+
+
+def _nothing(weight: torch.nn.Parameter, columns: list[int]) -> None:
+    kept = torch.ones_like(weight)
+    kept[:, columns] = 0
+    with torch.no_grad():
+        weight *= kept
+    weight.register_hook(lambda gradient: gradient * kept)
+
+
 def trained(
     stores: Stores,
     folder: Path,
     config: Config = SHIPPED,
-    kind: type[Training] = Training,
+    kind: Callable[..., Training] = Training,
     begun: Policy | None = None,
 ) -> Policy:
     """A policy that was trained, from another one's weights where there is one."""
@@ -144,6 +176,8 @@ def variants(stores: Stores, folder: Path) -> dict[str, Callable[[Path], Policy]
         "discount": lambda out: trained(stores, out, kind=Discounted),
         "reward a tenth": lambda out: trained(stores, out, kind=Scaled),
         "blind critic": lambda out: trained(stores, out, kind=Blind),
+        "lengths unseen": lambda out: trained(stores, out, kind=partial(Unseen, LENGTHS)),
+        "branches unseen": lambda out: trained(stores, out, kind=partial(Unseen, BRANCHES)),
         "12,623 weights": lambda out: trained(stores, out, change(SHIPPED, shape=Shape())),
         "synthetic first": after_synthetic,
         "low prices first": after_dear_ones,

@@ -380,7 +380,7 @@ SLEEPS = """
 import time
 
 def solve(episode):
-    time.sleep(0.02)
+    time.sleep(0.05)
     episode.answer()
 """
 
@@ -402,7 +402,7 @@ def test_interrupted_benchmark(tmp_path: Path, controller: Callable[..., Agent])
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert err.strip().endswith("what was finished is kept, the same call goes on from there")
     assert "Traceback" not in err
