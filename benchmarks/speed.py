@@ -562,6 +562,7 @@ def main() -> None:
             sandboxed(bundled),
             protocol(aime24 or bundled, folder),
             discovery(aime24 or bundled, folder),
+            discovery(registry.open_stores("tinylm/medium/chain"), folder),
             loading(published, folder),
         ):
             for row in part:

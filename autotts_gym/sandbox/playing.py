@@ -222,22 +222,21 @@ class _Game:
             self._service.begin(slot, *pipes)
 
     def _hear(self) -> None:
-        """See to what is not just actions."""
-        sizes = self._service.sizes
-        for slot in np.flatnonzero(sizes != NOTHING).tolist():
-            size, sizes[slot] = int(sizes[slot]), NOTHING
-            one = self._running[slot]
+        """See to what is not just actions: episodes that end."""
+        traffic = self._service.traffic
+        for slot in np.flatnonzero(traffic.sizes != NOTHING).tolist():
+            size, one = int(traffic.sizes[slot]), self._running[slot]
             if size == 0:
                 self._died(one)
             elif size == REFUSED:
                 self._refuse(one)
             else:
-                self._last_word(one, self._service.queues[slot].tobytes()[:size])
+                self._last_word(one, traffic.queues[slot].tobytes()[:size])
 
     def _refuse(self, one: _Process) -> None:
         """An action that the handle would not have let through."""
-        service, width = self._service, self._box._terms.max_branches
-        action = int(service.queues[one.slot, service.counts[one.slot]])
+        traffic, width = self._service.traffic, self._box._terms.max_branches
+        action = int(traffic.queues[one.slot, traffic.counts[one.slot]])
         name = f"action {action}"
         if 0 <= action < actions.count(width):
             name = str(actions.decode(action, width))

@@ -59,7 +59,7 @@ class Served:
         return os.read(self.pipes[slot][0], 1)[0]
 
     def frame(self, slot: int) -> bytes:
-        return self.service.queues[slot].tobytes()[: self.service.sizes[slot]]
+        return self.service.traffic.queues[slot].tobytes()[: self.service.traffic.sizes[slot]]
 
     def close(self) -> None:
         self.memory.close()
@@ -106,7 +106,7 @@ def test_what_is_no_action_is_left_to_the_caller(served: Served) -> None:
     served.say(1, candidate.DONE)
     served.say(2, actions.BRANCH)
     assert served.service.serve(1.0) == NEWS
-    assert served.service.sizes.tolist() == [17, 4, NOTHING]
+    assert served.service.traffic.sizes.tolist() == [17, 4, NOTHING]
     assert served.frame(0) == struct.pack("=i", candidate.FAILED) + b"KeyError: 'x'"
     assert served.told(2) == 0  # others do not wait for it
 
@@ -115,8 +115,8 @@ def test_what_is_no_action_is_left_to_the_caller(served: Served) -> None:
 def test_an_illegal_action_is_refused(served: Served, action: int) -> None:
     served.say(0, actions.BRANCH, actions.BRANCH, actions.BRANCH if action == EXTEND else action)
     assert served.service.serve(1.0) == NEWS
-    assert served.service.sizes[0] == REFUSED
-    assert served.service.counts[0] == 2
+    assert served.service.traffic.sizes[0] == REFUSED
+    assert served.service.traffic.counts[0] == 2
     assert served.batch.outcomes[0] & ILLEGAL
     assert served.service.log(0).tolist() == [actions.BRANCH] * 2
 
@@ -124,9 +124,8 @@ def test_an_illegal_action_is_refused(served: Served, action: int) -> None:
 def test_a_process_that_is_gone(served: Served) -> None:
     os.close(served.pipes[1][1])
     assert served.service.serve(1.0) == NEWS
-    assert served.service.sizes.tolist() == [NOTHING, 0, NOTHING]
+    assert served.service.traffic.sizes.tolist() == [NOTHING, 0, NOTHING]
     served.service.leave(1)
-    served.service.sizes[1] = NOTHING
     assert served.service.serve(0.0) == 0  # nobody listens there any more
 
 
@@ -136,14 +135,14 @@ def test_who_does_not_read_is_not_waited_for(served: Served) -> None:
         while True:
             os.write(served.ends[1], bytes(1 << 16))
     assert served.service.serve(1.0) == NEWS
-    assert served.service.sizes[0] == 0
+    assert served.service.traffic.sizes[0] == 0
 
 
 def test_the_longest_frame(served: Served) -> None:
     """As many actions as a pipe takes at once, most of them one too many."""
     served.say(0, *[actions.BRANCH] * (candidate.FRAME // 4))
     assert served.service.serve(1.0) == NEWS
-    assert (served.service.counts[0], served.service.sizes[0]) == (WIDTH, REFUSED)
+    assert (served.service.traffic.counts[0], served.service.traffic.sizes[0]) == (WIDTH, REFUSED)
 
 
 def test_it_comes_back_when_nothing_comes(served: Served) -> None:
