@@ -8,8 +8,8 @@ Importing the package registers ``AutoTTS-v0``, ``AutoTTS-Decisions-v0`` and
 
     env = gym.make("AutoTTS-v0")
 
-Everything else is imported from where it lives: ``autotts_gym.traces``, ``autotts_gym.env``,
-``autotts_gym.vector_env``, ``autotts_gym.wrappers``, ``autotts_gym.controllers``,
+Everything else is imported from where it lives: ``autotts_gym.traces``, ``autotts_gym.gym_envs.autotts_env``,
+``autotts_gym.gym_envs.vector_env``, ``autotts_gym.gym_envs.wrappers``, ``autotts_gym.controllers``,
 ``autotts_gym.evaluation``, ``autotts_gym.collection``, ``autotts_gym.live``,
 ``autotts_gym.learning``.
 """
@@ -21,17 +21,17 @@ __version__ = "0.1.0"
 # Entry points are named, not imported: importing the package must stay quick.
 register(
     id="AutoTTS-v0",
-    entry_point="autotts_gym.env:AutoTTSEnv",
-    vector_entry_point="autotts_gym.vector_env:AutoTTSVectorEnv",
+    entry_point="autotts_gym.gym_envs.autotts_env:AutoTTSEnv",
+    vector_entry_point="autotts_gym.gym_envs.vector_env:AutoTTSVectorEnv",
 )
 register(
     id="AutoTTS-Decisions-v0",
-    entry_point="autotts_gym.decisions:make",
-    vector_entry_point="autotts_gym.decisions:DecisionsVectorEnv",
+    entry_point="autotts_gym.gym_envs.macro_env:make",
+    vector_entry_point="autotts_gym.gym_envs.macro_env:DecisionsVectorEnv",
 )
 # What a running model generates differs from time to time.
 register(
     id="AutoTTS-Live-v0",
-    entry_point="autotts_gym.live.env:AutoTTSLiveEnv",
+    entry_point="autotts_gym.gym_envs.live_env:AutoTTSLiveEnv",
     nondeterministic=True,
 )

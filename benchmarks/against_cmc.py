@@ -22,7 +22,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from autotts_gym.controllers.loading import load
+from autotts_gym.controllers.loader import load
+from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.metrics import Estimate
@@ -33,8 +34,7 @@ from autotts_gym.evaluation.results import (
     Results,
     Run,
 )
-from autotts_gym.learning.agent import PolicyAgent
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces import registry
 from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore

@@ -35,20 +35,20 @@ from rich.console import Console
 from rich.table import Table
 
 import autotts_gym
-from autotts_gym.controllers.loading import find, load
-from autotts_gym.discovery.breeding import seeds
-from autotts_gym.discovery.engine import Engine
-from autotts_gym.discovery.grammar import source
-from autotts_gym.discovery.scoring import BETAS, SearchSet
-from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.controllers.loader import find, load
+from autotts_gym.discovery.objective import BETAS, SearchSet
+from autotts_gym.discovery.program_tree import source
+from autotts_gym.discovery.tree_rollout import Engine
+from autotts_gym.discovery.variation import seeds
+from autotts_gym.evaluation.branch_orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
-from autotts_gym.mdp.replay import Terms
-from autotts_gym.sandbox.agent import load_untrusted
-from autotts_gym.sandbox.playing import Sandbox
+from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.sandbox.player import Sandbox
+from autotts_gym.sandbox.untrusted_agent import load_untrusted
 from autotts_gym.traces import registry
-from autotts_gym.traces.published import import_published
+from autotts_gym.traces.published_import import import_published
 from autotts_gym.traces.store import TraceStore
-from autotts_gym.traces.synthetic import generate
+from autotts_gym.traces.synthetic_traces import generate
 
 ROUNDS = 5
 #: Bundled, and as deep as the published traces: what costs time there costs it here.
@@ -152,9 +152,9 @@ def adapter() -> Iterator[Row]:
     from sb3_contrib import MaskablePPO
     from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-    from autotts_gym.decisions import DecisionsVectorEnv
+    from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+    from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
     from autotts_gym.learning.sb3 import Sb3VecEnv
-    from autotts_gym.vector_env import AutoTTSVectorEnv
 
     width = 64
 

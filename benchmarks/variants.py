@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autotts_gym.learning.policy import Policy, Shape
+from autotts_gym.controllers.policy_network import Policy, Shape
 from autotts_gym.learning.ppo import Config, Training
-from autotts_gym.learning.prices import Prices
-from autotts_gym.mdp import decisions as d
+from autotts_gym.mdp import macro_actions as d
+from autotts_gym.mdp.token_price import Prices
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
 

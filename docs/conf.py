@@ -56,9 +56,9 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 #: Classes whose docstring is Markdown, as Gymnasium has it; the directive below shows them.
 MARKDOWN = {
-    "autotts_gym.env.AutoTTSEnv": "autotts-v0",
-    "autotts_gym.live.env.AutoTTSLiveEnv": "autotts-live-v0",
-    "autotts_gym.decisions.Decisions": "autotts-decisions-v0",
+    "autotts_gym.gym_envs.autotts_env.AutoTTSEnv": "autotts-v0",
+    "autotts_gym.gym_envs.live_env.AutoTTSLiveEnv": "autotts-live-v0",
+    "autotts_gym.gym_envs.macro_env.Decisions": "autotts-decisions-v0",
 }
 
 #: Stands for a colon that napoleon is not to see; a character that no text has.

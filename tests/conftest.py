@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from autotts_gym.collection.questions import AskedQuestion
-    from autotts_gym.controllers.loading import Agent
+    from autotts_gym.collection.question_files import AskedQuestion
+    from autotts_gym.controllers.loader import Agent
 
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["MPLBACKEND"] = "Agg"  # no test may open a window
@@ -24,7 +24,7 @@ os.environ["MPLBACKEND"] = "Agg"  # no test may open a window
 def two_stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Paths of two small stores: a deep one, and a shallow one with confidences and probe costs."""
     from autotts_gym.traces.store import TraceStore
-    from autotts_gym.traces.synthetic import generate
+    from autotts_gym.traces.synthetic_traces import generate
 
     deep = generate(questions=3, branches=6, seed=1, interval=2000)
     shallow = generate(questions=4, branches=5, seed=2, interval=8000)
@@ -43,7 +43,7 @@ def two_stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def controller(tmp_path: Path) -> Callable[..., Agent]:
     """Writes a controller to a file, and loads it."""
-    from autotts_gym.controllers.loading import load
+    from autotts_gym.controllers.loader import load
 
     def write(text: str, name: str = "agent") -> Agent:
         path = tmp_path / f"{name}.py"
@@ -92,9 +92,9 @@ def own(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a vLLM server of the medium tiny model."""
-    from autotts_gym.inference.serving import serve
+    from autotts_gym.inference.vllm_server import serve
     from autotts_gym.tinylm import model_path
-    from autotts_gym.tinylm.environments import SERVING, cpu_settings
+    from autotts_gym.tinylm.bundled_envs import SERVING, cpu_settings
 
     cpu_settings()
     log = tmp_path_factory.mktemp("vllm") / "server.log"
@@ -105,6 +105,6 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chain() -> list[AskedQuestion]:
     """The questions on which the tiny models are searched."""
-    from autotts_gym.tinylm.environments import SEARCH, asked
+    from autotts_gym.tinylm.bundled_envs import SEARCH, asked
 
     return asked(SEARCH)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from autotts_gym.discovery.proposing import Proposal, Tried, Verdict
-from autotts_gym.discovery.scoring import BETAS, Curve
+from autotts_gym.discovery.objective import BETAS, Curve
+from autotts_gym.discovery.proposal import Proposal, Tried, Verdict
 
 _RISING = np.linspace(0.1, 0.5, len(BETAS))[:, None, None] * np.ones((1, 2, 4))
 CURVE = Curve(_RISING + 0.4, _RISING, _RISING / 4).facts()

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from stores import random_action, random_branch, random_setting, random_store, random_stores
 
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
-from autotts_gym.controllers.handle import IllegalActionError, NoAnswerError, StepLimitError
-from autotts_gym.controllers.loading import load
-from autotts_gym.env import AutoTTSEnv
+from autotts_gym.controllers.episode import IllegalActionError, NoAnswerError, StepLimitError
+from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.rollout import Rollout
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
+from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceStore
-from autotts_gym.vector_env import AutoTTSVectorEnv
 
 PARTS, ACTIONS = 20, 5_000  # parts can run side by side
 SIDE_BY_SIDE = 6

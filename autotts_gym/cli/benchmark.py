@@ -24,9 +24,9 @@ from autotts_gym.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from autotts_gym.evaluation.backends import Team
     from autotts_gym.evaluation.results import Incomplete, Results, Run
-    from autotts_gym.evaluation.workers import Team
-    from autotts_gym.mdp.replay import Terms
+    from autotts_gym.mdp.trace_dataset import Terms
 
 
 class Protocol(StrEnum):
@@ -105,23 +105,26 @@ def benchmark(
     Every question of every environment is played once per seed. Interrupted, the same call goes
     on where it was. The results are the same whoever plays.
     """
-    from autotts_gym.controllers.loading import load
+    from autotts_gym.controllers.loader import load
     from autotts_gym.evaluation import benchmark as bench
-    from autotts_gym.evaluation import paper
+    from autotts_gym.evaluation import published_protocol
     from autotts_gym.evaluation.analysis import Analysis
-    from autotts_gym.evaluation.figures import FIGURES, frontier
+    from autotts_gym.evaluation.plots import FIGURES, frontier
     from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
     from autotts_gym.evaluation.summary import write_summary
-    from autotts_gym.mdp.replay import Terms
-    from autotts_gym.sandbox.agent import is_file, load_untrusted
-    from autotts_gym.sandbox.protections import protections
+    from autotts_gym.mdp.trace_dataset import Terms
+    from autotts_gym.sandbox.lockdown import protections
+    from autotts_gym.sandbox.untrusted_agent import is_file, load_untrusted
     from autotts_gym.traces.splits import split_of
 
     if protocol and (order or billing):
         raise ValueError("--protocol paper sets the order and the billing itself")
     names = list(agents or ())
     if protocol:
-        names = [*paper.AGENTS, *(name for name in names if name not in paper.AGENTS)]
+        names = [
+            *published_protocol.AGENTS,
+            *(name for name in names if name not in published_protocol.AGENTS),
+        ]
     if action_limit is not None and action_limit < 1:
         raise ValueError(f"--action-limit must be at least 1, got {action_limit}")
     if not names:
@@ -142,12 +145,12 @@ def benchmark(
         step_limit=action_limit,
     )
     own = {
-        agent.name: _billed(terms, paper.BILLING.get(agent.name) if protocol else None)
+        agent.name: _billed(terms, published_protocol.BILLING.get(agent.name) if protocol else None)
         for agent in loaded
     }
     stores = stores_of(env)
-    betas = list(paper.BETAS) if beta is None else numbers(beta)
-    chosen = integers((paper.SEEDS if protocol else "0-9") if seeds is None else seeds)
+    betas = list(published_protocol.BETAS) if beta is None else numbers(beta)
+    chosen = integers((published_protocol.SEEDS if protocol else "0-9") if seeds is None else seeds)
     how = Order.published if protocol else order or Order.random
     rows = sum(len(betas) if agent.takes_beta else 1 for agent in loaded)
     total = rows * len(chosen) * sum(store.card.questions for store in stores.values())
@@ -216,7 +219,7 @@ def _billed(terms: Terms, billing: str | None) -> Terms:
 
 
 def _team(workers: int | None, ray: str | None, time_limit: float) -> Team | None:
-    from autotts_gym.evaluation import workers as w
+    from autotts_gym.evaluation import backends as w
 
     if workers is not None and workers < 0:
         raise ValueError(f"--workers must be at least 0, got {workers}")

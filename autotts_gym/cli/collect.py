@@ -109,8 +109,8 @@ def collect(
     paid twice.
     """
     from autotts_gym.collection.collector import Plan
-    from autotts_gym.collection.questions import read_questions
-    from autotts_gym.collection.run import collect_store, work_folder
+    from autotts_gym.collection.pipeline import collect_store, work_folder
+    from autotts_gym.collection.question_files import read_questions
     from autotts_gym.inference.engine import Sampling
     from autotts_gym.traces import registry
 
@@ -177,8 +177,8 @@ def _engine(
     concurrency: int | None,
     arguments: list[str],
 ) -> Engine:
-    from autotts_gym.inference.local import LocalEngine
-    from autotts_gym.inference.server import ServerEngine
+    from autotts_gym.inference.http_engine import ServerEngine
+    from autotts_gym.inference.vllm_engine import LocalEngine
 
     if base_urls:
         if arguments:

@@ -25,8 +25,8 @@ from autotts_gym.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from autotts_gym.discovery.loop import Choice, Discovery
-    from autotts_gym.discovery.proposing import Proposer, Tried
+    from autotts_gym.discovery.proposal import Proposer, Tried
+    from autotts_gym.discovery.search_loop import Choice, Discovery
 
 
 class By(StrEnum):
@@ -109,11 +109,11 @@ def discover(
     OUT/NAME.py.
     """
     with _needs():
-        from autotts_gym.discovery.evaluating import PLAIN_SEEDS, Evaluator
-        from autotts_gym.discovery.genetic import Breeding, Genetic
-        from autotts_gym.discovery.loop import Discovery
+        from autotts_gym.discovery.evaluator import PLAIN_SEEDS, Evaluator
+        from autotts_gym.discovery.objective import SearchSet
         from autotts_gym.discovery.proposers.budget import Budget
-        from autotts_gym.discovery.scoring import SearchSet
+        from autotts_gym.discovery.proposers.genetic import Breeding, Genetic
+        from autotts_gym.discovery.search_loop import Discovery
         from autotts_gym.discovery.workspace import Workspace
     if seeds is None:
         seeds = 8 if proposer is By.genetic else PLAIN_SEEDS
@@ -152,11 +152,11 @@ def discover(
 
                 made = CommandProposer(command, workspace, time_limit=time_limit, **shared)
             elif proposer is By.openai:
-                from autotts_gym.discovery.proposers.openai import ChatProposer
+                from autotts_gym.discovery.proposers.openai_chat import ChatProposer
 
                 made = ChatProposer(base_url, model, workspace, longest=max_tokens, **shared)
             else:
-                from autotts_gym.discovery.proposers.claude import ClaudeProposer
+                from autotts_gym.discovery.proposers.claude_code import ClaudeProposer
 
                 made = ClaudeProposer(
                     workspace, model=model or None, time_limit=time_limit, **shared
@@ -191,9 +191,9 @@ def judge(
     It is played in a sandbox. The exit status is 1 where it is rejected.
     """
     with _needs():
-        from autotts_gym.discovery import telling
-        from autotts_gym.discovery.evaluating import PLAIN_SEEDS, evaluate
-        from autotts_gym.discovery.proposing import Proposal, Tried
+        from autotts_gym.discovery import prompts
+        from autotts_gym.discovery.evaluator import PLAIN_SEEDS, evaluate
+        from autotts_gym.discovery.proposal import Proposal, Tried
         from autotts_gym.traces.registry import DEFAULT
     try:
         source = program.read_text("utf-8")
@@ -209,7 +209,7 @@ def judge(
     )
     tried = Tried(Proposal(program.stem, source, "by hand"), verdict)
     console.print(
-        telling.feedback(tried, traces=traces), markup=False, highlight=False, soft_wrap=True
+        prompts.feedback(tried, traces=traces), markup=False, highlight=False, soft_wrap=True
     )
     if not tried.sound:
         raise typer.Exit(1)

@@ -28,7 +28,7 @@ def import_(
     ] = None,
 ) -> None:
     """Import published traces into your environment folder."""
-    from autotts_gym.traces.published import import_published
+    from autotts_gym.traces.published_import import import_published
 
     with progress_bar() as progress:
         task = progress.add_task("importing", total=None)
@@ -143,13 +143,13 @@ def synth(
 ) -> None:
     """Generate an environment of synthetic traces, and compare it with published ones.
 
-    The parameters are those of autotts_gym.traces.synthetic.SyntheticModel. The default is fitted
+    The parameters are those of autotts_gym.traces.synthetic_traces.SyntheticModel. The default is fitted
     to the figures of the published Qwen3-4B traces on AIME24.
     """
     from autotts_gym.traces import registry
     from autotts_gym.traces.statistics import PUBLISHED_AIME24, compare, describe
     from autotts_gym.traces.store import TraceError
-    from autotts_gym.traces.synthetic import SyntheticModel, generate
+    from autotts_gym.traces.synthetic_traces import SyntheticModel, generate
 
     registry.check_name(name)
     parameters: dict[str, float] = {}

@@ -26,9 +26,9 @@ def play(
     import gymnasium as gym
     from PIL import Image
 
-    from autotts_gym.controllers.loading import AgentError, load
+    from autotts_gym.controllers.loader import AgentError, load
+    from autotts_gym.gym_envs.wrappers import Film
     from autotts_gym.traces import registry
-    from autotts_gym.wrappers import Film
 
     if image is not None and image.suffix not in (".png", ".gif"):
         raise ValueError(f"--image must end in .png or .gif, got {image.name!r}")

@@ -29,7 +29,7 @@ def report(
     It shows frontiers, the table with paired differences, what β decides, every question, and some
     episodes step by step. Those are played once more, which runs the agents' files.
     """
-    from autotts_gym.evaluation.report import write_report
+    from autotts_gym.report import write_report
 
     if out.suffix not in (".html", ".htm"):
         raise ValueError(f"--out must end in .html, got {out.name!r}")
@@ -61,7 +61,7 @@ def report(
 
 def _draw(results: Path, folder: Path) -> None:
     from autotts_gym.evaluation.analysis import Analysis
-    from autotts_gym.evaluation.figures import FIGURES, frontier
+    from autotts_gym.evaluation.plots import FIGURES, frontier
     from autotts_gym.evaluation.results import Results
 
     found = Results.load(results)

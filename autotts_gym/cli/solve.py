@@ -16,8 +16,8 @@ from autotts_gym.cli.collect import engine_arguments
 from autotts_gym.cli.console import console, errors
 
 if TYPE_CHECKING:
-    from autotts_gym.live.env import AutoTTSLiveEnv
-    from autotts_gym.live.solve import Solution
+    from autotts_gym.deployment.solver import Solution
+    from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
 
 #: Seconds between two looks at a running episode; what is drawn costs time.
 _REFRESH = 0.2
@@ -75,7 +75,7 @@ def solve(
     On a terminal the episode is shown as it goes: branches, what they answer, the vote. The exit
     code is 1 where the model failed on the way; the best answer by then is printed all the same.
     """
-    from autotts_gym.live import solve as live
+    from autotts_gym.deployment import solver as live
 
     arguments: dict[str, Any] = {
         "base_url": base_url or None,
@@ -122,7 +122,7 @@ class _View:
         self._live.stop()
 
     def watch(self, env: AutoTTSLiveEnv) -> None:
-        from autotts_gym.rendering import text
+        from autotts_gym.gym_envs.rendering import text
 
         now = time.monotonic()
         if now < self._next:

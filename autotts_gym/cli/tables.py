@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from autotts_gym.cli.console import console, wide
-from autotts_gym.evaluation import paper
+from autotts_gym.evaluation import published_protocol
 
 if TYPE_CHECKING:
     from autotts_gym.evaluation.analysis import Analysis, Row, Scope
@@ -108,7 +108,7 @@ def _rows(results: Results, analysis: Analysis, scope: Scope) -> Table:
 
 def _spare(results: Results, scope: Scope, row: Row) -> str:
     """The share of a row's tokens that the same decisions would not have cost one who knows."""
-    from autotts_gym.evaluation.bounds import clairvoyant
+    from autotts_gym.evaluation.oracle_bounds import clairvoyant
 
     shares = [
         found.share
@@ -150,12 +150,12 @@ def _equal(analysis: Analysis, scope: Scope) -> list[str]:
 
 
 def _bounds(results: Results, scope: Scope, store: TraceStore) -> list[str]:
-    from autotts_gym.evaluation import bounds
+    from autotts_gym.evaluation import oracle_bounds
     from autotts_gym.traces.splits import HELD_OUT
 
     fewest = int(store.tables.branch_counts.min())
-    passes = bounds.pass_at(store, [k for k in _KS if k <= fewest])
-    ceiling = bounds.ceiling(store)
+    passes = oracle_bounds.pass_at(store, [k for k in _KS if k <= fewest])
+    ceiling = oracle_bounds.ceiling(store)
     shown = "  ".join(f"pass@{k} {100 * share:.1f}" for k, share in passes.items())
     lines = [
         f"bounds: {shown}  plurality of all branches {100 * ceiling.plurality:.1f}  "
@@ -165,7 +165,7 @@ def _bounds(results: Results, scope: Scope, store: TraceStore) -> list[str]:
     for agent in dict.fromkeys(run.agent for run in results.runs if run.beta is not None):
         runs = [run for run in results.runs if (run.agent, run.env) == (agent, scope.name)]
         if len(runs) > 1 and len(results.seeds) > 1 and scope.split != HELD_OUT:
-            best = bounds.best_fixed_beta(runs, scope.split)
+            best = oracle_bounds.best_fixed_beta(runs, scope.split)
             lines.append(
                 f"{agent}, best β of each question: {100 * best.accuracy:.1f}% at "
                 f"{_thousands(best.tokens)} tokens (chosen on half of the seeds, scored on the "
@@ -189,16 +189,20 @@ def show_published(results: Results, analysis: Analysis) -> None:
         where = {scope: details[scope.name] for scope in scopes}
         _published(f"{name}: accuracy % / total tokens", where, analysis, _outcome, _known_outcome)
         _published(f"{name}: sequential tokens", where, analysis, _latency, _known_latency)
-    for (label, model), why in paper.UNLIKE.items():
+    for (label, model), why in published_protocol.UNLIKE.items():
         _remark(f"† {label} on {model}: {why}")
     _remark(
         "Published sequential tokens count the longest branch (ESC: of every window); those that "
         "are measured are the clock of the critical path."
     )
     terms = results.terms
-    if (terms.max_branches, terms.budget, terms.step_limit) != (paper.WIDTH, None, None):
+    if (terms.max_branches, terms.budget, terms.step_limit) != (
+        published_protocol.WIDTH,
+        None,
+        None,
+    ):
         _remark(
-            f"The published figures are for {paper.WIDTH} branches without a limit: these were "
+            f"The published figures are for {published_protocol.WIDTH} branches without a limit: these were "
             "played under other terms."
         )
 
@@ -208,7 +212,7 @@ def _published(
     details: Mapping[Scope, Mapping[str, object]],
     analysis: Analysis,
     measured: Callable[[Mapping[str, float]], str],
-    known: Callable[[paper.Figures], str],
+    known: Callable[[published_protocol.Figures], str],
 ) -> None:
     """A table with a column for every model, and published figures below the measured ones."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
@@ -216,7 +220,7 @@ def _published(
     models = {scope: str(card.get("model", scope.name)) for scope, card in details.items()}
     for model in models.values():
         table.add_column(model, justify="right", no_wrap=True)
-    for entry in paper.ENTRIES:
+    for entry in published_protocol.ENTRIES:
         row = entry.agent, entry.beta
         found = {scope: [r for r in analysis.rows_of(scope) if r == row] for scope in details}
         table.add_row(
@@ -228,8 +232,8 @@ def _published(
         )
         given = []
         for scope, card in details.items():
-            figures = paper.published(entry.label, card)
-            mark = "†" if (entry.label, models[scope]) in paper.UNLIKE else " "
+            figures = published_protocol.published(entry.label, card)
+            mark = "†" if (entry.label, models[scope]) in published_protocol.UNLIKE else " "
             given.append(f"{text}{mark}" if figures and (text := known(figures)) else "")
         if any(given):
             table.add_row("  published", *given, style="dim")
@@ -241,7 +245,7 @@ def _outcome(means: Mapping[str, float]) -> str:
     return f"{100 * means['correct']:.1f} / {_thousands(means['tokens'])}"
 
 
-def _known_outcome(figures: paper.Figures) -> str:
+def _known_outcome(figures: published_protocol.Figures) -> str:
     return f"{figures.accuracy:.1f} / {figures.tokens:,.1f}k"
 
 
@@ -249,7 +253,7 @@ def _latency(means: Mapping[str, float]) -> str:
     return _thousands(means["sequential_tokens"])
 
 
-def _known_latency(figures: paper.Figures) -> str:
+def _known_latency(figures: published_protocol.Figures) -> str:
     return "" if figures.sequential is None else f"{figures.sequential:,.1f}k"
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import Lines, console, errors, print_dim, progress_bar
-from autotts_gym.tinylm.model import SIZES
+from autotts_gym.tinylm.tiny_model import SIZES
 
 if TYPE_CHECKING:
     from autotts_gym.tinylm.training import Progress, Training
@@ -138,7 +138,7 @@ def envs(
     """
     from autotts_gym.cli.collect import Show
     from autotts_gym.tinylm import model_path
-    from autotts_gym.tinylm.environments import collect_all
+    from autotts_gym.tinylm.bundled_envs import collect_all
 
     sizes = [each.value for each in size or Size]
     try:

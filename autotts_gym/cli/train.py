@@ -23,7 +23,7 @@ from autotts_gym.cli.console import (
 if TYPE_CHECKING:
     from autotts_gym.learning.ppo import Progress, Training
     from autotts_gym.learning.sb3 import Sb3Training
-    from autotts_gym.learning.trial import Standing
+    from autotts_gym.learning.validation import Standing
 
 
 class Algorithm(StrEnum):
@@ -95,9 +95,9 @@ def train(
     try:
         import torch
 
+        from autotts_gym.controllers.policy_network import WEIGHTS, Shape
         from autotts_gym.learning import ppo
-        from autotts_gym.learning.policy import WEIGHTS, Shape
-        from autotts_gym.learning.trial import Trial
+        from autotts_gym.learning.validation import Trial
     except ImportError as problem:
         raise ValueError(
             f"training needs torch ({problem}): pip install 'autotts-gym[rl]'"

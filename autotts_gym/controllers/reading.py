@@ -5,7 +5,7 @@ Like :mod:`autotts_gym.controllers.voting`: plain Python, compiled along with a 
 
 from __future__ import annotations
 
-from autotts_gym.controllers.handle import Episode
+from autotts_gym.controllers.episode import Episode
 
 
 def read(episode: Episode, start: int, stop: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from autotts_gym.discovery.proposing import Tried
+from autotts_gym.discovery.proposal import Tried
 from autotts_gym.evaluation.results import write_table
 
 JOURNAL: Final = "journal.jsonl"

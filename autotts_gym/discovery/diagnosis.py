@@ -1,7 +1,7 @@
 """Where a program's tokens went and what it lost, as figures and as lines of text.
 
 Episodes of all environments are put together, each token counting the same; causes are those of
-:mod:`autotts_gym.discovery.hindsight`.
+:mod:`autotts_gym.discovery.error_analysis`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery import hindsight as h
-from autotts_gym.discovery.hindsight import Hindsight
+from autotts_gym.discovery import error_analysis as h
+from autotts_gym.discovery.error_analysis import Hindsight
 
 #: Characters of a line of text at most.
 WIDTH: Final = 100

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery import hindsight as h
+from autotts_gym.discovery import error_analysis as h
 from autotts_gym.discovery.diagnosis import WIDTH, WORDS, cut, difficulty
-from autotts_gym.discovery.hindsight import Hindsight
-from autotts_gym.env import AutoTTSEnv
+from autotts_gym.discovery.error_analysis import Hindsight
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 
 #: Lines that the actions of an episode have at most.

@@ -2,7 +2,7 @@
 
 The folder holds
 
-- ``README.md``: the task, see :mod:`autotts_gym.discovery.telling`;
+- ``README.md``: the task, see :mod:`autotts_gym.discovery.prompts`;
 - ``template.py``: a program to start from;
 - ``seeds/NAME.py``: the programs that the search began with;
 - ``history/NAME/``: every program that was tried: ``controller.py``, ``result.json`` and
@@ -10,7 +10,7 @@ The folder holds
 - ``results.md``: all of them in a table;
 - ``best.py``, ``last.py``: the best and the latest of them;
 - ``controller.py``: what the proposer writes; the best program, or the template, to begin with;
-- ``answers/``: what proposers have answered, see :mod:`autotts_gym.discovery.proposers.answers`.
+- ``answers/``: what proposers have answered, see :mod:`autotts_gym.discovery.proposers.response_cache`.
 
 All but the last two can only be read. It follows from the history alone: laid out anew, it has the
 same bytes, whatever happened to it. Files that a proposer leaves beside these stay.
@@ -26,9 +26,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from autotts_gym.discovery import telling
-from autotts_gym.discovery.checks import LARGEST
-from autotts_gym.discovery.proposing import Tried
+from autotts_gym.discovery import prompts
+from autotts_gym.discovery.proposal import Tried
+from autotts_gym.discovery.source_checks import LARGEST
 from autotts_gym.evaluation.results import write_text
 
 #: What a name must be to become a folder.
@@ -66,13 +66,13 @@ class Workspace:
             if not _NAME.fullmatch(tried.proposal.name):
                 raise ValueError(f"{tried.proposal.name!r} is no name for a program's folder")
         self.folder.mkdir(parents=True, exist_ok=True)
-        template = telling.template(self.knob)
-        best, last = telling.best(history), telling.last(history)
+        template = prompts.template(self.knob)
+        best, last = prompts.best(history), prompts.last(history)
         start = template if best is None else best.proposal.source
         files = {
             "README.md": self._readme(),
             "template.py": template,
-            "results.md": telling.standing(history),
+            "results.md": prompts.standing(history),
             "best.py": "" if best is None else best.proposal.source,
             "last.py": "" if last is None else last.proposal.source,
         }
@@ -101,12 +101,12 @@ class Workspace:
         if self.evaluation:
             lines.append(f"To score `controller.py` yourself, run `{self.evaluation}` here.")
         here = "\n\n".join(lines)
-        return f"{telling.task(knob=self.knob, traces=self.traces)}\n## This folder\n\n{here}\n"
+        return f"{prompts.task(knob=self.knob, traces=self.traces)}\n## This folder\n\n{here}\n"
 
     def _entry(self, tried: Tried) -> dict[str, str]:
         made = {
-            "result.json": json.dumps(telling.result(tried), indent=1) + "\n",
-            "feedback.md": telling.feedback(tried, traces=self.traces),
+            "result.json": json.dumps(prompts.result(tried), indent=1) + "\n",
+            "feedback.md": prompts.feedback(tried, traces=self.traces),
         }
         return made | ({"controller.py": tried.proposal.source} if tried.proposal.source else {})
 

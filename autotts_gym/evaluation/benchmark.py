@@ -7,12 +7,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from autotts_gym.controllers.loading import Agent
-from autotts_gym.evaluation.cells import Cells
-from autotts_gym.evaluation.orders import Order
+from autotts_gym.controllers.loader import Agent
+from autotts_gym.evaluation.backends import InProcess, Job, Team
+from autotts_gym.evaluation.branch_orders import Order
+from autotts_gym.evaluation.result_cache import Cells
 from autotts_gym.evaluation.results import Incomplete, Run
-from autotts_gym.evaluation.workers import InProcess, Job, Team
-from autotts_gym.mdp.replay import Replay, Terms
+from autotts_gym.mdp.trace_dataset import Replay, Terms
 from autotts_gym.traces.store import TraceStore
 
 #: Seeds that are played and written together: few enough to lose little, enough to be quick.
@@ -43,7 +43,7 @@ def run(
         betas, seeds: the grid.
         folder: where cells are kept, in ``cells/``.
         terms: the same for all, or each agent's own by its name.
-        settle: work out settled tokens, see :mod:`autotts_gym.mdp.settling`.
+        settle: work out settled tokens, see :mod:`autotts_gym.mdp.settled_tokens`.
         team: who plays; this process by itself by default, where nothing ends an endless program.
         progress: called with a label and the number of episodes that were just finished.
 

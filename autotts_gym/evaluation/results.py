@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import autotts_gym
-from autotts_gym.controllers.loading import Agent
-from autotts_gym.evaluation.orders import Order
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.controllers.loader import Agent
+from autotts_gym.evaluation.branch_orders import Order
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces.store import TraceStore
 
 if TYPE_CHECKING:

@@ -18,17 +18,17 @@ import numpy as np
 from numba.core.errors import NumbaError, NumbaWarning
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.compiled import player
-from autotts_gym.controllers.failures import first_line, message
-from autotts_gym.controllers.handle import Episode
-from autotts_gym.controllers.loading import Agent
-from autotts_gym.env import AutoTTSEnv
+from autotts_gym.controllers.compiled_episode import player
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import first_line, message
+from autotts_gym.controllers.loader import Agent
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import most_legal
 from autotts_gym.mdp.batch import Batch
-from autotts_gym.mdp.replay import Replay, Terms
-from autotts_gym.mdp.settling import Recount, settle
+from autotts_gym.mdp.settled_tokens import Recount, settle
+from autotts_gym.mdp.trace_dataset import Replay, Terms
 from autotts_gym.traces.store import TraceStore
 
 
@@ -44,7 +44,7 @@ class Episodes:
         actions: int64[K].
         probes: int64[K], looks taken; each is one of the actions.
         settled_tokens: int64[K], tokens that had been spent when the answer was there to stay, see
-            :mod:`autotts_gym.mdp.settling`; -1 where they were not asked for.
+            :mod:`autotts_gym.mdp.settled_tokens`; -1 where they were not asked for.
         failures: message of the error that ended an episode, by its index (being cut off by the
             step limit is one); such an episode counts as wrong, at what it had cost by then.
         logs: K arrays of int32, the ids of the actions of each, see :mod:`autotts_gym.mdp.actions`;

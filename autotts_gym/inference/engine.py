@@ -1,8 +1,8 @@
 """What generates text: the interface that collection and live episodes share.
 
 An engine works on token ids, so that a reasoning trace can be cut, continued and probed exactly
-where it was. Two of them exist: :class:`autotts_gym.inference.local.LocalEngine` runs vLLM in this
-process, :class:`autotts_gym.inference.server.ServerEngine` asks OpenAI-compatible servers.
+where it was. Two of them exist: :class:`autotts_gym.inference.vllm_engine.LocalEngine` runs vLLM in this
+process, :class:`autotts_gym.inference.http_engine.ServerEngine` asks OpenAI-compatible servers.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ A protocol is a YAML file; those that come along are in ``protocols/``::
       suffix: "\n</think>\n\n**Final Answer**\n\\boxed{"
       max_tokens: 20                # greedy
       stop: []                      # strings at which a probe ends; optional
-    answers: [boxed]                # how answers are found, see autotts_gym.inference.answers
+    answers: [boxed]                # how answers are found, see autotts_gym.inference.answer_extraction
 
 A *probe* makes the model answer early: the reasoning so far, then the suffix (a forced close of the
 reasoning and an answer prefix), then a few greedy tokens (Dynasor, arXiv 2412.20993; AutoTTS, arXiv
@@ -35,7 +35,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from autotts_gym.inference import answers
+from autotts_gym.inference import answer_extraction
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
 from autotts_gym.traces.store import NULL_ANSWERS, TraceError
 
@@ -144,7 +144,7 @@ class Protocol:
         if not extractors:
             raise TraceError("answers must list at least one way to find an answer, as [boxed]")
         try:
-            answers.find("", extractors)
+            answer_extraction.find("", extractors)
         except (ValueError, TypeError) as error:
             raise TraceError(f"answers: {error}") from None
         return cls(name, facts)
@@ -152,7 +152,7 @@ class Protocol:
     def read(self, generated: Generated) -> Probe:
         """What a probe showed."""
         text = self.suffix + generated.text
-        found = answers.find(text, self.facts["answers"], first=True)
+        found = answer_extraction.find(text, self.facts["answers"], first=True)
         end = len(text) if found.end is None else found.end
         left = end - len(self.suffix)
         logprobs: list[float] = []
@@ -169,7 +169,7 @@ class Protocol:
         """The answer that a whole trace gives by itself; a null answer where it gives none."""
         if self.close and self.close in text:
             text = text.rpartition(self.close)[2]
-        return answers.find(text, self.facts["answers"]).answer
+        return answer_extraction.find(text, self.facts["answers"]).answer
 
 
 def _check_prompt(prompt: Any) -> None:

@@ -7,10 +7,10 @@ orthogonal weights, annealed step size, gradients clipped by norm. What cannot b
 What is peculiar to this process:
 
 * The reward is divided by β, so that a right answer is worth 1 at every β, and tokens have a price
-  λ = (1 − β) / β, drawn anew for every episode, log-uniformly (:mod:`autotts_gym.learning.prices`).
+  λ = (1 − β) / β, drawn anew for every episode, log-uniformly (:mod:`autotts_gym.mdp.token_price`).
 * Everything is undiscounted: a token costs the same early and late.
 * The critic, which only training needs, is told how the recorded branches go on
-  (:mod:`autotts_gym.learning.hindsight`).
+  (:mod:`autotts_gym.learning.privileged_critic`).
 * All of the randomness is drawn from the seed and the number of the stretch, a handful of
   iterations between two checkpoints, at whose start episodes begin anew. A training that was
   killed goes on from the last checkpoint and ends with the weights that it would have ended with.
@@ -32,13 +32,13 @@ import torch
 from torch import Tensor
 
 import autotts_gym
-from autotts_gym.decisions import DecisionsVectorEnv
-from autotts_gym.learning.agent import opened
-from autotts_gym.learning.hindsight import Hindsight
-from autotts_gym.learning.policy import Critic, Policy, Shape, save
-from autotts_gym.learning.prices import Prices
-from autotts_gym.learning.trial import Standing, Trial
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.controllers.policy_agent import opened
+from autotts_gym.controllers.policy_network import Critic, Policy, Shape, save
+from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+from autotts_gym.learning.privileged_critic import Hindsight
+from autotts_gym.learning.validation import Standing, Trial
+from autotts_gym.mdp.token_price import Prices
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces.store import TraceStore
 
 CHECKPOINT: Final = "checkpoint.pt"

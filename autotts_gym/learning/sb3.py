@@ -26,12 +26,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from autotts_gym.decisions import DecisionsVectorEnv
-from autotts_gym.learning.policy import Policy, Shape, Trunk, save
+from autotts_gym.controllers.policy_network import Policy, Shape, Trunk, save
+from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
 from autotts_gym.learning.ppo import Config, Progress, facts_of
-from autotts_gym.learning.trial import Trial
+from autotts_gym.learning.validation import Trial
 from autotts_gym.traces.store import TraceStore
-from autotts_gym.vector_env import AutoTTSVectorEnv
 
 ALGORITHMS: Final[dict[str, type[BaseAlgorithm]]] = {
     "ppo": PPO,
@@ -130,7 +130,7 @@ class Sb3VecEnv(VecEnv):
 
 
 class Extractor(BaseFeaturesExtractor):
-    """The trunk of a :class:`~autotts_gym.learning.policy.Policy`, for decisions."""
+    """The trunk of a :class:`~autotts_gym.controllers.policy_network.Policy`, for decisions."""
 
     def __init__(self, observation_space: gym.Space[Any], shape: Shape) -> None:
         super().__init__(observation_space, shape.hidden)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import observation, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
-from autotts_gym.mdp.compiling import entry_point, inlined
+from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.observation import View
-from autotts_gym.mdp.replay import Replay, Terms
 from autotts_gym.mdp.state import Episode, Traces
+from autotts_gym.mdp.trace_dataset import Replay, Terms
 
 #: Instead of an action: leave this episode alone.
 SKIP: Final = -1

@@ -1,6 +1,6 @@
 """What a controller observes: its spaces, and how it is kept up to date.
 
-An observation is one flat dictionary of fixed-size arrays (see :class:`autotts_gym.env.AutoTTSEnv`
+An observation is one flat dictionary of fixed-size arrays (see :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`
 for the table). It is a function of the visible state alone, brought up to date branch by branch
 in place, and copied once when it is handed out.
 """
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.compiling import compiled, inlined
+from autotts_gym.mdp.constants import BETA as BETA
+from autotts_gym.mdp.constants import CLOCK as CLOCK
+from autotts_gym.mdp.constants import GLOBALS_SIZE as GLOBALS_SIZE
+from autotts_gym.mdp.constants import OPENED as OPENED
+from autotts_gym.mdp.constants import REMAINING as REMAINING
+from autotts_gym.mdp.constants import SPENT as SPENT
+from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.state import Episode
-from autotts_gym.mdp.totals import BETA as BETA
-from autotts_gym.mdp.totals import CLOCK as CLOCK
-from autotts_gym.mdp.totals import GLOBALS_SIZE as GLOBALS_SIZE
-from autotts_gym.mdp.totals import OPENED as OPENED
-from autotts_gym.mdp.totals import REMAINING as REMAINING
-from autotts_gym.mdp.totals import SPENT as SPENT
 
 # Rows of View.classes.
 VOTES: Final = 0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import ANSWER, ANSWER_BRANCH, BRANCH, CONTINUE, PROBE, PRUNE
-from autotts_gym.mdp.compiling import compiled, inlined
+from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.state import Episode
 
 # --- legality ------------------------------------------------------------------------------------

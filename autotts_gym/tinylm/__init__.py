@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autotts_gym.tinylm.model import SIZES
 from autotts_gym.tinylm.task import SETS, Question, questions
+from autotts_gym.tinylm.tiny_model import SIZES
 
 __all__ = ["SETS", "SIZES", "Question", "model_path", "questions"]
 

@@ -25,8 +25,8 @@ import yaml
 from numpy.typing import NDArray
 
 import autotts_gym
-from autotts_gym.tinylm import model as models
 from autotts_gym.tinylm import task
+from autotts_gym.tinylm import tiny_model as models
 from autotts_gym.tinylm.teacher import ANSWER, FAULTLESS, Teacher
 from autotts_gym.tinylm.vocabulary import END_ID, END_OF_THINKING_ID, PAD_ID, encode
 

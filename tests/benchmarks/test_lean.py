@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from stores import random_branch
 
-from autotts_gym.controllers.loading import load
-from autotts_gym.evaluation.orders import branch_order
+from autotts_gym.controllers.loader import load
+from autotts_gym.evaluation.branch_orders import branch_order
 from autotts_gym.evaluation.rollout import Rollout
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Question, TraceStore
-from autotts_gym.traces.synthetic import generate
+from autotts_gym.traces.synthetic_traces import generate
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SEEDS = 3

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from autotts_gym.cli import main
-from autotts_gym.controllers.handle import Episode
-from autotts_gym.controllers.loading import load
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.scaffold import Template, source, write
 from autotts_gym.evaluation.rollout import Episodes, Rollout
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces import registry
 
 ROOT = Path(__file__).parents[2]

@@ -23,13 +23,13 @@ import scripted_server
 import tenacity
 from scripted_server import BREAKS, FAULTS, GARBAGE, REFUSALS, ScriptedServer, at_random
 
+from autotts_gym.collection.collection_journal import JOURNAL, Journal, Kept
 from autotts_gym.collection.collector import Plan
-from autotts_gym.collection.journal import JOURNAL, Journal, Kept
-from autotts_gym.collection.questions import AskedQuestion
-from autotts_gym.collection.run import collect_store, work_folder
-from autotts_gym.inference import server as module
+from autotts_gym.collection.pipeline import collect_store, work_folder
+from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.inference import http_engine as module
 from autotts_gym.inference.engine import Sampling
-from autotts_gym.inference.server import ServerEngine
+from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.traces.store import TraceStore
 
 PLAN = Plan(branches=2, interval=13, max_tokens=90, sampling=Sampling(0.0))

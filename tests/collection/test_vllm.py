@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from autotts_gym.collection.journal import JOURNAL
-from autotts_gym.collection.questions import AskedQuestion
-from autotts_gym.collection.run import work_folder
-from autotts_gym.controllers.loading import load
+from autotts_gym.collection.collection_journal import JOURNAL
+from autotts_gym.collection.pipeline import work_folder
+from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.controllers.loader import load
 from autotts_gym.tinylm import model_path
-from autotts_gym.tinylm.environments import cpu_settings
+from autotts_gym.tinylm.bundled_envs import cpu_settings
 from autotts_gym.traces.store import TraceStore
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm")]
@@ -88,12 +88,12 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-import autotts_gym.env  # and with it llvmlite, of which vLLM's processes die where they import this
+import autotts_gym.gym_envs.autotts_env  # and with it llvmlite, of which vLLM's processes die where they import this
 from autotts_gym.collection.collector import Plan
-from autotts_gym.collection.run import collect_store
-from autotts_gym.inference.local import LocalEngine
+from autotts_gym.collection.pipeline import collect_store
+from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.tinylm import model_path
-from autotts_gym.tinylm.environments import SERVING, asked
+from autotts_gym.tinylm.bundled_envs import SERVING, asked
 
 engine = LocalEngine(str(model_path("small")), **SERVING)
 plan = Plan(branches=4, interval=16, max_tokens=512)

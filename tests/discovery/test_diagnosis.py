@@ -16,20 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import random_action, random_setting, random_store
 
-from autotts_gym.controllers.loading import Agent
-from autotts_gym.discovery import hindsight as h
-from autotts_gym.discovery.breeding import seeds
+from autotts_gym.controllers.loader import Agent
+from autotts_gym.discovery import error_analysis as h
 from autotts_gym.discovery.diagnosis import WIDTH, diagnose
-from autotts_gym.discovery.engine import Engine
-from autotts_gym.discovery.hindsight import CAUSES, Hindsight, Logged, look_back
-from autotts_gym.discovery.scoring import SearchSet
+from autotts_gym.discovery.error_analysis import CAUSES, Hindsight, Logged, look_back
+from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.transcripts import BODY, traces
-from autotts_gym.evaluation.orders import branch_orders
+from autotts_gym.discovery.tree_rollout import Engine
+from autotts_gym.discovery.variation import seeds
+from autotts_gym.evaluation.branch_orders import branch_orders
 from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces.store import Branch, Question, TraceStore
-from autotts_gym.traces.synthetic import generate
+from autotts_gym.traces.synthetic_traces import generate
 
 # Δ = 100 tokens. The first question's plurality is right; the second's right answer is outvoted;
 # the third's is at the end of no branch.

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from proposals import BETTER, HISTORY, SEED, WORSE
 
-from autotts_gym.controllers.handle import Episode
-from autotts_gym.discovery import telling
-from autotts_gym.discovery.checks import LARGEST, check
-from autotts_gym.discovery.proposing import Proposal, Tried, Verdict
-from autotts_gym.discovery.scoring import BETAS
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.discovery import prompts
+from autotts_gym.discovery.objective import BETAS
+from autotts_gym.discovery.proposal import Proposal, Tried, Verdict
+from autotts_gym.discovery.source_checks import LARGEST, check
 from autotts_gym.discovery.workspace import Workspace
 
 
@@ -59,7 +59,7 @@ def test_what_is_laid_out(tmp_path: Path) -> None:
 
 def test_nothing_was_tried(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "made" / "here", knob=False)
-    assert workspace.lay_out([]) == telling.template(knob=False)
+    assert workspace.lay_out([]) == prompts.template(knob=False)
     assert not (workspace.folder / "best.py").exists()
     assert check(workspace.controller.read_text("utf-8"), knob=False) == ""
 
@@ -69,8 +69,8 @@ def test_ablations(tmp_path: Path) -> None:
     texts = "".join(data.decode() for data, _ in files(tmp_path).values())
     for missing in ("It waits too long", "BRANCH\nANSWER", "action by action", "One knob"):
         assert missing not in texts
-    assert "One knob" in telling.task()
-    assert "action by action" in telling.task()
+    assert "One knob" in prompts.task()
+    assert "action by action" in prompts.task()
 
 
 def test_whatever_happened_to_it_it_is_laid_out_the_same(tmp_path: Path) -> None:
@@ -131,19 +131,19 @@ def test_what_was_written(tmp_path: Path) -> None:
 
 
 def test_the_whole_handle_is_told() -> None:
-    told = telling.handle()
+    told = prompts.handle()
     for name, value in inspect.getmembers(Episode):
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
             assert f"`episode.{name}" in told, name
     assert "episode._" not in told
-    task = telling.task()
+    task = prompts.task()
     assert all(f"β = {beta:g}" in task for beta in BETAS)
     assert "`leaders(votes: NDArray[np.int64], slots: int) -> tuple[int, int, int]`" in task
 
 
 def test_best_and_last() -> None:
-    assert telling.best([]) is None
-    assert telling.last(HISTORY[3:]) is None
-    best = telling.best(HISTORY[2:])
+    assert prompts.best([]) is None
+    assert prompts.last(HISTORY[3:]) is None
+    best = prompts.best(HISTORY[2:])
     assert best is not None  # rejected, and all that there is
     assert best.proposal.name == "1-2"

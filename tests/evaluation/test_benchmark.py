@@ -19,10 +19,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import autotts_gym
-from autotts_gym.controllers.loading import Agent, load
-from autotts_gym.evaluation import cells as kept_work
+from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.evaluation import result_cache as kept_work
 from autotts_gym.evaluation.benchmark import run
-from autotts_gym.evaluation.orders import Order, branch_order
+from autotts_gym.evaluation.branch_orders import Order, branch_order
 from autotts_gym.evaluation.results import (
     EPISODE,
     Run,
@@ -30,7 +30,7 @@ from autotts_gym.evaluation.results import (
     write_episodes,
 )
 from autotts_gym.evaluation.rollout import Rollout
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from autotts_gym.controllers.loading import Agent, load
+from autotts_gym.controllers.loader import Agent, load
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import (
     EPISODE,
@@ -20,7 +20,7 @@ from autotts_gym.evaluation.results import (
     Results,
     Run,
 )
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 STORE = TraceStore.from_branches(

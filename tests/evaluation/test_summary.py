@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotts_gym.controllers.loading import Agent, load
+from autotts_gym.controllers.loader import Agent, load
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results, Run
 from autotts_gym.evaluation.summary import write_summary
-from autotts_gym.mdp.replay import Terms
+from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 TERMS = Terms(max_branches=2, billing="interval")

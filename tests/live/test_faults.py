@@ -14,11 +14,11 @@ import scripted_server
 import tenacity
 from scripted_server import FAULTS, ScriptedServer, at_random
 
-from autotts_gym.controllers.loading import load
-from autotts_gym.inference import server as module
+from autotts_gym.controllers.loader import load
+from autotts_gym.deployment.solver import solve
+from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv, LiveError
+from autotts_gym.inference import http_engine as module
 from autotts_gym.inference.engine import EngineError
-from autotts_gym.live.env import AutoTTSLiveEnv, LiveError
-from autotts_gym.live.solve import solve
 from autotts_gym.mdp import actions
 
 WIDTH = 6

@@ -1,6 +1,6 @@
 import pytest
 
-from autotts_gym.env import AutoTTSEnv
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp.actions import (
     ANSWER,
     ANSWER_BRANCH,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 
 from autotts_gym.evaluation.rollout import Episodes
-from autotts_gym.sandbox.agent import UntrustedAgent, untrusted
+from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, untrusted
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 #: The gold answers; nothing shows one before a branch was read to its end.

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loading import agent_of
+from autotts_gym.controllers.loader import agent_of
+from autotts_gym.evaluation.backends import GivenUpError
 from autotts_gym.evaluation.rollout import Episodes, Rollout
-from autotts_gym.evaluation.workers import GivenUpError
-from autotts_gym.mdp.replay import Terms
-from autotts_gym.sandbox.playing import Sandbox
-from autotts_gym.sandbox.protections import protections
+from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.sandbox.lockdown import protections
+from autotts_gym.sandbox.player import Sandbox
 
 sys.path.insert(0, str(Path(__file__).parent))
 from programs import GOLD, HONEST, ORDERS, QUESTIONS, STORE, WIDTH, program, same
@@ -361,7 +361,7 @@ HARMLESS = {
 """,
     "modules that hold traces": """
     for name in module("sys").modules:
-        if name.startswith(("autotts_gym.traces", "autotts_gym.evaluation", "autotts_gym.env")):
+        if name.startswith(("autotts_gym.traces", "autotts_gym.evaluation", "autotts_gym.gym_envs.autotts_env")):
             raise Breach(name)
         if name.split(".")[0] in ("pyarrow", "numba", "gymnasium"):
             raise Breach(name)
@@ -383,7 +383,7 @@ HARMLESS = {
         raise Breach(open_)
 """,
     "patching the rules": """
-    handle, actions = module("autotts_gym.controllers.handle"), module("autotts_gym.mdp.actions")
+    handle, actions = module("autotts_gym.controllers.episode"), module("autotts_gym.mdp.actions")
     handle.Episode.spent = property(lambda self: 0)
     handle.Episode.can_probe = lambda self, i: True
     handle.NO_BUDGET = 10**9

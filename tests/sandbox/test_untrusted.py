@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from numpy.testing import assert_array_equal
 
-from autotts_gym.evaluation.report import write_report
 from autotts_gym.evaluation.results import Results
+from autotts_gym.report import write_report
 
 sys.path.insert(0, str(Path(__file__).parent))
 from programs import HONEST, STORE

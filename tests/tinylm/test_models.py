@@ -13,8 +13,8 @@ import yaml
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from autotts_gym.tinylm import SIZES, model_path, questions
-from autotts_gym.tinylm.model import build
 from autotts_gym.tinylm.task import parse
+from autotts_gym.tinylm.tiny_model import build
 from autotts_gym.tinylm.training import CARD, parameters
 from autotts_gym.tinylm.vocabulary import END, PAD_ID, TOKENS, decode, encode
 

@@ -13,8 +13,8 @@ import yaml
 from transformers import Qwen3ForCausalLM
 
 from autotts_gym.tinylm import task, training
-from autotts_gym.tinylm.model import Shape
 from autotts_gym.tinylm.teacher import Teacher
+from autotts_gym.tinylm.tiny_model import Shape
 from autotts_gym.tinylm.training import (
     CARD,
     IGNORED,

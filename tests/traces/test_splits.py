@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autotts_gym.traces import splits
-from autotts_gym.traces.published import import_published
+from autotts_gym.traces.published_import import import_published
 from autotts_gym.traces.splits import SET, split_of
 from autotts_gym.traces.store import TraceError
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from autotts_gym.traces import statistics
 from autotts_gym.traces.statistics import PUBLISHED_AIME24, Statistics, compare, describe
 from autotts_gym.traces.store import Branch, Question, TraceStore
-from autotts_gym.traces.synthetic import generate
+from autotts_gym.traces.synthetic_traces import generate
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = Path(os.environ.get("AUTOTTS_PUBLISHED", ROOT / "../shared/data/autotts_release"))

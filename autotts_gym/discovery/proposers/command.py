@@ -13,9 +13,9 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from autotts_gym.discovery.proposers.answers import Answers, ProposerError, read_costs
+from autotts_gym.discovery.proposal import Proposal, Tried
 from autotts_gym.discovery.proposers.budget import Budget
-from autotts_gym.discovery.proposing import Proposal, Tried
+from autotts_gym.discovery.proposers.response_cache import Answers, ProposerError, read_costs
 from autotts_gym.discovery.workspace import Workspace
 
 #: Status of a command that says that it is no use to run it again (EX_CONFIG of sysexits.h).
@@ -83,7 +83,7 @@ class CommandProposer:
         return Path(words[0]).name
 
     def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
-        """See :class:`~autotts_gym.discovery.proposing.Proposer`.
+        """See :class:`~autotts_gym.discovery.proposal.Proposer`.
 
         Raises:
             ProposerError: the command cannot be started, says that it is no use, or another run

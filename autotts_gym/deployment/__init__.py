@@ -1,0 +1,1 @@
+"""Deployment: answering questions with a controller on a running model."""

@@ -1,0 +1,1 @@
+"""Gymnasium environments: single, vectorized, macro-action and live, and their wrappers."""

@@ -1,0 +1,336 @@
+"""``AutoTTS-v0`` for many episodes at once, in one compiled call a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import error
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation, Trail, scene
+from autotts_gym.gym_envs.env_config import Environment, Setting
+from autotts_gym.mdp.actions import decode
+from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, Draw
+from autotts_gym.traces import registry
+
+
+class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+    """Many independent episodes of :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
+
+    Every sub-environment has a random generator of its own, seeded with ``seed + i``, and draws
+    like a single environment does: runs of single environments, of ``SyncVectorEnv`` and of this
+    class are identical, their ``info`` included.
+
+    Args:
+        num_envs: E, how many episodes are played side by side.
+        env: what is played, see :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`; so are all further arguments.
+        autoreset_mode: ``SAME_STEP`` (default: the observation is that of the next episode's
+            start, and ``info["final_obs"]``, ``info["final_info"]`` hold the last of the one that
+            ended), ``NEXT_STEP`` or ``DISABLED`` (reset with ``options={"reset_mask": bool[E]}``).
+        max_episode_steps: as ``step_limit``, for ``gym.make_vec``; give one of them.
+        render_mode: ``"rgb_array"`` or ``"ansi"``: :meth:`render` returns a frame each.
+
+    Raises:
+        ValueError: an argument is not among what it can be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        env: Environment | Iterable[Environment] = registry.DEFAULT,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: Literal["rgb_array", "ansi"] | None = None,
+        **setting: Any,
+    ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs must be an integer of at least 1, got {num_envs!r}")
+        if render_mode not in (None, "rgb_array", "ansi"):
+            raise ValueError(f'render_mode must be "rgb_array" or "ansi", got {render_mode!r}')
+        if max_episode_steps is not None:
+            if setting.get("step_limit") is not None:
+                raise ValueError("give either step_limit or max_episode_steps, not both")
+            setting["step_limit"] = max_episode_steps
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {
+            **AutoTTSEnv.metadata,
+            "render_modes": ["rgb_array", "ansi"],
+            "autoreset_mode": self.autoreset_mode,
+        }
+        self._setting = self._set(env, setting)
+        self._batch = self._setting.batch(num_envs)
+        self._trail = None if render_mode is None else Trail(self._batch)
+        self.single_observation_space = self._setting.observation_space()
+        self.single_action_space = self._setting.action_space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._action_count = int(self.single_action_space.n)
+        self._keys = tuple(self.single_observation_space.spaces)
+        self._generators: list[np.random.Generator] = []
+        self._seeds: list[int] = []
+        self._running = np.zeros(num_envs, np.bool_)
+        self._idle = True  # whether some sub-environment has no running episode
+        self._everyone = np.ones(num_envs, np.bool_)
+        self._last_actions = np.full(num_envs, SKIP, np.int64)
+        self._bind()
+
+    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> Setting:
+        """The arguments, checked."""
+        return Setting(env, **arguments)
+
+    def _bind(self) -> None:
+        arrays = self._batch.observed()
+        self._arrays = [(key, arrays[key]) for key in self._keys]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> Any:
+        """The sub-environments' generators, a tuple of E."""
+        return tuple(self._generators)
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds that they started from, a tuple of E."""
+        return tuple(self._seeds)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode everywhere, or where ``options["reset_mask"]`` (bool[E]) says so.
+
+        Args:
+            seed: sub-environment i is seeded with ``seed + i``; or a seed (or None) for each.
+            options: as for the single environment, the same for all.
+
+        Raises:
+            ValueError, TypeError: a seed list of the wrong length, a mask that is no bool[E], or
+                an option as for the single environment. No episode was started then.
+            gymnasium.error.ResetNeeded: the first reset has a mask.
+        """
+        seeds = self._spread(seed)
+        options = dict(options or {})
+        mask = self._check_mask(options.pop("reset_mask", self._everyone))
+        rows = np.flatnonzero(mask).tolist()
+        if not self._generators:
+            if len(rows) < self.num_envs:
+                raise error.ResetNeeded("the first reset must start every sub-environment")
+            drawn = [seeding.np_random(s) for s in seeds]
+            self._generators, self._seeds = [g for g, _ in drawn], [s for _, s in drawn]
+        else:
+            for e in rows:
+                if seeds[e] is not None:
+                    self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
+        self._start(rows, [self._setting.draw(self._generators[e], options) for e in rows])
+        found = self._copy()
+        return found, {
+            "action_mask": self._masked(found["action_mask"], mask),
+            "_action_mask": mask,
+        }
+
+    def _start(self, episodes: list[int], draws: list[Draw] | None = None) -> None:
+        if draws is None:
+            draws = [self._setting.draw(self._generators[e], None) for e in episodes]
+        self._batch.reset(episodes, draws)
+        self._running[episodes] = True
+        self._idle = not self._running.all()
+        self._last_actions[episodes] = SKIP
+        if self._trail is not None:
+            self._trail.clear(episodes)
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[
+        Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Play one action in every sub-environment.
+
+        Args:
+            actions: integers, shape (E,).
+
+        Raises:
+            gymnasium.error.ResetNeeded: an episode has ended and was not reset.
+            gymnasium.error.InvalidAction: an id is outside the action space, or an action is
+                illegal and ``invalid_action="raise"``; nothing was played then.
+        """
+        batch = self._batch
+        batch.actions[:] = self._check_actions(actions)
+        playing = self._everyone
+        if self._idle:
+            if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._generators:
+                idle = int(np.flatnonzero(~self._running)[0])
+                raise error.ResetNeeded(f"sub-environment {idle} has no running episode: reset it")
+            playing = self._running.copy()
+            batch.actions[~playing] = SKIP
+        count = batch.step()
+        if self._trail is not None:
+            self._trail.follow(batch)
+            self._last_actions[:] = batch.actions
+        if playing is not self._everyone:
+            self._start(np.flatnonzero(~playing).tolist())
+        outcomes = batch.outcomes
+        terminated = outcomes & TERMINATED != 0
+        truncated = outcomes & TRUNCATED != 0
+        invalid = outcomes & ILLEGAL != 0
+        cost = batch.costs.copy()
+        infos: dict[str, Any] = {}
+        stepped = playing
+        if count:
+            stepped = self._finish(infos, terminated | truncated, invalid, cost) & playing
+        found = self._copy()
+        infos |= {"action_mask": found["action_mask"], "_action_mask": self._everyone.copy()}
+        if stepped is self._everyone or stepped.any():
+            infos["invalid_action"] = self._masked(invalid, stepped)
+            infos["cost"] = self._masked(cost, stepped)
+            infos |= {"_invalid_action": stepped.copy(), "_cost": stepped.copy()}
+        return found, batch.rewards.copy(), terminated, truncated, infos
+
+    def _finish(
+        self,
+        infos: dict[str, Any],
+        ended: NDArray[np.bool_],
+        invalid: NDArray[np.bool_],
+        cost: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """Record how episodes ended and, in ``SAME_STEP``, start the next ones.
+
+        Returns which sub-environments' own info is that of a step, rather than of a reset.
+        """
+        self._running &= ~ended
+        self._idle = True
+        rows = np.flatnonzero(ended).tolist()
+        results = [self._batch.result(e) for e in rows]
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            infos |= self._gather(results, rows, ended)
+            return self._everyone.copy()
+        last = {key: array[rows] for key, array in self._arrays}
+        observations = np.full(self.num_envs, None, dtype=object)
+        for k, e in enumerate(rows):
+            observations[e] = {key: array[k] for key, array in last.items()}
+        final = {
+            "action_mask": self._masked(self._batch.mask, ended).copy(),
+            "_action_mask": ended.copy(),
+            "invalid_action": self._masked(invalid, ended).copy(),
+            "_invalid_action": ended.copy(),
+            "cost": self._masked(cost, ended).copy(),
+            "_cost": ended.copy(),
+            **self._gather(results, rows, ended),
+        }
+        infos |= {"final_obs": observations, "_final_obs": ended.copy()}
+        infos |= {"final_info": final, "_final_info": ended.copy()}
+        self._start(rows)
+        return ~ended
+
+    def _gather(
+        self, results: list[dict[str, Any]], rows: list[int], ended: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Infos of some sub-environments as arrays over all, as ``_add_info`` lays them out.
+
+        It goes key by key: training ends many episodes in a step.
+        """
+        gathered: dict[str, Any] = {}
+        for key, example in results[0].items():
+            kind = type(example) if isinstance(example, bool | int | float) else object
+            values = (
+                np.full(self.num_envs, None) if kind is object else np.zeros(self.num_envs, kind)
+            )
+            values[rows] = [result[key] for result in results]
+            gathered |= {key: values, f"_{key}": ended.copy()}
+        return gathered
+
+    @property
+    def batch(self) -> Batch:
+        """The episodes themselves, hidden state included: for training, never for an agent."""
+        return self._batch
+
+    @property
+    def betas(self) -> NDArray[np.float64]:
+        """β of every episode, float64[E]."""
+        return self._batch.betas.copy()
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions are legal, bool[E, 2 + 4N]."""
+        return self._batch.mask.astype(np.bool_)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A frame (uint8[H, W, 3]) or a text for every sub-environment."""
+        from autotts_gym.gym_envs import rendering
+
+        trail = self._trail
+        if trail is None:
+            gym.logger.warn("render() does nothing without a render mode; see make_vec's arguments")
+            return None
+        draw = rendering.draw if self.render_mode == "rgb_array" else rendering.text
+        return tuple(
+            draw(scene(self._batch, e, trail, self._describe(e))) for e in range(self.num_envs)
+        )
+
+    def _describe(self, e: int) -> str:
+        action = int(self._last_actions[e])
+        return "" if action == SKIP else str(decode(action, self._setting.terms.max_branches))
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _copy(self) -> Observation:
+        return {key: array.copy() for key, array in self._arrays}
+
+    def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """``values`` where the mask holds and zero elsewhere, as infos of sub-environments are."""
+        if mask is self._everyone or mask.all():
+            return values
+        kept = np.zeros_like(values)
+        kept[mask] = values[mask]
+        return kept
+
+    def _spread(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + e for e in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds for {self.num_envs} sub-environments")
+        return [None if s is None else int(s) for s in seed]
+
+    def _check_mask(self, mask: Any) -> NDArray[np.bool_]:
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] must be an array of bool, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask'] must have shape ({self.num_envs},) and name at least one"
+            )
+        return mask.copy()
+
+    def _check_actions(self, actions: ArrayLike) -> NDArray[np.integer[Any]]:
+        given = np.asarray(actions)
+        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
+            raise error.InvalidAction(
+                f"actions must be integers of shape ({self.num_envs},), "
+                f"got {given.dtype} of shape {given.shape}"
+            )
+        # As unsigned numbers negative ones are large, so one comparison finds both.
+        if given.astype(np.uint64).max() >= self._action_count:
+            raise error.InvalidAction(f"an action is outside {self.single_action_space}")
+        if self._setting.strict:
+            legal = self._batch.mask[np.arange(self.num_envs), given] != 0
+            illegal = np.flatnonzero(~legal & self._running)
+            if illegal.size:
+                e = int(illegal[0])
+                raise error.InvalidAction(f"action {given[e]} of sub-environment {e} is illegal")
+        return given

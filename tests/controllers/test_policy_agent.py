@@ -1,0 +1,126 @@
+"""Trained policies play wherever controllers do, and the same everywhere."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autotts_gym.controllers.loader import Agent, AgentError, load
+from autotts_gym.controllers.policy_network import Network, Pointers, Policy, Shape, save
+from autotts_gym.evaluation import benchmark
+from autotts_gym.evaluation.backends import local
+from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
+from autotts_gym.mdp import actions
+from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.traces.store import TraceStore
+from autotts_gym.traces.synthetic_traces import generate
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def store() -> TraceStore:
+    return generate(questions=8, branches=N, seed=5)
+
+
+def agent(
+    folder: Path, seed: int = 0, network: Network = "equivariant", *, atomic: bool = False
+) -> Agent:
+    """One that was not trained, but answers in the end, and looks around before."""
+    torch.manual_seed(seed)
+    policy = Policy(Shape(network, N, encoder=8, hidden=16, atomic=atomic))
+    with torch.no_grad():
+        if isinstance(policy.logits, Pointers):
+            policy.logits.each.weight *= 300
+            policy.logits.whole.weight *= 300
+            policy.logits.whole.bias[actions.ANSWER] += 4
+        else:
+            policy.logits.weight *= 300
+            policy.logits.bias[:3] -= 2
+    save(policy, folder / f"policy-{seed}", {"prices": {"high": 3.0, "low": 0.005}})
+    return load(str(folder / f"policy-{seed}"))
+
+
+@pytest.mark.parametrize(
+    ("seed", "atomic"),
+    [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # such as look and read on
+)
+@pytest.mark.parametrize("terms", [Terms(N), Terms(N, budget=60_000, probe_tokens=5)])
+def test_every_way_to_play_is_the_same(
+    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, terms: Terms
+) -> None:
+    policy = agent(tmp_path, seed, atomic=atomic)
+    questions = np.repeat(np.arange(8), 3)
+    rng = np.random.default_rng(0)
+    orders = np.array([rng.permutation(N) for _ in questions])
+    bulk = Rollout(policy, store, terms, settle=True, logs=True)
+    single = Rollout(policy, store, terms, settle=True, logs=True, interpret=True)
+    assert (bulk.path, single.path) == ("policy", "python")
+    lengths = set()
+    for beta in (0.0, 0.4, 1.0):
+        a, b = bulk.play(questions, orders, beta), single.play(questions, orders, beta)
+        assert not a.failures
+        assert not b.failures
+        assert a.answers == b.answers
+        for column in ("correct", "tokens", "sequential_tokens", "actions", "probes"):
+            assert np.array_equal(getattr(a, column), getattr(b, column)), column
+        assert np.array_equal(a.settled_tokens, b.settled_tokens)
+        assert all(map(np.array_equal, a.logs, b.logs))
+        assert [len(log) for log in a.logs] == a.actions.tolist()
+        lengths |= set(a.actions.tolist())
+    assert len(lengths) > 2
+
+
+def test_plays_an_environment(tmp_path: Path, store: TraceStore) -> None:
+    env = AutoTTSEnv(store, max_branches=N, invalid_action="raise")
+    info = agent(tmp_path).play(env, seed=1, question=2)
+    assert info["question"] == 2
+    assert isinstance(info["correct"], bool)
+
+
+def test_is_played_elsewhere_as_it_was_loaded(tmp_path: Path, store: TraceStore) -> None:
+    """By other processes as well, whatever stands in its folder by then."""
+    policy = agent(tmp_path)
+    again = pickle.loads(pickle.dumps(policy))
+    assert again == policy
+    (tmp_path / "policy-0" / "card.yaml").write_text("gone")
+    rows = {}
+    for name, team in (("here", None), ("there", local(1, 60.0))):
+        (row,) = benchmark.run(
+            [policy],
+            {"made": store},
+            [0.5],
+            range(3),
+            tmp_path / name,
+            terms=Terms(N),
+            team=team,
+        )
+        rows[name] = row
+    assert not isinstance(rows["here"], benchmark.Incomplete)
+    assert not isinstance(rows["there"], benchmark.Incomplete)
+    assert rows["here"].path == rows["there"].path == "policy"
+    assert np.array_equal(rows["here"].episodes["tokens"], rows["there"].episodes["tokens"])
+
+
+def test_cut_off_is_wrong(tmp_path: Path, store: TraceStore) -> None:
+    policy = agent(tmp_path)
+    with torch.no_grad():
+        policy.policy.logits.bias[:3] -= 1000  # type: ignore[attr-defined]
+    played = Rollout(policy, store, Terms(N, step_limit=30)).play(
+        np.arange(2), np.array([np.arange(N)] * 2), 0.5
+    )
+    assert set(played.failures) == {0, 1}
+    assert "cut off by its step limit" in played.failures[0]
+    assert not played.correct.any()
+
+
+def test_a_flat_policy_is_for_as_many_branches(tmp_path: Path, store: TraceStore) -> None:
+    policy = agent(tmp_path, network="mlp")
+    Rollout(policy, store, Terms(N))
+    with pytest.raises(AgentError, match=f"trained with max_branches={N}"):
+        Rollout(policy, store, Terms(6))

@@ -1,0 +1,235 @@
+"""Claude Code that proposes: the real one, with a script in place of the model.
+
+What is played is Claude Code's own executable, as the SDK brings it along, against a local server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proposals import BETTER, HISTORY
+from scripted_server import Asked, ScriptedServer
+
+from autotts_gym.discovery.proposers.budget import Budget
+from autotts_gym.discovery.proposers.claude_code import ClaudeProposer, Session, denied, options
+from autotts_gym.discovery.proposers.response_cache import ProposerError
+from autotts_gym.discovery.workspace import Workspace
+
+pytest.importorskip("claude_agent_sdk")
+
+NEW = BETTER.replace("8", "9")
+EVALUATION = "grep -c solve controller.py"
+
+
+class Model:
+    """Takes one step after the other: texts, and uses of tools as (name, arguments)."""
+
+    def __init__(self, *steps: list[Any]) -> None:
+        self.steps, self.asked = list(steps), list[dict[str, Any]]()
+
+    def __call__(self, asked: Asked) -> str:
+        if not asked.body.get("tools"):  # an errand beside the conversation
+            return events(asked.body["model"], 0, ["ok"])
+        self.asked.append(asked.body)
+        number = min(len(self.asked), len(self.steps))
+        return events(asked.body["model"], number, self.steps[number - 1])
+
+    @property
+    def results(self) -> list[str]:
+        """What came of the tools that were used, in the order in which they were asked for."""
+        found = {
+            part["tool_use_id"]: json.dumps(part["content"])
+            for message in self.asked[-1]["messages"]
+            for part in (message["content"] if isinstance(message["content"], list) else [])
+            if part.get("type") == "tool_result"
+        }
+        return [found[name] for name in sorted(found)]
+
+
+def events(model: str, number: int, step: list[Any]) -> str:
+    """An answer of the Messages API as server-sent events."""
+    usage = {"input_tokens": 100, "output_tokens": 1}
+    message: dict[str, Any] = {
+        "id": f"msg_{number}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+    }
+    message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+    sent: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
+    for index, part in enumerate(step):
+        if isinstance(part, str):
+            block: dict[str, Any] = {"type": "text", "text": ""}
+            delta = {"type": "text_delta", "text": part}
+        else:
+            block = {"type": "tool_use", "id": f"toolu_{number}_{index}", "name": part[0]}
+            block["input"] = {}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(part[1])}
+        sent.append({"type": "content_block_start", "index": index, "content_block": block})
+        sent.append({"type": "content_block_delta", "index": index, "delta": delta})
+        sent.append({"type": "content_block_stop", "index": index})
+    reason = "end_turn" if all(isinstance(part, str) for part in step) else "tool_use"
+    end = {"stop_reason": reason, "stop_sequence": None}
+    sent.append({"type": "message_delta", "delta": end, "usage": {"output_tokens": 50}})
+    sent.append({"type": "message_stop"})
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in sent)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    for name in os.environ:
+        if name.startswith(("ANTHROPIC_", "CLAUDE")):
+            monkeypatch.delenv(name)
+    with ScriptedServer() as made:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", made.url.removesuffix("/v1"))
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "scripted")
+        monkeypatch.setenv("CLAUDE_CODE_MAX_RETRIES", "1")
+        monkeypatch.setenv("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+        monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "home" / ".claude"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        yield made
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work", evaluation=EVALUATION)
+
+
+def write(folder: Path, name: str, text: str = NEW) -> tuple[str, dict[str, Any]]:
+    return "Write", {"file_path": str(folder / name), "content": text}
+
+
+def test_a_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path) -> None:
+    folder = workspace.folder
+    (tmp_path / "secret.txt").write_text("a secret")
+    server.messages = model = Model(
+        ["I read.", ("Read", {"file_path": str(folder / "README.md")})],
+        [("Read", {"file_path": str(tmp_path / "secret.txt")})],
+        [("Grep", {"pattern": "secret", "path": str(tmp_path)})],
+        [("Glob", {"pattern": "seeds/*.py"})],
+        [("Read", {"file_path": str(folder / "controller.py")})],
+        [write(folder, "controller.py"), write(folder, "best.py"), write(tmp_path, "more.py")],
+        [("Bash", {"command": EVALUATION}), ("Bash", {"command": f"{EVALUATION}; cat ../*.txt"})],
+        ["Done."],
+    )
+    proposer = ClaudeProposer(workspace, model="claude-opus-4-5", turns=30)
+    (proposal,) = proposer.propose(2, HISTORY)
+    assert (proposal.name, proposal.source, proposal.trouble) == ("2-1", NEW, "")
+    assert proposal.how == "claude-opus-4-5"
+    assert proposal.cost["prompt_tokens"] == 800
+    assert proposal.cost["completion_tokens"] == 400
+    assert proposal.cost["usd"] > 0
+    assert {asked["model"] for asked in model.asked} == {"claude-opus-4-5"}
+    tools = {tool["name"] for tool in model.asked[0]["tools"]}
+    assert {"Read", "Write", "Bash"} <= tools
+    assert not {"WebFetch", "WebSearch", "Task", "Agent"} & tools
+    read, secret, grep, glob, _, written, best, more, ran, others = model.results
+    assert "The task" in read
+    assert "only what is below" in secret
+    assert "only what is below" in grep
+    assert "few.py" in glob
+    assert "controller.py" in written
+    assert "error" in best  # Claude Code itself writes over nothing that it has not read
+    assert (folder / "best.py").read_text("utf-8") == BETTER
+    assert "only controller.py may be written" in more
+    assert ran.startswith('"1')
+    assert f"the only command that may be run is: {EVALUATION}" in others
+    assert not any("a secret" in result for result in model.results)
+    assert not (tmp_path / "more.py").exists()
+    log = (folder / "logs" / "2-1.log").read_text()
+    assert "text: I read." in log
+    assert [*proposer.propose(2, HISTORY)] == [proposal]
+    assert len(model.asked) == 8
+
+
+def test_the_limit_of_a_session(server: ScriptedServer, workspace: Workspace) -> None:
+    """The session's own, and what is left of the run's."""
+    folder = workspace.folder
+    server.messages = Model([("Read", {"file_path": str(folder / "README.md")})])
+    (proposal,) = ClaudeProposer(workspace, usd=0.002).propose(1, HISTORY)
+    assert "budget" in proposal.trouble
+    assert proposal.cost["usd"] > 0.002
+    again = ClaudeProposer(workspace, attempts=3, budget=Budget(usd=0.004)).propose(2, HISTORY)
+    first, second = again
+    assert first.cost["usd"] < 0.004
+    assert "of 0.004 dollars" in second.trouble
+
+
+def test_no_key(server: ScriptedServer, workspace: Workspace) -> None:
+    server.plan = lambda asked: "401"
+    with pytest.raises(ProposerError, match=r"cannot propose anything: .*401"):
+        list(ClaudeProposer(workspace).propose(1, HISTORY))
+
+
+def test_a_session_that_takes_too_long(server: ScriptedServer, workspace: Workspace) -> None:
+    server.messages = Model([write(workspace.folder, "controller.py")])
+    server.plan = lambda asked: "stall" if "messages" in asked.path else None
+    (proposal,) = ClaudeProposer(workspace, time_limit=4).propose(1, HISTORY)
+    assert proposal.trouble == "the command was ended after 4 s"
+
+
+def test_an_executable_that_is_another(workspace: Workspace, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\necho what\nexit 3\n")
+    other.chmod(0o755)
+    (proposal,) = ClaudeProposer(workspace, cli=other).propose(1, HISTORY)
+    assert "the command failed with status 1" in proposal.trouble
+    with pytest.raises(ProposerError, match="no such executable"):
+        ClaudeProposer(workspace, cli=tmp_path / "none")
+
+
+def test_without_the_package(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "claude_agent_sdk" else find(name)
+    )
+    with pytest.raises(ProposerError, match=r"pip install 'autotts-gym\[claude\]'"):
+        ClaudeProposer(workspace)
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "allowed"),
+    [
+        ("Read", {"file_path": "history/1-1/feedback.md"}, True),
+        ("Read", {"file_path": "../x"}, False),
+        ("Read", {"file_path": "/etc/hostname"}, False),
+        ("Read", {"file_path": "out/x"}, False),  # a link that leads elsewhere
+        ("Grep", {"pattern": "a/../b"}, True),
+        ("Grep", {"pattern": "a", "glob": "../*"}, False),
+        ("Glob", {"pattern": "/etc/*"}, False),
+        ("Glob", {"pattern": "~/*"}, False),
+        ("Edit", {"file_path": "./controller.py"}, True),
+        ("Write", {"file_path": "history/controller.py"}, False),
+        ("Write", {}, False),
+        ("Bash", {"command": f" {EVALUATION}\n"}, True),
+        ("Bash", {"command": EVALUATION, "run_in_background": True}, False),
+        ("Bash", {"command": f"{EVALUATION} && id"}, False),
+        ("WebFetch", {"url": "http://a"}, False),
+    ],
+)
+def test_what_is_denied(tool: str, given: dict[str, Any], allowed: bool, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("/etc")
+    reason = denied(tool, given, tmp_path, EVALUATION)
+    assert (reason == "") == allowed
+    assert denied("Bash", {"command": ""}, tmp_path, "") == "Bash may not be used here"
+
+
+def test_what_the_sdk_is_told(tmp_path: Path) -> None:
+    made = options(Session(usd=2.0, turns=7, model="m"), tmp_path, 0.5)
+    assert (made.max_budget_usd, made.max_turns, made.model) == (0.5, 7, "m")
+    assert made.tools == ["Read", "Grep", "Glob", "Edit", "Write"]
+    assert (made.setting_sources, made.permission_mode) == ([], "dontAsk")
+    assert options(Session(evaluation="x"), tmp_path).max_budget_usd is None
+
+
+def test_arguments_out_of_range(workspace: Workspace) -> None:
+    with pytest.raises(ValueError, match="turns must be"):
+        ClaudeProposer(workspace, turns=0)
+    with pytest.raises(ValueError, match="usd must be"):
+        ClaudeProposer(workspace, usd=0)

@@ -1,0 +1,262 @@
+"""Chat endpoints that propose: what is asked, what goes wrong, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenacity
+from proposals import BETTER, HISTORY, WORSE
+from scripted_server import Asked, ScriptedServer
+
+from autotts_gym.discovery.proposers.budget import Budget
+from autotts_gym.discovery.proposers.openai_chat import ChatProposer
+from autotts_gym.discovery.proposers.response_cache import Answers, ProposerError
+from autotts_gym.discovery.workspace import Workspace
+from autotts_gym.inference import http_engine as module
+
+NEW = BETTER.replace("8", "9")
+WHOLE = f"It waits.\n```python\n{NEW}```"
+CHANGE = """<<<<<<< SEARCH
+    read(episode, 0, 2 + int(8 * beta))
+=======
+    read(episode, 0, 2 + int(9 * beta))
+>>>>>>> REPLACE
+"""
+PRICED = Budget(prompt_usd=1.0, completion_usd=10.0)
+
+
+def answer(text: Any, finish: str = "stop", **message: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text, **message}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 500}
+    return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
+
+
+class Model:
+    """Gives one answer after the other, and the last one ever after."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.asked = list(answers), list[dict[str, Any]]()
+
+    def __call__(self, asked: Asked) -> Any:
+        self.asked.append(asked.body)
+        return self.answers[min(len(self.asked), len(self.answers)) - 1]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
+    monkeypatch.setattr(module, "_BACKOFF", backoff)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as made:
+        yield made
+
+
+Made = Callable[..., ChatProposer]
+
+
+@pytest.fixture
+def proposer(server: ScriptedServer, tmp_path: Path) -> Made:
+    def make(**options: Any) -> ChatProposer:
+        workspace = options.pop("workspace", Workspace(tmp_path))
+        return ChatProposer(server.url, "scripted", workspace, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("text", [WHOLE, CHANGE, [{"type": "text", "text": WHOLE}]])
+def test_an_answer_is_proposed(server: ScriptedServer, proposer: Made, text: Any) -> None:
+    server.chat = model = Model(answer(text))
+    (proposal,) = proposer(budget=PRICED, options={"temperature": 0.5}).propose(2, HISTORY)
+    assert (proposal.name, proposal.source, proposal.trouble) == ("2-1", NEW, "")
+    assert (proposal.how, proposal.parents) == ("scripted", ("1-1", "1-2"))
+    assert proposal.cost == {"prompt_tokens": 1000, "completion_tokens": 500, "usd": 0.006}
+    (asked,) = model.asked
+    assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("scripted", 0.5, 16384)
+    system, user = (message["content"] for message in asked["messages"])
+    assert "`episode.branch() -> int`" in system
+    assert BETTER.rstrip() in user
+    assert WORSE.rstrip() in user
+    assert "It waits too long." in user
+    assert "β spans 1.0 times" in user
+    assert "| 0-few | seed |" in user
+
+
+def test_ablations_and_beginnings(server: ScriptedServer, proposer: Made, tmp_path: Path) -> None:
+    server.chat = model = Model(answer(WHOLE))
+    workspace = Workspace(tmp_path, traces=False, knob=False)
+    list(proposer(workspace=workspace).propose(1, []))
+    list(proposer(workspace=workspace).propose(2, HISTORY))
+    first, second = (json.dumps(asked, ensure_ascii=False) for asked in model.asked)
+    assert "Nothing was tried so far" in first
+    assert "One knob" not in first
+    assert "It waits too long" not in second
+
+
+@pytest.mark.parametrize("fault", ["429", "503", "drop", "not-json", "stall"])
+def test_what_may_pass_is_tried_again(server: ScriptedServer, proposer: Made, fault: str) -> None:
+    server.chat = Model(answer(WHOLE))
+    server.plan = lambda asked: fault if asked.number < 2 else None
+    (proposal,) = proposer(stall=0.3).propose(2, HISTORY)
+    assert proposal.source == NEW
+    assert server.faults[fault] == 2
+    assert proposal.cost["prompt_tokens"] == 1000
+
+
+def test_a_server_that_never_answers(server: ScriptedServer, proposer: Made) -> None:
+    server.chat = Model({"choices": []})
+    (proposal,) = proposer(patience=0.1).propose(2, HISTORY)
+    assert "answered no message" in proposal.trouble
+    assert (proposal.source, proposal.cost) == ("", {})
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (answer("I'd rather not."), "no block with a program"),
+        (answer(f"```python\n{NEW}"), "breaks off"),
+        (answer(WHOLE, "length"), "cut off"),
+        (answer(None, refusal="No."), "the model refused: No."),
+        (answer("", "content_filter"), "the model refused: filtered"),
+        (answer(None), "is empty"),
+        (answer(CHANGE.replace("8 *", "7 *")), "does not stand in the program"),
+    ],
+)
+def test_an_answer_that_is_none_is_asked_for_once_more(
+    server: ScriptedServer, proposer: Made, bad: Any, reason: str
+) -> None:
+    server.chat = model = Model(bad, answer(WHOLE), bad)
+    first, second = proposer(attempts=2).propose(2, HISTORY)
+    assert (first.source, first.trouble) == (NEW, "")
+    assert first.cost["completion_tokens"] == 1000
+    assert second.source == ""
+    assert reason in second.trouble
+    assert len(model.asked) == 4
+    assert reason in model.asked[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("status", ["401", "402", "403", "404"])
+def test_what_no_other_proposal_would_meet_better(
+    server: ScriptedServer, proposer: Made, status: str
+) -> None:
+    server.plan = lambda asked: status
+    with pytest.raises(ProposerError, match=f"status {status}"):
+        list(proposer().propose(2, HISTORY))
+
+
+def test_what_this_proposal_alone_may_meet(server: ScriptedServer, proposer: Made) -> None:
+    server.plan = lambda asked: "400"
+    (proposal,) = proposer().propose(2, HISTORY)
+    assert "status 400" in proposal.trouble
+
+
+def test_the_key_is_sent_and_written_nowhere(
+    server: ScriptedServer, proposer: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    server.api_key = "secret-key"
+    server.chat = Model(answer(WHOLE))
+    assert [p.source for p in proposer().propose(2, HISTORY)] == [NEW]
+    server.chat = Model({"error": {"message": "what is secret-key?"}})
+    (proposal,) = proposer(patience=0.05).propose(3, HISTORY)
+    assert "what is ***?" in proposal.trouble
+    assert not any(b"secret-key" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    with pytest.raises(ProposerError, match="status 401"):
+        list(proposer(api_key="another").propose(4, HISTORY))
+
+
+def test_the_newer_name_of_the_limit(server: ScriptedServer, proposer: Made) -> None:
+    def chat(asked: Asked) -> Any:
+        return answer(WHOLE)
+
+    server.chat = chat
+    server.plan = lambda asked: "400" if "max_tokens" in asked.body else None
+    (proposal,) = proposer().propose(2, HISTORY)
+    assert "status 400" in proposal.trouble  # which does not say why
+    server.refusal = "'max_tokens' is not supported; use 'max_completion_tokens'"
+    (proposal,) = proposer().propose(3, HISTORY)
+    assert proposal.source == NEW
+
+
+def test_what_was_paid_for_is_not_paid_again(
+    server: ScriptedServer, proposer: Made, tmp_path: Path
+) -> None:
+    """Killed after an answer that was none, and after one that was not on record."""
+    server.chat = model = Model(answer("no"), answer(WHOLE))
+    (whole,) = proposer().propose(2, HISTORY)
+    kept = Answers(tmp_path / "answers")
+    facts = kept.read("2-1")
+    kept.write("2-1", {"answers": facts["answers"][:1]}, facts["answers"][0]["cost"])
+    assert [*proposer().propose(2, HISTORY)] == [whole]
+    assert len(model.asked) == 3
+    assert model.asked[2] == model.asked[1]
+    assert [*proposer().propose(2, HISTORY)] == [whole]
+    assert [*proposer(known={"2-1"}).propose(2, HISTORY)] == []
+    assert len(model.asked) == 3
+    assert kept.spent() == whole.cost
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        (Budget(tokens=1500), "1,500 of 1,500 tokens"),
+        (Budget(usd=0.006, prompt_usd=1.0, completion_usd=10.0), "0.0060 of 0.006 dollars"),
+        (Budget(usd=0.007, prompt_usd=1.0, completion_usd=10.0), "completion tokens left"),
+        (Budget(tokens=3600), "completion tokens left"),
+    ],
+)
+def test_the_budget_ends_it(
+    server: ScriptedServer, proposer: Made, budget: Budget, told: str, tmp_path: Path
+) -> None:
+    server.chat = model = Model(answer(WHOLE))
+    workspace = Workspace(tmp_path)
+    Answers(workspace.folder / "answers").write(
+        "1-1", {}, {"prompt_tokens": 1000.0, "completion_tokens": 500.0, "usd": 0.006}
+    )
+    proposals = list(proposer(attempts=3, budget=budget).propose(2, HISTORY))
+    assert [p.name for p in proposals] == ["2-1"]
+    assert told in proposals[0].trouble
+    assert not model.asked
+
+
+def test_no_more_is_asked_for_than_can_be_paid(server: ScriptedServer, proposer: Made) -> None:
+    server.chat = model = Model({**answer("no"), "usage": None})
+    (proposal,) = proposer(budget=Budget(tokens=4000)).propose(2, HISTORY)
+    size = proposal.cost["prompt_tokens"]  # as counted here, since the server does not tell
+    assert model.asked[0]["max_tokens"] == 4000 - size
+    assert len(model.asked) == 1
+    assert "then the budget is spent" in proposal.trouble
+
+
+def test_arguments_out_of_range(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for url, options, reason in [
+        ("nowhere", {}, "no base URL"),
+        ("http://a/v1", {"attempts": 0}, "attempts must"),
+        ("http://a/v1", {"longest": 3}, "longest must"),
+        ("http://a/v1", {"stall": 0}, "stall must"),
+        ("http://a/v1", {"budget": Budget(usd=1.0)}, "say what a million tokens cost"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            ChatProposer(url, "model", workspace, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tokens must be at least 0"):
+        Budget(tokens=-1)
+
+
+@pytest.mark.vllm
+@pytest.mark.xdist_group("vllm")
+def test_a_real_server_that_has_no_answer(vllm_url: str, tmp_path: Path) -> None:
+    """vLLM serves a model that cannot chat: its refusal is told, and ends nothing."""
+    proposer = ChatProposer(vllm_url, "tinylm-medium", Workspace(tmp_path), attempts=2)
+    found = list(proposer.propose(1, HISTORY))
+    assert [proposal.name for proposal in found] == ["1-1", "1-2"]
+    for proposal in found:
+        assert not proposal.source
+        assert "400" in proposal.trouble

@@ -1,0 +1,53 @@
+"""The published protocol: who plays, and which published figures stand beside a row."""
+
+from __future__ import annotations
+
+import pytest
+
+from autotts_gym.controllers.loader import load
+from autotts_gym.evaluation import published_protocol
+
+
+def test_every_row_can_be_played() -> None:
+    for entry in published_protocol.ENTRIES:
+        agent = load(entry.agent)
+        assert agent.takes_beta == (entry.beta is not None)
+        assert published_protocol.BILLING[entry.agent] == entry.billing
+    assert set(published_protocol.PUBLISHED) <= {
+        entry.label for entry in published_protocol.ENTRIES
+    }
+
+
+def test_probing_controllers_are_billed_by_interval() -> None:
+    by_interval = {
+        agent for agent, billing in published_protocol.BILLING.items() if billing == "interval"
+    }
+    assert by_interval == {"parallel_probe", "cmc"}
+
+
+def test_figures_belong_to_a_model_and_a_benchmark() -> None:
+    card = {"model": "Qwen3-4B", "benchmark": "aime24"}
+    found = published_protocol.published("CMC β=0.5", card)
+    assert found is not None
+    assert (found.accuracy, found.tokens, found.sequential) == (82.0, 236.7, None)
+    assert published_protocol.published("CMC β=0", card) is None  # not in the published table
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {},
+        {"model": "Qwen3-4B"},
+        {"model": "Qwen3-4B", "benchmark": "other"},
+        {"model": "another", "benchmark": "aime24"},
+    ],
+)
+def test_no_figures_for_anything_else(card: dict[str, str]) -> None:
+    assert published_protocol.published("SC@64", card) is None
+
+
+def test_cells_that_cannot_match_are_published_ones() -> None:
+    for label, model in published_protocol.UNLIKE:
+        assert (
+            published_protocol.published(label, {"model": model, "benchmark": "aime24"}) is not None
+        )

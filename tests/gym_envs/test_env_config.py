@@ -1,0 +1,199 @@
+"""Arguments and reset options: what is accepted, what is refused and in which words, what is drawn.
+
+They are given to both environments, so that neither can lose one on the way.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
+from autotts_gym.gym_envs.env_config import Setting
+from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
+from autotts_gym.mdp.batch import Draw
+from autotts_gym.traces.registry import DEFAULT
+from autotts_gym.traces.store import TraceStore
+
+MANY = 400  # draws, for what is bound to come up among so many
+
+
+def draws(setting: Setting, options: dict[str, Any] | None = None, seed: int = 0) -> list[Draw]:
+    rng = np.random.default_rng(seed)
+    return [setting.draw(rng, options) for _ in range(MANY)]
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [AutoTTSEnv, AutoTTSVectorEnv])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"beta": 1.5}, "beta must be a number in [0, 1] or a range (low, high), got 1.5"),
+        ({"beta": (0.8, 0.2)}, "or a range (low, high), got (0.8, 0.2)"),
+        ({"beta": (0.1, 0.2, 0.3)}, "or a range (low, high), got (0.1, 0.2, 0.3)"),
+        ({"beta": float("nan")}, "beta must be a number in [0, 1]"),
+        ({"beta": "much"}, "beta must be a number in [0, 1]"),
+        ({"beta": None}, "beta must be a number in [0, 1]"),
+        ({"billing": "free"}, 'billing must be "tokens" or "interval", got \'free\''),
+        ({"max_branches": 0}, "max_branches must be at least 1, got 0"),
+        ({"max_branches": 2.0}, "max_branches must be an integer, got 2.0"),
+        ({"max_branches": True}, "max_branches must be an integer, got True"),
+        ({"max_branches": 40_000}, "max_branches must be at most 32767, got 40000"),
+        ({"max_branches": 129}, f"question 0 of {DEFAULT!r} has 128 branches; pass max_branches="),
+        ({"budget": -1}, "budget must be at least 0, got -1"),
+        ({"budget": 1e5}, "budget must be an integer, got 100000.0"),
+        ({"budget": 2**63}, "budget must be at most"),
+        ({"probe_tokens": -1}, "probe_tokens must be at least 0, got -1"),
+        ({"probe_tokens": "measured"}, "probe_tokens must be an integer, got 'measured'"),
+        (
+            {"env": "synthetic-aime24", "probe_tokens": "recorded"},
+            'probe_tokens="recorded", but <TraceStore',
+        ),
+        ({"auto_probe": 1}, "auto_probe must be True or False, got 1"),
+        ({"invalid_action": "ignore"}, 'must be "penalize" or "raise", got \'ignore\''),
+        ({"invalid_penalty": -0.1}, "invalid_penalty must be a number from 0, got -0.1"),
+        ({"invalid_penalty": float("inf")}, "invalid_penalty must be a number from 0, got inf"),
+        ({"invalid_penalty": "high"}, "invalid_penalty must be a number from 0, got 'high'"),
+        ({"observation": "image"}, 'observation must be "full" or "compact", got \'image\''),
+        ({"max_depth": 0}, "max_depth must be an integer of at least 1, got 0"),
+        ({"max_depth": 3.5}, "max_depth must be an integer of at least 1, got 3.5"),
+        ({"max_classes": 0}, "max_classes must be an integer of at least 1, got 0"),
+        ({"step_limit": 0}, "step_limit must be at least 1, got 0"),
+        ({"env": "no-such-thing"}, "no environment 'no-such-thing', by name or by path; known: "),
+        ({"env": []}, "there is no store to play; at least one is needed"),
+    ],
+)
+def test_bad_arguments_are_named(cls: type, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        cls(**arguments)
+
+
+@pytest.mark.parametrize("cls", [AutoTTSEnv, AutoTTSVectorEnv])
+def test_unknown_arguments_are_named(cls: type) -> None:
+    with pytest.raises(TypeError, match="max_branch'"):
+        cls(max_branch=4)
+
+
+@pytest.mark.parametrize("name", ["max_branches", "max_depth", "max_classes", "step_limit"])
+def test_integers_may_be_numpys(name: str) -> None:
+    found = Setting(**{name: np.int64(4)})
+    owner = found.terms if hasattr(found.terms, name) else found
+    assert getattr(owner, name) == 4
+
+
+def test_what_is_played_has_a_name(two_stores: list[str]) -> None:
+    deep, shallow = two_stores
+    in_memory = TraceStore(TraceStore.open(deep).card, tables=TraceStore.open(deep).tables)
+    for env, names in (
+        (DEFAULT, [DEFAULT]),
+        (deep, [deep]),
+        (Path(deep), [deep]),
+        (TraceStore.open(deep), [deep]),
+        (in_memory, [f"store-{in_memory.card.fingerprint[:8]}"]),
+        ((deep, TraceStore.open(shallow)), two_stores),
+        (iter([shallow, shallow]), [shallow]),  # the same twice is drawn no more often
+        (Path(deep).parent, two_stores),  # a folder means all that lie in it
+    ):
+        assert Setting(env, max_branches=5).replay.names == names
+
+
+def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
+    deepest, depth = (TraceStore.open(path).card.depth for path in two_stores)
+    assert depth < deepest
+    both = Setting(two_stores, max_branches=3, max_classes=7).observation_space()
+    assert both["plane"].shape == both["confidence_plane"].shape == (3 * deepest,)
+    assert both["class_votes"].shape == (7,)
+    # A policy for both is one for either of them.
+    alone = Setting(two_stores[1], max_branches=3, max_classes=7, max_depth=deepest)
+    assert alone.observation_space() == both
+
+
+# --- reset options -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [AutoTTSEnv, AutoTTSVectorEnv])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 3, "order": 1}, "unknown reset options ['order', 'seed']; there are ['beta', "),
+        ({"env": "elsewhere"}, "options['env'] is 'elsewhere'; this environment has ["),
+        ({"question": -1}, "options['question'] is -1; there are 0..59"),
+        ({"question": 60}, "options['question'] is 60; there are 0..59"),
+        ({"question": "nope"}, f"options['question']: {DEFAULT!r} has no question 'nope'"),
+        ({"question": 1.0}, "options['question'] must be a row or an id, got 1.0"),
+        ({"question": True}, "options['question'] must be a row or an id, got True"),
+        ({"beta": -0.1}, "beta must be a number in [0, 1]"),
+        ({"beta": (0.2, 0.4)}, "options['beta'] must be a number in [0, 1], got (0.2, 0.4)"),
+        ({"branch_order": 3}, "options['branch_order'] must be a sequence of branch numbers"),
+        ({"branch_order": ["a", "b"]}, "must be a sequence of branch numbers"),
+        ({"branch_order": [0.0, 1.0]}, "must be a sequence of branch numbers"),
+        ({"branch_order": [[0, 1]]}, "must be a sequence of branch numbers"),
+        ({"branch_order": [7]}, "must name at least max_branches=2 branches, each once"),
+        ({"branch_order": [7, 7, 8]}, "must name at least max_branches=2 branches, each once"),
+        ({"branch_order": [0, 128]}, "options['branch_order'] must stay within 0..127"),
+        ({"branch_order": [-1, 0]}, "options['branch_order'] must stay within 0..127"),
+    ],
+)
+def test_bad_options_are_named(cls: type, options: dict[str, Any], message: str) -> None:
+    env = cls(max_branches=2)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        env.reset(options=options)
+
+
+def test_options_fix_what_they_name(two_stores: list[str]) -> None:
+    setting = Setting(two_stores, beta=(0.2, 0.8), max_branches=2)
+    first = setting.replay.first_question
+    ids = TraceStore.open(two_stores[1]).tables.ids
+    for options, wanted in (
+        ({"env": two_stores[1]}, lambda d: first[1] <= d.question < first[2]),
+        ({"env": two_stores[1], "question": 2}, lambda d: d.question == first[1] + 2),
+        ({"env": two_stores[1], "question": np.int64(2)}, lambda d: d.question == first[1] + 2),
+        ({"env": two_stores[1], "question": ids[3]}, lambda d: d.question == first[1] + 3),
+        ({"question": 1}, lambda d: d.question in (1, first[1] + 1)),
+        ({"beta": 0.9}, lambda d: d.beta == 0.9),  # outside of the range, if one insists
+        ({"beta": np.float32(0.5)}, lambda d: d.beta == 0.5),
+        ({"branch_order": [4, 0, 3]}, lambda d: d.order.tolist() == [4, 0]),
+        ({"branch_order": range(1, 5)}, lambda d: d.order.tolist() == [1, 2]),
+    ):
+        assert all(map(wanted, draws(setting, options)))
+    # All of them leave nothing to chance, whatever the seed.
+    fixed = {"env": two_stores[0], "question": 0, "beta": 0.3, "branch_order": [2, 1]}
+    for seed in range(2):
+        for question, beta, order in draws(setting, fixed, seed):
+            assert (question, beta, order.tolist()) == (0, 0.3, [2, 1])
+
+
+@pytest.mark.parametrize("options", [None, {}])
+def test_everything_comes_up(two_stores: list[str], options: dict[str, Any] | None) -> None:
+    setting = Setting(two_stores, beta=(0.2, 0.8), max_branches=2)
+    found = draws(setting, options)
+    questions = np.bincount([d.question for d in found])
+    first = setting.replay.first_question
+    assert len(questions) == first[-1]
+    assert questions.all()
+    # Environments are drawn alike, however many questions they have.
+    assert questions[: first[1]].sum() == pytest.approx(MANY / 2, abs=5 * MANY**0.5 / 2)
+    betas = [d.beta for d in found]
+    assert 0.2 <= min(betas) < 0.25
+    assert 0.75 < max(betas) <= 0.8
+    orders = {tuple(d.order.tolist()) for d in found if d.question < first[1]}
+    assert orders == {(i, j) for i in range(6) for j in range(6) if i != j}
+
+
+def test_same_seed_same_draws(two_stores: list[str]) -> None:
+    def plain(found: list[Draw]) -> list[Any]:
+        return [(d.question, d.beta, d.order.tolist()) for d in found]
+
+    setting = Setting(two_stores, beta=(0, 1), max_branches=4)
+    assert plain(draws(setting)) == plain(draws(setting))
+    assert plain(draws(setting)) != plain(draws(setting, seed=1))
+    # Fewer branches are those that open first of more.
+    narrow = draws(Setting(two_stores, beta=(0, 1), max_branches=2))
+    wide = [Draw(d.question, d.beta, d.order[:2]) for d in draws(setting)]
+    assert plain(narrow) == plain(wide)

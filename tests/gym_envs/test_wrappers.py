@@ -1,0 +1,121 @@
+"""The wrappers that come with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import Any
+
+import gymnasium as gym
+import mo_gymnasium.wrappers as mo
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import TimeLimit
+from mo_gymnasium.wrappers.vector import MOSyncVectorEnv
+from stores import random_action
+
+import autotts_gym  # noqa: F401 - registers AutoTTS-v0
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
+from autotts_gym.gym_envs.wrappers import Film, MultiObjective
+
+SETTING: dict[str, Any] = {"max_branches": 4, "beta": (0, 1), "invalid_penalty": 0.125}
+
+
+def play(env: gym.Env[Any, Any], seed: int) -> list[Any]:
+    """Steps of an episode of random actions, mostly legal."""
+    random, steps = Random(seed), []
+    env.reset(seed=seed)
+    legal = env.get_wrapper_attr("action_masks")
+    while not steps or not (steps[-1][2] or steps[-1][3]):
+        steps.append(env.step(random_action(random, legal().tolist())))
+    return steps
+
+
+# --- two rewards ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [None, 15])
+@pytest.mark.parametrize("make", [AutoTTSEnv, partial(gym.make, "AutoTTS-v0")])
+def test_weighted_rewards_are_the_environments_own(
+    make: Callable[..., Any], limit: int | None
+) -> None:
+    env = MultiObjective(make(**SETTING, step_limit=limit))
+    scalar = AutoTTSEnv(**SETTING, step_limit=limit)
+    right = 0
+    for seed in range(20):
+        steps = play(env, seed)
+        beta = steps[-1][4]["beta"]
+        for step, own in zip(steps, play(scalar, seed), strict=True):
+            reward = step[1]
+            assert (reward.shape, reward.dtype) == ((2,), np.float64)
+            assert reward in env.reward_space
+            penalty = 0.125 * step[4]["invalid_action"]
+            assert reward @ (beta, 1 - beta) - penalty == pytest.approx(own[1], abs=1e-12)
+        right += steps[-1][4]["correct"]
+        # What the rewards come to is told at the end as well.
+        info = steps[-1][4]
+        total = sum(step[1] for step in steps)
+        wanted = [info["accuracy_reward"], info["cost_reward"]]
+        np.testing.assert_allclose(total, wanted, atol=1e-12)
+    assert right > 0 or limit
+
+
+def test_a_time_limit_does_not_take_it_for_right() -> None:
+    env = MultiObjective(TimeLimit(AutoTTSEnv(**SETTING), 1))
+    env.reset()
+    _, reward, terminated, truncated, info = env.step(1)
+    assert (terminated, truncated) == (False, True)
+    assert reward.tolist() == [0, -info["cost"]]
+
+
+def test_mo_gymnasium_takes_it() -> None:
+    env = MultiObjective(gym.make("AutoTTS-v0", **SETTING))
+    assert (env.reward_dim, env.unwrapped.reward_dim) == (2, 2)
+    recorded = mo.MORecordEpisodeStatistics(env)
+    steps = play(recorded, seed=3)
+    info = steps[-1][4]
+    np.testing.assert_allclose(
+        info["episode"]["r"], [info["accuracy_reward"], info["cost_reward"]], rtol=1e-5
+    )
+    beta = info["beta"]
+    linear = mo.LinearReward(mo.MOClipReward(env, 1, -10, 10), weight=np.array([beta, 1 - beta]))
+    for weighted, step in zip(play(linear, seed=3), steps, strict=True):
+        assert weighted[1] == pytest.approx(step[1] @ (beta, 1 - beta))
+        assert np.array_equal(weighted[4]["vector_reward"], step[1])
+    mo.MONormalizeReward(env, idx=1).reset()
+
+
+def test_mo_gymnasium_stacks_it() -> None:
+    env = MOSyncVectorEnv([lambda: MultiObjective(AutoTTSEnv(**SETTING))] * 2)
+    env.reset(seed=0)
+    _, rewards, terminated, _, infos = env.step(np.array([0, 1]))
+    assert rewards.shape == (2, 2)
+    assert terminated.tolist() == [True, False]
+    np.testing.assert_allclose(rewards, [[0, 0], [0, -infos["cost"][1]]], rtol=1e-6)
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("every", "wanted"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (0, [])])
+def test_film_keeps_every_so_many_frames(every: int, wanted: list[int]) -> None:
+    env = Film(AutoTTSEnv(max_branches=4, render_mode="ansi"), every)
+    for _ in range(2):  # the second episode has a film of its own
+        env.reset(seed=0)
+        texts = []
+        for _ in range(5):
+            env.step(1)
+            texts.append(env.render())
+        assert env.frames == [texts[number - 1] for number in wanted]
+
+
+# --- both ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrapper", [MultiObjective, partial(Film, every=3)])
+def test_specification_makes_the_wrapper_too(wrapper: Callable[[Any], Any]) -> None:
+    env = wrapper(gym.make("AutoTTS-v0", max_branches=3, render_mode="ansi"))
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert str(again) == str(env)

@@ -1,0 +1,186 @@
+import copy
+import re
+
+import numpy as np
+import pytest
+
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+PLAIN = TraceStore.from_branches(
+    [
+        Question("one", "7", [Branch(["7", "No"], 25, "7"), Branch([], 5, "8")]),
+        Question("two", "absent", [Branch(["9"], 15, "9")] * 3),
+    ],
+    interval=10,
+)
+RECORDING = TraceStore.from_branches(
+    [
+        Question(
+            "three",
+            "",
+            [
+                Branch(["4", "5", "6"], 90, "", [0.5, 0.25, 1.0], [3, 30, 4]),
+                Branch([], 20, "4", [], []),
+            ],
+        )
+    ],
+    interval=20,
+)
+
+
+@pytest.fixture
+def both():
+    return Replay({"plain": PLAIN, "recording": RECORDING})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"max_branches": 0}, "max_branches must be at least 1, got 0"),
+        ({"max_branches": 40_000}, "max_branches must be at most 32767, got 40000"),
+        ({"max_branches": 2.0}, "max_branches must be an integer, got 2.0"),
+        ({"max_branches": True}, "max_branches must be an integer, got True"),
+        ({"max_branches": None}, "max_branches must be an integer, got None"),
+        ({"billing": "token"}, 'billing must be "tokens" or "interval", got \'token\''),
+        ({"budget": -1}, "budget must be at least 0, got -1"),
+        ({"budget": 1 << 63}, f"budget must be at most {1 << 62}, got {1 << 63}"),
+        ({"budget": 0.5}, "budget must be an integer, got 0.5"),
+        ({"probe_tokens": -1}, "probe_tokens must be at least 0, got -1"),
+        ({"probe_tokens": 1 << 40}, f"probe_tokens must be at most {2**31 - 1}, got {1 << 40}"),
+        ({"probe_tokens": "free"}, "probe_tokens must be an integer, got 'free'"),
+        ({"auto_probe": 2}, "auto_probe must be True or False, got 2"),
+        ({"auto_probe": "no"}, "auto_probe must be True or False, got 'no'"),
+        ({"step_limit": 0}, "step_limit must be at least 1, got 0"),
+        ({"step_limit": False}, "step_limit must be an integer, got False"),
+    ],
+)
+def test_terms_say_what_is_wrong(wrong, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Terms(**wrong)
+
+
+def test_terms_take_numpys_integers_and_a_budget_of_nothing():
+    terms = Terms(np.int64(3), budget=0, probe_tokens=np.int32(2), step_limit=np.int16(9))
+    ledger = terms.ledger(PLAIN)
+    assert ledger[s.BUDGET - s.INTERVAL] == 0
+
+
+def of(ledger: np.ndarray, *columns: int) -> list[int]:
+    assert ledger.shape == (s.TERMS_SIZE,)
+    return [int(ledger[column - s.INTERVAL]) for column in columns]
+
+
+def test_terms_over_a_store():
+    columns = s.INTERVAL, s.DEPTH_LIMIT, s.BUDGET, s.BILLING, s.STEP_LIMIT
+    assert of(Terms().ledger(PLAIN), *columns) == [10, 3, s.NO_BUDGET, s.BY_TOKENS, s.NO_BUDGET]
+    terms = Terms(billing="interval", budget=70, step_limit=5)
+    assert of(terms.ledger(RECORDING), *columns) == [20, 4, 70, s.BY_INTERVAL, 5]
+
+
+@pytest.mark.parametrize(
+    ("probe_tokens", "auto_probe", "cost", "charge", "extend"),
+    [
+        (0, False, 0, 0, 20),
+        (6, False, 6, 6, 20),
+        (6, True, 6, 6, 26),
+        # What the next probe costs is known after the look only: the dearest must be covered.
+        ("recorded", False, s.RECORDED, 30, 20),
+        ("recorded", True, s.RECORDED, 30, 50),
+    ],
+)
+def test_what_the_budget_must_cover(probe_tokens, auto_probe, cost, charge, extend):
+    ledger = Terms(probe_tokens=probe_tokens, auto_probe=auto_probe).ledger(RECORDING)
+    columns = s.PROBE_TOKENS, s.PROBE_CHARGE, s.EXTEND_CHARGE, s.AUTO_PROBE
+    assert of(ledger, *columns) == [cost, charge, extend, int(auto_probe)]
+
+
+def test_recorded_costs_must_be_recorded():
+    with pytest.raises(ValueError, match=r'probe_tokens="recorded", but <TraceStore .* none'):
+        Terms(probe_tokens="recorded").ledger(PLAIN)
+
+
+def test_several_stores_one_after_another(both):
+    assert both.names == ["plain", "recording"]
+    assert both.first_question.tolist() == [0, 2, 3]
+    assert [both.locate(row) for row in range(3)] == [(0, 0), (0, 1), (1, 0)]
+    assert [both.answers(row) for row in range(3)] == [
+        ["7", "No", "8"],
+        ["9"],
+        ["4", "5", "6", ""],
+    ]
+    assert [both.gold(row) for row in range(3)] == ["7", "absent", ""]
+    assert both.questions[:, s.Q_GOLD].tolist() == [0, -1, 3]  # -1: no branch gives it
+    assert both.questions[:, s.Q_BRANCHES].tolist() == [0, 2, 5]
+    assert both.branch_counts.tolist() == [2, 3, 2]
+    assert (both.classes, both.depth) == (4, 4)
+    nulls = [both.traces.nulls[at:].tolist() for at in both.questions[:, s.Q_NULLS]]
+    assert [flags[:n] for flags, n in zip(nulls, (3, 1, 4), strict=True)] == [
+        [0, 1, 0],
+        [0],
+        [0, 0, 0, 1],
+    ]
+
+
+def test_branches_are_found_where_the_question_says(both):
+    for row, question in enumerate([PLAIN.question(0), PLAIN.question(1), RECORDING.question(0)]):
+        answers = both.answers(row)
+        for number, branch in enumerate(question.branches):
+            at, length, tokens, final = both.traces.branches[
+                both.questions[row, s.Q_BRANCHES] + number
+            ]
+            probes = both.traces.probes[at : at + length]
+            assert [answers[code] for code in probes] == branch.probes
+            assert (tokens, answers[final]) == (branch.tokens, branch.final)
+
+
+def test_columns_that_a_store_lacks(both):
+    assert both.has_confidences
+    # PLAIN has five probes and no figures to them.
+    assert both.traces.confidences.tolist() == [-1] * 5 + [0.5, 0.25, 1]
+    assert both.traces.probe_tokens.tolist() == [0] * 5 + [3, 30, 4]
+    alone = Replay({"plain": PLAIN})
+    assert not alone.has_confidences
+    assert alone.traces.confidences.size == alone.traces.probe_tokens.size == 0
+
+
+def test_a_column_without_a_figure_is_none():
+    empty = TraceStore.from_branches([Question("", "7", [Branch([], 5, "7", [], [])])], 10)
+    assert not Replay({"empty": empty}).has_confidences
+    assert not Replay({"empty": empty, "plain": PLAIN}).has_confidences
+    Terms(probe_tokens="recorded").ledger(empty)  # nothing is missing from it
+
+
+def test_traces_are_read_only_and_shared_by_copies(both):
+    for array in both.traces:
+        assert not array.flags.writeable
+    assert copy.deepcopy(both) is both
+    assert PLAIN.tables.probes.flags.writeable  # the store's own stay as they were
+
+
+def test_no_store():
+    with pytest.raises(ValueError, match="no store to play; at least one is needed"):
+        Replay({})
+
+
+def test_too_deep_to_be_observed():
+    deep = TraceStore.from_branches([Question("", "7", [Branch(["7"] * 32_767, 9, "7")])], 10)
+    with pytest.raises(ValueError, match="deep: a branch of 32768 intervals is too deep"):
+        Replay({"deep": deep})
+
+
+def test_width_that_every_question_has(both):
+    both.check_width(2)
+    message = "question 0 of 'plain' has 2 branches; pass max_branches=2 or fewer"
+    with pytest.raises(ValueError, match=f"^max_branches=3, but {message}$"):
+        both.check_width(3)
+    narrow = TraceStore.from_branches(
+        [
+            Question("", "7", [Branch([], 9, "7")] * 2),
+            Question("", "7", [Branch([], 9, "7")]),
+        ],
+        10,
+    )
+    with pytest.raises(ValueError, match="question 1 of 'narrow' has 1 branches"):
+        Replay({"plain": PLAIN, "narrow": narrow}).check_width(2)

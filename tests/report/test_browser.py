@@ -1,0 +1,439 @@
+"""The page in a real browser: what it shows, what its controls do, and that it fits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.evaluation.results import Results
+from autotts_gym.report import Written, write_report
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
+)
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--window-size=1400,1000"),
+)
+
+
+class Page:
+    """A browser with the page in it."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, width: int = 1400, height: int = 1000) -> Page:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.get(path.as_uri())
+        self.until(lambda: self.js("return document.documentElement.dataset.ready") == "true")
+        return self
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, true: Callable[[], Any]) -> Any:
+        return WebDriverWait(self.driver, 30).until(lambda _: true())
+
+    def __getitem__(self, name: str) -> WebElement:
+        return self.driver.find_element(By.ID, name)
+
+    def text(self, name: str) -> str:
+        return self[name].text
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def options(self, name: str) -> list[str]:
+        return [option.text for option in Select(self[name]).options]
+
+    def choose(self, name: str, text: str) -> None:
+        Select(self[name]).select_by_visible_text(text)
+
+    def slide(self, name: str, value: int) -> None:
+        """Move a slider as a hand does: its value changes, then it tells."""
+        self.js(
+            "arguments[0].value = arguments[1];"
+            "arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+            self[name],
+            value,
+        )
+
+    def click(self, element: WebElement) -> None:
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def points(self, plot: str, trace: str) -> dict[str, list[Any]]:
+        """x and y of the trace of a plot whose first hover text says ``trace``."""
+        return self.js(
+            "const t = document.getElementById(arguments[0]).data"
+            ".find((t) => t.hovertext && t.hovertext[0].includes(arguments[1]));"
+            "return t && {x: Array.from(t.x), y: Array.from(t.y)}",
+            plot,
+            trace,
+        )
+
+    def column(self, table: str, number: int) -> list[str]:
+        cells = self.all(f"#{table} tbody tr td:nth-child({number})")
+        return [cell.text.split("\n")[0] for cell in cells]
+
+    def complaints(self) -> list[str]:
+        return [str(entry["message"]) for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
+    yield Page(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: Page, written: Written) -> Iterator[Page]:
+    """The page, freshly loaded; whatever a test does with it, nothing goes wrong in it."""
+    yield browser.open(written.path)
+    assert browser.complaints() == []
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_it_fits_and_asks_for_nothing(width: int, browser: Page, written: Written) -> None:
+    page = browser.open(written.path, width)
+    page.until(lambda: page.text("decision"))
+    assert page.js("return document.documentElement.scrollWidth") <= width
+    for plot in ("plot-tokens", "plot-sequential_tokens", "plot-questions", "plot-notes"):
+        assert page.all(f"#{plot} .main-svg"), plot
+        assert page[plot].size["width"] <= width
+    assert page.js("return performance.getEntriesByType('resource').length") == 0
+    assert page.complaints() == []
+
+
+def test_the_header_says_what_was_run(page: Page) -> None:
+    assert "3 agents in 7 rows on 2 environments" in page.text("summary")
+    assert "SYNTHETIC TRACES" in page.text("summary")
+    facts = page.text("facts")
+    assert "0 to 3" in facts
+    assert "up to 8 branches" in facts
+    assert "what was generated" in facts
+    assert "easy" in page.text("environments")
+    assert not page["problems"].is_displayed()
+    intervals = page.js("return document.getElementById('intervals').textContent")
+    assert "2,000 bootstrap replicates" in intervals
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    for control in page.all("select, input, button"):
+        assert control.accessible_name, control.get_attribute("outerHTML")
+
+
+def test_a_dark_page_is_dark(browser: Page, written: Written) -> None:
+    def lightness() -> int:
+        colour = browser.js("return getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour.strip("rgb()").split(","))
+
+    browser.open(written.path)
+    light = lightness()
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    try:
+        assert lightness() < 120 < 700 < light
+        ink = "return document.getElementById('plot-tokens').layout.font.color"
+        # Styles follow at once, plots when the page hears of it.
+        browser.until(lambda: browser.js(ink) == "#e6e8ec")
+        assert browser.js(ink) == "#e6e8ec"
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# --- frontiers and the schedule ------------------------------------------------------------------
+
+
+def test_the_environment_changes_the_plots(page: Page, results: Results) -> None:
+    assert page.options("scope") == ["average of 2", "easy", "hard"]
+    seen = []
+    for scope, env in (("easy", "easy"), ("hard", "hard")):
+        page.choose("scope", scope)
+        run = next(r for r in results.runs if r.env == env and r.agent == "self_consistency")
+        for cost in ("tokens", "sequential_tokens"):
+            at = page.points(f"plot-{cost}", "self_consistency")
+            assert at["x"] == [pytest.approx(run.mean(cost), rel=1e-5)]
+            assert at["y"] == [pytest.approx(100 * run.accuracy, rel=1e-5)]
+            seen.append(at)
+        assert page.column("table", 3)[0] == f"{100 * run.accuracy:.1f}"
+    assert seen[0] != seen[2]
+    line = page.points("plot-tokens", "cmc β=0")
+    assert len(line["x"]) == 3  # through its β
+
+
+def test_a_point_tells_its_figures(page: Page) -> None:
+    text = page.js("return document.getElementById('plot-tokens').data[1].hovertext[0]")
+    for what in ("self_consistency", "accuracy", "tokens", "sequential", "actions", "probes"):
+        assert what in text
+    assert "48 episodes" in text
+
+
+def test_the_slider_shows_the_schedule_of_python(page: Page) -> None:
+    schedule = load("cmc").solve.__globals__["schedule"]
+
+    def shown() -> dict[str, str]:
+        cells = page.all("#parameters dd[data-field]")
+        return {str(cell.get_attribute("data-field")): cell.text for cell in cells}
+
+    assert page.text("beta-value") == "0.5"
+    assert (shown()["initial"], shown()["ceiling"], shown()["stop"]) == ("5", "34", "0.91")
+    for k in (0, 37, 100):
+        page.slide("beta", k)
+        plan = schedule(k / 100)
+        assert page.text("beta-value") == f"{k / 100:g}"
+        assert len(shown()) == 12
+        assert {field: float(text) for field, text in shown().items()} == plan._asdict()
+
+
+def test_the_slider_moves_the_star(page: Page, results: Results) -> None:
+    page.choose("scope", "easy")
+    half = next(r for r in results.runs if (r.agent, r.beta, r.env) == ("cmc", 0.5, "easy"))
+    star = page.points("plot-tokens", "β = 0.5")
+    assert star["x"] == [pytest.approx(half.mean("tokens"), rel=1e-5)]
+    assert "β = 0.5 was played" in page.text("landing")
+    page["beta"].send_keys(Keys.ARROW_RIGHT)
+    assert page.text("beta-value") == "0.51"
+    assert "interpolated" in page.text("landing")
+    moved = page.points("plot-sequential_tokens", "β = 0.51")
+    assert moved["x"] != page.points("plot-tokens", "β = 0.51")["x"]
+    assert page.points("plot-tokens", "β = 0.51")["x"] != star["x"]
+
+
+def test_another_agent_has_another_schedule(page: Page) -> None:
+    assert page.options("schedule-agent") == ["cmc", "two_looks"]
+    page.choose("schedule-agent", "two_looks")
+    assert "width\n4\nbranches" in page.text("parameters")
+    assert repr(0.5 / 3) in page.text("parameters")
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def numbers(texts: list[str]) -> list[float]:
+    scale = {"k": 1e3, "M": 1e6}
+    return [float(text.rstrip("kM×").replace(",", "")) * scale.get(text[-1], 1) for text in texts]
+
+
+def test_the_table_sorts(page: Page) -> None:
+    def heading() -> WebElement:
+        return page.all("#table button[data-key=tokens]")[0]
+
+    page.click(heading())
+    falling = numbers(page.column("table", 4))
+    assert falling == sorted(falling, reverse=True)
+    assert len(set(falling)) == 7
+    assert page.all("#table th[aria-sort=descending]")[0].text.startswith("tokens")
+    heading().send_keys(Keys.ENTER)  # it keeps the focus, and answers to the keyboard
+    assert numbers(page.column("table", 4)) == falling[::-1]
+
+
+def test_rows_are_compared_with_the_one_that_is_picked(page: Page) -> None:
+    page.choose("scope", "easy")
+    ratios = page.column("table", 10)
+    assert ratios[0] == "–"
+    tokens = numbers(page.column("table", 4))
+    assert numbers(ratios[1:]) == pytest.approx([t / tokens[0] for t in tokens[1:]], rel=0.06)
+    page.choose("reference", "cmc β=1")
+    ratios = page.column("table", 10)
+    assert ratios[3] == "–"
+    assert numbers(ratios[:1]) == pytest.approx([tokens[0] / tokens[3]], rel=0.06)
+    interval = page.all("#table tbody tr:first-child td:nth-child(10) small")
+    assert interval[0].text.startswith("[")
+
+
+def test_question_by_question(page: Page, results: Results) -> None:
+    page.choose("row-a", "cmc β=0")
+    page.choose("row-b", "self_consistency")
+    page.choose("questions-env", "hard")
+    assert len(page.column("question-table", 1)) == 6
+    by_name = {(r.agent, r.beta): r for r in results.runs if r.env == "hard"}
+    runs = by_name["cmc", 0.0], by_name["self_consistency", None]
+    right = [run.episodes["correct"].reshape(4, 6).sum(axis=0) for run in runs]
+    for question, *shown in zip(
+        *(page.column("question-table", number) for number in (1, 3, 4, 2)), strict=True
+    ):
+        a, b = (int(of[int(question)]) for of in right)
+        assert shown == [f"{a} of 4", f"{b} of 4", "A" if a > b else "B" if b > a else "–"]
+    bars = page.js("return Array.from(document.getElementById('plot-questions').data[0].y)")
+    differences = right[0].astype(int) - right[1].astype(int)
+    assert sorted(bars) == sorted((25.0 * differences).tolist())
+    assert bars == sorted(bars, reverse=True)
+    assert "A right in" in page.column("question-table", 8)[0]
+
+
+# --- the viewer ----------------------------------------------------------------------------------
+
+
+def step(page: Page) -> list[int]:
+    return [int(part.replace(",", "")) for part in page.text("step-number").split(" of ")]
+
+
+def shown(page: Page) -> list[int]:
+    """Environment, row, question and seed of what the viewer shows."""
+    return [int(part) for part in str(page["stage"].get_attribute("data-episode")).split(",")]
+
+
+@pytest.fixture
+def viewer(page: Page) -> Page:
+    page.until(lambda: page.text("decision"))
+    return page
+
+
+def test_the_viewer_steps(viewer: Page) -> None:
+    moment, last = step(viewer)
+    assert moment == last > 10
+    assert viewer.text("decision").startswith("ANSWER")
+    viewer.click(viewer["first"])
+    assert step(viewer) == [0, last]
+    assert viewer.text("votes") == "nothing revealed yet"
+    viewer.click(viewer["next"])
+    assert viewer.text("decision") == "BRANCH: opens branch 0"
+    assert viewer.all("#decisions [aria-current]")[0].text == "BRANCH 1"
+    viewer["stage"].send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    assert step(viewer) == [2, last]
+    viewer.click(viewer["previous"])
+    assert step(viewer) == [1, last]
+    viewer["stage"].send_keys(Keys.END)
+    assert step(viewer) == [last, last]
+    viewer["stage"].send_keys(Keys.HOME)
+    viewer.slide("step", 5)
+    assert step(viewer) == [5, last]
+    viewer.click(viewer["last"])
+    assert step(viewer) == [last, last]
+
+
+def test_it_plays_to_the_end(viewer: Page) -> None:
+    viewer["stage"].send_keys(" ")
+    assert viewer.text("play") == "pause"
+    viewer.until(lambda: viewer.text("play") == "play")
+    moment, last = step(viewer)
+    assert moment == last
+
+
+def test_every_step_can_be_shown_and_ends_as_the_results_say(
+    viewer: Page, results: Results
+) -> None:
+    for row in viewer.options("episode-row"):
+        viewer.choose("episode-row", row)
+        number = viewer.options("episode-row").index(row)
+        viewer.until(lambda number=number: shown(viewer)[1] == number)
+        env, _, question, seed = shown(viewer)
+        run = [r for r in results.runs if r.env == results.environments[env].name][number]
+        at = (run.episodes["seed"] == seed) & (run.episodes["question"] == question)
+        (k,) = at.nonzero()[0]
+        assert step(viewer)[1] == run.episodes["actions"][k]
+        assert f"{run.episodes['tokens'][k]:,} tokens" in viewer.text("decision")
+        verdict = "right" if run.episodes["correct"][k] else "wrong"
+        assert f"{run.episodes['answer'][k]}, {verdict}" in viewer.text("decision")
+        tally = dict(item.text.split() for item in viewer.all("#decisions li"))
+        assert int(tally["PROBE"].replace(",", "")) == run.episodes["probes"][k]
+        # Every moment draws; a complaint would show at the end.
+        viewer.js(
+            "const s = document.getElementById('step');"
+            "for (let k = 0; k <= s.max; k += Math.ceil(s.max / 200)) {"
+            " s.value = k; s.dispatchEvent(new Event('input')); }"
+        )
+
+
+def test_the_plane_is_painted(viewer: Page) -> None:
+    def colours() -> int:
+        return int(
+            viewer.js(
+                "const c = document.getElementById('plane');"
+                "const g = new OffscreenCanvas(c.width, c.height)"
+                ".getContext('2d', {willReadFrequently: true});"
+                "g.drawImage(c, 0, 0);"
+                "const d = new Uint32Array(g.getImageData(0, 0, c.width, c.height).data.buffer);"
+                "return new Set(d).size"
+            )
+        )
+
+    painted = colours()
+    viewer.click(viewer["first"])
+    assert 1 < colours() < painted
+
+
+def test_notes_stand_against_their_gate(viewer: Page) -> None:
+    viewer.choose("episode-row", "cmc β=0.5")
+    names = viewer.js("return document.getElementById('plot-notes').data.map((t) => t.name)")
+    assert {"confidence", "EMA", "trend", "stop confidence", "−slack"} == set(names)
+    viewer.slide("step", 7)
+    cursor = "return document.getElementById('plot-notes').layout.shapes[0].x0"
+    viewer.until(lambda: viewer.js(cursor) == 7)
+    viewer.choose("episode-row", "self_consistency")
+    viewer.until(lambda: not viewer["notes"].is_displayed())
+
+
+def test_a_question_opens_in_the_viewer(viewer: Page) -> None:
+    viewer.choose("row-a", "two_looks β=0")
+    button = viewer.all("#question-table button[aria-label^=Watch]")[-1]
+    question = int(str(button.get_attribute("aria-label")).split()[-1])
+    viewer.click(button)
+    row = viewer.options("episode-row").index("two_looks β=0")
+    viewer.until(lambda: shown(viewer)[1:3] == [row, question])
+    assert viewer.driver.switch_to.active_element == viewer["stage"]
+
+
+def test_a_bar_opens_its_question(viewer: Page) -> None:
+    viewer.choose("row-a", "two_looks β=1")
+    questions = viewer.js(
+        "const p = document.getElementById('plot-questions');"
+        "const there = Array.from(document.querySelectorAll('#question-table tbody tr'))"
+        ".filter((r) => r.querySelector('td button')).map((r) => Number(r.dataset.row));"
+        "const at = p.layout.xaxis.ticktext.findIndex((q) => there.includes(q));"
+        "p.emit('plotly_click', {points: [{x: at}]});"
+        "return p.layout.xaxis.ticktext[at]"
+    )
+    viewer.until(lambda: shown(viewer)[2] == questions)
+    assert shown(viewer)[2] == questions
+
+
+def test_without_episodes_the_viewer_says_so(browser: Page, place: Any, tmp_path: Path) -> None:
+    page = browser.open(write_report(place.results, tmp_path / "r.html", episodes=0).path)
+    assert "no episode to watch" in page.text("viewer-note")
+    assert not page["viewer-body"].is_displayed()
+    assert page.complaints() == []
+
+
+def test_odd_results_are_shown(
+    browser: Page, play: Callable[..., Path], controller: Callable[..., Agent], tmp_path: Path
+) -> None:
+    """One agent without a knob, whose name looks like markup, and all of whose episodes fail."""
+    text = "def solve(episode):\n    episode.probe(episode.branch())\n    episode.extend(99)\n"
+    agent = controller(text, "<b>&")
+    results = play(tmp_path, [str(agent.path)], ["easy"])
+    page = browser.open(write_report(results, tmp_path / "r.html").path)
+    assert page.column("table", 1) == ["<b>&"]
+    assert not page["schedule"].is_displayed()
+    assert "24, counted as wrong" in page.text("facts")
+    assert "failed when played" in page.text("problems")
+    assert page.complaints() == []
