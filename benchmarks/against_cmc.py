@@ -27,13 +27,7 @@ from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.metrics import Estimate
-from autotts_gym.evaluation.results import (
-    Incomplete,
-    PlayedAgent,
-    PlayedEnvironment,
-    Results,
-    Run,
-)
+from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results, Run
 from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.traces import registry
 from autotts_gym.traces.splits import split_of

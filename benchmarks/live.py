@@ -31,14 +31,14 @@ from rich.table import Table
 from autotts_gym.collection.collector import cuts
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.branch_orders import branch_order
 from autotts_gym.evaluation.metrics import Estimate
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
 from autotts_gym.inference import protocol
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.inference.vllm_server import serve
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import PLAN, SEARCH, SERVING, asked, cpu_settings
 from autotts_gym.traces import registry

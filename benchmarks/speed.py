@@ -40,9 +40,9 @@ from autotts_gym.discovery.objective import BETAS, SearchSet
 from autotts_gym.discovery.program_tree import source
 from autotts_gym.discovery.tree_rollout import Engine
 from autotts_gym.discovery.variation import seeds
-from autotts_gym.evaluation.branch_orders import branch_order
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import load_untrusted
 from autotts_gym.traces import registry

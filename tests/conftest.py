@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from autotts_gym.collection.question_files import AskedQuestion
-    from autotts_gym.controllers.loader import Agent
+    from autotts_gym.controllers.agent import Agent
 
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["MPLBACKEND"] = "Agg"  # no test may open a window

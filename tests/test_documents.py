@@ -22,8 +22,8 @@ from typer.main import get_command
 
 from autotts_gym.cli import app
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
 ROOT = Path(__file__).parents[1]

@@ -23,10 +23,10 @@ from stores import random_action, random_branch, random_setting, random_store, r
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
 from autotts_gym.controllers.episode import IllegalActionError, NoAnswerError, StepLimitError
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceStore
 
 PARTS, ACTIONS = 20, 5_000  # parts can run side by side

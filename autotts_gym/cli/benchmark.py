@@ -22,6 +22,7 @@ from autotts_gym.cli.console import (
     progress_bar,
     stores_of,
 )
+from autotts_gym.utils.processes import core_count
 
 if TYPE_CHECKING:
     from autotts_gym.evaluation.backends import Team
@@ -229,7 +230,7 @@ def _team(workers: int | None, ray: str | None, time_limit: float) -> Team | Non
         return w.on_ray(ray, workers, time_limit)
     if workers == 0:
         return None
-    return w.local(workers or w.cores(), time_limit)
+    return w.local(workers or core_count(), time_limit)
 
 
 def _tell(results: Results, interpret: bool) -> None:

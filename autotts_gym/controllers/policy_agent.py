@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from autotts_gym.controllers import policy_network as policies
+from autotts_gym.controllers.agent import Agent, AgentError
 from autotts_gym.controllers.episode import Episode
-from autotts_gym.controllers.loader import Agent, AgentError
 from autotts_gym.controllers.policy_network import Policy, PolicyError
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, decode
@@ -194,7 +194,7 @@ class Player:
         """Play K episodes, ``ABREAST`` at most.
 
         Args:
-            questions, orders, beta: as for :meth:`autotts_gym.evaluation.rollout.Player.play`.
+            questions, orders, beta: as for :meth:`autotts_gym.rollout.player.Player.play`.
 
         Returns:
             The batch whose first K episodes they are, and which were cut off, bool[K].

@@ -23,7 +23,6 @@ from safetensors.torch import load as loads
 from safetensors.torch import save as dumps
 from torch import Tensor, nn
 
-from autotts_gym.learning import privileged_critic
 from autotts_gym.mdp import actions as a
 from autotts_gym.mdp import macro_actions as d
 
@@ -155,7 +154,7 @@ class Policy(nn.Module):
         self.logits: nn.Linear | Pointers
         if shape.atomic and shape.network == "equivariant":
             self.logits = Pointers(shape)
-            _begin(self, self.logits.each, self.logits.whole, gain=0.01)
+            initialize(self, self.logits.each, self.logits.whole, gain=0.01)
             # Otherwise an untrained policy gives up branches, and its answer, before it has read.
             with torch.no_grad():
                 self.logits.each.bias[[a.PRUNE, a.ANSWER_BRANCH]] = _RARE
@@ -163,7 +162,7 @@ class Policy(nn.Module):
         else:
             count = a.count(shape.max_branches) if shape.atomic else d.COUNT
             self.logits = nn.Linear(shape.hidden, count)
-            _begin(self, self.logits, gain=0.01)
+            initialize(self, self.logits, gain=0.01)
 
     def act(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:
         """Logits, float32[..., COUNT] or [..., 2 + 4N]; ``mask`` is bool of the same shape."""
@@ -192,26 +191,7 @@ class Policy(nn.Module):
         return torch.where(kind < 2, kind, 2 + block * n + chosen)
 
 
-class Critic(nn.Module):
-    """The value of a state, which only training needs; it is told what lies ahead as well.
-
-    See :mod:`autotts_gym.learning.privileged_critic`.
-    """
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.trunk = Trunk(shape, (privileged_critic.BRANCH_SIZE, privileged_critic.SIZE))
-        self.value = nn.Linear(shape.hidden, 1)
-        _begin(self, self.value, gain=1.0)
-
-    def judge(self, branches: Tensor, features: Tensor, ahead: tuple[Tensor, Tensor]) -> Tensor:
-        """Values, float32[...]; ``ahead``: what ``Hindsight.look`` returns."""
-        seen = torch.cat([branches, ahead[0]], -1), torch.cat([features, ahead[1]], -1)
-        found: Tensor = self.value(self.trunk(*seen)).squeeze(-1)
-        return found
-
-
-def _begin(network: nn.Module, *last: nn.Linear, gain: float) -> None:
+def initialize(network: nn.Module, *last: nn.Linear, gain: float) -> None:
     """Orthogonal weights; those of the last layers as large as ``gain``."""
     for module in network.modules():
         if isinstance(module, nn.Linear):

@@ -20,7 +20,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv, LiveError
 from autotts_gym.traces import registry
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loader import Agent, AgentError, agent_of
+from autotts_gym.controllers.agent import Agent, AgentError, agent_of
 from autotts_gym.discovery.diagnosis import diagnose
 from autotts_gym.discovery.error_analysis import Hindsight, Logged, look_back
 from autotts_gym.discovery.objective import Play, SearchSet
@@ -22,8 +22,10 @@ from autotts_gym.discovery.proposal import Verdict
 from autotts_gym.discovery.source_checks import check
 from autotts_gym.discovery.transcripts import traces
 from autotts_gym.discovery.tree_rollout import Engine
-from autotts_gym.evaluation.backends import TIME_LIMIT, GivenUpError
-from autotts_gym.evaluation.rollout import Episodes, Player, Rollout
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.limits import TIME_LIMIT, GivenUpError
+from autotts_gym.rollout.player import Player
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import untrusted as untrusted_agent
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.evaluation.branch_orders import branch_orders
-from autotts_gym.evaluation.rollout import Episodes
 from autotts_gym.mdp.token_price import Prices
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_orders
+from autotts_gym.rollout.episode_results import Episodes
 from autotts_gym.traces.store import TraceStore
 
 BETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)

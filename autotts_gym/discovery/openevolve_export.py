@@ -18,7 +18,7 @@ import yaml
 from autotts_gym.discovery import prompts
 from autotts_gym.discovery.objective import BETAS, PRICES
 from autotts_gym.discovery.proposal import Proposal, Tried, Verdict
-from autotts_gym.evaluation.results import write_text
+from autotts_gym.utils.files import write_text
 
 #: What a rejected program is worth: less than one that spends everything and is never right.
 REJECTED: Final = -1.0 - sum(1 / PRICES.beta(beta) - 1 for beta in BETAS) / len(BETAS)

@@ -32,7 +32,7 @@ from autotts_gym.discovery.evaluator import Evaluator
 from autotts_gym.discovery.program_tree import source
 from autotts_gym.discovery.proposal import Proposal, Proposer, Tried, Verdict
 from autotts_gym.discovery.proposers.response_cache import ProposerError
-from autotts_gym.evaluation.results import write_atomically, write_text
+from autotts_gym.utils.files import write_atomically, write_text
 
 #: Controllers that every run begins with: one to write others after, and published ones.
 TEMPLATE = "template"

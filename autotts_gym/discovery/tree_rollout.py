@@ -18,11 +18,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loader import Agent
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.discovery import program_tree as g
 from autotts_gym.discovery.objective import Curve, SearchSet
 from autotts_gym.discovery.program_tree import Program
-from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.rollout import Rollout
 
 _ADD, _SUB, _MUL, _MIN, _MAX = g.ADD, g.SUB, g.MUL, g.MIN, g.MAX
 _FADE, _LN, _OVER = g.FADE, g.LN, g.OVER

@@ -29,7 +29,7 @@ from typing import Final
 from autotts_gym.discovery import prompts
 from autotts_gym.discovery.proposal import Tried
 from autotts_gym.discovery.source_checks import LARGEST
-from autotts_gym.evaluation.results import write_text
+from autotts_gym.utils.files import write_text
 
 #: What a name must be to become a folder.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")

@@ -15,7 +15,6 @@ import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,44 +26,27 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loader import Agent, AgentError
-from autotts_gym.evaluation.branch_orders import Order, branch_orders
-from autotts_gym.evaluation.rollout import Episodes, Player, Rollout, cut_off
+from autotts_gym.controllers.agent import Agent, AgentError
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import Order, branch_orders
+from autotts_gym.rollout.episode_results import Episodes, cut_off
+from autotts_gym.rollout.limits import LONGEST_LOOK, PATIENCE, START, TIME_LIMIT, GivenUpError
+from autotts_gym.rollout.player import Player
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.processes import end_with_parent
 
 if TYPE_CHECKING:
     from autotts_gym.sandbox.player import Sandbox
     from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
 
-if sys.platform == "linux":
-    import fcntl
-
-#: Seconds after which an episode is ended, where nothing else is said.
-TIME_LIMIT: Final = 10.0
-
-#: Episodes in a row that were ended from outside, after which an agent is given up; and processes
-#: in a row that ended before any episode had begun.
-PATIENCE: Final = 3
-
-#: Episodes that are handed to a process at a time, whose results the shared memory holds.
+#: Number of episodes sent to a process at a time; the shared memory holds their results.
 _CHUNK: Final = 1024
 
-#: Seconds that a sandbox may take to start.
-START: Final = 60.0
-
-#: Seconds between two looks at a process.
+#: Seconds between two checks of a process.
 _LOOK: Final = 0.1
-
-#: Seconds that count at most from one look to the next: more means that this process was held up
-#: as well, as by Ctrl-Z.
-LONGEST_LOOK: Final = 1.0
-
-
-class GivenUpError(RuntimeError):
-    """An agent that cannot be played: its episodes have to be ended from outside, say."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +56,7 @@ class Job:
     Attributes:
         agent, beta: who plays; β is 0 for an agent without the knob.
         store, terms: what is played.
-        order, seeds: the branch orders, see :mod:`autotts_gym.evaluation.branch_orders`.
+        order, seeds: the branch orders, see :mod:`autotts_gym.rollout.branch_orders`.
         interpret: play as plain Python, even where the agent can be compiled.
         settle: work out settled tokens, see :mod:`autotts_gym.mdp.settled_tokens`.
         stands_for_all: whether the agent's other jobs are given up when this one is.
@@ -112,7 +94,7 @@ class Played:
 
     Attributes:
         episodes: in the job's order.
-        path, reason: how they were played, see :class:`~autotts_gym.evaluation.rollout.Rollout`.
+        path, reason: how they were played, see :class:`~autotts_gym.rollout.rollout.Rollout`.
         seconds: that playing took, without compilation.
         whole: whether no episode was ended from outside, which depends on the machine's moment.
     """
@@ -148,7 +130,7 @@ class InProcess:
     Untrusted programs are played in a sandbox all the same.
 
     Args:
-        ledger: see :class:`~autotts_gym.evaluation.rollout.Rollout`.
+        ledger: see :class:`~autotts_gym.rollout.rollout.Rollout`.
         time_limit: seconds after which a sandbox ends an episode.
     """
 
@@ -177,7 +159,7 @@ class InProcess:
 
     def _boxed(self, key: tuple[Any, ...], job: Job) -> Sandbox:
         """The job's agent in a sandbox; the one before is closed, since it holds processes."""
-        from autotts_gym.sandbox.player import Sandbox  # it builds on this module
+        from autotts_gym.sandbox.player import Sandbox
 
         if self._sandbox is None or self._sandbox[0] != key:
             self._close_sandbox()
@@ -400,7 +382,7 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # so that what a program starts ends with this process
-    _end_with_parent()
+    end_with_parent(group=True)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a program prints is no part of the tables
     here = InProcess(np.frombuffer(ledger, np.int64), time_limit)
@@ -435,25 +417,6 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit:
             pipe.send(("done", time.perf_counter() - started, rollout.ended))
         except Exception as error:  # the caller's mistake (terms, store), not the controller's
             pipe.send(("raised", error))
-
-
-def _end_with_parent() -> None:
-    """See to it that this process, and what it starts, ends when its parent does."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        if hasattr(os, "killpg"):
-            os.killpg(0, signal.SIGKILL)
-        os._exit(1)
-
-    if sys.platform == "linux":  # from the kernel: no thread runs while a program holds the lock
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)
-    threading.Thread(target=wait, daemon=True).start()
 
 
 # --- many of them --------------------------------------------------------------------------------
@@ -558,13 +521,6 @@ class Team:
 def local(count: int, time_limit: float = TIME_LIMIT) -> Team:
     """A team of ``count`` processes on this machine."""
     return Team([Subprocess(time_limit) for _ in range(count)])
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # --- a Ray cluster -------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from autotts_gym.controllers.loader import Agent
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.evaluation.backends import InProcess, Job, Team
-from autotts_gym.evaluation.branch_orders import Order
 from autotts_gym.evaluation.result_cache import Cells
 from autotts_gym.evaluation.results import Incomplete, Run
 from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.store import TraceStore
 
 #: Seeds that are played and written together: few enough to lose little, enough to be quick.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from autotts_gym.evaluation.analysis import Analysis, Cost, Scope
-from autotts_gym.evaluation.results import write_atomically
+from autotts_gym.utils.files import write_atomically
 
 #: Okabe and Ito's palette, without its yellow: readable on white, and for colour-blind readers.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

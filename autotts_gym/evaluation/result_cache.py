@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import autotts_gym
-from autotts_gym.controllers.loader import Agent
-from autotts_gym.evaluation.backends import GivenUpError, Job, Played
-from autotts_gym.evaluation.branch_orders import Order
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.evaluation.backends import Job, Played
 from autotts_gym.evaluation.results import Incomplete, Run, columns, read_table, write_table
-from autotts_gym.evaluation.rollout import Episodes
 from autotts_gym.mdp.jit import sources_key
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import Order
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.traces.store import TraceStore
 
 if TYPE_CHECKING:

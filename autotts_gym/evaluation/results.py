@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import autotts_gym
-from autotts_gym.controllers.loader import Agent
-from autotts_gym.evaluation.branch_orders import Order
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.files import write_atomically, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +62,7 @@ class Run:
         beta: None for an agent without a knob.
         episodes: a column by its name, see ``EPISODE``; sorted by seed and question.
         failures: message by (seed, question).
-        path, reason: how it was played, see :class:`~autotts_gym.evaluation.rollout.Rollout`;
+        path, reason: how it was played, see :class:`~autotts_gym.rollout.rollout.Rollout`;
             ``"kept"`` where everything had been played before.
         rate: episodes a second while playing; NaN where nothing was played.
     """
@@ -338,33 +337,3 @@ def write_table(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place of ``path``.
-
-    Raises:
-        OSError: it cannot be written; the error names ``path``.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, "utf-8")
-
-    write_atomically(path, write)

@@ -10,7 +10,8 @@ from typing import Final
 
 from autotts_gym.evaluation.analysis import Analysis, Row, Scope
 from autotts_gym.evaluation.metrics import METRICS, Estimate
-from autotts_gym.evaluation.results import Results, write_text
+from autotts_gym.evaluation.results import Results
+from autotts_gym.utils.files import write_text
 
 #: What the columns call a metric, where it is not its own name.
 _NAMES: Final = {"correct": "accuracy"}

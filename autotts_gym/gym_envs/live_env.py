@@ -12,9 +12,10 @@ import numpy as np
 
 from autotts_gym.collection.question_files import AskedQuestion, read_questions
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
+from autotts_gym.gym_envs.live_config import LiveSetting
 from autotts_gym.inference.answer_extraction import normalize
 from autotts_gym.inference.engine import EngineError
-from autotts_gym.live.connection import LiveSetting, connect
+from autotts_gym.live.connection import connect
 from autotts_gym.live.live_model import Branches, End, LiveModel
 from autotts_gym.live.live_traces import LiveReplay
 from autotts_gym.mdp import actions

@@ -14,7 +14,6 @@ import importlib
 import importlib.util
 import logging
 import multiprocessing
-import os
 import re
 import signal
 import sys
@@ -29,6 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from autotts_gym.inference.answer_extraction import normalize
 from autotts_gym.traces.store import NULL_ANSWERS
+from autotts_gym.utils.processes import core_count
 
 #: What math-verify is asked: to understand an answer, or to compare two.
 _Question = tuple[str, ...]
@@ -118,18 +118,12 @@ def merge_equal(
     settled = len(groups) - len(left)
     if progress is not None and settled:
         progress(settled, len(groups))
-    with contextlib.closing(_watched(groups, left, workers or _cores(), timeout)) as results:
+    with contextlib.closing(_watched(groups, left, workers or core_count(), timeout)) as results:
         for done, (number, mapping) in enumerate(results, settled + 1):
             merged[number] = mapping
             if progress is not None:
                 progress(done, len(groups))
     return [mapping for mapping in merged if mapping is not None]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # --- classes -------------------------------------------------------------------------------------

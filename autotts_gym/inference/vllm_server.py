@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -18,11 +17,10 @@ from typing import Any
 import httpx
 
 from autotts_gym.inference.engine import EngineError
+from autotts_gym.utils.processes import request_parent_death_signal
 
 #: Seconds that the server is given to end by itself.
 _GRACE = 20.0
-
-_PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
@@ -65,17 +63,11 @@ def serve(
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=request_parent_death_signal,
             )
         stack.callback(_end, process)
         _await(process, f"http://127.0.0.1:{port}", log, patience)
         yield f"http://127.0.0.1:{port}/v1"
-
-
-def _end_with_parent() -> None:
-    """Have Linux end the server where this process is killed, and cannot see to that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path, patience: float) -> None:

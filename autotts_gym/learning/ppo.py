@@ -33,9 +33,9 @@ from torch import Tensor
 
 import autotts_gym
 from autotts_gym.controllers.policy_agent import opened
-from autotts_gym.controllers.policy_network import Critic, Policy, Shape, save
+from autotts_gym.controllers.policy_network import Policy, Shape, save
 from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
-from autotts_gym.learning.privileged_critic import Hindsight
+from autotts_gym.learning.privileged_critic import Critic, Hindsight
 from autotts_gym.learning.validation import Standing, Trial
 from autotts_gym.mdp.token_price import Prices
 from autotts_gym.mdp.trace_dataset import Terms

@@ -12,8 +12,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from autotts_gym.controllers.policy_network import Shape, Trunk, initialize
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.macro_batch import DecisionBatch
@@ -92,4 +95,20 @@ class Hindsight:
             self._batch.codes[:, s.CODE_OF], np.maximum(classes, 0).astype(np.int64), 1
         )
         found: NDArray[np.bool_] = (classes >= 0) & (codes == gold[:, None])
+        return found
+
+
+class Critic(nn.Module):
+    """The value of a state, which only training needs; it is told what lies ahead as well."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.trunk = Trunk(shape, (BRANCH_SIZE, SIZE))
+        self.value = nn.Linear(shape.hidden, 1)
+        initialize(self, self.value, gain=1.0)
+
+    def judge(self, branches: Tensor, features: Tensor, ahead: tuple[Tensor, Tensor]) -> Tensor:
+        """Values, float32[...]; ``ahead``: what ``Hindsight.look`` returns."""
+        seen = torch.cat([branches, ahead[0]], -1), torch.cat([features, ahead[1]], -1)
+        found: Tensor = self.value(self.trunk(*seen)).squeeze(-1)
         return found

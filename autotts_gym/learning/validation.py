@@ -13,14 +13,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.controllers.policy_network import Policy
-from autotts_gym.evaluation.branch_orders import branch_orders
 from autotts_gym.evaluation.metrics import Floats, cost_at
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.token_price import Prices
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_orders
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 
 #: Knobs at which a policy plays, and β at which the Confidence Momentum Controller does.

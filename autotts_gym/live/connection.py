@@ -5,43 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autotts_gym.gym_envs.env_config import Setting
 from autotts_gym.inference.engine import Engine, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.protocol import Protocol, find
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.live.live_model import LiveModel
-from autotts_gym.live.live_traces import LiveReplay
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Card, TraceError
-
-
-class LiveSetting(Setting):
-    """The arguments of ``AutoTTS-Live-v0`` that it has in common with ``AutoTTS-v0``.
-
-    Args:
-        live: the model.
-        mean_tokens: expected tokens of a branch; those of its reference by default.
-        setting: those of ``AutoTTS-v0``.
-    """
-
-    def __init__(
-        self,
-        live: LiveModel,
-        mean_tokens: float | None,
-        setting: Mapping[str, Any],
-    ) -> None:
-        if mean_tokens is None:
-            mean_tokens = expected_tokens(live)
-        if not mean_tokens > 0:
-            raise ValueError(f"mean_tokens must be above 0, got {mean_tokens!r}")
-        if "env" in setting:
-            raise ValueError("a live environment has no env; reference= names one for its card")
-        width = setting.get("max_branches", 64)
-        self.live_replay = LiveReplay(
-            "live", live.interval, live.depth, width, mean_tokens, live.protocol.probe_tokens
-        )
-        super().__init__(self.live_replay, **setting)
 
 
 def expected_tokens(live: LiveModel) -> float:

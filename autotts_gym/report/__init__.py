@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from autotts_gym.evaluation.analysis import Analysis
-from autotts_gym.evaluation.results import Results, write_text
+from autotts_gym.evaluation.results import Results
 from autotts_gym.report.page_data import page_data
 from autotts_gym.report.recordings import record
 from autotts_gym.report.schedules import Schedule, schedule_of
 from autotts_gym.report.sources import Sources
+from autotts_gym.utils.files import write_text
 
 #: Bytes that the episodes may add to a page.
 LIMIT: Final = 2 << 20

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.episode import Episode
-from autotts_gym.evaluation.branch_orders import branch_order
 from autotts_gym.evaluation.results import Results, Run
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.report.sources import Sources
+from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from autotts_gym.controllers.loader import Agent
+from autotts_gym.controllers.agent import Agent
 
 #: β = 0, 0.01, ..., 1.
 BETAS: Final = tuple(k / 100 for k in range(101))

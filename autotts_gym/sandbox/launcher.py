@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import autotts_gym
-from autotts_gym.evaluation.backends import START, GivenUpError
+from autotts_gym.rollout.limits import START, GivenUpError
 from autotts_gym.sandbox import forkserver
 from autotts_gym.sandbox.lockdown import Limits
 from autotts_gym.sandbox.shared_memory import Memory

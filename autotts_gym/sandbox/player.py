@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers.episode import IllegalActionError
 from autotts_gym.controllers.errors import LONGEST
-from autotts_gym.evaluation.backends import LONGEST_LOOK, PATIENCE, TIME_LIMIT, GivenUpError
-from autotts_gym.evaluation.rollout import Player, answered, cut_off
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import TRUNCATED, Batch, Draw
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.episode_results import answered, cut_off
+from autotts_gym.rollout.limits import LONGEST_LOOK, PATIENCE, TIME_LIMIT, GivenUpError
+from autotts_gym.rollout.player import Player
 from autotts_gym.sandbox import guest
 from autotts_gym.sandbox.event_loop import ANSWERS, NEWS, NOTHING, REFUSED, Service
 from autotts_gym.sandbox.launcher import Starter
@@ -52,7 +53,7 @@ class Sandbox(Player):
 
     Args:
         agent: the program, or the path of its file; it is never run in this process.
-        store, terms: what is played, as for :class:`~autotts_gym.evaluation.rollout.Rollout`.
+        store, terms: what is played, as for :class:`~autotts_gym.rollout.rollout.Rollout`.
         settle: find the settled tokens of every episode.
         abreast: episodes that are played side by side.
         time_limit: seconds after which an episode is ended.
@@ -133,7 +134,7 @@ class Sandbox(Player):
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """See :meth:`autotts_gym.evaluation.rollout.Player.play_on`.
+        """See :meth:`autotts_gym.rollout.player.Player.play_on`.
 
         Raises:
             GivenUpError: the program cannot be loaded, or its episodes have to be ended from

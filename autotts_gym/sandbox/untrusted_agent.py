@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from autotts_gym.controllers.loader import Agent, AgentError, place_of, read
+from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.loader import place_of, read
 from autotts_gym.sandbox.source_inspection import OutlineError, outline
 
 

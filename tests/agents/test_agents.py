@@ -17,10 +17,11 @@ from numpy.testing import assert_array_equal
 from autotts_gym.controllers.compiled_episode import compile_controller
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load, names
-from autotts_gym.evaluation.branch_orders import branch_order
-from autotts_gym.evaluation.rollout import Episodes, Rollout
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

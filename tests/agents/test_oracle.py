@@ -21,7 +21,7 @@ import pytest
 
 from autotts_gym.cli import main
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.branch_orders import branch_order
+from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.traces import registry
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -17,9 +17,9 @@ import pytest
 from stores import random_branch
 
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.branch_orders import branch_order
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Question, TraceStore
 from autotts_gym.traces.synthetic_traces import generate

@@ -19,7 +19,7 @@ from PIL import Image
 
 import autotts_gym
 from autotts_gym.cli.console import integers, numbers
-from autotts_gym.controllers.loader import Agent
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 PUBLISHED: dict[str, Any] = {

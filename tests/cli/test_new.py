@@ -14,8 +14,9 @@ from autotts_gym.cli import main
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.scaffold import Template, source, write
-from autotts_gym.evaluation.rollout import Episodes, Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
 ROOT = Path(__file__).parents[2]

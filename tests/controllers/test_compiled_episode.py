@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loader import Agent
-from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

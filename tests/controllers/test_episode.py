@@ -12,10 +12,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers import compiled_episode
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode, IllegalActionError, StepLimitError
-from autotts_gym.controllers.loader import Agent
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 # --- both offer the same -------------------------------------------------------------------------

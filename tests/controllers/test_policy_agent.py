@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from autotts_gym.controllers.loader import Agent, AgentError, load
+from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Network, Pointers, Policy, Shape, save
 from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.backends import local
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 

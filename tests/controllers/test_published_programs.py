@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autotts_gym.controllers.agent import Agent, AgentError
 from autotts_gym.controllers.episode import Episode
-from autotts_gym.controllers.loader import Agent, AgentError, load
+from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.published_programs import NoBranchLeftError, PublishedQuestion
-from autotts_gym.evaluation.branch_orders import branch_order
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

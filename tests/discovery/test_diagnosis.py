@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import random_action, random_setting, random_store
 
-from autotts_gym.controllers.loader import Agent
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.discovery import error_analysis as h
 from autotts_gym.discovery.diagnosis import WIDTH, diagnose
 from autotts_gym.discovery.error_analysis import CAUSES, Hindsight, Logged, look_back
@@ -24,10 +24,10 @@ from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.transcripts import BODY, traces
 from autotts_gym.discovery.tree_rollout import Engine
 from autotts_gym.discovery.variation import seeds
-from autotts_gym.evaluation.branch_orders import branch_orders
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_orders
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotts_gym.controllers.loader import agent_of, load
+from autotts_gym.controllers.agent import agent_of
+from autotts_gym.controllers.loader import load
 from autotts_gym.discovery.evaluator import Evaluator, constants_of, evaluate
 from autotts_gym.discovery.objective import BETAS, SearchSet
 from autotts_gym.discovery.program_tree import source

@@ -27,8 +27,8 @@ from autotts_gym.discovery.program_tree import (
     to_json,
 )
 from autotts_gym.discovery.tree_rollout import Engine
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 

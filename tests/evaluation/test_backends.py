@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import backends
-from autotts_gym.evaluation.backends import GivenUpError, InProcess, Job, Played, Subprocess, Team
+from autotts_gym.evaluation.backends import InProcess, Job, Played, Subprocess, Team
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import Incomplete, Run, write_episodes
-from autotts_gym.evaluation.rollout import Episodes
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 #: Long enough for a busy machine to play a healthy episode.

@@ -19,20 +19,17 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import autotts_gym
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import result_cache as kept_work
 from autotts_gym.evaluation.benchmark import run
-from autotts_gym.evaluation.branch_orders import Order, branch_order
-from autotts_gym.evaluation.results import (
-    EPISODE,
-    Run,
-    write_atomically,
-    write_episodes,
-)
-from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.evaluation.results import EPISODE, Run, write_episodes
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import Order, branch_order
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
+from autotts_gym.utils.files import write_atomically
 
 TERMS = Terms(max_branches=3)
 

@@ -17,8 +17,8 @@ from stores import random_store
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.oracle_bounds import best_fixed_beta, ceiling, clairvoyant, pass_at
 from autotts_gym.evaluation.results import Run
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 

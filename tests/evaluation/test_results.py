@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import (
     EPISODE,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results, Run

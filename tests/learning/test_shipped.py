@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from autotts_gym.controllers.loader import load, trained
-from autotts_gym.evaluation.branch_orders import branch_order
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
 

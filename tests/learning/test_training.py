@@ -12,13 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Shape
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
 from autotts_gym.learning.ppo import CHECKPOINT, Config, Progress, Training
 from autotts_gym.learning.sb3 import ALGORITHMS, Sb3Training, Sb3VecEnv
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp.token_price import Prices
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 

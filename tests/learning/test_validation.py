@@ -12,12 +12,12 @@ import torch
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Policy, Shape
 from autotts_gym.evaluation.metrics import cost_at
-from autotts_gym.evaluation.rollout import Rollout
 from autotts_gym.learning import validation as module
 from autotts_gym.learning.ppo import Config, Progress, Training
 from autotts_gym.learning.validation import BETAS, KNOBS, Standing, Trial
 from autotts_gym.mdp.token_price import Prices
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate

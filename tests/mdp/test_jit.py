@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotts_gym.controllers.loader import Agent
-from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.mdp import jit
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 STORE = TraceStore.from_branches([Question("?", "7", [Branch(["7"], 700, "7")] * 6)], 500)
@@ -36,7 +36,7 @@ import sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, {here!r})
-from test_compiling import opened
+from test_jit import opened
 from autotts_gym.controllers.loader import load
 print(*opened(load(sys.argv[1])))
 """

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import random_action, random_setting, random_store
 
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode
-from autotts_gym.controllers.loader import Agent, load
-from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import ANSWER, BRANCH
 from autotts_gym.mdp.settled_tokens import Recount, settle
 from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotts_gym.controllers.loader import Agent, load
-from autotts_gym.evaluation.branch_orders import branch_order
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.results import Results, Run
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.report.recordings import Recording, choose, record
 from autotts_gym.report.sources import Sources
+from autotts_gym.rollout.branch_orders import branch_order
 
 LIMIT = 1 << 20
 

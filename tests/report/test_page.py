@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from autotts_gym.controllers.loader import Agent
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.evaluation.results import Results
 from autotts_gym.report import Written, page, write_report
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from autotts_gym.controllers.loader import Agent, load
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.report.schedules import BETAS, schedule_of
 
 HEAD = "from typing import NamedTuple\nimport numpy as np\n"

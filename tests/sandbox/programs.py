@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from autotts_gym.evaluation.rollout import Episodes
+from autotts_gym.rollout.episode_results import Episodes
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, untrusted
 from autotts_gym.traces.store import Branch, Question, TraceStore
 

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loader import agent_of
-from autotts_gym.evaluation.backends import GivenUpError
-from autotts_gym.evaluation.rollout import Episodes, Rollout
+from autotts_gym.controllers.agent import agent_of
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.limits import GivenUpError
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.lockdown import protections
 from autotts_gym.sandbox.player import Sandbox
 

@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loader import Agent, agent_of, load, names
-from autotts_gym.evaluation.backends import GivenUpError
-from autotts_gym.evaluation.branch_orders import branch_orders
-from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.controllers.agent import Agent, agent_of
+from autotts_gym.controllers.loader import load, names
 from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.branch_orders import branch_orders
+from autotts_gym.rollout.limits import GivenUpError
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import untrusted
 from autotts_gym.traces import registry

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.controllers.loader import Agent, AgentError, load, names
+from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.loader import load, names
 from autotts_gym.evaluation.results import PlayedAgent
 from autotts_gym.mdp.trace_dataset import Terms
 from autotts_gym.sandbox.source_inspection import LONGEST, OutlineError, outline

@@ -25,7 +25,7 @@ from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.command import COST, HOPELESS, CommandProposer
 from autotts_gym.discovery.proposers.response_cache import ProposerError
 from autotts_gym.discovery.workspace import Workspace
-from autotts_gym.evaluation.results import write_text
+from autotts_gym.utils.files import write_text
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput

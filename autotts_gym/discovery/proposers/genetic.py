@@ -13,8 +13,6 @@ as it would have.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from autotts_gym.discovery.program_tree import Constant, Program, simplified, so
 from autotts_gym.discovery.proposal import Proposal, Tried, fine_of
 from autotts_gym.discovery.tree_rollout import Engine
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.processes import end_with_parent
 
 #: Tuned once more on four fifths of the questions, and scored on the others.
 FOLDS: Final = 5
@@ -65,16 +64,8 @@ _engine: Engine
 
 def _set_up(stores: dict[str, TraceStore], questions: list[int], seeds: int) -> None:
     global _engine
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(group=False)
     _engine = Engine(SearchSet(stores, questions, seeds))
-
-
-def _end_with_parent() -> None:
-    """Whoever asked is gone, perhaps killed: nobody waits for what is being tuned."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _score(program: Program, questions: Sequence[int] | None, knob: bool) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autotts_gym.discovery.proposal import Proposal
-from autotts_gym.evaluation.results import write_text
+from autotts_gym.utils.files import write_text
 
 
 class ProposerError(ValueError):

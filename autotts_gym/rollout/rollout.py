@@ -7,10 +7,8 @@ two ran is reported.
 
 from __future__ import annotations
 
-import abc
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, cast
 
 import gymnasium as gym
@@ -18,169 +16,18 @@ import numpy as np
 from numba.core.errors import NumbaError, NumbaWarning
 from numpy.typing import NDArray
 
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.compiled_episode import player
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import first_line, message
-from autotts_gym.controllers.loader import Agent
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import most_legal
-from autotts_gym.mdp.batch import Batch
-from autotts_gym.mdp.settled_tokens import Recount, settle
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.episode_results import answered, cut_off
+from autotts_gym.rollout.player import Player
 from autotts_gym.traces.store import TraceStore
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """Results of K episodes, in the order in which they were asked for.
-
-    Attributes:
-        correct: bool[K].
-        answers: K strings; empty where nothing was answered.
-        tokens: int64[K], true total tokens.
-        sequential_tokens: int64[K], the true clock at the end, tokens.
-        actions: int64[K].
-        probes: int64[K], looks taken; each is one of the actions.
-        settled_tokens: int64[K], tokens that had been spent when the answer was there to stay, see
-            :mod:`autotts_gym.mdp.settled_tokens`; -1 where they were not asked for.
-        failures: message of the error that ended an episode, by its index (being cut off by the
-            step limit is one); such an episode counts as wrong, at what it had cost by then.
-        logs: K arrays of int32, the ids of the actions of each, see :mod:`autotts_gym.mdp.actions`;
-            empty where they were not asked for.
-    """
-
-    correct: NDArray[np.bool_]
-    answers: list[str]
-    tokens: NDArray[np.int64]
-    sequential_tokens: NDArray[np.int64]
-    actions: NDArray[np.int64]
-    probes: NDArray[np.int64]
-    settled_tokens: NDArray[np.int64]
-    failures: dict[int, str] = field(default_factory=dict)
-    logs: list[NDArray[np.int32]] = field(default_factory=list)
-
-    @classmethod
-    def of(
-        cls,
-        store: TraceStore,
-        questions: NDArray[np.int64],
-        results: NDArray[np.int64],
-        failures: dict[int, str],
-        logs: list[NDArray[np.int32]] | None = None,
-    ) -> Episodes:
-        """Episodes from what was played, int64[K, RESULT_SIZE] of :mod:`autotts_gym.mdp.rules`."""
-        answers = store.tables.answers
-        return cls(
-            correct=results[:, rules.RIGHT] == 1,
-            answers=[
-                "" if code < 0 else answers[question][code]
-                for question, code in zip(
-                    questions.tolist(), results[:, rules.CODE].tolist(), strict=True
-                )
-            ],
-            tokens=results[:, rules.TOKENS],
-            sequential_tokens=results[:, rules.SEQUENTIAL_TOKENS],
-            actions=results[:, rules.STEPS],
-            probes=results[:, rules.PROBES],
-            settled_tokens=results[:, rules.SETTLED_TOKENS],
-            failures=failures,
-            logs=logs or [],
-        )
-
-
-class Player(abc.ABC):
-    """Whoever plays a controller's episodes on one store under given terms.
-
-    Args:
-        store: the traces.
-        terms: the terms of play.
-        settle: find the settled tokens of every episode.
-
-    Attributes:
-        path: who plays.
-        reason: why the controller is not compiled; empty if it is.
-        logs: actions of the episodes that :meth:`Player.play_on` has played in its latest call, as
-            :class:`Episodes` has them; empty where they are not kept.
-        ended: how many of them were ended from outside, which depends on the machine's moment.
-    """
-
-    path: str
-    reason: str
-    ended: int = 0
-
-    def __init__(self, store: TraceStore, terms: Terms, settle: bool) -> None:
-        if terms.auto_probe:
-            raise ValueError("controllers probe for themselves: play them with auto_probe=False")
-        self._replay = Replay({str(store.path or "the store"): store})
-        self._replay.check_width(terms.max_branches)
-        self._terms, self._settle = terms, settle
-        self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
-        self._recount = Recount.allocate(self._replay, terms.max_branches)
-        self.logs: list[NDArray[np.int32]] = []
-
-    def play(
-        self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-    ) -> Episodes:
-        """Play K episodes.
-
-        Args:
-            questions: int64[K], rows of the store.
-            orders: int64[K, max_branches], the branches of each question in the order in which
-                they open.
-            beta: β of all of them.
-
-        Raises:
-            ValueError: there is no such question, branch or β; compiled code looks at no bounds.
-        """
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must be within [0, 1], got {beta}")
-        self._replay.check_episodes(questions, orders, self._terms.max_branches)
-        results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
-        failures: dict[int, str] = {}
-        self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
-        return Episodes.of(self._replay.stores[0], questions, results, failures, self.logs)
-
-    @abc.abstractmethod
-    def play_on(
-        self,
-        questions: NDArray[np.int64],
-        orders: NDArray[np.int64],
-        beta: float,
-        results: NDArray[np.int64],
-        played: NDArray[np.int64],
-        fail: Callable[[int, str], None],
-    ) -> None:
-        """Play the episodes from ``played[0]`` on, as :meth:`Player.play` has checked them.
-
-        Args:
-            results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`; a row is filled when
-                its episode ends.
-            played: int64[1], counts the episodes that have ended. Both can be memory that another
-                process watches.
-            fail: called with an episode's index and message where an error ended it.
-        """
-
-    def _settled(
-        self,
-        question: int,
-        order: NDArray[np.int64],
-        pricings: NDArray[np.int64],
-        log: Sequence[int] | NDArray[np.int32],
-    ) -> int:
-        """Settled tokens of an episode with these actions; -1 if not asked."""
-        if not self._settle:
-            return -1
-        return settle(
-            self._recount,
-            self._agreed[0],
-            self._replay.questions[question],
-            question,
-            order,
-            pricings,
-            np.asarray(log, np.int32),
-        )
 
 
 class Rollout(Player):
@@ -409,40 +256,6 @@ class Rollout(Player):
                 if self._keep:
                     self.logs.append(batch.history[e, : batch.lengths[e]].copy())
             played[0] = some.stop
-
-
-def cut_off(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64]:
-    """The result of an episode that did not get to its answer: wrong, at what it had cost.
-
-    Args:
-        ledger: of the episode as it stands, int64[LEDGER_SIZE].
-        settle: whether its settled tokens are asked for: it never settled, so they are all.
-
-    Returns:
-        int64[RESULT_SIZE].
-    """
-    row = np.zeros(rules.RESULT_SIZE, np.int64)
-    row[rules.CODE] = -1
-    row[rules.TOKENS] = ledger[s.TRUE_SPENT]
-    row[rules.SEQUENTIAL_TOKENS] = ledger[s.TRUE_CLOCK]
-    row[rules.STEPS] = ledger[s.STEPS]
-    row[rules.PROBES] = ledger[s.PROBES]
-    row[rules.SETTLED_TOKENS] = ledger[s.TRUE_SPENT] if settle else -1
-    return row
-
-
-def answered(batch: Batch, e: int) -> NDArray[np.int64]:
-    """The result of an episode of a batch that has got to its answer, but for settled tokens.
-
-    Returns:
-        int64[RESULT_SIZE].
-    """
-    row = cut_off(batch.ledger[e])
-    answer = batch.ledger[e, s.ANSWER]
-    if answer >= 0:
-        row[rules.CODE] = batch.codes[e, s.CODE_OF, answer]
-        row[rules.RIGHT] = row[rules.CODE] == batch.ledger[e, s.GOLD]
-    return row
 
 
 class _Mirror(gym.Wrapper[Any, Any, Any, Any]):

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.loader import Agent, load
-from autotts_gym.evaluation.rollout import Rollout
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
 from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 # Two questions of four and three branches; "" is a class as any other, and the second has no gold.

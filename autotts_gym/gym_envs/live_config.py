@@ -1,0 +1,39 @@
+"""The arguments that ``AutoTTS-Live-v0`` shares with ``AutoTTS-v0``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autotts_gym.gym_envs.env_config import Setting
+from autotts_gym.live.connection import expected_tokens
+from autotts_gym.live.live_model import LiveModel
+from autotts_gym.live.live_traces import LiveReplay
+
+
+class LiveSetting(Setting):
+    """The arguments of ``AutoTTS-Live-v0`` that it has in common with ``AutoTTS-v0``.
+
+    Args:
+        live: the model.
+        mean_tokens: expected tokens of a branch; those of its reference by default.
+        setting: those of ``AutoTTS-v0``.
+    """
+
+    def __init__(
+        self,
+        live: LiveModel,
+        mean_tokens: float | None,
+        setting: Mapping[str, Any],
+    ) -> None:
+        if mean_tokens is None:
+            mean_tokens = expected_tokens(live)
+        if not mean_tokens > 0:
+            raise ValueError(f"mean_tokens must be above 0, got {mean_tokens!r}")
+        if "env" in setting:
+            raise ValueError("a live environment has no env; reference= names one for its card")
+        width = setting.get("max_branches", 64)
+        self.live_replay = LiveReplay(
+            "live", live.interval, live.depth, width, mean_tokens, live.protocol.probe_tokens
+        )
+        super().__init__(self.live_replay, **setting)

@@ -1,0 +1,1 @@
+"""Bulk rollouts: many episodes of one controller on one trace store."""

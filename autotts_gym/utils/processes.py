@@ -1,0 +1,58 @@
+"""Child processes: how many cores they share, and how they end when their parent does."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+
+if sys.platform == "linux":
+    import fcntl
+
+_PR_SET_PDEATHSIG = 1
+
+
+def core_count() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_with_parent(*, group: bool) -> None:
+    """End this ``multiprocessing`` child as soon as its parent has ended.
+
+    Without a parent process, nothing happens.
+
+    Args:
+        group: also kill everything in this process's process group, which it must lead.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        if group and hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    # On Linux the kernel sends the signal: a Python thread does not run while extension code holds
+    # the interpreter lock.
+    if group and sys.platform == "linux":
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def request_parent_death_signal(number: int = signal.SIGTERM) -> None:
+    """Ask Linux to send this process a signal when its parent ends; elsewhere, do nothing.
+
+    Suits ``preexec_fn`` of :class:`subprocess.Popen`.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
