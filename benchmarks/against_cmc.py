@@ -28,7 +28,7 @@ from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.metrics import Estimate
 from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results, Run
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces import registry
 from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore
@@ -49,7 +49,7 @@ def play(
     played = []
     for agent in agents:
         rows = list(
-            benchmark.run([load(agent)], stores, betas, range(seeds), folder, terms=Terms())
+            benchmark.run([load(agent)], stores, betas, range(seeds), folder, terms=EpisodeConfig())
         )
         assert not any(isinstance(row, Incomplete) for row in rows)
         played.append([row for row in rows if isinstance(row, Run)])
@@ -133,13 +133,13 @@ def main() -> None:
     rows = played[0] if len(played) == 1 else out_of_fold(contenders, played)
     rows = [replace(row, agent=NEW) for row in rows]
     results = Results(
-        agents=[PlayedAgent.of(load("cmc"), Terms())],
+        agents=[PlayedAgent.of(load("cmc"), EpisodeConfig())],
         environments=[PlayedEnvironment.of(n, s, split_of(s.path)) for n, s in stores.items()],
         runs=[*cmc, *rows],
         incomplete=[],
         order="random",
         seeds=list(range(given.seeds)),
-        terms=Terms(),
+        terms=EpisodeConfig(),
         protocol="",
     )
     analysis = Analysis.of(results)

@@ -36,7 +36,7 @@ from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
 from autotts_gym.inference import protocol
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.inference.vllm_server import serve
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.tinylm import model_path
@@ -183,7 +183,7 @@ def agreement(console: Console, url: str) -> None:
         orders = np.array(
             [branch_order("random", s, q, 128)[:64] for s in seeds for q in range(len(questions))]
         )
-        played = Rollout(agent, store, Terms()).play(
+        played = Rollout(agent, store, EpisodeConfig()).play(
             np.tile(np.arange(len(questions)), len(seeds)), orders, 0.5
         )
         shape = (len(seeds), len(questions))

@@ -40,7 +40,7 @@ from autotts_gym.discovery.objective import BETAS, SearchSet
 from autotts_gym.discovery.program_tree import source
 from autotts_gym.discovery.tree_rollout import Engine
 from autotts_gym.discovery.variation import seeds
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
@@ -152,7 +152,7 @@ def adapter() -> Iterator[Row]:
     from sb3_contrib import MaskablePPO
     from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-    from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+    from autotts_gym.gym_envs.macro_env import MacroVectorEnv
     from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
     from autotts_gym.learning.sb3 import Sb3VecEnv
 
@@ -181,7 +181,7 @@ def adapter() -> Iterator[Row]:
 
     plan = np.repeat(np.array(round_robin(64, 8))[:, None], width, axis=1)
     single = AutoTTSVectorEnv(width, BUNDLED, observation="compact")
-    decisions = DecisionsVectorEnv(width, BUNDLED)
+    decisions = MacroVectorEnv(width, BUNDLED)
     for what, envs, name, played, count in (
         ("actions", Sb3VecEnv(single), "AutoTTS-v0", plan, len(plan)),
         ("decisions", Sb3VecEnv(decisions), "AutoTTS-Decisions-v0", None, 100),
@@ -202,7 +202,7 @@ def adapter() -> Iterator[Row]:
         return per_second(lambda: model.learn(32 * width), 32 * width)
 
     ours, theirs, ratio = pairs(
-        learning(Sb3VecEnv(DecisionsVectorEnv(width, BUNDLED))),
+        learning(Sb3VecEnv(MacroVectorEnv(width, BUNDLED))),
         learning(dummy("AutoTTS-Decisions-v0")),
     )
     yield (
@@ -241,7 +241,7 @@ def per_second(play: Callable[[], object], count: int) -> Rate:
 def bulk(bundled: Stores) -> Iterator[Row]:
     """Controllers in bulk, beside the same episodes through ``step``."""
     (store,) = bundled.values()
-    terms = Terms(billing="interval")
+    terms = EpisodeConfig(billing="interval")
     rows, orders = episodes(bundled, 10 * store.card.questions)
     orders = orders[:, :64]
     for agent, beta, goal in (
@@ -274,7 +274,7 @@ def against_lean(stores: Stores) -> Iterator[Row]:
         ("cmc", 0.5, lean.cmc(0.5), "at least 6"),
         ("parallel_probe", None, lean.parallel_probe, "at least 10"),
     ):
-        terms = Terms(billing="interval")
+        terms = EpisodeConfig(billing="interval")
         rollouts = [Rollout(load(agent), store, terms) for store in stores.values()]
 
         def compiled(rollouts: list[Rollout] = rollouts, beta: float = beta or 0.0) -> None:
@@ -322,7 +322,7 @@ def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
         rate = per_second(lambda: rollout.play(*chosen, beta), count)
         return 1e6 / max(rate() for _ in range(ROUNDS))
 
-    rollout = Rollout(load("cmc"), store, Terms(billing="interval"))
+    rollout = Rollout(load("cmc"), store, EpisodeConfig(billing="interval"))
     counts = (100, 1_000, 10_000)
     taken = [micros(rollout, count, 64, 0.5) for count in counts]
     what = f"cmc, β = 0.5: {' / '.join(f'{count:,}' for count in counts)} episodes"
@@ -333,7 +333,7 @@ def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
     ):
         taken, per_action = [], []
         for width in widths:
-            terms = Terms(billing="interval", max_branches=width)
+            terms = EpisodeConfig(billing="interval", max_branches=width)
             rollout = Rollout(load(agent), store, terms)
             taken.append(micros(rollout, 600, width, beta))
             actions = rollout.play(rows[:600], orders[:600, :width], beta).actions.mean()
@@ -393,8 +393,11 @@ def sandboxed(bundled: Stores) -> Iterator[Row]:
     rows, orders = episodes(bundled, 2 * store.card.questions)
     orders = orders[:, :64]
     for agent, beta in (("cmc", 0.0), ("cmc", 0.5), ("cmc", 1.0), ("self_consistency", 0.0)):
-        trusted = Rollout(load(agent), store, Terms(), interpret=True)
-        with cores(2) as used, Sandbox(load_untrusted(str(find(agent))), store, Terms()) as box:
+        trusted = Rollout(load(agent), store, EpisodeConfig(), interpret=True)
+        with (
+            cores(2) as used,
+            Sandbox(load_untrusted(str(find(agent))), store, EpisodeConfig()) as box,
+        ):
 
             def rate(player: Rollout | Sandbox, beta: float = beta) -> Rate:
                 return per_second(lambda: player.play(rows, orders, beta), len(rows))

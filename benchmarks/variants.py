@@ -23,7 +23,7 @@ from torch import Tensor
 from autotts_gym.controllers.policy_network import Policy, Shape
 from autotts_gym.learning.ppo import Config, Training
 from autotts_gym.mdp import macro_actions as d
-from autotts_gym.mdp.token_price import Prices
+from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
 
@@ -122,7 +122,7 @@ def imitated(stores: Stores, config: Config, decisions: int) -> Policy:
     return policy
 
 
-def rule(seen: Mapping[str, np.ndarray], prices: Prices) -> np.ndarray:
+def rule(seen: Mapping[str, np.ndarray], prices: TokenPrices) -> np.ndarray:
     """The decisions of the rule, int64[episodes]."""
     told = {name: seen["globals"][:, k].astype(float) for k, name in enumerate(d.FEATURES)}
     knob = (3 * told["price"] - np.log(prices.high)) / np.log(prices.low / prices.high)
@@ -163,7 +163,7 @@ def variants(stores: Stores, folder: Path) -> dict[str, Callable[[Path], Policy]
 
     def after_dear_ones(out: Path) -> Policy:
         half = change(SHIPPED, decisions=SHIPPED.decisions // 2)
-        accurate = change(half, prices=Prices(0.1, half.prices.low))
+        accurate = change(half, prices=TokenPrices(0.1, half.prices.low))
         return trained(stores, out, half, begun=trained(stores, folder / "accurate", accurate))
 
     def after_rule(out: Path) -> Policy:

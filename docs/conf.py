@@ -41,7 +41,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"(dict|tuple)\[(str|float)|ClaudeAgentOptions"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
     # Private classes in signatures, and such as are not for users of the library.
-    (r"py:.*", r"(.*\.)?(View|Scene|DecisionBatch)|autotts_gym\.rendering"),
+    (r"py:.*", r"(.*\.)?(View|Scene|MacroBatch)|autotts_gym\.gym_envs\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
 
@@ -58,7 +58,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 MARKDOWN = {
     "autotts_gym.gym_envs.autotts_env.AutoTTSEnv": "autotts-v0",
     "autotts_gym.gym_envs.live_env.AutoTTSLiveEnv": "autotts-live-v0",
-    "autotts_gym.gym_envs.macro_env.Decisions": "autotts-decisions-v0",
+    "autotts_gym.gym_envs.macro_env.MacroActions": "autotts-decisions-v0",
 }
 
 #: Stands for a colon that napoleon is not to see; a character that no text has.

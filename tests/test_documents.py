@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from autotts_gym.cli import app
 from autotts_gym.controllers.loader import load
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
@@ -146,7 +146,7 @@ def test_controller_compiles(page: str, file: str, tmp_path: Path) -> None:
     path = tmp_path / file
     path.write_text(text, "utf-8")
     (store,) = registry.open_stores(registry.DEFAULT).values()
-    rollout = Rollout(load(str(path)), store, Terms())
+    rollout = Rollout(load(str(path)), store, EpisodeConfig())
     assert (rollout.path, rollout.reason) == ("compiled", "")
 
 

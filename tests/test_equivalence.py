@@ -25,7 +25,7 @@ from autotts_gym.controllers.episode import IllegalActionError, NoAnswerError, S
 from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceStore
 
@@ -509,7 +509,7 @@ def test_controllers_play_as_the_reference(walker, interpret):
         names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
         terms = {name: setting[name] for name in names}
         game = reference.Game([store], **terms)
-        rollout = Rollout(walker, store, Terms(**terms), interpret=interpret, settle=True)
+        rollout = Rollout(walker, store, EpisodeConfig(**terms), interpret=interpret, settle=True)
         assert rollout.path == ("python" if interpret else "compiled"), rollout.reason
         rows = [random.randrange(store.card.questions) for _ in range(8)]
         counts = [len(game.questions[0][row].branches) for row in rows]

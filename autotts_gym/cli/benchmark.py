@@ -25,9 +25,9 @@ from autotts_gym.cli.console import (
 from autotts_gym.utils.processes import core_count
 
 if TYPE_CHECKING:
-    from autotts_gym.evaluation.backends import Team
+    from autotts_gym.evaluation.backends import WorkerPool
     from autotts_gym.evaluation.results import Incomplete, Results, Run
-    from autotts_gym.mdp.trace_dataset import Terms
+    from autotts_gym.mdp.trace_dataset import EpisodeConfig
 
 
 class Protocol(StrEnum):
@@ -113,7 +113,7 @@ def benchmark(
     from autotts_gym.evaluation.plots import FIGURES, frontier
     from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
     from autotts_gym.evaluation.summary import write_summary
-    from autotts_gym.mdp.trace_dataset import Terms
+    from autotts_gym.mdp.trace_dataset import EpisodeConfig
     from autotts_gym.sandbox.lockdown import protections
     from autotts_gym.sandbox.untrusted_agent import is_file, load_untrusted
     from autotts_gym.traces.splits import split_of
@@ -139,7 +139,7 @@ def benchmark(
     if untrusted:
         print_dim(f"untrusted: {', '.join(boxed) or 'none'}; on: {', '.join(protections())}")
     default = Billing.interval if protocol else Billing.tokens
-    terms = Terms(
+    terms = EpisodeConfig(
         max_branches=max_branches,
         billing=(billing or default).value,
         budget=budget,
@@ -214,12 +214,12 @@ def benchmark(
         raise typer.Exit(1)
 
 
-def _billed(terms: Terms, billing: str | None) -> Terms:
+def _billed(terms: EpisodeConfig, billing: str | None) -> EpisodeConfig:
     """The terms with a billing of their own."""
     return terms if billing is None else replace(terms, billing=billing)  # type: ignore[arg-type]
 
 
-def _team(workers: int | None, ray: str | None, time_limit: float) -> Team | None:
+def _team(workers: int | None, ray: str | None, time_limit: float) -> WorkerPool | None:
     from autotts_gym.evaluation import backends as w
 
     if workers is not None and workers < 0:

@@ -23,7 +23,7 @@ from autotts_gym.cli.console import (
 if TYPE_CHECKING:
     from autotts_gym.learning.ppo import Progress, Training
     from autotts_gym.learning.sb3 import Sb3Training
-    from autotts_gym.learning.validation import Standing
+    from autotts_gym.learning.validation import ValidationScore
 
 
 class Algorithm(StrEnum):
@@ -97,7 +97,7 @@ def train(
 
         from autotts_gym.controllers.policy_network import WEIGHTS, Shape
         from autotts_gym.learning import ppo
-        from autotts_gym.learning.validation import Trial
+        from autotts_gym.learning.validation import Validation
     except ImportError as problem:
         raise ValueError(
             f"training needs torch ({problem}): pip install 'autotts-gym[rl]'"
@@ -121,7 +121,7 @@ def train(
         asked = rows if trial is None else integers(trial)
         # Episodes of single actions are long.
         seeds = 1 if atomic else 4
-        tried = Trial(stores, asked, ppo.terms_of(config.shape), seeds)
+        tried = Validation(stores, asked, ppo.terms_of(config.shape), seeds)
     training: Training | Sb3Training
     if algorithm is Algorithm.cleanrl_ppo:
         training = ppo.Training(stores, rows, config, out, tried, early=early)
@@ -182,7 +182,7 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
         writer.close()
 
 
-def _described(at: Progress, tried: Standing) -> str:
+def _described(at: Progress, tried: ValidationScore) -> str:
     found = f"{at.decisions:,} decisions: return {tried.reward:.4f} in trials"
     if not tried.reached:
         return f"{found}, nowhere as accurate as CMC"

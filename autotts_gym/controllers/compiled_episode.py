@@ -1,7 +1,7 @@
 """Controllers compiled together with the rules.
 
 The handle here is a tuple of numbers: the addresses of an episode's arrays. It offers the methods
-of :class:`autotts_gym.controllers.episode.Episode` to compiled code, where each becomes a few
+of :class:`autotts_gym.controllers.episode.EpisodeState` to compiled code, where each becomes a few
 machine instructions. Addresses rather than arrays, because a controller may allocate, and numba
 would count references to every array of the tuple at each call.
 """
@@ -37,11 +37,11 @@ from autotts_gym.mdp.jit import (
     inlined,
 )
 from autotts_gym.mdp.settled_tokens import settled_tokens
-from autotts_gym.mdp.state import Episode, Traces
+from autotts_gym.mdp.state import EpisodeState, Traces
 
 
-class Handle(NamedTuple):
-    """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.Episode`, and their lengths.
+class CompiledEpisode(NamedTuple):
+    """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.EpisodeState`, and their lengths.
 
     And that of the log, int32[...]: the ids of its actions, with room for all that are legal.
     """
@@ -95,7 +95,7 @@ def _episode(handle):
         _view(handle.nulls, (_ANY,), np.uint8),
     )
     n = handle.max_branches_
-    return Episode(
+    return EpisodeState(
         _view(handle.ledger, (s.LEDGER_SIZE,), np.int64),
         _view(handle.branches, (n, s.BRANCH_SIZE), np.int64),
         _view(handle.codes, (2, handle.classes_), np.int16),
@@ -148,7 +148,7 @@ def _called_method(function: F) -> F:
 
 def _offer(function: F, options: dict[str, Any]) -> F:
     def choose(handle: Any, *args: Any, **kwargs: Any) -> Any:
-        return function if handle.instance_class is Handle else None
+        return function if handle.instance_class is CompiledEpisode else None
 
     choose.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     overload_method(types.NamedUniTuple, function.__name__, strict=False, jit_options=options)(
@@ -164,7 +164,7 @@ def _property(function: F) -> F:
         types.NamedUniTuple, function.__name__, strict=False, jit_options=WITHOUT_RUNTIME
     )
     def choose(handle: Any) -> Any:
-        return function if handle.instance_class is Handle else None
+        return function if handle.instance_class is CompiledEpisode else None
 
     return function
 
@@ -429,7 +429,7 @@ def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
         given,
     ):
         ledger, branches, codes, order, traces = episode
-        handle = Handle(
+        handle = CompiledEpisode(
             np.int64(ledger.ctypes.data),
             np.int64(branches.ctypes.data),
             np.int64(codes.ctypes.data),

@@ -17,10 +17,10 @@ from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.policy_network import Policy, PolicyError
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, decode
-from autotts_gym.mdp.batch import SKIP, TRUNCATED, Draw
-from autotts_gym.mdp.macro_batch import DecisionBatch, Deliberation
-from autotts_gym.mdp.token_price import Prices
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.batch import SKIP, TRUNCATED, EpisodeStart
+from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
+from autotts_gym.mdp.token_price import TokenPrices
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
 #: Episodes that are played side by side: enough that the networks are busy.
 ABREAST: Final = 256
@@ -40,11 +40,11 @@ class PolicyAgent(Agent):
 
     is_policy: ClassVar[bool] = True
     policy: Policy = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
-    prices: Prices = field(default_factory=Prices, compare=False)
+    prices: TokenPrices = field(default_factory=TokenPrices, compare=False)
     card: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, policy: Policy, prices: Prices) -> PolicyAgent:
+    def of(cls, policy: Policy, prices: TokenPrices) -> PolicyAgent:
         """A policy that stands in no file, as while it is trained."""
         return cls(
             "policy", Path(), _unplayable, takes_beta=True, digest="", policy=policy, prices=prices
@@ -56,7 +56,7 @@ class PolicyAgent(Agent):
     def __call__(self, episode: Episode, beta: float) -> None:
         """Play one episode through a handle."""
         env: Any = episode.facts
-        made = Deliberation(episode.max_branches, atomic=self.policy.shape.atomic)
+        made = MacroTracker(episode.max_branches, atomic=self.policy.shape.atomic)
         made.begin(env.view, env.mean_length, env.depth_limit)
         while not episode.ended:
             chosen = decide(
@@ -70,9 +70,9 @@ class PolicyAgent(Agent):
                     _act(episode, action)
             made.follow(env.view)
 
-    def player(self, replay: Replay, terms: Terms, keeps: bool) -> Player:
+    def player(self, replay: TraceDataset, terms: EpisodeConfig, keeps: bool) -> PolicyPlayer:
         """Plays many episodes side by side; ``keeps``: with the actions of each."""
-        return Player(self.policy, self.prices, replay, terms, keeps)
+        return PolicyPlayer(self.policy, self.prices, replay, terms, keeps)
 
 
 def load(folder: Path) -> PolicyAgent:
@@ -92,7 +92,7 @@ def load(folder: Path) -> PolicyAgent:
 def _made(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
     try:
         policy, card = policies.parse(weights, text)
-        prices = Prices(**card["prices"])
+        prices = TokenPrices(**card["prices"])
     except (PolicyError, KeyError, TypeError, ValueError) as error:
         raise AgentError(f"{folder}: {error}") from error
     digest = hashlib.sha256(weights + text.encode()).hexdigest()
@@ -162,7 +162,7 @@ def opened(branches: NDArray[np.float32]) -> int:
     return int(rows[-1]) + 1 if len(rows) else 1
 
 
-class Player:
+class PolicyPlayer:
     """Plays episodes side by side.
 
     Args:
@@ -172,7 +172,12 @@ class Player:
     """
 
     def __init__(
-        self, policy: Policy, prices: Prices, replay: Replay, terms: Terms, keeps: bool
+        self,
+        policy: Policy,
+        prices: TokenPrices,
+        replay: TraceDataset,
+        terms: EpisodeConfig,
+        keeps: bool,
     ) -> None:
         if policy.shape.network == "mlp" and policy.shape.max_branches != terms.max_branches:
             raise AgentError(
@@ -183,18 +188,18 @@ class Player:
         self._policy, self._prices = policy, prices
         self._made = (replay, terms)
         self._keeps = keeps
-        self._batch: DecisionBatch | None = None
+        self._batch: MacroBatch | None = None
 
     def play(
         self,
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-    ) -> tuple[DecisionBatch, NDArray[np.bool_]]:
+    ) -> tuple[MacroBatch, NDArray[np.bool_]]:
         """Play K episodes, ``ABREAST`` at most.
 
         Args:
-            questions, orders, beta: as for :meth:`autotts_gym.rollout.player.Player.play`.
+            questions, orders, beta: as for :meth:`autotts_gym.rollout.player.EpisodePlayer.play`.
 
         Returns:
             The batch whose first K episodes they are, and which were cut off, bool[K].
@@ -204,7 +209,7 @@ class Player:
         reward_beta = self._prices.beta(beta)
         batch.reset(
             range(count),
-            [Draw(int(q), reward_beta, o) for q, o in zip(questions, orders, strict=True)],
+            [EpisodeStart(int(q), reward_beta, o) for q, o in zip(questions, orders, strict=True)],
         )
         running, cut = np.arange(count), np.zeros(count, np.bool_)
         while len(running):
@@ -220,10 +225,10 @@ class Player:
             running = running[batch.ledger[running, s.ENDED] == 0]
         return batch, cut
 
-    def _abreast(self, count: int) -> DecisionBatch:
+    def _abreast(self, count: int) -> MacroBatch:
         if self._batch is None or len(self._batch.actions) < count:
             replay, terms = self._made
-            self._batch = DecisionBatch(
+            self._batch = MacroBatch(
                 replay,
                 terms,
                 count,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.discovery import error_analysis as h
-from autotts_gym.discovery.error_analysis import Hindsight
+from autotts_gym.discovery.error_analysis import EpisodeDiagnosis
 
 #: Characters of a line of text at most.
 WIDTH: Final = 100
@@ -130,13 +130,13 @@ class Diagnosis:
         return "\n".join(cut(line) for line in lines)
 
 
-def diagnose(parts: Iterable[Hindsight]) -> Diagnosis:
+def diagnose(parts: Iterable[EpisodeDiagnosis]) -> Diagnosis:
     """The diagnosis of a program from its episodes on every environment at every β.
 
     Raises:
         ValueError: there is no episode.
     """
-    by_beta: dict[float, list[Hindsight]] = {}
+    by_beta: dict[float, list[EpisodeDiagnosis]] = {}
     errors: Counter[str] = Counter()
     for part in parts:
         if len(part.cause):
@@ -159,7 +159,7 @@ def difficulty(share: NDArray[np.float64]) -> NDArray[np.int64]:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def _at(beta: float, parts: Sequence[Hindsight]) -> AtBeta:
+def _at(beta: float, parts: Sequence[EpisodeDiagnosis]) -> AtBeta:
     def joined(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(part, name) for part in parts])
 
@@ -190,7 +190,7 @@ def _at(beta: float, parts: Sequence[Hindsight]) -> AtBeta:
     )
 
 
-def _difficulties(parts: Sequence[Hindsight], joined: Any) -> Iterable[Difficulty]:
+def _difficulties(parts: Sequence[EpisodeDiagnosis], joined: Any) -> Iterable[Difficulty]:
     place, tokens = difficulty(joined("share")), joined("tokens")
     right, all_right = joined("right"), joined("all_right")
     # An environment that was played in several parts has its questions once.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.settled_tokens import Recount, settle
-from autotts_gym.mdp.trace_dataset import BILLINGS, Replay, Terms
+from autotts_gym.mdp.trace_dataset import BILLINGS, EpisodeConfig, TraceDataset
 from autotts_gym.traces.store import TraceStore
 
 #: It came out right.
@@ -68,7 +68,7 @@ class Logged:
 
     env: str
     store: TraceStore
-    terms: Terms
+    terms: EpisodeConfig
     beta: float
     questions: NDArray[np.int64]
     orders: NDArray[np.int64]
@@ -101,7 +101,7 @@ class Logged:
 
 
 @dataclass(frozen=True)
-class Hindsight:
+class EpisodeDiagnosis:
     """What became of K episodes.
 
     Attributes:
@@ -148,13 +148,13 @@ class Hindsight:
         return found
 
 
-def look_back(logged: Logged) -> Hindsight:
+def look_back(logged: Logged) -> EpisodeDiagnosis:
     """Play logs once more, and see what became of the episodes.
 
     All branches are billed as the terms say: a published program's, some of which it may have read
     by other billing, come out otherwise than they were played.
     """
-    replay = Replay({logged.env: logged.store})
+    replay = TraceDataset({logged.env: logged.store})
     seen = _replayed(logged, replay)
     ledgers, branches = seen.ledgers, seen.branches
     question = replay.questions[logged.questions]
@@ -186,7 +186,7 @@ def look_back(logged: Logged) -> Hindsight:
         [FAILED, RIGHT, OVERRULED, EARLY, PRUNED, NARROW, OUTVOTED],
         ABSENT,
     ).astype(np.int8)
-    return Hindsight(
+    return EpisodeDiagnosis(
         logged=logged,
         cause=cause,
         tokens=ledgers[:, s.TRUE_SPENT],
@@ -221,7 +221,7 @@ class _Replayed:
     settled: NDArray[np.int64]
 
 
-def _replayed(logged: Logged, replay: Replay) -> _Replayed:
+def _replayed(logged: Logged, replay: TraceDataset) -> _Replayed:
     count, n = logged.orders.shape
     recount = Recount.allocate(replay, n)
     episode = recount.episode
@@ -277,7 +277,7 @@ def _reading_on(
     return found
 
 
-def _shares(replay: Replay) -> NDArray[np.float64]:
+def _shares(replay: TraceDataset) -> NDArray[np.float64]:
     """Share of the recorded branches of every question that end right, float64[Q]."""
     gold = np.repeat(replay.questions[:, s.Q_GOLD], replay.branch_counts)
     right = replay.traces.branches[:, s.TRACE_FINAL] == gold

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers.agent import Agent, AgentError, agent_of
 from autotts_gym.discovery.diagnosis import diagnose
-from autotts_gym.discovery.error_analysis import Hindsight, Logged, look_back
+from autotts_gym.discovery.error_analysis import EpisodeDiagnosis, Logged, look_back
 from autotts_gym.discovery.objective import Play, SearchSet
 from autotts_gym.discovery.program_tree import Program
 from autotts_gym.discovery.proposal import Verdict
 from autotts_gym.discovery.source_checks import check
 from autotts_gym.discovery.transcripts import traces
 from autotts_gym.discovery.tree_rollout import Engine
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.limits import TIME_LIMIT, GivenUpError
-from autotts_gym.rollout.player import Player
+from autotts_gym.rollout.player import EpisodePlayer
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import untrusted as untrusted_agent
@@ -100,12 +100,12 @@ class Evaluator:
             except GivenUpError as error:
                 return Verdict(fault=f"given up: {error}")
 
-    def _played_by(self, players: Sequence[Player], source: str) -> Verdict:
+    def _played_by(self, players: Sequence[EpisodePlayer], source: str) -> Verdict:
         """The verdict on a text, which is played by a player of each environment."""
 
         def play(
             e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-        ) -> Episodes:
+        ) -> EpisodeResults:
             return players[e].play(questions, orders, beta)
 
         return self._verdict(play, constants_of(source))
@@ -114,11 +114,11 @@ class Evaluator:
         """The verdict on whoever plays, and keeps logs where something is to be told."""
         failures: Counter[str] = Counter()
         count = 0
-        seen: list[Hindsight] = []
+        seen: list[EpisodeDiagnosis] = []
 
         def watched(
             e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-        ) -> Episodes:
+        ) -> EpisodeResults:
             nonlocal count
             played = play(e, questions, orders, beta)
             failures.update(played.failures.values())
@@ -148,8 +148,8 @@ class Evaluator:
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        played: Episodes,
-    ) -> Hindsight:
+        played: EpisodeResults,
+    ) -> EpisodeDiagnosis:
         """What became of the first branch order of every question."""
         every = self.search.seeds
         return look_back(

@@ -15,21 +15,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp.token_price import Prices
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.token_price import TokenPrices
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.traces.store import TraceStore
 
 BETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-PRICES: Final = Prices(0.5, 0.005)
+PRICES: Final = TokenPrices(0.5, 0.005)
 #: Seeds of branch orders that no benchmark begins with.
 _FIRST_SEED: Final = 2_000_000
 #: Draws of questions that intervals are made from.
 _DRAWS: Final = 1000
 #: Plays questions of an environment, by number: its number, int64[K] questions, int64[K, N] branch
 #: orders, and β.
-Play = Callable[[int, NDArray[np.int64], NDArray[np.int64], float], Episodes]
+Play = Callable[[int, NDArray[np.int64], NDArray[np.int64], float], EpisodeResults]
 #: How many times its cheapest tokens a sweep must spend at the other end.
 SPAN: Final = 2.0
 
@@ -125,14 +125,14 @@ class SearchSet:
         stores: Mapping[str, TraceStore],
         questions: Sequence[int] | None = None,
         seeds: int = 8,
-        terms: Terms | None = None,
+        terms: EpisodeConfig | None = None,
     ) -> None:
         counts = {store.card.questions for store in stores.values()}
         if questions is None and len(counts) > 1:
             raise ValueError(
                 f"the environments have {sorted(counts)} questions: name those to score by"
             )
-        self.terms = terms = terms or Terms()
+        self.terms = terms = terms or EpisodeConfig()
         self.names, self.stores = list(stores), list(stores.values())
         self.questions = list(range(min(counts)) if questions is None else questions)
         self.seeds = seeds

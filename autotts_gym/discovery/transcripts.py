@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.discovery import error_analysis as h
 from autotts_gym.discovery.diagnosis import WIDTH, WORDS, cut, difficulty
-from autotts_gym.discovery.error_analysis import Hindsight
+from autotts_gym.discovery.error_analysis import EpisodeDiagnosis
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 
@@ -43,7 +43,7 @@ _AT_END: Final = {_NONE: "_"} | {c: c.lower() for c in string.ascii_uppercase}
 _WORDS: Final = {"BRANCH": "branch", "CONTINUE": "extend", "PROBE": "probe", "PRUNE": "prune"}
 
 
-def traces(parts: Sequence[Hindsight]) -> str:
+def traces(parts: Sequence[EpisodeDiagnosis]) -> str:
     """An easy, a hard and a lost episode at the lowest, the middle and the highest β.
 
     Which ones is decided by the figures alone: each is the one with the median of tokens. The lost
@@ -67,7 +67,7 @@ def traces(parts: Sequence[Hindsight]) -> str:
 # --- which ---------------------------------------------------------------------------------------
 
 
-def _chosen(parts: Sequence[Hindsight]) -> Iterator[tuple[str, Hindsight, int]]:
+def _chosen(parts: Sequence[EpisodeDiagnosis]) -> Iterator[tuple[str, EpisodeDiagnosis, int]]:
     """What each is an example of, its part and its index there; no episode twice."""
     places = [(part, k) for part in parts for k in range(len(part.cause))]
     cause, tokens, all_right, share = (
@@ -123,7 +123,7 @@ class _Played:
         answered: the text of its answer; empty where it gave none.
     """
 
-    def __init__(self, part: Hindsight, k: int) -> None:
+    def __init__(self, part: EpisodeDiagnosis, k: int) -> None:
         logged = part.logged
         env = AutoTTSEnv(logged.store, observation="compact", **asdict(logged.terms))
         question, order = int(logged.questions[k]), logged.orders[k]
@@ -155,7 +155,7 @@ class _Played:
         return self.letters[text]
 
 
-def _episode(kind: str, part: Hindsight, k: int) -> Iterator[str]:
+def _episode(kind: str, part: EpisodeDiagnosis, k: int) -> Iterator[str]:
     logged = part.logged
     played = _Played(part, k)
     why = "" if part.right[k] else f", {WORDS[int(part.cause[k])]}"

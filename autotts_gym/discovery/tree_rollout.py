@@ -22,7 +22,7 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.discovery import program_tree as g
 from autotts_gym.discovery.objective import Curve, SearchSet
 from autotts_gym.discovery.program_tree import Program
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.rollout import Rollout
 
 _ADD, _SUB, _MUL, _MIN, _MAX = g.ADD, g.SUB, g.MUL, g.MIN, g.MAX
@@ -120,7 +120,7 @@ class Engine:
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-    ) -> Episodes:
+    ) -> EpisodeResults:
         """Play K episodes of an environment; further arguments as for ``Player.play``."""
         rollout = self._rollouts[environment]
         rollout.given = (program.code(), program.values(beta))

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from autotts_gym.controllers.agent import Agent, AgentError
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order, branch_orders
-from autotts_gym.rollout.episode_results import Episodes, cut_off
+from autotts_gym.rollout.episode_results import EpisodeResults, cut_off
 from autotts_gym.rollout.limits import LONGEST_LOOK, PATIENCE, START, TIME_LIMIT, GivenUpError
-from autotts_gym.rollout.player import Player
+from autotts_gym.rollout.player import EpisodePlayer
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.utils.processes import end_with_parent
@@ -65,7 +65,7 @@ class Job:
     agent: Agent
     beta: float
     store: TraceStore
-    terms: Terms
+    terms: EpisodeConfig
     order: Order
     seeds: tuple[int, ...]
     interpret: bool = False
@@ -99,7 +99,7 @@ class Played:
         whole: whether no episode was ended from outside, which depends on the machine's moment.
     """
 
-    episodes: Episodes
+    episodes: EpisodeResults
     path: str
     reason: str
     seconds: float
@@ -124,7 +124,7 @@ class Worker(Protocol):
 # --- this process --------------------------------------------------------------------------------
 
 
-class InProcess:
+class InProcessWorker:
     """Plays in this process: nothing ends a program that does not end itself.
 
     Untrusted programs are played in a sandbox all the same.
@@ -141,7 +141,7 @@ class InProcess:
         self._rollouts: dict[tuple[Any, ...], Rollout] = {}
         self._sandbox: tuple[tuple[Any, ...], Sandbox] | None = None
 
-    def rollout(self, job: Job) -> Player:
+    def rollout(self, job: Job) -> EpisodePlayer:
         """The job's agent on its store, compiled and kept."""
         key = job.agent.digest, job.store.card.fingerprint, job.terms, job.interpret, job.settle
         if job.agent.is_untrusted:
@@ -190,7 +190,7 @@ class InProcess:
 # --- a process beside it -------------------------------------------------------------------------
 
 
-class Subprocess:
+class SubprocessWorker:
     """Plays in a process of its own, which is replaced when it hangs or dies.
 
     Args:
@@ -296,7 +296,7 @@ class Subprocess:
                 failures[start] = outcome
                 ended += 1
                 start += 1
-        episodes = Episodes.of(job.store, questions, results, failures)
+        episodes = EpisodeResults.of(job.store, questions, results, failures)
         return Played(episodes, path, reason, seconds, whole=not ended)
 
     def _why(self, job: Job, k: int, outcome: str, count: int) -> str:
@@ -385,7 +385,7 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit:
     end_with_parent(group=True)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a program prints is no part of the tables
-    here = InProcess(np.frombuffer(ledger, np.int64), time_limit)
+    here = InProcessWorker(np.frombuffer(ledger, np.int64), time_limit)
     counter = np.frombuffer(played, np.int64)
     rows = np.frombuffer(results, np.int64).reshape(_CHUNK, rules.RESULT_SIZE)
     stores: dict[str, TraceStore] = {}
@@ -452,7 +452,7 @@ class _GivenUp:
 
 
 @dataclass
-class Team:
+class WorkerPool:
     """Workers that share jobs.
 
     An agent's first job goes ahead of its others: it compiles the agent for all of them. A team
@@ -518,9 +518,9 @@ class Team:
             worker.close()
 
 
-def local(count: int, time_limit: float = TIME_LIMIT) -> Team:
+def local(count: int, time_limit: float = TIME_LIMIT) -> WorkerPool:
     """A team of ``count`` processes on this machine."""
-    return Team([Subprocess(time_limit) for _ in range(count)])
+    return WorkerPool([SubprocessWorker(time_limit) for _ in range(count)])
 
 
 # --- a Ray cluster -------------------------------------------------------------------------------
@@ -558,7 +558,7 @@ class _Host:
     """What runs on the cluster for :class:`_OnRay`."""
 
     def __init__(self, time_limit: float) -> None:
-        self._worker = Subprocess(time_limit)
+        self._worker = SubprocessWorker(time_limit)
 
     def play(self, stripped: tuple[Any, ...], store: TraceStore) -> Played | GivenUpError:
         agent, beta, _, *others = stripped
@@ -568,7 +568,7 @@ class _Host:
             return error
 
 
-def on_ray(address: str, count: int | None = None, time_limit: float = TIME_LIMIT) -> Team:
+def on_ray(address: str, count: int | None = None, time_limit: float = TIME_LIMIT) -> WorkerPool:
     """A team on a Ray cluster, one worker for each of its cores or ``count`` of them.
 
     Args:
@@ -590,4 +590,4 @@ def on_ray(address: str, count: int | None = None, time_limit: float = TIME_LIMI
         raise ValueError(f"there is no Ray cluster at {address!r}: {error}") from error
     most = int(ray.cluster_resources().get("CPU", 0))
     stores: dict[str, Any] = {}
-    return Team([_OnRay(time_limit, stores) for _ in range(max(1, min(count or most, most)))])
+    return WorkerPool([_OnRay(time_limit, stores) for _ in range(max(1, min(count or most, most)))])

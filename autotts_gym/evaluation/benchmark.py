@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from autotts_gym.controllers.agent import Agent
-from autotts_gym.evaluation.backends import InProcess, Job, Team
-from autotts_gym.evaluation.result_cache import Cells
+from autotts_gym.evaluation.backends import InProcessWorker, Job, WorkerPool
+from autotts_gym.evaluation.result_cache import ResultCache
 from autotts_gym.evaluation.results import Incomplete, Run
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.store import TraceStore
 
@@ -27,10 +27,10 @@ def run(
     folder: Path,
     *,
     order: Order = "random",
-    terms: Terms | Mapping[str, Terms] | None = None,
+    terms: EpisodeConfig | Mapping[str, EpisodeConfig] | None = None,
     interpret: bool = False,
     settle: bool = False,
-    team: Team | None = None,
+    team: WorkerPool | None = None,
     progress: Callable[[str, int], None] = lambda label, episodes: None,
 ) -> Iterator[Run | Incomplete]:
     """Play what is missing and yield the rows of the table, in the order of the arguments.
@@ -59,22 +59,22 @@ def run(
     betas, seeds = list(dict.fromkeys(map(float, betas))), list(dict.fromkeys(seeds))
     (folder / "cells").mkdir(parents=True, exist_ok=True)
 
-    rows: list[tuple[str, Cells]] = []
-    known: dict[str, Cells] = {}  # the same traces may go by two names
-    jobs: dict[Job, Cells] = {}
+    rows: list[tuple[str, ResultCache]] = []
+    known: dict[str, ResultCache] = {}  # the same traces may go by two names
+    jobs: dict[Job, ResultCache] = {}
     for agent in dict.fromkeys(agents):
         untried = True  # the very first job of an agent that nothing was kept of
-        own = terms[agent.name] if isinstance(terms, Mapping) else terms or Terms()
+        own = terms[agent.name] if isinstance(terms, Mapping) else terms or EpisodeConfig()
         for env, store in stores.items():
             for beta in betas if agent.takes_beta else [None]:
-                cells = Cells(folder / "cells", agent, beta, store, order, own, settle)
+                cells = ResultCache(folder / "cells", agent, beta, store, order, own, settle)
                 rows.append((env, known.setdefault(cells.key, cells)))
                 missing = sorted(set(seeds) - cells.seeds)
                 kept = len(seeds) - len(missing)
                 untried = untried and not cells.seeds
                 progress(_label(agent, beta, env), kept * store.card.questions)
                 if missing:
-                    Replay({env: store}).check_width(own.max_branches)
+                    TraceDataset({env: store}).check_width(own.max_branches)
                 if known[cells.key] is cells:
                     for _, block in groupby(missing, key=lambda seed: seed // _BLOCK):
                         some = tuple(block)
@@ -83,7 +83,7 @@ def run(
                         untried = False
                         jobs[job] = cells
                         cells.open += 1
-    for job, played in (team or Team([InProcess()])).play(jobs):
+    for job, played in (team or WorkerPool([InProcessWorker()])).play(jobs):
         cells = jobs[job]
         cells.finish(job, played)
         for env in [env for env, some in rows if some is cells]:

@@ -23,9 +23,9 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.evaluation.backends import Job, Played
 from autotts_gym.evaluation.results import Incomplete, Run, columns, read_table, write_table
 from autotts_gym.mdp.jit import sources_key
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.traces.store import TraceStore
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Cells:
+class ResultCache:
     """The finished seeds of one agent at one β on one store under one set of terms.
 
     Attributes:
@@ -47,7 +47,7 @@ class Cells:
         beta: float | None,
         store: TraceStore,
         order: Order,
-        terms: Terms,
+        terms: EpisodeConfig,
         settle: bool,
     ) -> None:
         depends = {
@@ -142,7 +142,7 @@ class Cells:
         }
 
 
-def _table(job: Job, played: Episodes) -> pa.Table:
+def _table(job: Job, played: EpisodeResults) -> pa.Table:
     """The columns of an episode, and how it failed if it did."""
     import pyarrow as pa
 

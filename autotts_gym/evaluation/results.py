@@ -22,7 +22,7 @@ import numpy as np
 
 import autotts_gym
 from autotts_gym.controllers.agent import Agent
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.utils.files import write_atomically, write_text
@@ -115,7 +115,7 @@ class PlayedAgent:
     untrusted: bool = False
 
     @classmethod
-    def of(cls, agent: Agent, terms: Terms) -> PlayedAgent:
+    def of(cls, agent: Agent, terms: EpisodeConfig) -> PlayedAgent:
         return cls(
             agent.name,
             str(agent.path),
@@ -199,7 +199,7 @@ class Results:
     incomplete: list[Incomplete]
     order: Order
     seeds: list[int]
-    terms: Terms
+    terms: EpisodeConfig
     protocol: str = ""
     version: str = autotts_gym.__version__
 
@@ -260,7 +260,7 @@ class Results:
                 incomplete=[Incomplete(**row) for row in facts["incomplete"]],
                 order=facts["order"],
                 seeds=facts["seeds"],
-                terms=Terms(**facts["terms"]),
+                terms=EpisodeConfig(**facts["terms"]),
                 protocol=facts["protocol"],
                 version=facts["version"],
             )

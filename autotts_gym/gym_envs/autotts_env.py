@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import error
 from numpy.typing import NDArray
 
-from autotts_gym.gym_envs.env_config import Environment, Setting
+from autotts_gym.gym_envs.env_config import EnvConfig, Environment
 from autotts_gym.mdp import actions, observation
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, TRUNCATED, Batch
@@ -145,9 +145,9 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         render_mode: Literal["human", "rgb_array", "ansi"] | None = None,
         **setting: Any,
     ) -> None:
-        self._set_up(Setting(env, **setting), render_mode)
+        self._set_up(EnvConfig(env, **setting), render_mode)
 
-    def _set_up(self, setting: Setting, render_mode: str | None) -> None:
+    def _set_up(self, setting: EnvConfig, render_mode: str | None) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(
                 f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}"

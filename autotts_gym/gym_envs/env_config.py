@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import observation as observations
-from autotts_gym.mdp.batch import Batch, Draw
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.batch import Batch, EpisodeStart
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
 
@@ -23,7 +23,7 @@ Environment = str | os.PathLike[str] | TraceStore
 _OPTIONS: Final = frozenset({"env", "question", "beta", "branch_order"})
 
 
-class Setting:
+class EnvConfig:
     """The arguments of ``AutoTTS-v0``, checked: what single and vector environment share.
 
     The arguments are described in :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
@@ -31,7 +31,7 @@ class Setting:
 
     def __init__(
         self,
-        env: Environment | Iterable[Environment] | Replay = registry.DEFAULT,
+        env: Environment | Iterable[Environment] | TraceDataset = registry.DEFAULT,
         *,
         beta: float | tuple[float, float] | Callable[[np.random.Generator], float] = 0.5,
         questions: Sequence[int | str] | None = None,
@@ -47,7 +47,7 @@ class Setting:
         max_classes: int = 64,
         step_limit: int | None = None,
     ) -> None:
-        self.replay = env if isinstance(env, Replay) else Replay(_open(env))
+        self.replay = env if isinstance(env, TraceDataset) else TraceDataset(_open(env))
         self._draw_beta = beta if callable(beta) else functools.partial(_uniform, _check_beta(beta))
         self._rows: list[Sequence[int]] = [
             self.replay.rows(store) for store in range(len(self.replay.stores))
@@ -59,7 +59,9 @@ class Setting:
                 [rows[_find_question(self.replay, store, q, "questions")] for q in questions]
                 for store, rows in enumerate(self._rows)
             ]
-        self.terms = Terms(max_branches, billing, budget, probe_tokens, auto_probe, step_limit)
+        self.terms = EpisodeConfig(
+            max_branches, billing, budget, probe_tokens, auto_probe, step_limit
+        )
         if invalid_action not in ("penalize", "raise"):
             raise ValueError(
                 f'invalid_action must be "penalize" or "raise", got {invalid_action!r}'
@@ -105,7 +107,7 @@ class Setting:
             "invalid_penalty": self.invalid_penalty,
         }
 
-    def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> Draw:
+    def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> EpisodeStart:
         """Draw what an episode starts from; ``options`` fix what they name.
 
         Every path to an episode draws in this order, so that the same seed starts the same one.
@@ -133,7 +135,7 @@ class Setting:
         order = options.get("branch_order")
         width = self.terms.max_branches
         opening = rng.permutation(count) if order is None else _check_order(order, count, width)
-        return Draw(row, value, opening[:width])
+        return EpisodeStart(row, value, opening[:width])
 
     def _draw_store(self, rng: np.random.Generator, name: str | None) -> int:
         names = self.replay.names
@@ -174,7 +176,7 @@ def _check_beta(beta: Any) -> tuple[float, float]:
 
 
 def _find_question(
-    replay: Replay, store: int, question: Any, what: str = "options['question']"
+    replay: TraceDataset, store: int, question: Any, what: str = "options['question']"
 ) -> int:
     """Row within its store of a question that is named by row or by id."""
     ids = replay.stores[store].tables.ids

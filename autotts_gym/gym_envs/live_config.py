@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autotts_gym.gym_envs.env_config import Setting
+from autotts_gym.gym_envs.env_config import EnvConfig
 from autotts_gym.live.connection import expected_tokens
 from autotts_gym.live.live_model import LiveModel
-from autotts_gym.live.live_traces import LiveReplay
+from autotts_gym.live.live_traces import LiveTraces
 
 
-class LiveSetting(Setting):
+class LiveEnvConfig(EnvConfig):
     """The arguments of ``AutoTTS-Live-v0`` that it has in common with ``AutoTTS-v0``.
 
     Args:
@@ -33,7 +33,7 @@ class LiveSetting(Setting):
         if "env" in setting:
             raise ValueError("a live environment has no env; reference= names one for its card")
         width = setting.get("max_branches", 64)
-        self.live_replay = LiveReplay(
+        self.live_replay = LiveTraces(
             "live", live.interval, live.depth, width, mean_tokens, live.protocol.probe_tokens
         )
         super().__init__(self.live_replay, **setting)

@@ -12,15 +12,15 @@ import numpy as np
 
 from autotts_gym.collection.question_files import AskedQuestion, read_questions
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
-from autotts_gym.gym_envs.live_config import LiveSetting
+from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.inference.answer_extraction import normalize
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.live.connection import connect
 from autotts_gym.live.live_model import Branches, End, LiveModel
-from autotts_gym.live.live_traces import LiveReplay
+from autotts_gym.live.live_traces import LiveTraces
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.batch import Draw
+from autotts_gym.mdp.batch import EpisodeStart
 
 if TYPE_CHECKING:
     from autotts_gym.gym_envs.rendering import Scene
@@ -132,13 +132,13 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self._questions = (
                 read_questions(questions) if isinstance(questions, str | Path) else list(questions)
             )
-            live_setting = LiveSetting(live, mean_tokens, setting)
+            live_setting = LiveEnvConfig(live, mean_tokens, setting)
             self._set_up(live_setting, render_mode)
         except BaseException:
             self.close()
             raise
-        self._replay: LiveReplay = live_setting.live_replay
-        self._draw = Draw(0, 0.0, np.arange(self.max_branches))
+        self._replay: LiveTraces = live_setting.live_replay
+        self._draw = EpisodeStart(0, 0.0, np.arange(self.max_branches))
         self._log: list[int] = []
         self._begun = 0.0
         self._row = -1
@@ -163,7 +163,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         entropy = None if seed is None else int(self.np_random.integers(2**62))
         opening = np.arange(self.max_branches)  # what branch i learns stands in row i
         found = super().reset(options={**options, "branch_order": opening})
-        self._draw = Draw(0, self.beta, opening)
+        self._draw = EpisodeStart(0, self.beta, opening)
         self._log = []
         self._branches = Branches(self.live, question.text, entropy, self.max_branches)
         self._begun = time.monotonic()

@@ -11,11 +11,11 @@ from gymnasium import error, spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.env_config import Environment, Setting
+from autotts_gym.gym_envs.env_config import EnvConfig, Environment
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import macro_actions as d
-from autotts_gym.mdp.macro_batch import DecisionBatch, Deliberation
+from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
 from autotts_gym.traces import registry
 
 _HIGHEST: Final = 100.0  # no feature is larger; Box bounds must be finite
@@ -39,7 +39,7 @@ def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
     )
 
 
-class Decisions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Plays ``AutoTTS-v0``, or ``AutoTTS-Live-v0``, by decisions instead of single actions.
 
     A decision is a bundle of actions, each of which is played by the wrapped environment's
@@ -96,7 +96,7 @@ class Decisions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if base.auto_probe and not atomic:
             raise ValueError("decisions probe for themselves: make it with auto_probe=False")
         self._base = base
-        self._deliberation = Deliberation(base.max_branches, atomic=atomic)
+        self._deliberation = MacroTracker(base.max_branches, atomic=atomic)
         self.action_space = action_space(base.max_branches, atomic=atomic)
         self.observation_space = observation_space(base.max_branches, atomic=atomic)
 
@@ -153,10 +153,10 @@ class Decisions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 def make(*, atomic: bool = False, **arguments: Any) -> gym.Env[Any, Any]:
     """``AutoTTS-Decisions-v0``: arguments as for ``AutoTTS-v0``, and ``atomic``."""
-    return Decisions(AutoTTSEnv(**{"observation": "compact", **arguments}), atomic=atomic)
+    return MacroActions(AutoTTSEnv(**{"observation": "compact", **arguments}), atomic=atomic)
 
 
-class _Setting(Setting):
+class MacroEnvConfig(EnvConfig):
     """The arguments of ``AutoTTS-v0``, for episodes that are played by decisions."""
 
     def __init__(
@@ -171,17 +171,17 @@ class _Setting(Setting):
     def action_space(self) -> spaces.Discrete:
         return action_space(self.terms.max_branches, atomic=self._atomic)
 
-    def batch(self, num_envs: int) -> DecisionBatch:
+    def batch(self, num_envs: int) -> MacroBatch:
         if self.terms.auto_probe and not self._atomic:
             raise ValueError("decisions probe for themselves: make it with auto_probe=False")
-        return DecisionBatch(num_envs=num_envs, atomic=self._atomic, **self._of_batch())
+        return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._of_batch())
 
 
-class DecisionsVectorEnv(AutoTTSVectorEnv):
+class MacroVectorEnv(AutoTTSVectorEnv):
     """Many episodes of ``AutoTTS-Decisions-v0`` at once, each step one compiled call.
 
     Args: as for :class:`autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`, and ``atomic``, as for
-    :class:`Decisions`.
+    :class:`MacroActions`.
     """
 
     def __init__(
@@ -192,10 +192,10 @@ class DecisionsVectorEnv(AutoTTSVectorEnv):
     ) -> None:
         super().__init__(num_envs, env, **{"observation": "compact", **arguments})
 
-    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> Setting:
-        return _Setting(env, **arguments)
+    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> EnvConfig:
+        return MacroEnvConfig(env, **arguments)
 
     @property
-    def batch(self) -> DecisionBatch:
-        assert isinstance(self._batch, DecisionBatch)
+    def batch(self) -> MacroBatch:
+        assert isinstance(self._batch, MacroBatch)
         return self._batch

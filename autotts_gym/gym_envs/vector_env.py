@@ -14,9 +14,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation, Trail, scene
-from autotts_gym.gym_envs.env_config import Environment, Setting
+from autotts_gym.gym_envs.env_config import EnvConfig, Environment
 from autotts_gym.mdp.actions import decode
-from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, Draw
+from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, EpisodeStart
 from autotts_gym.traces import registry
 
 
@@ -83,9 +83,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._last_actions = np.full(num_envs, SKIP, np.int64)
         self._bind()
 
-    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> Setting:
+    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> EnvConfig:
         """The arguments, checked."""
-        return Setting(env, **arguments)
+        return EnvConfig(env, **arguments)
 
     def _bind(self) -> None:
         arrays = self._batch.observed()
@@ -145,7 +145,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             "_action_mask": mask,
         }
 
-    def _start(self, episodes: list[int], draws: list[Draw] | None = None) -> None:
+    def _start(self, episodes: list[int], draws: list[EpisodeStart] | None = None) -> None:
         if draws is None:
             draws = [self._setting.draw(self._generators[e], None) for e in episodes]
         self._batch.reset(episodes, draws)

@@ -34,11 +34,11 @@ from torch import Tensor
 import autotts_gym
 from autotts_gym.controllers.policy_agent import opened
 from autotts_gym.controllers.policy_network import Policy, Shape, save
-from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
-from autotts_gym.learning.privileged_critic import Critic, Hindsight
-from autotts_gym.learning.validation import Standing, Trial
-from autotts_gym.mdp.token_price import Prices
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.gym_envs.macro_env import MacroVectorEnv
+from autotts_gym.learning.privileged_critic import Critic, PrivilegedFeatures
+from autotts_gym.learning.validation import Validation, ValidationScore
+from autotts_gym.mdp.token_price import TokenPrices
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import TraceStore
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -72,7 +72,7 @@ class Config:
     decisions: int = 4_000_000
     seed: int = 0
     shape: Shape = field(default_factory=Shape)
-    prices: Prices = field(default_factory=Prices)
+    prices: TokenPrices = field(default_factory=TokenPrices)
     num_envs: int = 512
     horizon: int = 64
     stretch: int = 10
@@ -119,7 +119,7 @@ class Progress:
     explained: float
     entropy: float
     rate: float
-    standing: Standing | None = None
+    standing: ValidationScore | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a card keeps of it, as plain values."""
@@ -150,7 +150,7 @@ class Training:
         questions: Sequence[int] | None,
         config: Config,
         folder: Path,
-        trial: Trial | None = None,
+        trial: Validation | None = None,
         *,
         early: bool = False,
     ) -> None:
@@ -164,7 +164,7 @@ class Training:
         self._weights = [*self.policy.parameters(), *self._critic.parameters()]
         self._optimizer = torch.optim.Adam(self._weights, lr=config.learning_rate, eps=1e-5)
         terms = terms_of(config.shape)
-        self._env = DecisionsVectorEnv(
+        self._env = MacroVectorEnv(
             config.num_envs,
             list(self._stores.values()),
             beta=config.prices.draw,
@@ -173,7 +173,7 @@ class Training:
             step_limit=terms.step_limit,
             atomic=config.shape.atomic,
         )
-        self._hindsight = Hindsight(self._env.batch)
+        self._hindsight = PrivilegedFeatures(self._env.batch)
         self.done = 0
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -402,13 +402,13 @@ class Training:
         save(policy, folder, {**(details or {}), **self.card()})
 
 
-def terms_of(shape: Shape) -> Terms:
+def terms_of(shape: Shape) -> EpisodeConfig:
     """The terms that a policy is trained under.
 
     Single actions can go on for thousands, of which many cost nothing: such episodes are cut off.
     """
     n = shape.max_branches
-    return Terms(n, step_limit=_LONGEST * n if shape.atomic else None)
+    return EpisodeConfig(n, step_limit=_LONGEST * n if shape.atomic else None)
 
 
 def facts_of(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autotts_gym.controllers.policy_network import Shape, Trunk, initialize
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.macro_batch import DecisionBatch
+from autotts_gym.mdp.macro_batch import MacroBatch
 
 #: Columns of what is told of a branch that is open.
 BRANCH_FEATURES: Final = (
@@ -40,14 +40,14 @@ BRANCH_SIZE: Final = len(BRANCH_FEATURES)
 SIZE: Final = len(FEATURES)
 
 
-class Hindsight:
+class PrivilegedFeatures:
     """Looks ahead in the episodes of a batch.
 
     Args:
         batch: of which the traces are whole.
     """
 
-    def __init__(self, batch: DecisionBatch) -> None:
+    def __init__(self, batch: MacroBatch) -> None:
         self._batch = batch
         replay = batch.replay
         traces = replay.traces.branches
@@ -108,7 +108,7 @@ class Critic(nn.Module):
         initialize(self, self.value, gain=1.0)
 
     def judge(self, branches: Tensor, features: Tensor, ahead: tuple[Tensor, Tensor]) -> Tensor:
-        """Values, float32[...]; ``ahead``: what ``Hindsight.look`` returns."""
+        """Values, float32[...]; ``ahead``: what ``PrivilegedFeatures.look`` returns."""
         seen = torch.cat([branches, ahead[0]], -1), torch.cat([features, ahead[1]], -1)
         found: Tensor = self.value(self.trunk(*seen)).squeeze(-1)
         return found

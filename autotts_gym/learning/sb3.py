@@ -1,7 +1,7 @@
 """stable-baselines3 on the compiled vector environment, and its algorithms as trainings.
 
 stable-baselines3 has an interface of its own for many environments, and refuses Gymnasium's.
-:class:`Sb3VecEnv` offers it over ``AutoTTSVectorEnv`` or ``DecisionsVectorEnv``, masks included,
+:class:`Sb3VecEnv` offers it over ``AutoTTSVectorEnv`` or ``MacroVectorEnv``, masks included,
 for any of its algorithms and sb3-contrib's.
 """
 
@@ -27,10 +27,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from autotts_gym.controllers.policy_network import Policy, Shape, Trunk, save
-from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
 from autotts_gym.learning.ppo import Config, Progress, facts_of
-from autotts_gym.learning.validation import Trial
+from autotts_gym.learning.validation import Validation
 from autotts_gym.traces.store import TraceStore
 
 ALGORITHMS: Final[dict[str, type[BaseAlgorithm]]] = {
@@ -155,7 +155,7 @@ class Sb3Training:
         questions: Sequence[int] | None,
         config: Config,
         folder: Path,
-        trial: Trial | None = None,
+        trial: Validation | None = None,
     ) -> None:
         if config.shape.atomic and config.shape.network != "mlp":
             raise ValueError(
@@ -168,7 +168,7 @@ class Sb3Training:
         if algorithm == "dqn":  # learns from single decisions, which many episodes would only delay
             self.config = config = replace(config, num_envs=min(config.num_envs, 32))
         self._env = Sb3VecEnv(
-            DecisionsVectorEnv(
+            MacroVectorEnv(
                 config.num_envs,
                 list(stores.values()),
                 beta=config.prices.draw,

@@ -18,8 +18,8 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.controllers.policy_network import Policy
 from autotts_gym.evaluation.metrics import Floats, cost_at
-from autotts_gym.mdp.token_price import Prices
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.token_price import TokenPrices
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
@@ -32,7 +32,7 @@ _FIRST_SEED: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class Standing:
+class ValidationScore:
     """What came of a trial.
 
     Attributes:
@@ -66,7 +66,7 @@ class Standing:
         return float(np.isfinite(np.array(list(self.shares.values()))).mean())
 
 
-class Trial:
+class Validation:
     """Episodes to be played time and again.
 
     Args:
@@ -80,7 +80,7 @@ class Trial:
         self,
         stores: Mapping[str, TraceStore],
         questions: Sequence[int] | None,
-        terms: Terms,
+        terms: EpisodeConfig,
         seeds: int = 4,
     ) -> None:
         self._terms = terms
@@ -94,9 +94,9 @@ class Trial:
             drawn = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(rows))
             orders = branch_orders("random", drawn, asked, store, terms.max_branches)
             self._episodes[name] = asked, orders
-            self._rival[name] = self._sweep(cmc, name, Terms(terms.max_branches), BETAS)
+            self._rival[name] = self._sweep(cmc, name, EpisodeConfig(terms.max_branches), BETAS)
 
-    def play(self, policy: Policy, prices: Prices) -> Standing:
+    def play(self, policy: Policy, prices: TokenPrices) -> ValidationScore:
         """How a policy does now."""
         agent = PolicyAgent.of(policy, prices)
         price = np.array([1 / prices.beta(knob) - 1 for knob in KNOBS])
@@ -108,10 +108,10 @@ class Trial:
             their_tokens, their_right = self._rival[name]
             needed = [float(cost_at(accuracy, tokens, right)) for accuracy in their_right]
             shares[name] = (np.array(needed) / their_tokens).tolist()
-        return Standing(float(np.mean(rewards)), shares)
+        return ValidationScore(float(np.mean(rewards)), shares)
 
     def _sweep(
-        self, agent: Agent, name: str, terms: Terms, betas: Sequence[float]
+        self, agent: Agent, name: str, terms: EpisodeConfig, betas: Sequence[float]
     ) -> tuple[Floats, Floats]:
         """Mean tokens and accuracy of an agent along its knob, float64[len(betas)] each."""
         rollout = Rollout(agent, self._stores[name], terms)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from autotts_gym.inference.protocol import Probe, is_null
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.trace_dataset import Replay
+from autotts_gym.mdp.trace_dataset import TraceDataset
 from autotts_gym.traces.store import Card, Tables, TraceStore
 
 #: Answer classes that an episode can have: codes are int16.
 _MOST_CLASSES: Final = np.iinfo(np.int16).max
 
 
-class LiveReplay(Replay):
+class LiveTraces(TraceDataset):
     """One question whose branches grow while they are played.
 
     Args:

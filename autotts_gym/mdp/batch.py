@@ -17,8 +17,8 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.observation import View
-from autotts_gym.mdp.state import Episode, Traces
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.state import EpisodeState, Traces
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
 #: Instead of an action: leave this episode alone.
 SKIP: Final = -1
@@ -34,7 +34,7 @@ _FULL_COST: Final = 1  # C, tokens
 _PENALTY: Final = 2
 
 
-class Draw(NamedTuple):
+class EpisodeStart(NamedTuple):
     """What an episode starts from.
 
     Attributes:
@@ -49,7 +49,7 @@ class Draw(NamedTuple):
 
 
 @inlined
-def play_action(episode: Episode, view: View, weights, action: int):
+def play_action(episode: EpisodeState, view: View, weights, action: int):
     """One action: returns its reward, the change of cost as a share of C, and the outcome."""
     ledger = episode.ledger
     before = ledger[s.SPENT]
@@ -126,7 +126,7 @@ def _step(
             costs[e] = 0.0
             outcomes[e] = 0
             continue
-        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        episode = EpisodeState(ledger[e], branches[e], codes[e], order[e], traces)
         view = view_of(
             e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
         )
@@ -167,7 +167,7 @@ def play_queues(
     for e in range(len(counts)):
         if counts[e] == 0:
             continue
-        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        episode = EpisodeState(ledger[e], branches[e], codes[e], order[e], traces)
         view = view_of(
             e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
         )
@@ -222,7 +222,7 @@ def _reset(
     traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
     for k in range(len(episodes)):
         e = episodes[k]
-        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        episode = EpisodeState(ledger[e], branches[e], codes[e], order[e], traces)
         view = view_of(
             e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
         )
@@ -258,8 +258,8 @@ class Batch:
 
     def __init__(
         self,
-        replay: Replay,
-        terms: Terms,
+        replay: TraceDataset,
+        terms: EpisodeConfig,
         num_envs: int,
         max_depth: int,
         max_classes: int,
@@ -330,7 +330,7 @@ class Batch:
         """
         return (*self._arrays, queues, counts, self.outcomes)
 
-    def reset(self, episodes: Sequence[int], draws: Sequence[Draw]) -> None:
+    def reset(self, episodes: Sequence[int], draws: Sequence[EpisodeStart]) -> None:
         """Start ``episodes`` from their draws."""
         rows, betas, orders = zip(*draws, strict=True)
         _reset(
@@ -344,7 +344,7 @@ class Batch:
             np.array(orders, np.int64),
         )
 
-    def rewind(self, draw: Draw, log: Sequence[int]) -> None:
+    def rewind(self, draw: EpisodeStart, log: Sequence[int]) -> None:
         """Play the only episode of this batch anew, up to where it was.
 
         What was recorded may have grown meanwhile, as it does where an episode is live; what could

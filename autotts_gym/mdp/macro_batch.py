@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import most_legal
-from autotts_gym.mdp.batch import SKIP, Batch, Draw, play_action, view_of
+from autotts_gym.mdp.batch import SKIP, Batch, EpisodeStart, play_action, view_of
 from autotts_gym.mdp.jit import entry_point
 from autotts_gym.mdp.observation import View
-from autotts_gym.mdp.state import Episode, Traces
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.state import EpisodeState, Traces
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
 
 @entry_point("decisions")
@@ -59,7 +59,7 @@ def _decide(
         outcomes[e] = 0
         if actions[e] == SKIP:
             continue
-        episode = Episode(ledger[e], branches[e], codes[e], order[e], traces)
+        episode = EpisodeState(ledger[e], branches[e], codes[e], order[e], traces)
         view = view_of(
             e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
         )
@@ -159,7 +159,7 @@ def _take_in(
     d.show_mask(view, memory, mean, decision_mask)
 
 
-class Deliberation:
+class MacroTracker:
     """Bundles and summaries of one episode of an environment that is stepped action by action.
 
     Args:
@@ -214,7 +214,7 @@ class Deliberation:
         _take_in(*view, *known, self.branch_features, self.features, self._mask)
 
 
-class DecisionBatch(Batch):
+class MacroBatch(Batch):
     """A :class:`~autotts_gym.mdp.batch.Batch` whose ``actions`` are decisions.
 
     Args: as for ``Batch``, and ``keeps``: whether every action that is played is kept; ``atomic``:
@@ -229,8 +229,8 @@ class DecisionBatch(Batch):
 
     def __init__(
         self,
-        replay: Replay,
-        terms: Terms,
+        replay: TraceDataset,
+        terms: EpisodeConfig,
         num_envs: int,
         max_depth: int,
         max_classes: int,
@@ -286,7 +286,7 @@ class DecisionBatch(Batch):
         """Make the decisions in ``self.actions``; returns how many episodes ended with it."""
         return int(_decide(*self._decide_arrays))
 
-    def reset(self, episodes: Sequence[int], draws: Sequence[Draw]) -> None:
+    def reset(self, episodes: Sequence[int], draws: Sequence[EpisodeStart]) -> None:
         super().reset(episodes, draws)
         rows = np.array(episodes, np.int64)
         self._means[rows] = self.mean_lengths(rows)

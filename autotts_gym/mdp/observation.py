@@ -22,7 +22,7 @@ from autotts_gym.mdp.constants import OPENED as OPENED
 from autotts_gym.mdp.constants import REMAINING as REMAINING
 from autotts_gym.mdp.constants import SPENT as SPENT
 from autotts_gym.mdp.jit import compiled, inlined
-from autotts_gym.mdp.state import Episode
+from autotts_gym.mdp.state import EpisodeState
 
 # Rows of View.classes.
 VOTES: Final = 0
@@ -135,7 +135,7 @@ def by_key(view: View) -> dict[str, NDArray[Any]]:
 
 
 @compiled
-def show_start(view: View, episode: Episode, beta: float) -> None:
+def show_start(view: View, episode: EpisodeState, beta: float) -> None:
     """The observation of a first state, but for ``show_totals``."""
     view.plane[:] = -1
     view.confidence_plane[:] = -1
@@ -149,7 +149,7 @@ def show_start(view: View, episode: Episode, beta: float) -> None:
 
 
 @inlined
-def show_mask(view: View, episode: Episode, i: int) -> None:
+def show_mask(view: View, episode: EpisodeState, i: int) -> None:
     """Which actions on branch ``i`` are legal."""
     n = episode.branches.shape[0]
     view.mask[2 + i] = rules.can_extend(episode, i)
@@ -159,13 +159,13 @@ def show_mask(view: View, episode: Episode, i: int) -> None:
 
 
 @inlined
-def is_null(episode: Episode, seen: int) -> bool:
+def is_null(episode: EpisodeState, seen: int) -> bool:
     """Whether a class of the episode means that a probe found no answer."""
     return episode.traces.nulls[episode.ledger[s.NULLS] + episode.codes[s.CODE_OF, seen]] == 1
 
 
 @inlined
-def show_reveal(view: View, episode: Episode, i: int) -> None:
+def show_reveal(view: View, episode: EpisodeState, i: int) -> None:
     """What branch ``i``'s latest probe revealed."""
     b = episode.branches[i]
     latest = b[s.LATEST]
@@ -188,7 +188,7 @@ def show_reveal(view: View, episode: Episode, i: int) -> None:
 
 
 @inlined
-def show_branch(view: View, episode: Episode, i: int) -> None:
+def show_branch(view: View, episode: EpisodeState, i: int) -> None:
     """Bring everything that is observed of branch ``i`` up to date."""
     b = episode.branches[i]
     shown = view.branches
@@ -205,7 +205,7 @@ def show_branch(view: View, episode: Episode, i: int) -> None:
 
 
 @inlined
-def show_totals(view: View, episode: Episode, full_cost: float) -> None:
+def show_totals(view: View, episode: EpisodeState, full_cost: float) -> None:
     """Bring the global figures up to date; ``full_cost`` is C, tokens."""
     ledger = episode.ledger
     view.mask[actions.BRANCH] = rules.can_branch(episode)

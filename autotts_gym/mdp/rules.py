@@ -1,7 +1,7 @@
 """The rules of the process, once: legality, transition, billing, the two costs.
 
 Every face of the process (single, vector and live environment, evaluation in bulk) calls these
-functions; nothing else changes an :class:`~autotts_gym.mdp.state.Episode`. A transition takes for
+functions; nothing else changes an :class:`~autotts_gym.mdp.state.EpisodeState`. A transition takes for
 granted that its action is legal. After AutoTTS (arXiv 2605.08083), sections 3 and 4, with two
 costs told apart: total tokens, and sequential tokens (the clock).
 
@@ -15,32 +15,32 @@ from __future__ import annotations
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import ANSWER, ANSWER_BRANCH, BRANCH, CONTINUE, PROBE, PRUNE
 from autotts_gym.mdp.jit import compiled, inlined
-from autotts_gym.mdp.state import Episode
+from autotts_gym.mdp.state import EpisodeState
 
 # --- legality ------------------------------------------------------------------------------------
 
 
 @inlined
-def affords_interval(episode: Episode) -> bool:
+def affords_interval(episode: EpisodeState) -> bool:
     """Whether the budget covers an interval (and its probe, where each is probed)."""
     ledger = episode.ledger
     return ledger[s.SPENT] + ledger[s.EXTEND_CHARGE] <= ledger[s.BUDGET]
 
 
 @inlined
-def affords_probe(episode: Episode) -> bool:
+def affords_probe(episode: EpisodeState) -> bool:
     """Whether the budget covers one more probe."""
     ledger = episode.ledger
     return ledger[s.SPENT] + ledger[s.PROBE_CHARGE] <= ledger[s.BUDGET]
 
 
 @inlined
-def can_branch(episode: Episode) -> bool:
+def can_branch(episode: EpisodeState) -> bool:
     return episode.ledger[s.OPENED] < episode.branches.shape[0] and affords_interval(episode)
 
 
 @inlined
-def may_grow(episode: Episode, i: int) -> bool:
+def may_grow(episode: EpisodeState, i: int) -> bool:
     """Whether branch ``i`` can be continued as far as the branch itself is concerned."""
     b = episode.branches[i]
     return (
@@ -51,7 +51,7 @@ def may_grow(episode: Episode, i: int) -> bool:
 
 
 @inlined
-def may_look(episode: Episode, i: int) -> bool:
+def may_look(episode: EpisodeState, i: int) -> bool:
     """Whether branch ``i`` can be probed as far as the branch itself is concerned."""
     b = episode.branches[i]
     return (
@@ -62,22 +62,22 @@ def may_look(episode: Episode, i: int) -> bool:
 
 
 @inlined
-def can_extend(episode: Episode, i: int) -> bool:
+def can_extend(episode: EpisodeState, i: int) -> bool:
     return may_grow(episode, i) and affords_interval(episode)
 
 
 @inlined
-def can_probe(episode: Episode, i: int) -> bool:
+def can_probe(episode: EpisodeState, i: int) -> bool:
     return may_look(episode, i) and affords_probe(episode)
 
 
 @inlined
-def can_prune(episode: Episode, i: int) -> bool:
+def can_prune(episode: EpisodeState, i: int) -> bool:
     return episode.branches[i, s.STATUS] == s.ACTIVE
 
 
 @inlined
-def can_answer(episode: Episode, i: int) -> bool:
+def can_answer(episode: EpisodeState, i: int) -> bool:
     return episode.branches[i, s.REVEALED] > 0
 
 
@@ -97,7 +97,7 @@ def bill(branch, depth, interval):
 
 
 @inlined
-def extend(episode: Episode, i: int) -> None:
+def extend(episode: EpisodeState, i: int) -> None:
     """CONTINUE(i): request one more interval. It does not block; past the end it costs nothing."""
     ledger = episode.ledger
     b = episode.branches[i]
@@ -115,7 +115,7 @@ def extend(episode: Episode, i: int) -> None:
 
 
 @compiled
-def branch(episode: Episode) -> int:
+def branch(episode: EpisodeState) -> int:
     """BRANCH: open the next branch and request its first interval; returns its index."""
     i = episode.ledger[s.OPENED]
     episode.ledger[s.OPENED] = i + 1
@@ -139,7 +139,7 @@ def branch(episode: Episode) -> int:
 
 
 @inlined
-def class_of(episode: Episode, code: int) -> int:
+def class_of(episode: EpisodeState, code: int) -> int:
     """Class of a stored answer code, numbered by first appearance in the episode."""
     known = episode.codes[s.CLASS_OF, code]
     if known >= 0:
@@ -152,7 +152,7 @@ def class_of(episode: Episode, code: int) -> int:
 
 
 @inlined
-def probe(episode: Episode, i: int) -> None:
+def probe(episode: EpisodeState, i: int) -> None:
     """PROBE(i): wait for branch ``i``'s requested text and reveal its answer there."""
     ledger = episode.ledger
     b = episode.branches[i]
@@ -184,13 +184,13 @@ def probe(episode: Episode, i: int) -> None:
 
 
 @inlined
-def prune(episode: Episode, i: int) -> None:
+def prune(episode: EpisodeState, i: int) -> None:
     """PRUNE(i): branch ``i`` neither votes nor grows any more; what it showed stays."""
     episode.branches[i, s.STATUS] = s.PRUNED
 
 
 @compiled
-def plurality(episode: Episode) -> int:
+def plurality(episode: EpisodeState) -> int:
     """Class with the most votes among the latest answers of active branches; -1 without any.
 
     Ties go to the class whose first vote, in branch order, comes first.
@@ -214,14 +214,14 @@ def plurality(episode: Episode) -> int:
 
 
 @inlined
-def answer(episode: Episode, answer_class: int) -> None:
+def answer(episode: EpisodeState, answer_class: int) -> None:
     """End the episode with a class (-1: the empty answer)."""
     episode.ledger[s.ANSWER] = answer_class
     episode.ledger[s.ENDED] = 1
 
 
 @inlined
-def is_right(episode: Episode) -> bool:
+def is_right(episode: EpisodeState) -> bool:
     """Whether what was answered is the gold answer; an empty answer never is."""
     given = episode.ledger[s.ANSWER]
     return given >= 0 and episode.codes[s.CODE_OF, given] == episode.ledger[s.GOLD]
@@ -231,7 +231,7 @@ def is_right(episode: Episode) -> bool:
 
 
 @inlined
-def act(episode: Episode, action: int) -> int:
+def act(episode: EpisodeState, action: int) -> int:
     """Play one action id.
 
     Returns the branch it touched, -1 if it touched none (ANSWER), or -2 if it was illegal and
@@ -278,7 +278,7 @@ def act(episode: Episode, action: int) -> int:
 
 
 @compiled
-def begin(episode: Episode, terms, question, row: int, order) -> None:
+def begin(episode: EpisodeState, terms, question, row: int, order) -> None:
     """The first state of an episode.
 
     Args:
@@ -314,7 +314,7 @@ RESULT_SIZE = 7
 
 
 @compiled
-def conclude(episode: Episode, result) -> None:
+def conclude(episode: EpisodeState, result) -> None:
     """Write the true figures of an episode that has ended into int64[RESULT_SIZE]."""
     ledger = episode.ledger
     given = ledger[s.ANSWER]

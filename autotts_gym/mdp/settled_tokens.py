@@ -17,8 +17,8 @@ from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH
 from autotts_gym.mdp.jit import compiled, entry_point, inlined
-from autotts_gym.mdp.state import Episode
-from autotts_gym.mdp.trace_dataset import Replay
+from autotts_gym.mdp.state import EpisodeState
+from autotts_gym.mdp.trace_dataset import TraceDataset
 
 
 class Recount(NamedTuple):
@@ -30,14 +30,14 @@ class Recount(NamedTuple):
         votes: int64[K], the votes of each class.
     """
 
-    episode: Episode
+    episode: EpisodeState
     vote_of: NDArray[np.int64]
     votes: NDArray[np.int64]
 
     @classmethod
-    def allocate(cls, replay: Replay, max_branches: int) -> Recount:
+    def allocate(cls, replay: TraceDataset, max_branches: int) -> Recount:
         return cls(
-            Episode.allocate(replay.traces, max_branches, replay.classes),
+            EpisodeState.allocate(replay.traces, max_branches, replay.classes),
             np.empty(max_branches, np.int64),
             np.empty(replay.classes, np.int64),
         )

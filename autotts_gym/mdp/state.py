@@ -1,6 +1,6 @@
 """What one episode consists of, as arrays that compiled code reads and changes in place.
 
-An :class:`Episode` is a tuple of views: one row of the arrays that a
+An :class:`EpisodeState` is a tuple of views: one row of the arrays that a
 :class:`~autotts_gym.mdp.batch.Batch` allocates for many episodes side by side. It holds the state
 that a controller may see and, beside it, what the rules must know and a controller must not
 (ends not yet revealed, true bills). What may be seen is told by the observation and by the
@@ -106,7 +106,7 @@ class Traces(NamedTuple):
     nulls: NDArray[np.uint8]
 
 
-class Episode(NamedTuple):
+class EpisodeState(NamedTuple):
     """One episode; see the column names above.
 
     Attributes:
@@ -124,7 +124,7 @@ class Episode(NamedTuple):
     traces: Traces
 
     @classmethod
-    def allocate(cls, traces: Traces, max_branches: int, classes: int) -> Episode:
+    def allocate(cls, traces: Traces, max_branches: int, classes: int) -> EpisodeState:
         """Room for one episode over ``traces``; ``classes`` is K."""
         return cls(
             np.zeros(LEDGER_SIZE, np.int64),

@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Prices:
+class TokenPrices:
     """The range of prices of a policy: ``high`` at knob 0, ``low`` at knob 1."""
 
     high: float = 3.0

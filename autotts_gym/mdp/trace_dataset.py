@@ -20,7 +20,7 @@ _DEEPEST: Final = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
-class Terms:
+class EpisodeConfig:
     """What is agreed before an episode starts.
 
     Attributes:
@@ -79,7 +79,7 @@ class Terms:
         return ledger[s.TERMS]
 
 
-class Replay:
+class TraceDataset:
     """The traces of one or several stores, laid out for compiled code.
 
     Attributes:
@@ -134,7 +134,7 @@ class Replay:
             nulls=_frozen(np.array([n for t in tables for q in t.nulls for n in q], np.uint8)),
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Replay:
+    def __deepcopy__(self, memo: dict[int, Any]) -> TraceDataset:
         return self  # frozen: copies of an environment share it
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from autotts_gym.evaluation.oracle_bounds import ceiling, pass_at
 from autotts_gym.evaluation.plots import COLOURS
 from autotts_gym.evaluation.results import Results, Run
 from autotts_gym.gym_envs.rendering import PALETTE
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.report.recordings import Recordings
 from autotts_gym.report.schedules import BETAS, Schedule
 from autotts_gym.report.sources import Sources
@@ -212,7 +212,7 @@ def landing(analysis: Analysis, scope: Scope, agent: str) -> list[list[float | N
     ]
 
 
-def _bounds(store: TraceStore, terms: Terms) -> dict[str, float]:
+def _bounds(store: TraceStore, terms: EpisodeConfig) -> dict[str, float]:
     """What no controller, or no vote, gets past on a store; by what the page calls it."""
     k = terms.max_branches
     of = ceiling(store)

@@ -24,7 +24,7 @@ from autotts_gym.controllers.episode import Episode
 from autotts_gym.evaluation.results import Results, Run
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.report.sources import Sources
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.sandbox.player import Sandbox
@@ -165,11 +165,11 @@ class _Table:
         self.problems: list[str] = []
         self._results = results
         self._stores, self._agents = sources.stores, sources.agents
-        self._terms: dict[str, Terms] = {
+        self._terms: dict[str, EpisodeConfig] = {
             agent.name: replace(results.terms, billing=agent.billing)  # type: ignore[arg-type]
             for agent in results.agents
         }
-        self._envs: dict[tuple[str, Terms], _Recorder] = {}
+        self._envs: dict[tuple[str, EpisodeConfig], _Recorder] = {}
         self._sandboxes: dict[tuple[str, str], Sandbox] = {}
         self._chosen = {
             env: choose([run for run in results.runs if run.env == env], count)
@@ -262,7 +262,7 @@ class _Table:
         for box in self._sandboxes.values():
             box.close()
 
-    def _recorder(self, env: str, terms: Terms) -> _Recorder:
+    def _recorder(self, env: str, terms: EpisodeConfig) -> _Recorder:
         if (env, terms) not in self._envs:
             self._envs[env, terms] = _Recorder(
                 AutoTTSEnv(self._stores[env], observation="compact", **asdict(terms))

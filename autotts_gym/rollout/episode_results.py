@@ -14,7 +14,7 @@ from autotts_gym.traces.store import TraceStore
 
 
 @dataclass(frozen=True)
-class Episodes:
+class EpisodeResults:
     """Results of K episodes, in the order in which they were asked for.
 
     Attributes:
@@ -50,7 +50,7 @@ class Episodes:
         results: NDArray[np.int64],
         failures: dict[int, str],
         logs: list[NDArray[np.int32]] | None = None,
-    ) -> Episodes:
+    ) -> EpisodeResults:
         """Episodes from what was played, int64[K, RESULT_SIZE] of :mod:`autotts_gym.mdp.rules`."""
         answers = store.tables.answers
         return cls(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import rules
 from autotts_gym.mdp.settled_tokens import Recount, settle
-from autotts_gym.mdp.trace_dataset import Replay, Terms
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.traces.store import TraceStore
 
 
-class Player(abc.ABC):
+class EpisodePlayer(abc.ABC):
     """Whoever plays a controller's episodes on one store under given terms.
 
     Args:
@@ -26,8 +26,8 @@ class Player(abc.ABC):
     Attributes:
         path: who plays.
         reason: why the controller is not compiled; empty if it is.
-        logs: actions of the episodes that :meth:`Player.play_on` has played in its latest call, as
-            :class:`Episodes` has them; empty where they are not kept.
+        logs: actions of the episodes that :meth:`EpisodePlayer.play_on` has played in its latest call, as
+            :class:`EpisodeResults` has them; empty where they are not kept.
         ended: how many of them were ended from outside, which depends on the machine's moment.
     """
 
@@ -35,10 +35,10 @@ class Player(abc.ABC):
     reason: str
     ended: int = 0
 
-    def __init__(self, store: TraceStore, terms: Terms, settle: bool) -> None:
+    def __init__(self, store: TraceStore, terms: EpisodeConfig, settle: bool) -> None:
         if terms.auto_probe:
             raise ValueError("controllers probe for themselves: play them with auto_probe=False")
-        self._replay = Replay({str(store.path or "the store"): store})
+        self._replay = TraceDataset({str(store.path or "the store"): store})
         self._replay.check_width(terms.max_branches)
         self._terms, self._settle = terms, settle
         self._agreed = np.array([terms.ledger(store) for store in self._replay.stores])
@@ -47,7 +47,7 @@ class Player(abc.ABC):
 
     def play(
         self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
-    ) -> Episodes:
+    ) -> EpisodeResults:
         """Play K episodes.
 
         Args:
@@ -65,7 +65,7 @@ class Player(abc.ABC):
         results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
         failures: dict[int, str] = {}
         self.play_on(questions, orders, beta, results, np.zeros(1, np.int64), failures.__setitem__)
-        return Episodes.of(self._replay.stores[0], questions, results, failures, self.logs)
+        return EpisodeResults.of(self._replay.stores[0], questions, results, failures, self.logs)
 
     @abc.abstractmethod
     def play_on(
@@ -77,7 +77,7 @@ class Player(abc.ABC):
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """Play the episodes from ``played[0]`` on, as :meth:`Player.play` has checked them.
+        """Play the episodes from ``played[0]`` on, as :meth:`EpisodePlayer.play` has checked them.
 
         Args:
             results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`; a row is filled when

@@ -24,13 +24,13 @@ from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import most_legal
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_results import answered, cut_off
-from autotts_gym.rollout.player import Player
+from autotts_gym.rollout.player import EpisodePlayer
 from autotts_gym.traces.store import TraceStore
 
 
-class Rollout(Player):
+class Rollout(EpisodePlayer):
     """A controller on one store under given terms, played in this process.
 
     Args:
@@ -56,7 +56,7 @@ class Rollout(Player):
         self,
         agent: Agent,
         store: TraceStore,
-        terms: Terms,
+        terms: EpisodeConfig,
         *,
         interpret: bool = False,
         settle: bool = False,
@@ -94,7 +94,7 @@ class Rollout(Player):
     def _allocate(self, ledger: NDArray[np.int64] | None) -> None:
         """Room for one episode and its log."""
         n, replay = self._terms.max_branches, self._replay
-        self._episode = s.Episode.allocate(replay.traces, n, replay.classes)
+        self._episode = s.EpisodeState.allocate(replay.traces, n, replay.classes)
         if ledger is not None:
             self._episode = self._episode._replace(ledger=ledger)
         self.ledger = self._episode.ledger

@@ -260,7 +260,7 @@ class Remote:
             self._by_tokens = before
 
 
-class Handle(Episode):
+class GuestEpisode(Episode):
     """The handle, over a :class:`Remote`."""
 
     def probe_all(self) -> int:
@@ -300,7 +300,7 @@ def play(
         remote.tell(UNLOADED, message(error))
         return
     try:
-        episode = Handle(remote, remote.observation)  # type: ignore[arg-type]
+        episode = GuestEpisode(remote, remote.observation)  # type: ignore[arg-type]
         solve(*((episode, remote.beta) if facts["takes_beta"] else (episode,)))
         if not episode.ended:
             raise NoAnswerError("solve returned without episode.answer()")

@@ -23,11 +23,11 @@ from autotts_gym.controllers.episode import IllegalActionError
 from autotts_gym.controllers.errors import LONGEST
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.batch import TRUNCATED, Batch, Draw
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.batch import TRUNCATED, Batch, EpisodeStart
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_results import answered, cut_off
 from autotts_gym.rollout.limits import LONGEST_LOOK, PATIENCE, TIME_LIMIT, GivenUpError
-from autotts_gym.rollout.player import Player
+from autotts_gym.rollout.player import EpisodePlayer
 from autotts_gym.sandbox import guest
 from autotts_gym.sandbox.event_loop import ANSWERS, NEWS, NOTHING, REFUSED, Service
 from autotts_gym.sandbox.launcher import Starter
@@ -48,7 +48,7 @@ MEMORY: Final = 512 << 20
 _LOOK: Final = 0.5
 
 
-class Sandbox(Player):
+class Sandbox(EpisodePlayer):
     """An untrusted program on one store under given terms; plays the episodes of a ``Rollout``.
 
     Args:
@@ -72,7 +72,7 @@ class Sandbox(Player):
         self,
         agent: UntrustedAgent | str,
         store: TraceStore,
-        terms: Terms,
+        terms: EpisodeConfig,
         *,
         settle: bool = False,
         abreast: int = ABREAST,
@@ -134,7 +134,7 @@ class Sandbox(Player):
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """See :meth:`autotts_gym.rollout.player.Player.play_on`.
+        """See :meth:`autotts_gym.rollout.player.EpisodePlayer.play_on`.
 
         Raises:
             GivenUpError: the program cannot be loaded, or its episodes have to be ended from
@@ -214,7 +214,7 @@ class _Game:
         some = range(self._next, self._next + count)
         self._next += count
         self._used.update(chosen)
-        draws = [Draw(int(self._questions[k]), self._beta, self._orders[k]) for k in some]
+        draws = [EpisodeStart(int(self._questions[k]), self._beta, self._orders[k]) for k in some]
         self._batch.reset(chosen, draws)
         self._slots.begin(chosen, self._batch.ledger)
         for slot, k in zip(chosen, some, strict=True):

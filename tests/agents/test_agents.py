@@ -18,9 +18,9 @@ from autotts_gym.controllers.compiled_episode import compile_controller
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load, names
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -37,12 +37,12 @@ def store() -> TraceStore:
 def play(
     name: str,
     store: TraceStore,
-    terms: Terms,
+    terms: EpisodeConfig,
     beta: float = 0.0,
     episodes: int | None = None,
     *,
     interpret: bool = False,
-) -> Episodes:
+) -> EpisodeResults:
     """The first questions of a store (all, by default), each in a branch order of its own."""
     counts = store.tables.branch_counts[:episodes]
     orders = [branch_order("random", 0, q, n)[: terms.max_branches] for q, n in enumerate(counts)]
@@ -223,7 +223,7 @@ def binomial_tail(a: int, n: int) -> float:
 @pytest.mark.parametrize("env", [registry.DEFAULT, "synthetic-aime24"])  # which is deeper
 def test_cmc_is_what_its_description_says(beta: float, billing: Any, env: str) -> None:
     (store,) = registry.open_stores(env).values()
-    played = play("cmc", store, Terms(64, billing), beta, 30)
+    played = play("cmc", store, EpisodeConfig(64, billing), beta, 30)
     for q in range(30):
         recorded = store.question(q).branches
         branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:64]]
@@ -261,7 +261,7 @@ def test_cmc_notes_what_it_decides_by(beta: float, store: TraceStore) -> None:
 def test_cmc_on_odd_stores(random: Random, beta: float, billing: Any) -> None:
     store = odd_store(random)
     width = store.card.branches
-    played = play("cmc", store, Terms(width, billing), beta)
+    played = play("cmc", store, EpisodeConfig(width, billing), beta)
     branches = [store.question(0).branches[b] for b in branch_order("random", 0, 0, width)]
     found = played.answers[0], int(played.tokens[0]), int(played.sequential_tokens[0])
     assert found == Plain(branches, store.card.interval, billing).solve(beta)
@@ -273,7 +273,7 @@ def test_cmc_on_odd_stores(random: Random, beta: float, billing: Any) -> None:
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
 def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: TraceStore) -> None:
-    played = play("self_consistency", store, Terms(width, billing))
+    played = play("self_consistency", store, EpisodeConfig(width, billing))
     for q in range(store.card.questions):
         recorded = store.question(q).branches
         branches = [recorded[b] for b in branch_order("random", 0, q, 128)[:width]]
@@ -292,15 +292,15 @@ def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: Tra
 
 
 def test_self_consistency_reads_at_most_64(store: TraceStore) -> None:
-    wide, narrow = (play("self_consistency", store, Terms(n)) for n in (128, 64))
+    wide, narrow = (play("self_consistency", store, EpisodeConfig(n)) for n in (128, 64))
     assert_array_equal(wide.tokens, narrow.tokens)
 
 
 def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
     """Charged in full, 64 branches of 36 intervals are over 36,000 tokens; few take half."""
-    free = play("self_consistency", store, Terms())
+    free = play("self_consistency", store, EpisodeConfig())
     assert free.tokens.max() < 30_000
-    played = play("self_consistency", store, Terms(budget=30_000))
+    played = play("self_consistency", store, EpisodeConfig(budget=30_000))
     assert_array_equal(played.tokens, free.tokens)
     assert played.answers == free.answers
 
@@ -312,23 +312,23 @@ def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
 @pytest.mark.parametrize(
     "terms",
     [
-        Terms(),
-        Terms(billing="interval"),
-        Terms(1),
-        Terms(2, billing="interval"),
-        Terms(9),
-        Terms(budget=0),
-        Terms(budget=15),
-        Terms(budget=16),
-        Terms(budget=1_344),
-        Terms(16, budget=3_840, billing="interval", probe_tokens=1),
-        Terms(budget=160, probe_tokens=160),
-        Terms(step_limit=1),
-        Terms(step_limit=77),
+        EpisodeConfig(),
+        EpisodeConfig(billing="interval"),
+        EpisodeConfig(1),
+        EpisodeConfig(2, billing="interval"),
+        EpisodeConfig(9),
+        EpisodeConfig(budget=0),
+        EpisodeConfig(budget=15),
+        EpisodeConfig(budget=16),
+        EpisodeConfig(budget=1_344),
+        EpisodeConfig(16, budget=3_840, billing="interval", probe_tokens=1),
+        EpisodeConfig(budget=160, probe_tokens=160),
+        EpisodeConfig(step_limit=1),
+        EpisodeConfig(step_limit=77),
     ],
     ids=str,
 )
-def test_compiled_and_through_step(name: str, terms: Terms, store: TraceStore) -> None:
+def test_compiled_and_through_step(name: str, terms: EpisodeConfig, store: TraceStore) -> None:
     for beta in betas(name):
         fast = play(name, store, terms, beta, 6)
         slow = play(name, store, terms, beta, 6, interpret=True)
@@ -347,7 +347,7 @@ def test_agents_answer_under_any_budget(name: str, data: st.DataObject) -> None:
     recorded = data.draw(st.booleans())
     store = odd_store(random, costs=recorded)
     interval = store.card.interval
-    terms = Terms(
+    terms = EpisodeConfig(
         max_branches=data.draw(st.integers(1, store.card.branches)),
         billing=data.draw(st.sampled_from(["tokens", "interval"])),
         budget=data.draw(st.integers(0, 8 * interval) | st.just(0) | st.integers(0, 10**6)),
@@ -366,6 +366,6 @@ def test_agents_answer_under_any_budget(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_more_than_nothing_buys_an_answer(name: str, store: TraceStore) -> None:
-    played = play(name, store, Terms(budget=1_440), 0.5)
+    played = play(name, store, EpisodeConfig(budget=1_440), 0.5)
     assert all(played.answers)
     assert (played.tokens > 0).all()

@@ -17,7 +17,7 @@ import pytest
 from stores import random_branch
 
 from autotts_gym.controllers.loader import load
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
@@ -73,7 +73,7 @@ def test_every_episode_is_that_of_bulk_evaluation(
     store = stores[name]
     play: Any = getattr(lean, agent) if beta is None else lean.cmc(beta)
     billing: Any = "tokens" if agent == "self_consistency" else "interval"
-    rollout = Rollout(load(agent), store, Terms(billing=billing))
+    rollout = Rollout(load(agent), store, EpisodeConfig(billing=billing))
     assert rollout.path == "compiled"
     branches = int(store.tables.branch_counts.min())
     rows = np.tile(np.arange(store.card.questions), SEEDS)

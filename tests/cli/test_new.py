@@ -14,8 +14,8 @@ from autotts_gym.cli import main
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.scaffold import Template, source, write
-from autotts_gym.mdp.trace_dataset import Terms
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
@@ -24,10 +24,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def play(
-    path: Path, beta: float, count: int, *, interpret: bool = False, terms: Terms | None = None
-) -> tuple[str, Episodes]:
+    path: Path,
+    beta: float,
+    count: int,
+    *,
+    interpret: bool = False,
+    terms: EpisodeConfig | None = None,
+) -> tuple[str, EpisodeResults]:
     """The first questions of the bundled environment, a branch order each; and how it ran."""
-    terms = terms or Terms()
+    terms = terms or EpisodeConfig()
     rollout = Rollout(load(str(path)), STORE, terms, interpret=interpret)
     rng = np.random.default_rng(0)
     orders = np.stack([rng.permutation(128)[: terms.max_branches] for _ in range(count)])
@@ -55,7 +60,7 @@ def test_plays_the_same_as_plain_python(
     template: Template, budget: int | None, tmp_path: Path
 ) -> None:
     path = write(str(tmp_path / "mine"), template)
-    terms = Terms(budget=budget)
+    terms = EpisodeConfig(budget=budget)
     _, compiled = play(path, 0.5, 5, terms=terms)
     ran, plain = play(path, 0.5, 5, terms=terms, interpret=True)
     assert ran == "python"
@@ -67,7 +72,7 @@ def test_plays_the_same_as_plain_python(
 
 def test_published_survives_a_budget_and_few_branches(tmp_path: Path) -> None:
     path = write(str(tmp_path / "mine"), Template.published)
-    _, played = play(path, 1.0, 5, terms=Terms(max_branches=2))
+    _, played = play(path, 1.0, 5, terms=EpisodeConfig(max_branches=2))
     assert played.failures == {}
     assert (played.tokens > 0).all()
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers.agent import Agent
-from autotts_gym.mdp.trace_dataset import Terms
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -25,9 +25,11 @@ def store() -> TraceStore:
     return store
 
 
-def both(agent: Agent, store: TraceStore, path: str = "compiled", beta: float = 0.5) -> Episodes:
+def both(
+    agent: Agent, store: TraceStore, path: str = "compiled", beta: float = 0.5
+) -> EpisodeResults:
     """Play it as it would be and as Python, hold the two together, and return the episodes."""
-    fast, slow = (Rollout(agent, store, Terms(8), interpret=i) for i in (False, True))
+    fast, slow = (Rollout(agent, store, EpisodeConfig(8), interpret=i) for i in (False, True))
     assert fast.path == path, fast.reason
     assert bool(fast.reason) == (path == "python")
     a, b = (rollout.play(QUESTIONS, ORDERS, beta) for rollout in (fast, slow))
@@ -35,7 +37,7 @@ def both(agent: Agent, store: TraceStore, path: str = "compiled", beta: float = 
     return a
 
 
-def same(a: Episodes, b: Episodes) -> None:
+def same(a: EpisodeResults, b: EpisodeResults) -> None:
     """Equal in everything, but for the words of messages: numba has its own."""
     for name in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
         assert_array_equal(getattr(a, name), getattr(b, name), name)
@@ -239,14 +241,14 @@ def test_plays_as_python_and_says_why(
     agent = controller(text)
     played = both(agent, store, "python")
     assert bool(played.failures) == (case == "what there is not")
-    given = Rollout(agent, store, Terms(8)).reason
+    given = Rollout(agent, store, EpisodeConfig(8)).reason
     assert reason in given
     assert "\n" not in given
 
 
 def test_asked_to_interpret(store: TraceStore, controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode):\n    episode.answer()\n")
-    rollout = Rollout(agent, store, Terms(8), interpret=True)
+    rollout = Rollout(agent, store, EpisodeConfig(8), interpret=True)
     assert (rollout.path, rollout.reason) == ("python", "asked for")
 
 
@@ -345,7 +347,8 @@ def test_being_cut_off_fails_the_episode(
     )
     for limit, tokens in [(1, 500), (8, 4000), (16, 4000), (17, 4000)]:
         fast, slow = (
-            Rollout(agent, fickle, Terms(8, step_limit=limit), interpret=i) for i in (False, True)
+            Rollout(agent, fickle, EpisodeConfig(8, step_limit=limit), interpret=i)
+            for i in (False, True)
         )
         played = fast.play(QUESTIONS, ORDERS, 0.0)
         same(played, slow.play(QUESTIONS, ORDERS, 0.0))
@@ -373,7 +376,9 @@ def test_a_caught_cut_off_stays_one(store: TraceStore, controller: Callable[...,
         "        pass\n"
     )
     fast, slow = (
-        Rollout(agent, store, Terms(8, step_limit=5), interpret=i).play(QUESTIONS, ORDERS, 0.0)
+        Rollout(agent, store, EpisodeConfig(8, step_limit=5), interpret=i).play(
+            QUESTIONS, ORDERS, 0.0
+        )
         for i in (False, True)
     )
     same(fast, slow)

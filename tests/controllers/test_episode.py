@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from autotts_gym.controllers import compiled_episode
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode, IllegalActionError, StepLimitError
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -121,19 +121,19 @@ def solve(episode, beta):
 @pytest.mark.parametrize(
     "terms",
     [
-        Terms(5),
-        Terms(1, billing="interval"),
-        Terms(4, budget=30_000),
-        Terms(5, budget=15_999, probe_tokens=700),
-        Terms(5, budget=0),
-        Terms(5, step_limit=9),
-        Terms(3, step_limit=1),
-        Terms(5, probe_tokens="recorded", budget=60_000, billing="interval"),
+        EpisodeConfig(5),
+        EpisodeConfig(1, billing="interval"),
+        EpisodeConfig(4, budget=30_000),
+        EpisodeConfig(5, budget=15_999, probe_tokens=700),
+        EpisodeConfig(5, budget=0),
+        EpisodeConfig(5, step_limit=9),
+        EpisodeConfig(3, step_limit=1),
+        EpisodeConfig(5, probe_tokens="recorded", budget=60_000, billing="interval"),
     ],
     ids=str,
 )
 def test_random_walks_see_the_same(
-    terms: Terms, two_stores: list[str], controller: Callable[..., Agent]
+    terms: EpisodeConfig, two_stores: list[str], controller: Callable[..., Agent]
 ) -> None:
     agent = controller(WALK)
     digests = set()
@@ -204,7 +204,7 @@ CASES = "\n".join(
 def test_what_is_illegal_raises(
     case: str, interpret: bool, controller: Callable[..., Agent]
 ) -> None:
-    rollout = Rollout(controller(CASES), STORE, Terms(2), interpret=interpret)
+    rollout = Rollout(controller(CASES), STORE, EpisodeConfig(2), interpret=interpret)
     assert rollout.path == ("python" if interpret else "compiled")
     number = list(ILLEGAL).index(case)
     played = rollout.play(np.zeros(1, np.int64), np.array([[0, 1]]), number / 100)
@@ -279,7 +279,7 @@ def test_notes_change_nothing(two_stores: list[str], controller: Callable[..., A
     store = TraceStore.open(two_stores[0])
     questions, orders = np.arange(3), np.array([[0, 1, 2], [2, 1, 0], [1, 3, 2]])
     rollouts = [
-        Rollout(controller(text, name), store, Terms(3), interpret=interpret)
+        Rollout(controller(text, name), store, EpisodeConfig(3), interpret=interpret)
         for text, name in ((NOTES, "noting"), (quiet, "quiet"))
         for interpret in (False, True)
     ]
@@ -293,7 +293,7 @@ def test_notes_change_nothing(two_stores: list[str], controller: Callable[..., A
 
 def test_a_note_is_a_number(controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode):\n    episode.note('answer', 'seven')\n")
-    rollout = Rollout(agent, STORE, Terms(2))
+    rollout = Rollout(agent, STORE, EpisodeConfig(2))
     assert rollout.path == "python"
     played = rollout.play(np.zeros(1, np.int64), np.array([[0, 1]]), 0.0)
     assert played.failures[0].startswith("ValueError: could not convert string to float")
@@ -342,4 +342,4 @@ def test_probing_environments_are_refused() -> None:
     with pytest.raises(ValueError, match="auto_probe=False"):
         start(auto_probe=True)
     with pytest.raises(ValueError, match="auto_probe=False"):
-        Rollout(None, STORE, Terms(2, auto_probe=True))  # type: ignore[arg-type]
+        Rollout(None, STORE, EpisodeConfig(2, auto_probe=True))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.backends import local
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
@@ -51,9 +51,11 @@ def agent(
     ("seed", "atomic"),
     [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # such as look and read on
 )
-@pytest.mark.parametrize("terms", [Terms(N), Terms(N, budget=60_000, probe_tokens=5)])
+@pytest.mark.parametrize(
+    "terms", [EpisodeConfig(N), EpisodeConfig(N, budget=60_000, probe_tokens=5)]
+)
 def test_every_way_to_play_is_the_same(
-    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, terms: Terms
+    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, terms: EpisodeConfig
 ) -> None:
     policy = agent(tmp_path, seed, atomic=atomic)
     questions = np.repeat(np.arange(8), 3)
@@ -98,7 +100,7 @@ def test_is_played_elsewhere_as_it_was_loaded(tmp_path: Path, store: TraceStore)
             [0.5],
             range(3),
             tmp_path / name,
-            terms=Terms(N),
+            terms=EpisodeConfig(N),
             team=team,
         )
         rows[name] = row
@@ -112,7 +114,7 @@ def test_cut_off_is_wrong(tmp_path: Path, store: TraceStore) -> None:
     policy = agent(tmp_path)
     with torch.no_grad():
         policy.policy.logits.bias[:3] -= 1000  # type: ignore[attr-defined]
-    played = Rollout(policy, store, Terms(N, step_limit=30)).play(
+    played = Rollout(policy, store, EpisodeConfig(N, step_limit=30)).play(
         np.arange(2), np.array([np.arange(N)] * 2), 0.5
     )
     assert set(played.failures) == {0, 1}
@@ -122,6 +124,6 @@ def test_cut_off_is_wrong(tmp_path: Path, store: TraceStore) -> None:
 
 def test_a_flat_policy_is_for_as_many_branches(tmp_path: Path, store: TraceStore) -> None:
     policy = agent(tmp_path, network="mlp")
-    Rollout(policy, store, Terms(N))
+    Rollout(policy, store, EpisodeConfig(N))
     with pytest.raises(AgentError, match=f"trained with max_branches={N}"):
-        Rollout(policy, store, Terms(6))
+        Rollout(policy, store, EpisodeConfig(6))

@@ -13,7 +13,7 @@ from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.published_programs import NoBranchLeftError, PublishedQuestion
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
@@ -41,8 +41,8 @@ def test_programs_get_the_figures_of_the_controllers(
     orders = np.array([branch_order("random", 5, int(q), 128)[:64] for q in questions])
     # Full reads are billed by tokens, whatever is set: so self-consistency ignores this.
     set_to = "interval"
-    theirs = Rollout(load(f"{PROGRAMS}:{program}"), store, Terms(billing=set_to))
-    ours = Rollout(load(agent), store, Terms(billing=billing))
+    theirs = Rollout(load(f"{PROGRAMS}:{program}"), store, EpisodeConfig(billing=set_to))
+    ours = Rollout(load(agent), store, EpisodeConfig(billing=billing))
     for beta in (0.0, 0.5) if agent == "cmc" else (0.0,):
         a, b = theirs.play(questions, orders, beta), ours.play(questions, orders, beta)
         assert a.failures == b.failures == {}
@@ -96,7 +96,7 @@ def test_a_full_read_that_the_budget_does_not_cover() -> None:
 def test_bad_programs_fail_alone(body: str, message: str, controller: Callable[..., Agent]) -> None:
     agent = controller(f"class P:\n    def solve(self, question):\n        {body}\n")
     store = TraceStore.from_branches([Question("?", "7", [Branch(["7"], 90, "7")])], 100)
-    played = Rollout(agent, store, Terms(max_branches=1)).play(
+    played = Rollout(agent, store, EpisodeConfig(max_branches=1)).play(
         np.zeros(1, np.int64), np.zeros((1, 1), np.int64), 0.5
     )
     assert played.failures[0].startswith(message)

@@ -19,13 +19,13 @@ from stores import random_action, random_setting, random_store
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.discovery import error_analysis as h
 from autotts_gym.discovery.diagnosis import WIDTH, diagnose
-from autotts_gym.discovery.error_analysis import CAUSES, Hindsight, Logged, look_back
+from autotts_gym.discovery.error_analysis import CAUSES, EpisodeDiagnosis, Logged, look_back
 from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.transcripts import BODY, traces
 from autotts_gym.discovery.tree_rollout import Engine
 from autotts_gym.discovery.variation import seeds
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -70,9 +70,9 @@ PROGRAM = "def solve(episode, beta):\n    case = round(100 * beta)\n" + "".join(
 
 
 @pytest.fixture
-def examples(controller: Callable[..., Agent]) -> Hindsight:
+def examples(controller: Callable[..., Agent]) -> EpisodeDiagnosis:
     """All examples as the episodes of one program."""
-    rollout = Rollout(controller(PROGRAM), STORE, Terms(3), interpret=True, logs=True)
+    rollout = Rollout(controller(PROGRAM), STORE, EpisodeConfig(3), interpret=True, logs=True)
     logs, failures = [], {}
     questions = np.array([question for _, question, *_ in EXAMPLES.values()])
     orders = np.array([order for *_, order, _ in EXAMPLES.values()])
@@ -81,10 +81,12 @@ def examples(controller: Callable[..., Agent]) -> Hindsight:
         logs += played.logs
         if 0 in played.failures:
             failures[k] = played.failures[0]
-    return look_back(Logged("tiny", STORE, Terms(3), 0.5, questions, orders, logs, failures))
+    return look_back(
+        Logged("tiny", STORE, EpisodeConfig(3), 0.5, questions, orders, logs, failures)
+    )
 
 
-def test_every_cause_by_hand(examples: Hindsight) -> None:
+def test_every_cause_by_hand(examples: EpisodeDiagnosis) -> None:
     found = zip(
         [CAUSES[c] for c in examples.cause],
         examples.tokens.tolist(),
@@ -107,7 +109,7 @@ def test_every_cause_by_hand(examples: Hindsight) -> None:
     ]
 
 
-def test_figures_by_hand(examples: Hindsight) -> None:
+def test_figures_by_hand(examples: EpisodeDiagnosis) -> None:
     found = diagnose([examples])
     (row,) = found.rows
     assert (row.beta, row.episodes, row.accuracy) == (0.5, 13, 2 / 13)
@@ -148,7 +150,7 @@ def test_figures_by_hand(examples: Hindsight) -> None:
     assert found.facts()["rows"][0]["counts"] == row.counts
 
 
-def test_text(examples: Hindsight) -> None:
+def test_text(examples: EpisodeDiagnosis) -> None:
     text = diagnose([examples]).text()
     first, second, *_ = text.split("\n")
     assert first == "β = 0.5: 0.154 right of 13 episodes, 154 tokens each; reading all: 0.692"
@@ -157,7 +159,7 @@ def test_text(examples: Hindsight) -> None:
     assert "error in 1 episodes: ValueError: so" in text
 
 
-def test_transcripts_by_hand(examples: Hindsight) -> None:
+def test_transcripts_by_hand(examples: EpisodeDiagnosis) -> None:
     text = traces([examples])
     # Of the failed ones, which are the most, the one with the median of tokens.
     assert (
@@ -173,7 +175,7 @@ def test_transcripts_by_hand(examples: Hindsight) -> None:
     ]
 
 
-def one(logged: Logged, k: int) -> Hindsight:
+def one(logged: Logged, k: int) -> EpisodeDiagnosis:
     """An episode by itself."""
     return look_back(
         replace(
@@ -193,7 +195,7 @@ def random_logged(random: Random) -> Logged:
     store = random_store(random, costs=random.random() < 0.5)
     setting = random_setting(random, [store])
     names = ("max_branches", "billing", "budget", "probe_tokens")
-    terms = Terms(**{name: setting[name] for name in names})
+    terms = EpisodeConfig(**{name: setting[name] for name in names})
     game = reference.Game([store], **{name: setting[name] for name in names})
     questions, orders, logs, failures = [], [], [], {}
     for k in range(random.randint(1, 5)):
@@ -313,7 +315,7 @@ def actions_in(line: str) -> Counter[str]:
     return counts
 
 
-def check_transcripts(text: str, parts: list[Hindsight]) -> None:
+def check_transcripts(text: str, parts: list[EpisodeDiagnosis]) -> None:
     """Every episode's actions can be counted from its lines, and its outcome is the log's."""
     bounded(text)
     _, _, *lines = text.split("\n")
@@ -341,7 +343,7 @@ def check_transcripts(text: str, parts: list[Hindsight]) -> None:
 
 
 @pytest.fixture(scope="module")
-def played() -> list[Hindsight]:
+def played() -> list[EpisodeDiagnosis]:
     """A program on two environments over the sweep, wide enough to be cut short."""
     found = []
     for seed in range(2):
@@ -354,7 +356,7 @@ def played() -> list[Hindsight]:
             logged = Logged(
                 f"made-{seed}",
                 store,
-                Terms(),
+                EpisodeConfig(),
                 beta,
                 questions,
                 orders,
@@ -368,7 +370,7 @@ def played() -> list[Hindsight]:
     return found
 
 
-def test_a_program(played: list[Hindsight]) -> None:
+def test_a_program(played: list[EpisodeDiagnosis]) -> None:
     found = diagnose(played)
     assert [row.beta for row in found.rows] == [0.0, 0.5, 1.0]
     assert {row.episodes for row in found.rows} == {24}
@@ -413,9 +415,9 @@ def solve(episode, beta):
 def test_a_wide_program(controller: Callable[..., Agent]) -> None:
     store, questions = generate(questions=2, branches=128, seed=3), np.arange(2)
     orders = branch_orders("random", np.zeros(2, np.int64), questions, store, 128)
-    rollout = Rollout(controller(WIDE), store, Terms(128), interpret=True, logs=True)
+    rollout = Rollout(controller(WIDE), store, EpisodeConfig(128), interpret=True, logs=True)
     result = rollout.play(questions, orders, 0.0)
-    seen = look_back(Logged("made", store, Terms(128), 0.0, questions, orders, result.logs))
+    seen = look_back(Logged("made", store, EpisodeConfig(128), 0.0, questions, orders, result.logs))
     text = traces([seen])
     check_transcripts(text, [seen])
     assert "branch 0-127; extend x2 0-127" not in text  # pass after pass, as it was done
@@ -426,7 +428,7 @@ def test_nothing_to_diagnose() -> None:
     with pytest.raises(ValueError, match="there are no episodes to diagnose"):
         diagnose([])
     nothing = Logged(
-        "tiny", STORE, Terms(3), 0.0, np.empty(0, np.int64), np.empty((0, 3), np.int64), []
+        "tiny", STORE, EpisodeConfig(3), 0.0, np.empty(0, np.int64), np.empty((0, 3), np.int64), []
     )
     with pytest.raises(ValueError, match="there are no episodes to diagnose"):
         diagnose([look_back(nothing)])
@@ -450,7 +452,7 @@ def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: 
     logged = Logged(
         "tiny",
         STORE,
-        Terms(3),
+        EpisodeConfig(3),
         0.0,
         np.array([0]),
         np.array([[0, 1, 2]]),

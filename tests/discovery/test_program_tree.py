@@ -27,7 +27,7 @@ from autotts_gym.discovery.program_tree import (
     to_json,
 )
 from autotts_gym.discovery.tree_rollout import Engine
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
@@ -42,7 +42,7 @@ def store() -> TraceStore:
 
 @pytest.fixture(scope="module")
 def engine(store: TraceStore) -> Engine:
-    return Engine(SearchSet({"made": store}, terms=Terms(N)))
+    return Engine(SearchSet({"made": store}, terms=EpisodeConfig(N)))
 
 
 def bred(seed: int) -> Program:
@@ -75,7 +75,7 @@ def test_source_plays_the_episodes_of_the_tree(
     program = bred(seed)
     file = tmp_path_factory.mktemp("found") / "program.py"
     file.write_text(source(program, "A program."), "utf-8")
-    written = Rollout(load(str(file)), store, Terms(N), interpret=True)
+    written = Rollout(load(str(file)), store, EpisodeConfig(N), interpret=True)
     questions, orders = episodes(6)
     for beta in (0.0, 0.37, 1.0):
         tree = engine.play(program, 0, questions, orders, beta)
@@ -91,7 +91,7 @@ def test_source_plays_the_episodes_of_the_tree(
 def test_source_compiles(tmp_path: Path, store: TraceStore, engine: Engine, name: str) -> None:
     program = variation.seeds()[name]
     (tmp_path / "program.py").write_text(source(program, "A program.", "Lineage."), "utf-8")
-    written = Rollout(load(str(tmp_path / "program.py")), store, Terms(N))
+    written = Rollout(load(str(tmp_path / "program.py")), store, EpisodeConfig(N))
     assert written.path == "compiled"
     questions, orders = episodes(200)
     for beta in (0.0, 0.5, 1.0):
@@ -101,8 +101,11 @@ def test_source_compiles(tmp_path: Path, store: TraceStore, engine: Engine, name
         assert np.array_equal(tree.actions, again.actions)
 
 
-@pytest.mark.parametrize("terms", [Terms(N, budget=40_000), Terms(5), Terms(N, billing="interval")])
-def test_plays_under_other_terms(store: TraceStore, terms: Terms) -> None:
+@pytest.mark.parametrize(
+    "terms",
+    [EpisodeConfig(N, budget=40_000), EpisodeConfig(5), EpisodeConfig(N, billing="interval")],
+)
+def test_plays_under_other_terms(store: TraceStore, terms: EpisodeConfig) -> None:
     engine = Engine(SearchSet({"made": store}, terms=terms))
     questions, orders = episodes(20)
     for program in variation.seeds().values():

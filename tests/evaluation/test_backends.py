@@ -17,11 +17,17 @@ from numpy.testing import assert_array_equal
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import backends
-from autotts_gym.evaluation.backends import InProcess, Job, Played, Subprocess, Team
+from autotts_gym.evaluation.backends import (
+    InProcessWorker,
+    Job,
+    Played,
+    SubprocessWorker,
+    WorkerPool,
+)
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import Incomplete, Run, write_episodes
-from autotts_gym.mdp.trace_dataset import Terms
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -32,7 +38,7 @@ LIMIT = 3.0
 STORE = TraceStore.from_branches(
     [Question("?", "7", [Branch([], 100 + row, "7")]) for row in range(4)], 500
 )
-TERMS = Terms(max_branches=1)
+TERMS = EpisodeConfig(max_branches=1)
 
 
 def job(agent: Agent, seeds: tuple[int, ...] = (0, 1), interpret: bool = True) -> Job:
@@ -53,7 +59,7 @@ def program(trouble: str, where: str = "episode.spent == 102", before: str = "")
     )
 
 
-def same(a: Episodes, b: Episodes, but: tuple[int, ...] = ()) -> None:
+def same(a: EpisodeResults, b: EpisodeResults, but: tuple[int, ...] = ()) -> None:
     rest = np.setdiff1d(np.arange(len(a.tokens)), but)
     for name in ("correct", "tokens", "sequential_tokens", "actions", "probes"):
         assert_array_equal(getattr(a, name)[rest], getattr(b, name)[rest])
@@ -61,8 +67,8 @@ def same(a: Episodes, b: Episodes, but: tuple[int, ...] = ()) -> None:
 
 
 @pytest.fixture
-def worker() -> Iterator[Subprocess]:
-    made = Subprocess(LIMIT)
+def worker() -> Iterator[SubprocessWorker]:
+    made = SubprocessWorker(LIMIT)
     yield made
     made.close()
 
@@ -77,9 +83,9 @@ ENDLESS = {
 
 @pytest.mark.parametrize("case", ENDLESS)
 def test_an_endless_episode_fails_alone(
-    case: str, worker: Subprocess, controller: Callable[..., Agent]
+    case: str, worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
-    healthy = InProcess().play(job(controller(program("pass"), "healthy")))
+    healthy = InProcessWorker().play(job(controller(program("pass"), "healthy")))
     played = worker.play(job(controller(ENDLESS[case]), interpret=case != "compiled"))
     assert played.path == ("compiled" if case == "compiled" else "python")
     message = f"TimeLimitError: no end after {LIMIT:g} s"
@@ -100,9 +106,9 @@ def test_an_endless_episode_fails_alone(
     [("os._exit(3)", "exit code 3"), ("os.kill(os.getpid(), 9)", "signal 9")],
 )
 def test_an_episode_that_ends_its_process_fails_alone(
-    trouble: str, how: str, worker: Subprocess, controller: Callable[..., Agent]
+    trouble: str, how: str, worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
-    healthy = InProcess().play(job(controller(program("pass"), "healthy")))
+    healthy = InProcessWorker().play(job(controller(program("pass"), "healthy")))
     played = worker.play(job(controller(program(trouble, before="import os"))))
     message = f"ProcessError: the process of the episode ended with {how}"
     assert played.episodes.failures == {2: message, 6: message}
@@ -111,10 +117,10 @@ def test_an_episode_that_ends_its_process_fails_alone(
 
 
 def test_errors_come_with_their_episodes(
-    worker: Subprocess, controller: Callable[..., Agent]
+    worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("raise ValueError('so')"))
-    here, there = InProcess().play(job(agent)), worker.play(job(agent))
+    here, there = InProcessWorker().play(job(agent)), worker.play(job(agent))
     assert (
         here.episodes.failures
         == there.episodes.failures
@@ -128,7 +134,7 @@ def test_errors_come_with_their_episodes(
 
 
 def test_given_up_after_three_in_a_row(
-    worker: Subprocess, controller: Callable[..., Agent]
+    worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("os._exit(1)", "episode.spent > 100", "import os"))
     with pytest.raises(GivenUpError, match=r"exit code 1 \(question 3, seed 0, 3 times"):
@@ -137,7 +143,7 @@ def test_given_up_after_three_in_a_row(
 
 
 def test_an_agent_that_cannot_be_loaded_there_is_given_up(
-    worker: Subprocess, controller: Callable[..., Agent]
+    worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     alone = "import multiprocessing\nassert not multiprocessing.parent_process(), 'only there'"
     with pytest.raises(GivenUpError, match=r"agent\.py: cannot be loaded: AssertionError: only"):
@@ -146,7 +152,7 @@ def test_an_agent_that_cannot_be_loaded_there_is_given_up(
 
 
 def test_a_process_that_ends_between_episodes_harms_none(
-    worker: Subprocess, controller: Callable[..., Agent]
+    worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("pass"))
     healthy = worker.play(job(agent))
@@ -164,7 +170,7 @@ def test_a_process_that_ends_between_episodes_harms_none(
 
 
 def test_a_process_that_closes_its_connection(
-    worker: Subprocess, controller: Callable[..., Agent]
+    worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     trouble = "os.closerange(3, 200); sum(iter(int, 1))"
     played = worker.play(job(controller(program(trouble, before="import os")), (0,)))
@@ -174,7 +180,7 @@ def test_a_process_that_closes_its_connection(
 
 
 def test_what_programs_print_goes_to_the_error_stream(
-    worker: Subprocess, controller: Callable[..., Agent], capfd: pytest.CaptureFixture[str]
+    worker: SubprocessWorker, controller: Callable[..., Agent], capfd: pytest.CaptureFixture[str]
 ) -> None:
     worker.play(job(controller(program("print('I was here', flush=True)")), (0,)))
     worker.close()
@@ -183,7 +189,7 @@ def test_what_programs_print_goes_to_the_error_stream(
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
 def test_what_programs_start_ends_with_them(
-    worker: Subprocess, controller: Callable[..., Agent], tmp_path: Path
+    worker: SubprocessWorker, controller: Callable[..., Agent], tmp_path: Path
 ) -> None:
     pid = tmp_path / "pid"
     start = (
@@ -200,20 +206,24 @@ def test_what_programs_start_ends_with_them(
 
 
 def test_mistakes_of_the_caller_are_raised(
-    worker: Subprocess, controller: Callable[..., Agent]
+    worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
-    wide = Job(controller(program("pass")), 0.0, STORE, Terms(max_branches=2), "random", (0,))
+    wide = Job(
+        controller(program("pass")), 0.0, STORE, EpisodeConfig(max_branches=2), "random", (0,)
+    )
     with pytest.raises(ValueError, match="max_branches=2, but question 0"):
         worker.play(wide)
 
 
 def test_more_episodes_than_the_shared_memory_holds(
-    worker: Subprocess, monkeypatch: pytest.MonkeyPatch, controller: Callable[..., Agent]
+    worker: SubprocessWorker, monkeypatch: pytest.MonkeyPatch, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("raise ValueError('so')"))
     seeds = tuple(range(300))
     assert job(agent, seeds).count > backends._CHUNK
-    same(InProcess().play(job(agent, seeds)).episodes, worker.play(job(agent, seeds)).episodes)
+    same(
+        InProcessWorker().play(job(agent, seeds)).episodes, worker.play(job(agent, seeds)).episodes
+    )
     # A chunk in which one episode ends its process, and one after it.
     crash = controller(program("os._exit(1)", before="import os"), "crash")
     played = worker.play(job(crash, (0, 1, 2)))
@@ -227,7 +237,7 @@ def test_an_agent_is_pickled_as_its_text(controller: Callable[..., Agent]) -> No
     copy = pickle.loads(pickle.dumps(agent))
     assert copy == agent
     assert copy.source[0].decode() == text
-    assert not InProcess().play(job(copy)).episodes.failures
+    assert not InProcessWorker().play(job(copy)).episodes.failures
 
 
 # --- teams ---------------------------------------------------------------------------------------
@@ -236,7 +246,7 @@ def test_an_agent_is_pickled_as_its_text(controller: Callable[..., Agent]) -> No
 STORES = {"a": STORE, "b": TraceStore.from_tables(STORE.tables, 400)}
 
 
-def bench(folder: Path, agents: list[Agent], team: Team | None) -> list[Run | Incomplete]:
+def bench(folder: Path, agents: list[Agent], team: WorkerPool | None) -> list[Run | Incomplete]:
     rows = run(
         agents, STORES, (0.0, 1.0), range(25), folder, terms=TERMS, team=team, interpret=True
     )
@@ -310,13 +320,13 @@ from pathlib import Path
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import workers
 from autotts_gym.evaluation.benchmark import run
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import TraceStore
 
 if __name__ == "__main__":
     store = TraceStore.open(sys.argv[1])
     for _ in run([load(sys.argv[2])], {"a": store}, (), (0,), Path(sys.argv[3]),
-                 terms=Terms(max_branches=1), team=workers.local(2, 600), interpret=True):
+                 terms=EpisodeConfig(max_branches=1), team=workers.local(2, 600), interpret=True):
         pass
 """
 
@@ -369,7 +379,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_team_of_one_plays_in_turn() -> None:
-    team = Team([InProcess()])
+    team = WorkerPool([InProcessWorker()])
     jobs = [job(load("self_consistency"), (seed,)) for seed in range(3)]
     played = list(team.play(jobs))
     assert [made for made, _ in played] == jobs

@@ -24,14 +24,14 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import result_cache as kept_work
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import EPISODE, Run, write_episodes
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order, branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 from autotts_gym.utils.files import write_atomically
 
-TERMS = Terms(max_branches=3)
+TERMS = EpisodeConfig(max_branches=3)
 
 
 def store(questions: int = 3, gold: str = "7") -> TraceStore:
@@ -177,7 +177,7 @@ def test_beta_outside(beta: float, tmp_path: Path) -> None:
 
 def test_too_few_branches(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 4 branches; pass max_branches=4 or fewer"):
-        bench(tmp_path, terms=Terms(max_branches=5))
+        bench(tmp_path, terms=EpisodeConfig(max_branches=5))
 
 
 def test_agents_of_one_name(tmp_path: Path) -> None:
@@ -240,13 +240,13 @@ def test_more_betas_and_agents_play_only_the_new_ones(tmp_path: Path, played: li
     ("change", "again"),
     [
         ({}, False),
-        ({"terms": Terms(np.int64(3))}, False),  # type: ignore[arg-type]
+        ({"terms": EpisodeConfig(np.int64(3))}, False),  # type: ignore[arg-type]
         ({"interpret": True}, False),  # the episodes are the same
         ({"stores": {"renamed": STORE}}, False),
-        ({"terms": Terms(2)}, True),
-        ({"terms": Terms(3, billing="interval")}, True),
-        ({"terms": Terms(3, budget=1000)}, True),
-        ({"terms": Terms(3, probe_tokens=1)}, True),
+        ({"terms": EpisodeConfig(2)}, True),
+        ({"terms": EpisodeConfig(3, billing="interval")}, True),
+        ({"terms": EpisodeConfig(3, budget=1000)}, True),
+        ({"terms": EpisodeConfig(3, probe_tokens=1)}, True),
         ({"order": "published"}, True),
         ({"stores": {"e": store(gold="8")}}, True),
         ({"betas": (0.75,)}, True),

@@ -17,7 +17,7 @@ from stores import random_store
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.oracle_bounds import best_fixed_beta, ceiling, clairvoyant, pass_at
 from autotts_gym.evaluation.results import Run
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -105,7 +105,7 @@ def test_plurality_is_what_self_consistency_gets_over_all_orders() -> None:
         store = store_of(*finals)
         orders = list(permutations(range(4)))
         rows = np.repeat(np.arange(3), len(orders))
-        rollout = Rollout(agent, store, Terms(max_branches=4), interpret=True)
+        rollout = Rollout(agent, store, EpisodeConfig(max_branches=4), interpret=True)
         played = rollout.play(rows, np.array(orders * 3), 0.0)
         assert not played.failures
         found = ceiling(store).plurality

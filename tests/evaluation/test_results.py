@@ -21,7 +21,7 @@ from autotts_gym.evaluation.results import (
     Results,
     Run,
 )
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 STORE = TraceStore.from_branches(
@@ -30,7 +30,7 @@ STORE = TraceStore.from_branches(
     synthetic=True,
     details={"model": "M", "benchmark": "b"},
 )
-TERMS = Terms(max_branches=2, billing="interval")
+TERMS = EpisodeConfig(max_branches=2, billing="interval")
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results, Run
 from autotts_gym.evaluation.summary import write_summary
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
-TERMS = Terms(max_branches=2, billing="interval")
+TERMS = EpisodeConfig(max_branches=2, billing="interval")
 
 
 def store(questions: int, interval: int = 500) -> TraceStore:

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.env_config import Setting
+from autotts_gym.gym_envs.env_config import EnvConfig
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
-from autotts_gym.mdp.batch import Draw
+from autotts_gym.mdp.batch import EpisodeStart
 from autotts_gym.traces.registry import DEFAULT
 from autotts_gym.traces.store import TraceStore
 
 MANY = 400  # draws, for what is bound to come up among so many
 
 
-def draws(setting: Setting, options: dict[str, Any] | None = None, seed: int = 0) -> list[Draw]:
+def draws(
+    setting: EnvConfig, options: dict[str, Any] | None = None, seed: int = 0
+) -> list[EpisodeStart]:
     rng = np.random.default_rng(seed)
     return [setting.draw(rng, options) for _ in range(MANY)]
 
@@ -82,7 +84,7 @@ def test_unknown_arguments_are_named(cls: type) -> None:
 
 @pytest.mark.parametrize("name", ["max_branches", "max_depth", "max_classes", "step_limit"])
 def test_integers_may_be_numpys(name: str) -> None:
-    found = Setting(**{name: np.int64(4)})
+    found = EnvConfig(**{name: np.int64(4)})
     owner = found.terms if hasattr(found.terms, name) else found
     assert getattr(owner, name) == 4
 
@@ -100,17 +102,17 @@ def test_what_is_played_has_a_name(two_stores: list[str]) -> None:
         (iter([shallow, shallow]), [shallow]),  # the same twice is drawn no more often
         (Path(deep).parent, two_stores),  # a folder means all that lie in it
     ):
-        assert Setting(env, max_branches=5).replay.names == names
+        assert EnvConfig(env, max_branches=5).replay.names == names
 
 
 def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
     deepest, depth = (TraceStore.open(path).card.depth for path in two_stores)
     assert depth < deepest
-    both = Setting(two_stores, max_branches=3, max_classes=7).observation_space()
+    both = EnvConfig(two_stores, max_branches=3, max_classes=7).observation_space()
     assert both["plane"].shape == both["confidence_plane"].shape == (3 * deepest,)
     assert both["class_votes"].shape == (7,)
     # A policy for both is one for either of them.
-    alone = Setting(two_stores[1], max_branches=3, max_classes=7, max_depth=deepest)
+    alone = EnvConfig(two_stores[1], max_branches=3, max_classes=7, max_depth=deepest)
     assert alone.observation_space() == both
 
 
@@ -147,7 +149,7 @@ def test_bad_options_are_named(cls: type, options: dict[str, Any], message: str)
 
 
 def test_options_fix_what_they_name(two_stores: list[str]) -> None:
-    setting = Setting(two_stores, beta=(0.2, 0.8), max_branches=2)
+    setting = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
     first = setting.replay.first_question
     ids = TraceStore.open(two_stores[1]).tables.ids
     for options, wanted in (
@@ -171,7 +173,7 @@ def test_options_fix_what_they_name(two_stores: list[str]) -> None:
 
 @pytest.mark.parametrize("options", [None, {}])
 def test_everything_comes_up(two_stores: list[str], options: dict[str, Any] | None) -> None:
-    setting = Setting(two_stores, beta=(0.2, 0.8), max_branches=2)
+    setting = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
     found = draws(setting, options)
     questions = np.bincount([d.question for d in found])
     first = setting.replay.first_question
@@ -187,13 +189,13 @@ def test_everything_comes_up(two_stores: list[str], options: dict[str, Any] | No
 
 
 def test_same_seed_same_draws(two_stores: list[str]) -> None:
-    def plain(found: list[Draw]) -> list[Any]:
+    def plain(found: list[EpisodeStart]) -> list[Any]:
         return [(d.question, d.beta, d.order.tolist()) for d in found]
 
-    setting = Setting(two_stores, beta=(0, 1), max_branches=4)
+    setting = EnvConfig(two_stores, beta=(0, 1), max_branches=4)
     assert plain(draws(setting)) == plain(draws(setting))
     assert plain(draws(setting)) != plain(draws(setting, seed=1))
     # Fewer branches are those that open first of more.
-    narrow = draws(Setting(two_stores, beta=(0, 1), max_branches=2))
-    wide = [Draw(d.question, d.beta, d.order[:2]) for d in draws(setting)]
+    narrow = draws(EnvConfig(two_stores, beta=(0, 1), max_branches=2))
+    wide = [EpisodeStart(d.question, d.beta, d.order[:2]) for d in draws(setting)]
     assert plain(narrow) == plain(wide)

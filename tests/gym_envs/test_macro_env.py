@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import autotts_gym  # noqa: F401 - registers
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.macro_env import Decisions, DecisionsVectorEnv
+from autotts_gym.gym_envs.macro_env import MacroActions, MacroVectorEnv
 from autotts_gym.gym_envs.wrappers import MultiObjective
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -63,8 +63,8 @@ def test_one_at_a_time_and_compiled_are_the_same(
     store: TraceStore, seed: int, terms: dict[str, Any], atomic: bool
 ) -> None:
     noted = Noted(AutoTTSEnv(store, max_branches=12, beta=(0.0, 1.0), **terms))
-    env = Decisions(noted, atomic=atomic)
-    envs = DecisionsVectorEnv(
+    env = MacroActions(noted, atomic=atomic)
+    envs = MacroVectorEnv(
         1,
         store,
         atomic=atomic,
@@ -104,7 +104,7 @@ def test_one_at_a_time_and_compiled_are_the_same(
 def test_episodes_are_those_of_their_actions(store: TraceStore) -> None:
     """Played again action by action, without decisions, an episode has the same return."""
     noted = Noted(AutoTTSEnv(store, max_branches=12))
-    env, plain = Decisions(noted), AutoTTSEnv(store, max_branches=12)
+    env, plain = MacroActions(noted), AutoTTSEnv(store, max_branches=12)
     rng = np.random.default_rng(0)
     for seed in range(10):
         observation, _ = env.reset(seed=seed)
@@ -124,7 +124,7 @@ def test_dissent_is_counted_by_looks() -> None:
     a = Branch(["7"] * 9, 1000, "7")
     b = Branch(["5"] * 9, 1000, "5")
     store = TraceStore.from_branches([Question("?", gold="5", branches=[a, a, b, b])], interval=100)
-    env = Decisions(AutoTTSEnv(store, max_branches=4))
+    env = MacroActions(AutoTTSEnv(store, max_branches=4))
     env.reset(seed=0, options={"branch_order": [0, 1, 2, 3]})
     dissent, unread = d.BRANCH_FEATURES.index("dissent"), d.BRANCH_FEATURES.index("unread")
 
@@ -137,7 +137,7 @@ def test_dissent_is_counted_by_looks() -> None:
     assert seen("WIDEN_1") == [0, 0, 1, 0]
     assert seen("DEEPEN_LEADERS_4") == [0, 0, 1, 0]
     assert seen("DEEPEN_1") == [0, 0, 2, 0]
-    single = Decisions(AutoTTSEnv(store, max_branches=4), atomic=True)
+    single = MacroActions(AutoTTSEnv(store, max_branches=4), atomic=True)
     single.reset(seed=0, options={"branch_order": [0, 1, 2, 3]})
     observation, *_ = single.step(1)
     assert observation["branches"][0, unread] == pytest.approx(0.1)
@@ -147,7 +147,7 @@ def test_dissent_is_counted_by_looks() -> None:
 
 def test_each_bundle(store: TraceStore) -> None:
     noted = Noted(AutoTTSEnv(store, max_branches=12))
-    env = Decisions(noted)
+    env = MacroActions(noted)
     observation, _ = env.reset(seed=1)
     assert observation["action_mask"].tolist() == [1] * 7 + [0] * 8
 
@@ -187,7 +187,7 @@ def test_answers_by_weight_go_to_what_ended_early() -> None:
     store = TraceStore.from_branches(
         [Question("?", gold="5", branches=[null, long, long, short])], interval=100
     )
-    env = Decisions(AutoTTSEnv(store, max_branches=4))
+    env = MacroActions(AutoTTSEnv(store, max_branches=4))
     for decision, right in (
         ("ANSWER", False),
         ("ANSWER_FINISHED", False),
@@ -212,7 +212,7 @@ def test_is_registered_and_checks_out(store: TraceStore) -> None:
 
 
 def test_wrappers_that_read_the_process_fit(store: TraceStore) -> None:
-    env = MultiObjective(Decisions(AutoTTSEnv(store, max_branches=12)))
+    env = MultiObjective(MacroActions(AutoTTSEnv(store, max_branches=12)))
     env.reset(seed=0)
     env.step(d.WIDEN)
     _, reward, *_ = env.step(d.ANSWER)
@@ -221,12 +221,12 @@ def test_wrappers_that_read_the_process_fit(store: TraceStore) -> None:
 
 def test_what_is_refused(store: TraceStore) -> None:
     with pytest.raises(ValueError, match="auto_probe=False"):
-        Decisions(AutoTTSEnv(store, max_branches=12, auto_probe=True))
+        MacroActions(AutoTTSEnv(store, max_branches=12, auto_probe=True))
     with pytest.raises(ValueError, match="auto_probe=False"):
-        DecisionsVectorEnv(2, store, max_branches=12, auto_probe=True)
+        MacroVectorEnv(2, store, max_branches=12, auto_probe=True)
     with pytest.raises(TypeError, match="not <"):
-        Decisions(gym.make("CartPole-v1"))
-    env = Decisions(AutoTTSEnv(store, max_branches=12))
+        MacroActions(gym.make("CartPole-v1"))
+    env = MacroActions(AutoTTSEnv(store, max_branches=12))
     env.reset(seed=0)
     with pytest.raises(gym.error.InvalidAction, match="decision 15 is outside"):
         env.step(15)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.learning import privileged_critic as h
-from autotts_gym.learning.privileged_critic import Hindsight
+from autotts_gym.learning.privileged_critic import PrivilegedFeatures
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.traces.store import Branch, Question, TraceStore
 from autotts_gym.traces.synthetic_traces import generate
@@ -17,8 +17,8 @@ from autotts_gym.traces.synthetic_traces import generate
 def test_what_lies_ahead_comes_true(seed: int) -> None:
     """Episodes are read to the end: every branch ends as was foretold, and when."""
     stores = [generate(questions=5, branches=9, seed=seed), generate(questions=3, branches=12)]
-    envs = DecisionsVectorEnv(20, stores, max_branches=8, autoreset_mode="Disabled")
-    ahead = Hindsight(envs.batch)
+    envs = MacroVectorEnv(20, stores, max_branches=8, autoreset_mode="Disabled")
+    ahead = PrivilegedFeatures(envs.batch)
     envs.reset(seed=seed)
     _, foretold = ahead.look()
     for decision in (d.WIDEN + 1, d.WIDEN + 2, d.DEEPEN_4):
@@ -47,15 +47,15 @@ def test_of_a_question() -> None:
     answers = ["1", "1", "2", "3", "2", "2"]
     branches = [Branch([], 10 * (k + 1), answer) for k, answer in enumerate(answers)]
     store = TraceStore.from_branches([Question("?", gold="1", branches=branches)], interval=10)
-    envs = DecisionsVectorEnv(1, store, max_branches=6)
+    envs = MacroVectorEnv(1, store, max_branches=6)
     envs.reset(seed=0, options={"branch_order": [5, 0, 1, 2, 3, 4]})
-    _, features = Hindsight(envs.batch).look()
+    _, features = PrivilegedFeatures(envs.batch).look()
     seen = dict(zip(h.FEATURES, features[0].tolist(), strict=True))
     assert seen["right"] == pytest.approx(1 / 3)
     assert seen["others"] == pytest.approx(1 / 2)
     assert seen["next right"] == 0
     assert seen["leader right"] == 0
     envs.step(np.array([d.WIDEN]))
-    _, features = Hindsight(envs.batch).look()
+    _, features = PrivilegedFeatures(envs.batch).look()
     assert features[0, h.FEATURES.index("next right")] == 1
     assert features.shape[1] == h.SIZE

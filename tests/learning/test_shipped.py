@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autotts_gym.controllers.loader import load, trained
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
@@ -29,8 +29,10 @@ def test_says_how_it_was_made(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", trained())
-@pytest.mark.parametrize("terms", [Terms(), Terms(budget=2_000), Terms(20, billing="interval")])
-def test_in_bulk_and_through_step(name: str, terms: Terms) -> None:
+@pytest.mark.parametrize(
+    "terms", [EpisodeConfig(), EpisodeConfig(budget=2_000), EpisodeConfig(20, billing="interval")]
+)
+def test_in_bulk_and_through_step(name: str, terms: EpisodeConfig) -> None:
     (store,) = registry.open_stores("tinylm/medium/chain-hard").values()
     questions = np.arange(6)
     orders = np.array([branch_order("random", 0, q, 128)[: terms.max_branches] for q in range(6)])
@@ -49,8 +51,11 @@ def test_spends_more_with_its_knob_and_less_than_it_gains() -> None:
     (store,) = registry.open_stores("tinylm/medium/chain-hard").values()
     questions = np.tile(np.arange(60), 4)
     orders = np.array([branch_order("random", k // 60, k % 60, 128)[:64] for k in range(240)])
-    knob = [Rollout(load("ppo/chain"), store, Terms()).play(questions, orders, b) for b in (0, 0.4)]
-    cmc = Rollout(load("cmc"), store, Terms()).play(questions, orders, 0.5)
+    knob = [
+        Rollout(load("ppo/chain"), store, EpisodeConfig()).play(questions, orders, b)
+        for b in (0, 0.4)
+    ]
+    cmc = Rollout(load("cmc"), store, EpisodeConfig()).play(questions, orders, 0.5)
     cheap, dear = knob
     assert cheap.tokens.mean() < dear.tokens.mean() < cmc.tokens.mean()
     assert cheap.correct.mean() < dear.correct.mean()

@@ -12,19 +12,19 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Shape
-from autotts_gym.gym_envs.macro_env import DecisionsVectorEnv
+from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.learning.ppo import CHECKPOINT, Config, Progress, Training
 from autotts_gym.learning.sb3 import ALGORITHMS, Sb3Training, Sb3VecEnv
 from autotts_gym.mdp import macro_actions as d
-from autotts_gym.mdp.token_price import Prices
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.token_price import TokenPrices
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 
 N = 16
 #: Tokens cost as much as matters: reading all branches whole costs half of a right answer.
-PRICE = Prices(0.5, 0.5)
+PRICE = TokenPrices(0.5, 0.5)
 SMALL = Shape(max_branches=N, encoder=16, hidden=32)
 
 
@@ -48,13 +48,13 @@ def by_agent(agent: str, store: TraceStore) -> float:
     questions = np.repeat(np.arange(24), 20)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(32)[:N] for _ in questions])
-    played = Rollout(load(agent), store, Terms(N)).play(questions, orders, 0.5)
+    played = Rollout(load(agent), store, EpisodeConfig(N)).play(questions, orders, 0.5)
     return returned(played.correct, played.tokens, store)
 
 
 def by_chance(store: TraceStore) -> float:
     """Any decision that can be made, each as likely."""
-    envs = DecisionsVectorEnv(64, store, max_branches=N)
+    envs = MacroVectorEnv(64, store, max_branches=N)
     observation, _ = envs.reset(seed=0)
     rng = np.random.default_rng(0)
     ended: list[tuple[bool, int]] = []
@@ -114,7 +114,7 @@ def test_what_is_exported_plays(tmp_path: Path, store: TraceStore, algorithm: st
     training.export(tmp_path / "policy", {"command": "none"})
     agent = load(str(tmp_path / "policy"))
     questions, orders = np.arange(24), np.array([np.arange(N)] * 24)
-    played = Rollout(agent, store, Terms(N, step_limit=2000)).play(questions, orders, 0.5)
+    played = Rollout(agent, store, EpisodeConfig(N, step_limit=2000)).play(questions, orders, 0.5)
     assert len(played.tokens) == 24
     card: dict[str, Any] = agent.card  # type: ignore[attr-defined]
     assert card["algorithm"] == algorithm
@@ -123,7 +123,7 @@ def test_what_is_exported_plays(tmp_path: Path, store: TraceStore, algorithm: st
     assert card["decisions"] >= 400
     if algorithm == "cleanrl-ppo":
         return
-    envs = DecisionsVectorEnv(8, store, max_branches=N)
+    envs = MacroVectorEnv(8, store, max_branches=N)
     observation, _ = envs.reset(seed=0)
     observation, *_ = envs.step(np.full(8, d.WIDEN + 2))
     tensors, _ = training.model.policy.obs_to_tensor(observation)
@@ -141,8 +141,8 @@ def test_what_is_exported_plays(tmp_path: Path, store: TraceStore, algorithm: st
 
 def test_adapter(store: TraceStore) -> None:
     """Step for step what the vector environment does."""
-    ours = DecisionsVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9))
-    theirs: VecEnv = Sb3VecEnv(DecisionsVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9)))
+    ours = MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9))
+    theirs: VecEnv = Sb3VecEnv(MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9)))
     theirs.seed(3)
     there = theirs.reset()
     here, _ = ours.reset(seed=[3 + e for e in range(6)])
@@ -173,7 +173,7 @@ def test_adapter(store: TraceStore) -> None:
     assert theirs.has_attr("action_masks")
     assert not theirs.has_attr("nothing")
     with pytest.raises(ValueError, match="use SameStep"):
-        Sb3VecEnv(DecisionsVectorEnv(2, store, max_branches=N, autoreset_mode="NextStep"))
+        Sb3VecEnv(MacroVectorEnv(2, store, max_branches=N, autoreset_mode="NextStep"))
 
 
 @pytest.mark.slow

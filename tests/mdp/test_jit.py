@@ -14,7 +14,7 @@ import pytest
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.mdp import jit
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -44,7 +44,7 @@ print(*opened(load(sys.argv[1])))
 
 def opened(agent: Agent) -> tuple[str, int]:
     """How an agent played, and how many actions it took, its answer apart."""
-    rollout = Rollout(agent, STORE, Terms(6))
+    rollout = Rollout(agent, STORE, EpisodeConfig(6))
     played = rollout.play(np.zeros(2, np.int64), np.array([np.arange(6)] * 2), 0.0)
     return rollout.path, int(played.actions[1]) - 1
 

@@ -20,7 +20,7 @@ from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import ANSWER, BRANCH
 from autotts_gym.mdp.settled_tokens import Recount, settle
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -29,9 +29,14 @@ TERMS = ("max_branches", "billing", "budget", "probe_tokens", "auto_probe")
 
 
 def compiled(
-    store: TraceStore, terms: Terms, row: int, order: list[int], log: list[int], pricing: int
+    store: TraceStore,
+    terms: EpisodeConfig,
+    row: int,
+    order: list[int],
+    log: list[int],
+    pricing: int,
 ) -> int:
-    replay, n = Replay({"store": store}), terms.max_branches
+    replay, n = TraceDataset({"store": store}), terms.max_branches
     return settle(
         Recount.allocate(replay, n),
         terms.ledger(store),
@@ -73,22 +78,22 @@ def test_random_episodes(random: Random) -> None:
     if not one.done and random.random() < 0.8:  # others were cut off
         log.append(ANSWER)
     pricing = s.BY_TOKENS if terms["billing"] == "tokens" else s.BY_INTERVAL
-    found = compiled(store, Terms(**terms), row, order, log, pricing)
+    found = compiled(store, EpisodeConfig(**terms), row, order, log, pricing)
     assert found == plain(reference.Episode(game, 0, row, order, 0.0), log)
 
 
 @pytest.mark.parametrize(
     ("agent", "beta", "terms"),
     [
-        ("cmc", 0.0, Terms(64)),
-        ("cmc", 0.5, Terms(64, billing="interval", probe_tokens=7)),
-        ("cmc", 1.0, Terms(12, budget=4_800)),
-        ("self_consistency", 0.0, Terms(9)),
-        ("parallel_probe", 0.0, Terms(9, billing="interval")),
-        ("asc", 0.0, Terms(12)),
+        ("cmc", 0.0, EpisodeConfig(64)),
+        ("cmc", 0.5, EpisodeConfig(64, billing="interval", probe_tokens=7)),
+        ("cmc", 1.0, EpisodeConfig(12, budget=4_800)),
+        ("self_consistency", 0.0, EpisodeConfig(9)),
+        ("parallel_probe", 0.0, EpisodeConfig(9, billing="interval")),
+        ("asc", 0.0, EpisodeConfig(12)),
     ],
 )
-def test_agents_on_the_bundled_traces(agent: str, beta: float, terms: Terms) -> None:
+def test_agents_on_the_bundled_traces(agent: str, beta: float, terms: EpisodeConfig) -> None:
     (store,) = registry.open_stores(registry.DEFAULT).values()
     rows = range(0, 60, 5)
     questions = TraceStore.from_branches([store.question(row) for row in rows], store.card.interval)
@@ -154,7 +159,7 @@ def test_examples(interpret: bool, controller: Callable[..., Agent]) -> None:
     agent = controller(PROGRAM)
     one = np.zeros(1, np.int64), np.arange(3)[None]
     settling, plain = (
-        Rollout(agent, STORE, Terms(3), interpret=interpret, settle=settle)
+        Rollout(agent, STORE, EpisodeConfig(3), interpret=interpret, settle=settle)
         for settle in (True, False)
     )
     assert settling.path == ("python" if interpret else "compiled")
@@ -173,7 +178,7 @@ def test_a_caught_cut_off_never_settled(interpret: bool, controller: Callable[..
         "    except Exception:\n"
         "        pass\n"
     )
-    terms = Terms(3, step_limit=2)
+    terms = EpisodeConfig(3, step_limit=2)
     rollout = Rollout(agent, STORE, terms, interpret=interpret, settle=True)
     played = rollout.play(np.zeros(1, np.int64), np.arange(3)[None], 0.0)
     assert not played.failures
@@ -189,7 +194,7 @@ def test_branches_keep_their_own_billing(controller: Callable[..., Agent]) -> No
         "        question.probe_new()\n"
         "        return answer\n"
     )
-    rollout = Rollout(agent, STORE, Terms(3, billing="interval"), settle=True)
+    rollout = Rollout(agent, STORE, EpisodeConfig(3, billing="interval"), settle=True)
     played = rollout.play(np.zeros(1, np.int64), np.arange(3)[None], 0.0)
     assert not played.failures
     assert (played.settled_tokens.tolist(), played.tokens.tolist()) == ([150], [250])

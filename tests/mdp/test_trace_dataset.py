@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 PLAIN = TraceStore.from_branches(
@@ -32,7 +32,7 @@ RECORDING = TraceStore.from_branches(
 
 @pytest.fixture
 def both():
-    return Replay({"plain": PLAIN, "recording": RECORDING})
+    return TraceDataset({"plain": PLAIN, "recording": RECORDING})
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def both():
 )
 def test_terms_say_what_is_wrong(wrong, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Terms(**wrong)
+        EpisodeConfig(**wrong)
 
 
 def test_terms_take_numpys_integers_and_a_budget_of_nothing():
-    terms = Terms(np.int64(3), budget=0, probe_tokens=np.int32(2), step_limit=np.int16(9))
+    terms = EpisodeConfig(np.int64(3), budget=0, probe_tokens=np.int32(2), step_limit=np.int16(9))
     ledger = terms.ledger(PLAIN)
     assert ledger[s.BUDGET - s.INTERVAL] == 0
 
@@ -74,8 +74,14 @@ def of(ledger: np.ndarray, *columns: int) -> list[int]:
 
 def test_terms_over_a_store():
     columns = s.INTERVAL, s.DEPTH_LIMIT, s.BUDGET, s.BILLING, s.STEP_LIMIT
-    assert of(Terms().ledger(PLAIN), *columns) == [10, 3, s.NO_BUDGET, s.BY_TOKENS, s.NO_BUDGET]
-    terms = Terms(billing="interval", budget=70, step_limit=5)
+    assert of(EpisodeConfig().ledger(PLAIN), *columns) == [
+        10,
+        3,
+        s.NO_BUDGET,
+        s.BY_TOKENS,
+        s.NO_BUDGET,
+    ]
+    terms = EpisodeConfig(billing="interval", budget=70, step_limit=5)
     assert of(terms.ledger(RECORDING), *columns) == [20, 4, 70, s.BY_INTERVAL, 5]
 
 
@@ -91,14 +97,14 @@ def test_terms_over_a_store():
     ],
 )
 def test_what_the_budget_must_cover(probe_tokens, auto_probe, cost, charge, extend):
-    ledger = Terms(probe_tokens=probe_tokens, auto_probe=auto_probe).ledger(RECORDING)
+    ledger = EpisodeConfig(probe_tokens=probe_tokens, auto_probe=auto_probe).ledger(RECORDING)
     columns = s.PROBE_TOKENS, s.PROBE_CHARGE, s.EXTEND_CHARGE, s.AUTO_PROBE
     assert of(ledger, *columns) == [cost, charge, extend, int(auto_probe)]
 
 
 def test_recorded_costs_must_be_recorded():
     with pytest.raises(ValueError, match=r'probe_tokens="recorded", but <TraceStore .* none'):
-        Terms(probe_tokens="recorded").ledger(PLAIN)
+        EpisodeConfig(probe_tokens="recorded").ledger(PLAIN)
 
 
 def test_several_stores_one_after_another(both):
@@ -140,16 +146,16 @@ def test_columns_that_a_store_lacks(both):
     # PLAIN has five probes and no figures to them.
     assert both.traces.confidences.tolist() == [-1] * 5 + [0.5, 0.25, 1]
     assert both.traces.probe_tokens.tolist() == [0] * 5 + [3, 30, 4]
-    alone = Replay({"plain": PLAIN})
+    alone = TraceDataset({"plain": PLAIN})
     assert not alone.has_confidences
     assert alone.traces.confidences.size == alone.traces.probe_tokens.size == 0
 
 
 def test_a_column_without_a_figure_is_none():
     empty = TraceStore.from_branches([Question("", "7", [Branch([], 5, "7", [], [])])], 10)
-    assert not Replay({"empty": empty}).has_confidences
-    assert not Replay({"empty": empty, "plain": PLAIN}).has_confidences
-    Terms(probe_tokens="recorded").ledger(empty)  # nothing is missing from it
+    assert not TraceDataset({"empty": empty}).has_confidences
+    assert not TraceDataset({"empty": empty, "plain": PLAIN}).has_confidences
+    EpisodeConfig(probe_tokens="recorded").ledger(empty)  # nothing is missing from it
 
 
 def test_traces_are_read_only_and_shared_by_copies(both):
@@ -161,13 +167,13 @@ def test_traces_are_read_only_and_shared_by_copies(both):
 
 def test_no_store():
     with pytest.raises(ValueError, match="no store to play; at least one is needed"):
-        Replay({})
+        TraceDataset({})
 
 
 def test_too_deep_to_be_observed():
     deep = TraceStore.from_branches([Question("", "7", [Branch(["7"] * 32_767, 9, "7")])], 10)
     with pytest.raises(ValueError, match="deep: a branch of 32768 intervals is too deep"):
-        Replay({"deep": deep})
+        TraceDataset({"deep": deep})
 
 
 def test_width_that_every_question_has(both):
@@ -183,4 +189,4 @@ def test_width_that_every_question_has(both):
         10,
     )
     with pytest.raises(ValueError, match="question 1 of 'narrow' has 1 branches"):
-        Replay({"plain": PLAIN, "narrow": narrow}).check_width(2)
+        TraceDataset({"plain": PLAIN, "narrow": narrow}).check_width(2)

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -44,7 +44,7 @@ BOTH = pytest.mark.parametrize("interpret", [False, True], ids=["compiled", "pyt
 
 @BOTH
 def test_results_are_in_the_order_that_was_asked(interpret: bool) -> None:
-    rollout = Rollout(load("self_consistency"), STORE, Terms(3), interpret=interpret)
+    rollout = Rollout(load("self_consistency"), STORE, EpisodeConfig(3), interpret=interpret)
     played = rollout.play(QUESTIONS, ORDERS, 0.0)
     assert played.answers == ["", "", "y", "", "y"]  # ties go to the first in the order
     assert played.correct.tolist() == [True, True, False, True, False]
@@ -59,7 +59,7 @@ def test_results_are_in_the_order_that_was_asked(interpret: bool) -> None:
 
 @BOTH
 def test_no_episodes(interpret: bool) -> None:
-    rollout = Rollout(load("cmc"), STORE, Terms(3), interpret=interpret)
+    rollout = Rollout(load("cmc"), STORE, EpisodeConfig(3), interpret=interpret)
     played = rollout.play(np.empty(0, np.int64), np.empty((0, 3), np.int64), 0.5)
     assert (len(played.correct), played.answers, played.failures) == (0, [], {})
 
@@ -82,7 +82,7 @@ def test_what_there_is_not_is_refused(
     questions: list[int], orders: list[list[int]], beta: float, message: str, interpret: bool
 ) -> None:
     """Compiled code looks at no bounds: it would read what lies beside the traces."""
-    rollout = Rollout(load("cmc"), STORE, Terms(3), interpret=interpret)
+    rollout = Rollout(load("cmc"), STORE, EpisodeConfig(3), interpret=interpret)
     with pytest.raises(ValueError, match=message):
         rollout.play(np.array(questions), np.array(orders), beta)
 
@@ -91,14 +91,14 @@ def test_what_there_is_not_is_refused(
 def test_terms_that_do_not_fit(interpret: bool, tmp_path: Any) -> None:
     saved = STORE.save(tmp_path / "small")
     with pytest.raises(ValueError, match=r"question 1 of '.*small' has 3 branches; pass"):
-        Rollout(load("cmc"), saved, Terms(4), interpret=interpret)
+        Rollout(load("cmc"), saved, EpisodeConfig(4), interpret=interpret)
     with pytest.raises(ValueError, match=r'probe_tokens="recorded", but .* records none'):
-        Rollout(load("cmc"), STORE, Terms(3, probe_tokens="recorded"), interpret=interpret)
+        Rollout(load("cmc"), STORE, EpisodeConfig(3, probe_tokens="recorded"), interpret=interpret)
 
 
 def test_a_rollout_plays_again_and_again() -> None:
     """Nothing of an episode is left to the next, failed ones included."""
-    rollout = Rollout(load("cmc"), STORE, Terms(3))
+    rollout = Rollout(load("cmc"), STORE, EpisodeConfig(3))
     first = rollout.play(QUESTIONS, ORDERS, 0.5)
     for beta in (0.0, 1.0):
         rollout.play(QUESTIONS[::-1], ORDERS[::-1], beta)
@@ -127,13 +127,15 @@ def test_whatever_is_raised_ends_its_episode(
         "    def __str__(self): raise self\n"
         f"def solve(episode): raise {raised}\n"
     )
-    played = Rollout(agent, STORE, Terms(3), interpret=True).play(QUESTIONS[:2], ORDERS[:2], 0.0)
+    played = Rollout(agent, STORE, EpisodeConfig(3), interpret=True).play(
+        QUESTIONS[:2], ORDERS[:2], 0.0
+    )
     assert played.failures == {0: message, 1: message}
 
 
 def test_beta_reaches_the_controller(controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode, beta):\n    raise ValueError(int(1000 * beta))\n")
-    rollout = Rollout(agent, STORE, Terms(3))
+    rollout = Rollout(agent, STORE, EpisodeConfig(3))
     assert rollout.path == "compiled"
     for beta in (0, 0.25, np.float32(0.5), 1):
         played = rollout.play(QUESTIONS[:1], ORDERS[:1], float(beta))
@@ -204,7 +206,7 @@ def test_bulk_plays_by_the_rules(random: Random, beta: float, agent: Agent) -> N
     orders = [random.sample(range(3), width) for _ in range(4)]
     rows = [0, 1, 0, 1]
     for interpret in (False, True):
-        rollout = Rollout(agent, STORE, Terms(**setting), interpret=interpret)
+        rollout = Rollout(agent, STORE, EpisodeConfig(**setting), interpret=interpret)
         played = rollout.play(np.array(rows), np.array(orders), beta)
         for message in played.failures.values():
             assert message.startswith("StepLimitError")
@@ -242,7 +244,7 @@ FAILING = (
 
 def test_logs_are_those_of_every_path(agent: Agent, controller: Callable[..., Agent]) -> None:
     for one, limit in ((agent, None), (agent, 9), (controller(FAILING), None)):
-        terms = Terms(3, step_limit=limit)
+        terms = EpisodeConfig(3, step_limit=limit)
         fast, slow = (Rollout(one, STORE, terms, interpret=i, logs=True) for i in (False, True))
         plain = Rollout(one, STORE, terms)
         assert (fast.path, slow.path) == ("compiled", "python")
@@ -263,7 +265,9 @@ def test_logs_are_those_of_every_path(agent: Agent, controller: Callable[..., Ag
 
 
 def test_the_log_of_a_failure_ends_where_it_failed(controller: Callable[..., Agent]) -> None:
-    played = Rollout(controller(FAILING), STORE, Terms(3), logs=True).play(QUESTIONS, ORDERS, 0.0)
+    played = Rollout(controller(FAILING), STORE, EpisodeConfig(3), logs=True).play(
+        QUESTIONS, ORDERS, 0.0
+    )
     # BRANCH, CONTINUE(0), PROBE(0), then PRUNE(0) and ANSWER(0) with three branches.
     assert [log.tolist() for log in played.logs[:2]] == [[1, 2, 5], [1, 2, 5, 8, 11]]
     assert played.failures == dict.fromkeys((0, 2, 3, 4), "ValueError: it has ended")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, untrusted
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -41,7 +41,7 @@ def program(text: str, path: str = "program.py") -> UntrustedAgent:
     return untrusted(Path(path), text.encode())
 
 
-def same(a: Episodes, b: Episodes, but: tuple[int, ...] = ()) -> None:
+def same(a: EpisodeResults, b: EpisodeResults, but: tuple[int, ...] = ()) -> None:
     """All of two results, but for some episodes."""
     rest = np.setdiff1d(np.arange(len(a.tokens)), but)
     for name in (

@@ -18,8 +18,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers.agent import agent_of
-from autotts_gym.mdp.trace_dataset import Terms
-from autotts_gym.rollout.episode_results import Episodes
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
+from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.lockdown import protections
@@ -75,13 +75,15 @@ def attacker(attack: str, looks: int = ATTACKED + 1) -> str:
     return FRAME.replace("LOOKS", str(looks)) + f"\ndef attack(episode):\n{attack}\n"
 
 
-def play(text: str, time_limit: float = 20.0) -> Episodes:
-    with Sandbox(program(text), STORE, Terms(WIDTH), settle=True, time_limit=time_limit) as box:
+def play(text: str, time_limit: float = 20.0) -> EpisodeResults:
+    with Sandbox(
+        program(text), STORE, EpisodeConfig(WIDTH), settle=True, time_limit=time_limit
+    ) as box:
         return box.play(QUESTIONS, ORDERS, 0.0)
 
 
 @pytest.fixture(scope="module")
-def honest() -> Episodes:
+def honest() -> EpisodeResults:
     played = play(HONEST)
     assert played.correct.all()
     return played
@@ -309,12 +311,12 @@ REPORTED = {
 
 
 @pytest.mark.parametrize("case", REPORTED)
-def test_an_attempt_fails_and_is_told(case: str, honest: Episodes) -> None:
+def test_an_attempt_fails_and_is_told(case: str, honest: EpisodeResults) -> None:
     """Every episode from the third question on makes it, so that what comes of it must last."""
     attack, message = REPORTED[case]
     limit = 2.0 if "no end after" in message or "ProcessError" in message else 20.0
     text = attacker(attack)
-    with Sandbox(program(text), STORE, Terms(WIDTH), settle=True, time_limit=limit) as box:
+    with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), settle=True, time_limit=limit) as box:
         played = box.play(QUESTIONS[: ATTACKED + 2], ORDERS[: ATTACKED + 2], 0.0)
     told = [played.failures[k] for k in (ATTACKED, ATTACKED + 1)]
     for one in told:
@@ -347,7 +349,7 @@ HARMLESS = {
             for value in one.values() if isinstance(one, dict) else one:
                 if isinstance(value, str) and SECRET in value:
                     raise Breach(value)
-        if type(one).__name__ in ("TraceStore", "Replay", "Batch", "Tables"):
+        if type(one).__name__ in ("TraceStore", "TraceDataset", "Batch", "Tables"):
             raise Breach(type(one))
 """,
     "gold in what it is shown": """
@@ -432,7 +434,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("case", HARMLESS)
 def test_an_attempt_changes_nothing(
-    case: str, honest: Episodes, capfd: pytest.CaptureFixture[str]
+    case: str, honest: EpisodeResults, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # The text itself must not hold what is looked for.
     body = f"\n    SECRET = '-'.join(['gold', {GOLD[5:]!r}])" + HARMLESS[case]
@@ -446,7 +448,7 @@ def test_an_attempt_changes_nothing(
     assert "BREACH" not in "".join(capfd.readouterr())
 
 
-def test_one_episode_that_takes_too_long(honest: Episodes) -> None:
+def test_one_episode_that_takes_too_long(honest: EpisodeResults) -> None:
     """It fails alone, at what it had cost."""
     text = HONEST.replace(
         "    episode.answer",
@@ -477,7 +479,7 @@ def solve(episode):
     episode.answer(i)
 """
     trusted = agent_of(Path("program.py"), text.encode())
-    plain = Rollout(trusted, STORE, Terms(WIDTH), interpret=True, settle=True)
+    plain = Rollout(trusted, STORE, EpisodeConfig(WIDTH), interpret=True, settle=True)
     found = play(text)
     same(found, plain.play(QUESTIONS, ORDERS, 0.0))
     assert not found.failures

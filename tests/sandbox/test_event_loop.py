@@ -14,8 +14,8 @@ import pytest
 
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, Batch, Draw
-from autotts_gym.mdp.trace_dataset import Replay, Terms
+from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, Batch, EpisodeStart
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.sandbox import guest, memory_layout
 from autotts_gym.sandbox.event_loop import ANSWERS, NEWS, NOTHING, REFUSED, Service
 from autotts_gym.sandbox.memory_layout import Layout
@@ -32,7 +32,7 @@ class Served:
     """Some episodes, and the ends of their pipes that a program would have."""
 
     def __init__(self) -> None:
-        replay, terms = Replay({"store": STORE}), Terms(WIDTH)
+        replay, terms = TraceDataset({"store": STORE}), EpisodeConfig(WIDTH)
         layout = Layout(WIDTH, replay.classes, 100, confidences=False)
         self.memory = Memory(layout, COUNT)
         self.batch = Batch(
@@ -42,7 +42,7 @@ class Served:
         self.ends: list[int] = []
         self.pipes: list[tuple[int, int]] = []
         some = range(COUNT)
-        self.batch.reset(some, [Draw(int(QUESTIONS[k]), 0.5, ORDERS[k]) for k in some])
+        self.batch.reset(some, [EpisodeStart(int(QUESTIONS[k]), 0.5, ORDERS[k]) for k in some])
         self.memory.begin(some, self.batch.ledger)
         for slot in some:
             listening, telling = os.pipe()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.sandbox.lockdown import protections
 from autotts_gym.sandbox.player import Sandbox
 
@@ -23,7 +23,7 @@ HANG = "def solve(episode):\n    while True: pass\n"
 def test_what_is_said_to_be_on_is_on() -> None:
     """Read while an episode runs, from outside."""
     said = " ".join(protections())
-    with Sandbox(program(HANG), STORE, Terms(WIDTH), abreast=1, memory=1 << 28) as box:
+    with Sandbox(program(HANG), STORE, EpisodeConfig(WIDTH), abreast=1, memory=1 << 28) as box:
         box.play(QUESTIONS[:0], ORDERS[:0], 0.0)
         assert box._zygote is not None
         zygote = box._zygote._process.pid

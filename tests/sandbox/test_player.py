@@ -21,7 +21,7 @@ from numpy.testing import assert_array_equal
 from autotts_gym.controllers.agent import Agent, agent_of
 from autotts_gym.controllers.loader import load, names
 from autotts_gym.mdp.actions import decode
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.rollout.rollout import Rollout
@@ -45,9 +45,9 @@ def chain() -> TraceStore:
 def test_the_same_episodes(name: str, chain: TraceStore) -> None:
     questions = np.arange(12)
     orders = branch_orders("random", np.full(12, 3), questions, chain, 64)
-    trusted = Rollout(load(name), chain, Terms(), interpret=True, settle=True)
+    trusted = Rollout(load(name), chain, EpisodeConfig(), interpret=True, settle=True)
     path = bundled("agents") / f"{name}.py"
-    with Sandbox(str(path), chain, Terms(), settle=True) as box:
+    with Sandbox(str(path), chain, EpisodeConfig(), settle=True) as box:
         assert box.agent.digest == load(name).digest
         for beta in (0.0, 0.5) if box.agent.takes_beta else (0.0,):
             expected = trusted.play(questions, orders, beta)
@@ -113,7 +113,7 @@ def test_nothing_else_is_seen_and_nothing_less(random: Random) -> None:
     store = stores.random_store(random, costs=random.random() < 0.5)
     setting = stores.random_setting(random, [store])
     names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
-    terms = Terms(**{name: setting[name] for name in names})
+    terms = EpisodeConfig(**{name: setting[name] for name in names})
     count = 8
     questions = np.array([random.randrange(store.card.questions) for _ in range(count)])
     orders = np.array(
@@ -167,7 +167,7 @@ def test_published_programs(
     billing: str, chain: TraceStore, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(PUBLISHED)
-    terms = Terms(8, billing=billing)  # type: ignore[arg-type]
+    terms = EpisodeConfig(8, billing=billing)  # type: ignore[arg-type]
     questions = np.arange(10)
     orders = branch_orders("random", np.zeros(10, np.int64), questions, chain, 8)
     expected = Rollout(agent, chain, terms, settle=True).play(questions, orders, 0.5)
@@ -198,16 +198,18 @@ def solve(episode):
         episode.answer(i)
 """
     agent = controller(text)
-    expected = Rollout(agent, STORE, Terms(WIDTH), interpret=True).play(QUESTIONS, ORDERS, 0.0)
+    expected = Rollout(agent, STORE, EpisodeConfig(WIDTH), interpret=True).play(
+        QUESTIONS, ORDERS, 0.0
+    )
     assert len(expected.failures) == 5
-    with Sandbox(str(agent.path), STORE, Terms(WIDTH)) as box:
+    with Sandbox(str(agent.path), STORE, EpisodeConfig(WIDTH)) as box:
         played = box.play(QUESTIONS, ORDERS, 0.0)
         same(played, expected)
         assert not box.ended
 
 
 def test_logs_are_the_actions() -> None:
-    with Sandbox(program(HONEST), STORE, Terms(WIDTH), abreast=2) as box:
+    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=2) as box:
         box.play(QUESTIONS[1:3], ORDERS[:2], 0.0)
         told = [[str(decode(action, WIDTH)) for action in log] for log in box.logs]
     one, two = ["PROBE(0)", "CONTINUE(0)"], ["PROBE(0)", "CONTINUE(0)"] * 2
@@ -218,7 +220,7 @@ def test_logs_are_the_actions() -> None:
 @pytest.mark.parametrize("abreast", [1, 3, 70])
 def test_however_many_side_by_side(abreast: int) -> None:
     questions, orders = np.tile(QUESTIONS, 20), np.tile(ORDERS, (20, 1))
-    with Sandbox(program(HONEST), STORE, Terms(WIDTH), abreast=abreast) as box:
+    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=abreast) as box:
         for _ in range(2):
             played = box.play(questions, orders, 0.0)
             assert played.correct.all()
@@ -227,23 +229,23 @@ def test_however_many_side_by_side(abreast: int) -> None:
 
 
 def test_what_there_is_not_is_refused() -> None:
-    with Sandbox(program(HONEST), STORE, Terms(WIDTH)) as box:
+    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH)) as box:
         with pytest.raises(ValueError, match=r"questions must stay within 0\.\.5"):
             box.play(np.array([6]), ORDERS[:1], 0.0)
         with pytest.raises(ValueError, match=r"beta must be within \[0, 1\], got 2"):
             box.play(QUESTIONS, ORDERS, 2)
     with pytest.raises(ValueError, match="abreast must be at least 1"):
-        Sandbox(program(HONEST), STORE, Terms(WIDTH), abreast=0)
+        Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=0)
     with pytest.raises(ValueError, match="has 2 branches"):
-        Sandbox(program(HONEST), STORE, Terms(3))
+        Sandbox(program(HONEST), STORE, EpisodeConfig(3))
     with pytest.raises(ValueError, match="not vouched for: only a Sandbox plays it"):
-        Rollout(program(HONEST), STORE, Terms(WIDTH))
+        Rollout(program(HONEST), STORE, EpisodeConfig(WIDTH))
 
 
 def test_what_cannot_be_loaded_is_given_up() -> None:
     agent = program(f"{HONEST}\nraise RuntimeError('no')\n")
     with (
-        Sandbox(agent, STORE, Terms(WIDTH)) as box,
+        Sandbox(agent, STORE, EpisodeConfig(WIDTH)) as box,
         pytest.raises(GivenUpError, match=r"cannot be loaded: RuntimeError: no \(question"),
     ):
         box.play(QUESTIONS, ORDERS, 0.0)
@@ -251,7 +253,7 @@ def test_what_cannot_be_loaded_is_given_up() -> None:
 
 def test_goes_on_after_it_was_given_up() -> None:
     text = "def solve(episode, beta):\n    while beta: pass\n    return episode.answer()\n"
-    with Sandbox(program(text), STORE, Terms(WIDTH), time_limit=0.5) as box:
+    with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), time_limit=0.5) as box:
         with pytest.raises(GivenUpError, match=r"TimeLimitError: no end after 0\.5 s"):
             box.play(QUESTIONS, ORDERS, 1.0)
         assert not box.play(QUESTIONS, ORDERS, 0.0).failures
@@ -289,7 +291,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 @needs_proc
 def test_closing_ends_every_process() -> None:
     text = "def solve(episode):\n    episode.answer()\n"
-    box = Sandbox(program(text), STORE, Terms(WIDTH))
+    box = Sandbox(program(text), STORE, EpisodeConfig(WIDTH))
     box.play(QUESTIONS, ORDERS, 0.0)
     assert box._zygote is not None
     zygote = box._zygote._process.pid
@@ -302,9 +304,9 @@ KILLED = """
 import os, sys, threading, time
 sys.path[:0] = [{tests!r}]
 from programs import ORDERS, QUESTIONS, STORE, WIDTH, program
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.sandbox.player import Sandbox
-box = Sandbox(program("def solve(episode):\\n    while True: pass\\n"), STORE, Terms(WIDTH))
+box = Sandbox(program("def solve(episode):\\n    while True: pass\\n"), STORE, EpisodeConfig(WIDTH))
 def tell():
     while box._zygote is None: time.sleep(0.01)
     print(box._zygote._process.pid, flush=True)
@@ -332,7 +334,7 @@ def test_all_end_with_who_started_them(how: signal.Signals) -> None:
 def test_all_end_when_the_starter_is_killed() -> None:
     """Nothing that a program does leads there; memory that runs out might."""
     text = "def solve(episode):\n    while True: pass\n"
-    with Sandbox(program(text), STORE, Terms(WIDTH), time_limit=30) as box:
+    with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), time_limit=30) as box:
         box.play(QUESTIONS[:0], ORDERS[:0], 0.0)
         assert box._zygote is not None
         zygote = box._zygote._process.pid
@@ -347,7 +349,7 @@ def test_nothing_is_run_here(tmp_path: Path) -> None:
     text = f"open({str(mark)!r}, 'w')\n{HONEST}"
     agent = untrusted(Path("program.py"), text.encode())
     with (
-        Sandbox(agent, STORE, Terms(WIDTH)) as box,
+        Sandbox(agent, STORE, EpisodeConfig(WIDTH)) as box,
         pytest.raises(GivenUpError, match="cannot be loaded: PermissionError"),
     ):
         box.play(QUESTIONS, ORDERS, 0.0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autotts_gym.controllers.agent import Agent, AgentError
 from autotts_gym.controllers.loader import load, names
 from autotts_gym.evaluation.results import PlayedAgent
-from autotts_gym.mdp.trace_dataset import Terms
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.sandbox.source_inspection import LONGEST, OutlineError, outline
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, is_file, load_untrusted, untrusted
 from autotts_gym.traces.registry import bundled
@@ -27,7 +27,7 @@ def test_it_is_as_if_it_were_loaded(name: str) -> None:
         assert getattr(agent, fact) == getattr(trusted, fact)
     assert agent != trusted
     assert (agent.is_untrusted, trusted.is_untrusted) == (True, False)
-    assert (PlayedAgent.of(agent, Terms()).untrusted, trusted.is_policy) == (True, False)
+    assert (PlayedAgent.of(agent, EpisodeConfig()).untrusted, trusted.is_policy) == (True, False)
 
 
 TWO = """
