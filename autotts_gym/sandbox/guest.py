@@ -69,7 +69,8 @@ LIBRARIES: Final = (
     "typing",
 )
 PROTOCOL: Final = tuple(
-    f"autotts_gym.controllers.{name}" for name in ("handle", "published", "reading", "voting")
+    f"autotts_gym.controllers.{name}"
+    for name in ("episode", "published_programs", "reading", "voting")
 )
 #: Of these, what the others need anyhow.
 ALWAYS: Final = ("collections", "functools", "math", "operator", "typing")
