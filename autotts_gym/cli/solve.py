@@ -122,13 +122,13 @@ class _View:
         self._live.stop()
 
     def watch(self, env: AutoTTSLiveEnv) -> None:
-        from autotts_gym.gym_envs.rendering import text
+        from autotts_gym.gym_envs.rendering import render_ansi
 
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + _REFRESH
-        lines = text(env.scene(), console.width).split("\n")
+        lines = render_ansi(env.scene(), console.width).split("\n")
         # Branches that are not open yet would push the vote off the screen.
         shown = [*lines[: 4 + max(env.opened, 8)], lines[-1]]
         shown.append(f"{env.generated:,} tokens generated")

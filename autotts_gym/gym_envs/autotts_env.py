@@ -270,8 +270,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
             return None
         moment = self.scene()
         if self.render_mode == "ansi":
-            return rendering.text(moment)
-        frame = rendering.draw(moment)
+            return rendering.render_ansi(moment)
+        frame = rendering.render_image(moment)
         if self.render_mode == "rgb_array":
             return frame
         if self._window is None:

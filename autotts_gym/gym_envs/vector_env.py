@@ -277,7 +277,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         if trail is None:
             gym.logger.warn("render() does nothing without a render mode; see make_vec's arguments")
             return None
-        draw = rendering.draw if self.render_mode == "rgb_array" else rendering.text
+        draw = rendering.render_image if self.render_mode == "rgb_array" else rendering.render_ansi
         return tuple(
             draw(scene(self._batch, e, trail, self._describe(e))) for e in range(self.num_envs)
         )

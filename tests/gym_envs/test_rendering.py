@@ -1,4 +1,4 @@
-"""Pictures and text of an episode: that they show what is so, and nothing breaks them."""
+"""Rendering: the image, the text and the window of a scene, for any answers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from autotts_gym.gym_envs import rendering
-from autotts_gym.gym_envs.rendering import Scene, Window, draw, text
+from autotts_gym.gym_envs.rendering import PALETTE, Scene, Window, image, render_ansi, render_image
+from autotts_gym.gym_envs.rendering.scene import NULL_GRAY
 
 ANSWERS = ["204", "No", r"\frac{17}{2}", "", "70", "ERR", "x = 3", "1" * 60, "½", "-1"]
 NULLS = {"No", "", "ERR"}
 
 
 def blank(branches: int = 4, depth: int = 10, **facts: Any) -> Scene:
-    """A scene before the first action, but for the facts."""
+    """A scene before the first action, with some attributes replaced."""
     start = Scene(
         plane=np.full((branches, depth), -1, np.int16),
         status=np.zeros(branches, np.int16),
@@ -47,7 +47,7 @@ def blank(branches: int = 4, depth: int = 10, **facts: Any) -> Scene:
 
 
 def revealed(*rows: str, depth: int = 10, **facts: Any) -> Scene:
-    """Active branches from strings: a letter a class, '/' requested, '|' the end."""
+    """Active branches from strings: letters are classes, '/' is requested, '|' is the end."""
     letters = sorted({c for row in rows for c in row} - {"/", "|"})
     start = blank(len(rows), depth, labels=letters, nulls=[False] * len(letters))
     for i, row in enumerate(rows):
@@ -60,7 +60,7 @@ def revealed(*rows: str, depth: int = 10, **facts: Any) -> Scene:
 
 
 def episode(seed: int, branches: int, depth: int, steps: int = 60) -> Iterator[Scene]:
-    """Scenes of an episode in which somebody acts at random."""
+    """Scenes of an episode of random actions."""
     state = ("plane", "status", "requested", "latest", "finished")
     rng = np.random.default_rng(seed)
     budget = int(rng.integers(1, 40_000)) if rng.random() < 0.5 else None
@@ -92,25 +92,25 @@ def episode(seed: int, branches: int, depth: int, steps: int = 60) -> Iterator[S
 
 
 def cell(scene: Scene, i: int, k: int) -> NDArray[np.uint8]:
-    """What is drawn of branch i, interval k + 1."""
-    layout = rendering._layout(len(scene.status), scene.depth_limit)
+    """The pixels of branch i, interval k + 1."""
+    layout = image.layout_for(len(scene.status), scene.depth_limit)
     width, height = layout.cell
-    plane = draw(scene)[layout.plane]
+    plane = render_image(scene)[layout.plane]
     return plane[i * height : (i + 1) * height, k * width : (k + 1) * width]
 
 
 def regions(before: Scene, after: Scene) -> set[str]:
-    """Where the picture changes."""
-    layout = rendering._layout(len(before.status), before.depth_limit)
-    changed = np.any(draw(before) != draw(after), axis=2)
+    """The parts of the image that change."""
+    layout = image.layout_for(len(before.status), before.depth_limit)
+    changed = np.any(render_image(before) != render_image(after), axis=2)
     parts = {"plane": layout.plane, "margin": (slice(104, None), slice(0, layout.plane[1].start))}
     parts |= {"figures": (slice(0, 85), slice(None))}
     parts |= {"vote": (slice(85, None), slice(layout.plane[1].stop, None))}
     return {name for name, part in parts.items() if changed[part].any()}
 
 
-def stripped(scene: Scene, width: int = 120) -> list[str]:
-    return re.sub(r"\x1b\[[\d;]*m", "", text(scene, width)).split("\n")
+def plain_lines(scene: Scene, width: int = 120) -> list[str]:
+    return re.sub(r"\x1b\[[\d;]*m", "", render_ansi(scene, width)).split("\n")
 
 
 def columns(line: str) -> int:
@@ -118,14 +118,14 @@ def columns(line: str) -> int:
     return len(line) - marks + sum(unicodedata.east_asian_width(c) in "WF" for c in line)
 
 
-# --- picture -------------------------------------------------------------------------------------
+# --- image -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 70), st.integers(1, 90))
-def test_frames_of_an_episode_have_one_size(seed: int, branches: int, depth: int) -> None:
-    frames = [draw(scene) for scene in [*episode(seed, branches, depth)][::6]]
-    first = draw(blank(branches, depth))
+def test_all_images_of_an_episode_have_the_same_size(seed: int, branches: int, depth: int) -> None:
+    frames = [render_image(scene) for scene in [*episode(seed, branches, depth)][::6]]
+    first = render_image(blank(branches, depth))
     assert first.dtype == np.uint8
     assert first.shape[2] == 3
     assert first.shape[0] % 2 == first.shape[1] % 2 == 0
@@ -133,24 +133,24 @@ def test_frames_of_an_episode_have_one_size(seed: int, branches: int, depth: int
     assert first.flags.writeable
 
 
-def test_frame_is_a_function_of_the_scene_alone() -> None:
+def test_the_image_depends_only_on_the_scene() -> None:
     scenes = list(episode(1, 8, 12))
-    once = [draw(scene) for scene in scenes]
-    draw(blank(2, 30))[:] = 0  # what a caller does to his frame is not seen by others
+    once = [render_image(scene) for scene in scenes]
+    render_image(blank(2, 30))[:] = 0  # a caller may modify a frame
     for scene, frame in zip(reversed(scenes), reversed(once), strict=True):
-        np.testing.assert_array_equal(draw(scene), frame)
+        np.testing.assert_array_equal(render_image(scene), frame)
 
 
 @pytest.mark.parametrize("depth", [7, 10, 25])
-def test_depth_limit_counts_and_not_the_depth_of_the_array(depth: int) -> None:
+def test_depth_limit_determines_the_drawn_depth(depth: int) -> None:
     scene = revealed("ab/", "a|")
     plane = np.full((2, depth), -1, np.int16)
     plane[:, :7] = scene.plane[:, :7]
-    np.testing.assert_array_equal(draw(replace(scene, plane=plane)), draw(scene))
-    assert text(replace(scene, plane=plane)) == text(scene)
+    np.testing.assert_array_equal(render_image(replace(scene, plane=plane)), render_image(scene))
+    assert render_ansi(replace(scene, plane=plane)) == render_ansi(scene)
 
 
-def test_cells_differ_by_what_is_known_of_them() -> None:
+def test_cells_of_different_states_differ() -> None:
     scene = revealed("ab/a|", "ab", "/b//")
     drawn = {
         "class a": cell(scene, 0, 0),
@@ -168,7 +168,7 @@ def test_cells_differ_by_what_is_known_of_them() -> None:
     assert drawn["not requested"].min() > 220 > drawn["requested"].min()
 
 
-def test_end_of_a_branch_is_marked_on_its_last_cell_alone() -> None:
+def test_the_end_of_a_branch_is_marked_on_its_last_cell_only() -> None:
     going, ended = revealed("aaa", "aa"), revealed("aaa|", "aa")
     assert regions(going, ended) == {"plane"}
     for k in range(10):
@@ -176,7 +176,7 @@ def test_end_of_a_branch_is_marked_on_its_last_cell_alone() -> None:
     assert np.all(cell(ended, 0, 2)[:, -1] < 60)
 
 
-def test_pruned_branch_is_lighter_and_votes_no_more() -> None:
+def test_a_pruned_branch_is_lighter_and_does_not_vote() -> None:
     active = revealed("ab/a|", "aa")
     pruned = replace(active, status=np.array([2, 1]))
     assert regions(active, pruned) == {"plane", "vote"}
@@ -185,24 +185,24 @@ def test_pruned_branch_is_lighter_and_votes_no_more() -> None:
         np.testing.assert_array_equal(cell(pruned, 1, k), cell(active, 1, k))
 
 
-def test_null_answers_are_grey_and_the_others_are_not() -> None:
+def test_only_null_answers_are_gray() -> None:
     scene = revealed("aab", "ab", depth=80, nulls=[True, False])
 
-    def colourfulness(k: int) -> int:
+    def saturation(k: int) -> int:
         return int(np.ptp(cell(scene, 0, k).astype(int), axis=2).max())
 
-    assert colourfulness(0) < 10
-    assert colourfulness(2) > 50
+    assert saturation(0) < 10
+    assert saturation(2) > 50
 
 
-def test_answers_of_one_branch_only_are_drawn_smaller_in_their_colour() -> None:
-    lone, shared = revealed("a", "b", depth=80), revealed("a", "a", depth=80)
-    assert cell(lone, 0, 0).mean() > cell(shared, 0, 0).mean()
-    middle = np.s_[cell(lone, 0, 0).shape[0] // 2, cell(lone, 0, 0).shape[1] // 2]
-    np.testing.assert_array_equal(cell(lone, 0, 0)[middle], cell(shared, 0, 0)[middle])
+def test_answers_of_a_single_branch_are_drawn_smaller() -> None:
+    single, shared = revealed("a", "b", depth=80), revealed("a", "a", depth=80)
+    assert cell(single, 0, 0).mean() > cell(shared, 0, 0).mean()
+    middle = np.s_[cell(single, 0, 0).shape[0] // 2, cell(single, 0, 0).shape[1] // 2]
+    np.testing.assert_array_equal(cell(single, 0, 0)[middle], cell(shared, 0, 0)[middle])
 
 
-def test_a_class_keeps_its_colour_while_others_appear() -> None:
+def test_a_class_keeps_its_color_when_others_appear() -> None:
     middles: dict[int, NDArray[np.uint8]] = {}
     scenes = list(episode(5, 12, 80, steps=400))
     for scene in scenes[::10]:
@@ -215,7 +215,7 @@ def test_a_class_keeps_its_colour_while_others_appear() -> None:
     assert len(middles) == len(scenes[-1].labels) > 5
 
 
-def test_dozens_of_classes_are_told_apart() -> None:
+def test_sixty_classes_look_different() -> None:
     letters = "".join(chr(ord("A") + c) for c in range(60))
     scene = revealed(letters, letters, depth=80)
     drawn = {cell(scene, 0, c).tobytes() for c in range(60)}
@@ -235,51 +235,53 @@ def test_dozens_of_classes_are_told_apart() -> None:
         ({"labels": ["left", "right"]}, "vote"),
     ],
 )
-def test_figures_and_labels_are_drawn_where_they_belong(facts: dict[str, Any], where: str) -> None:
+def test_each_attribute_changes_one_part_of_the_image(facts: dict[str, Any], where: str) -> None:
     scene = revealed("ab", "a", depth=80)
     assert regions(scene, replace(scene, **facts)) == {where}
 
 
-def test_branch_that_was_acted_on_is_pointed_at() -> None:
+def test_the_branch_of_the_last_action_is_marked() -> None:
     scene = revealed("ab", "a")
     assert regions(scene, replace(scene, last_action="PROBE(1)")) == {"figures", "margin"}
-    assert regions(scene, replace(scene, last_action="PROBE(2)")) == {"figures"}  # there is none
+    assert regions(scene, replace(scene, last_action="PROBE(2)")) == {
+        "figures"
+    }  # branch 2 does not exist
 
 
-def test_bar_grows_with_what_is_spent_and_stops_at_the_budget() -> None:
-    def inked(spent: int) -> int:
-        frame = draw(blank(spent=spent, budget=1000))
+def test_the_bar_of_spent_tokens_ends_at_the_budget() -> None:
+    def bar_length(spent: int) -> int:
+        frame = render_image(blank(spent=spent, budget=1000))
         return int(np.count_nonzero(frame[77].max(axis=1) < 60))
 
-    lengths = [inked(spent) for spent in (0, 250, 500, 1000)]
+    lengths = [bar_length(spent) for spent in (0, 250, 500, 1000)]
     assert lengths[0] == 0
     assert np.all(np.diff(lengths) > 0)
-    assert inked(1700) == lengths[-1]
-    draw(blank(spent=0, budget=0))
+    assert bar_length(1700) == lengths[-1]
+    render_image(blank(spent=0, budget=0))
 
 
-def test_votes_are_bars_of_the_active_branches() -> None:
-    def barred(*rows: str) -> int:
+def test_bars_show_shares_of_the_active_branches() -> None:
+    def bar_width(*rows: str) -> int:
         scene = revealed(*rows, labels=["a"], nulls=[False])
-        layout = rendering._layout(len(rows), 10)
-        vote = draw(scene)[104:127, layout.panel + rendering._BAR :]
-        return int(np.count_nonzero(np.all(vote == rendering.PALETTE[0], axis=2)[12]))
+        layout = image.layout_for(len(rows), 10)
+        vote = render_image(scene)[104:127, layout.vote_left + image.BAR_LEFT :]
+        return int(np.count_nonzero(np.all(vote == PALETTE[0], axis=2)[12]))
 
-    whole = barred("a", "a", "a", "a")
-    assert barred("a", "a", "/", "a") == pytest.approx(whole * 3 / 4, abs=1)
-    assert barred("/", "a", "/", "a") == pytest.approx(whole / 2, abs=1)
+    whole = bar_width("a", "a", "a", "a")
+    assert bar_width("a", "a", "/", "a") == pytest.approx(whole * 3 / 4, abs=1)
+    assert bar_width("/", "a", "/", "a") == pytest.approx(whole / 2, abs=1)
 
 
-def test_more_classes_than_the_vote_has_room_for() -> None:
+def test_more_classes_than_fit_into_the_vote() -> None:
     rows = [chr(ord("A") + i) for i in range(64)]
     scene = revealed(*rows, depth=80)
-    assert draw(scene).shape == draw(blank(64, 80)).shape
-    assert "and 61 more" not in text(scene)
-    assert "and 7 more" in text(revealed("abcdefghi", "a", "i"))
+    assert render_image(scene).shape == render_image(blank(64, 80)).shape
+    assert "and 61 more" not in render_ansi(scene)
+    assert "and 7 more" in render_ansi(revealed("abcdefghi", "a", "i"))
 
 
-def test_palette_is_told_apart_with_colour_blindness() -> None:
-    """No two colours are closer than Okabe and Ito's closest: what the module says of them."""
+def test_palette_is_distinguishable_with_color_blindness() -> None:
+    """No two colors are closer than the closest two of Okabe and Ito."""
     # Machado, Oliveira and Fernandes (2009), severity 1, in linear RGB.
     visions = np.array(
         [
@@ -293,7 +295,7 @@ def test_palette_is_told_apart_with_colour_blindness() -> None:
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     )
-    colors = np.array([*rendering.PALETTE, rendering._NULL]) / 255
+    colors = np.array([*PALETTE, NULL_GRAY]) / 255
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.einsum("vij,cj->vci", visions, linear), 0, 1)
     scaled = seen @ to_xyz.T / to_xyz.sum(axis=1)
@@ -302,7 +304,7 @@ def test_palette_is_told_apart_with_colour_blindness() -> None:
     lab = np.stack([116 * y, 500 * (x - y), 200 * (y - z)], axis=-1)
     apart = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1).min(axis=0)
     np.fill_diagonal(apart, np.inf)
-    assert len(set(rendering.PALETTE)) == 12
+    assert len(set(PALETTE)) == 12
     assert apart.min() == apart[:7, :7].min() > 16
 
 
@@ -311,9 +313,11 @@ def test_palette_is_told_apart_with_colour_blindness() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 100), st.integers(1, 200))
-def test_text_has_a_row_a_branch_within_the_terminal(seed: int, branches: int, depth: int) -> None:
+def test_text_has_one_row_for_each_branch_and_fits_the_terminal(
+    seed: int, branches: int, depth: int
+) -> None:
     for scene in [*episode(seed, branches, depth)][::20]:
-        lines = stripped(scene)
+        lines = plain_lines(scene)
         assert len(lines) == 4 + branches + 1
         assert all(columns(line) <= 120 for line in lines)
         for i, line in enumerate(lines[4:-1]):
@@ -322,7 +326,7 @@ def test_text_has_a_row_a_branch_within_the_terminal(seed: int, branches: int, d
 
 def test_rows_show_the_cells() -> None:
     scene = revealed("ab/a|", "/", "bb//", "aaaaaaaaaa|", nulls=[False, True], labels=["7", "No"])
-    rows = [line[: 3 + 11] for line in stripped(scene)[3:-1]]
+    rows = [line[: 3 + 11] for line in plain_lines(scene)[3:-1]]
     assert rows == [
         "   1   5   10 ",
         " 0 a-/a|      ",
@@ -330,19 +334,19 @@ def test_rows_show_the_cells() -> None:
         " 2 --//       ",
         " 3 aaaaaaaaaa|",
     ]
-    assert stripped(replace(scene, last_action="PROBE(2)"))[6].startswith(">2 ")
+    assert plain_lines(replace(scene, last_action="PROBE(2)"))[6].startswith(">2 ")
 
 
-def test_wide_planes_show_the_latest_of_every_group() -> None:
+def test_deep_planes_show_the_latest_interval_of_every_group() -> None:
     scene = revealed("aa/b//", "b/aa|", "aba|", depth=168)
-    rows = [line[3 : 3 + 85] for line in stripped(scene)[3:-1]]
+    rows = [line[3 : 3 + 85] for line in plain_lines(scene)[3:-1]]
     assert rows[0].startswith("2  10   20   30")
     assert [row.rstrip() for row in rows[1:]] == ["ab/", "ba|", "ba|"]
 
 
-def test_leader_is_the_first_class_voted_for_among_equals() -> None:
+def test_a_tie_goes_to_the_class_that_was_voted_for_first() -> None:
     def leaders(scene: Scene) -> list[str]:
-        return [line.split(" > ")[1] for line in stripped(scene)[4:-1] if " > " in line]
+        return [line.split(" > ")[1] for line in plain_lines(scene)[4:-1] if " > " in line]
 
     tied = revealed("b", "a", "a", "b", "c")
     assert [line.split() for line in leaders(tied)] == [["b", "b", "2"]]
@@ -354,12 +358,14 @@ def test_leader_is_the_first_class_voted_for_among_equals() -> None:
 def test_pruned_branches_are_not_filled() -> None:
     active = revealed("ab", "a")
     pruned = replace(active, status=np.array([2, 1]))
-    assert "48;5;" in text(active).split("\n")[4].split("  ")[0]
-    assert "48;5;" not in text(pruned).split("\n")[4].split("  ")[0]
-    assert [line[:14] for line in stripped(active)] == [line[:14] for line in stripped(pruned)]
+    assert "48;5;" in render_ansi(active).split("\n")[4].split("  ")[0]
+    assert "48;5;" not in render_ansi(pruned).split("\n")[4].split("  ")[0]
+    assert [line[:14] for line in plain_lines(active)] == [
+        line[:14] for line in plain_lines(pruned)
+    ]
 
 
-# --- answers, whatever a model wrote -------------------------------------------------------------
+# --- arbitrary answers -------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -368,14 +374,14 @@ def test_pruned_branches_are_not_filled() -> None:
     st.sampled_from([5, 60]),
     st.sampled_from([60, 80, 120]),
 )
-def test_no_label_breaks_the_picture_or_steers_the_terminal(
+def test_no_label_breaks_the_image_or_controls_the_terminal(
     labels: list[str], depth: int, width: int
 ) -> None:
     letters = "abcd"[: len(labels)]
     facts: dict[str, Any] = {"labels": labels, "title": labels[0], "outcome": labels[-1]}
     scene = revealed(letters, *letters, depth=depth, **facts)
-    assert draw(scene).shape == draw(blank(len(letters) + 1, depth)).shape
-    lines = stripped(scene, width)
+    assert render_image(scene).shape == render_image(blank(len(letters) + 1, depth)).shape
+    lines = plain_lines(scene, width)
     assert len(lines) == 4 + len(letters) + 1 + 1
     for line in lines:
         assert line.isprintable()
@@ -390,10 +396,10 @@ def test_no_label_breaks_the_picture_or_steers_the_terminal(
 )
 def test_odd_labels(label: str) -> None:
     scene = revealed("a", "aa", labels=[label])
-    assert draw(scene).shape == draw(blank(2, 10)).shape
-    (leader,) = (line for line in stripped(scene) if " > " in line)
+    assert render_image(scene).shape == render_image(blank(2, 10)).shape
+    (leader,) = (line for line in plain_lines(scene) if " > " in line)
     assert leader.isprintable()
-    assert columns(leader) == columns(stripped(revealed("a", "aa"))[4])
+    assert columns(leader) == columns(plain_lines(revealed("a", "aa"))[4])
     if not label.strip():
         assert "(empty)" in leader
 
@@ -413,12 +419,12 @@ def _no_screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("_no_screen")
-def test_window_is_silent_without_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_window_prints_nothing_without_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
     window = Window()
     window.close()
     for scene in [*episode(2, 4, 10)][::15]:
-        window.show(draw(scene))
-    window.show(draw(blank(8, 12)))
+        window.show(render_image(scene))
+    window.show(render_image(blank(8, 12)))
     assert len(plt.get_fignums()) == 1
     window.close()
     window.close()
@@ -427,9 +433,9 @@ def test_window_is_silent_without_a_screen(capfd: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.usefixtures("_no_screen")
-def test_window_shows_the_last_frame() -> None:
+def test_the_window_shows_the_last_frame() -> None:
     window = Window()
-    first, last = draw(blank()), draw(revealed("ab", "a", "b", "/"))
+    first, last = render_image(blank()), render_image(revealed("ab", "a", "b", "/"))
     window.show(first)
     window.show(last)
     figure = plt.figure(plt.get_fignums()[0])
@@ -438,14 +444,14 @@ def test_window_shows_the_last_frame() -> None:
 
 
 @pytest.mark.usefixtures("_no_screen")
-def test_window_that_the_viewer_closed_stays_closed() -> None:
+def test_a_window_that_the_user_closed_stays_closed() -> None:
     window = Window()
-    window.show(draw(blank()))
+    window.show(render_image(blank()))
     plt.close("all")
-    window.show(draw(blank()))
-    window.show(draw(blank(8, 12)))
+    window.show(render_image(blank()))
+    window.show(render_image(blank(8, 12)))
     assert plt.get_fignums() == []
     window.close()
-    window.show(draw(blank()))
+    window.show(render_image(blank()))
     assert len(plt.get_fignums()) == 1
     window.close()
