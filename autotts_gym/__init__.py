@@ -27,7 +27,7 @@ register(
 register(
     id="AutoTTS-Decisions-v0",
     entry_point="autotts_gym.gym_envs.macro_env:make",
-    vector_entry_point="autotts_gym.gym_envs.macro_env:DecisionsVectorEnv",
+    vector_entry_point="autotts_gym.gym_envs.macro_env:MacroVectorEnv",
 )
 # What a running model generates differs from time to time.
 register(

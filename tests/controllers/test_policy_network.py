@@ -15,13 +15,13 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import (
     CARD,
     WEIGHTS,
-    Critic,
     Policy,
     PolicyError,
     Shape,
     save,
 )
 from autotts_gym.learning import privileged_critic
+from autotts_gym.learning.privileged_critic import Critic
 from autotts_gym.mdp import actions as a
 from autotts_gym.mdp import macro_actions as d
 
