@@ -40,11 +40,17 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.tinylm import model_path
-from autotts_gym.tinylm.bundled_envs import PLAN, SEARCH, SERVING, asked, cpu_settings
+from autotts_gym.tinylm.bundled_envs import (
+    COLLECTION_PLAN,
+    SEARCH_SET,
+    SERVER_ARGUMENTS,
+    collection_questions,
+    set_cpu_defaults,
+)
 from autotts_gym.traces import registry
 
 SIZE = "medium"
-REFERENCE = f"tinylm/{SIZE}/{SEARCH}"
+REFERENCE = f"tinylm/{SIZE}/{SEARCH_SET}"
 QUESTIONS = 8
 ROUNDS = 3
 REPLICATES = 2000
@@ -55,23 +61,23 @@ def bare() -> dict[str, float]:
     from vllm import LLM, SamplingParams
 
     chosen = protocol.find("tinylm", "")
-    model = LLM(str(model_path(SIZE)), enable_prefix_caching=True, **SERVING)
+    model = LLM(str(model_path(SIZE)), enable_prefix_caching=True, **SERVER_ARGUMENTS)
     tokenizer = model.get_tokenizer()
-    questions = asked(SEARCH)[:QUESTIONS]
+    questions = collection_questions(SEARCH_SET)[:QUESTIONS]
     prompts = [
         tokenizer.encode(chosen.facts["prompt"]["text"].replace("{question}", question.text))
         for question in questions
     ]
-    places = [(q, b) for q in range(QUESTIONS) for b in range(PLAN.branches)]
+    places = [(q, b) for q in range(QUESTIONS) for b in range(COLLECTION_PLAN.branches)]
     started = time.perf_counter()
-    sampling = SamplingParams(max_tokens=PLAN.max_tokens, temperature=0.8)
+    sampling = SamplingParams(max_tokens=COLLECTION_PLAN.max_tokens, temperature=0.8)
     asked_for = [{"prompt_token_ids": prompts[q]} for q, _ in places]
     traces = model.generate(asked_for, sampling, use_tqdm=False)
     suffix = tokenizer.encode(chosen.suffix)
     probes = [
         {"prompt_token_ids": [*prompts[q], *trace.outputs[0].token_ids[:cut], *suffix]}
         for (q, _), trace in zip(places, traces, strict=True)
-        for cut in cuts(len(trace.outputs[0].token_ids), PLAN.interval)
+        for cut in cuts(len(trace.outputs[0].token_ids), COLLECTION_PLAN.interval)
     ]
     greedy = SamplingParams(max_tokens=chosen.probe_tokens, temperature=0, logprobs=0)
     model.generate(probes, greedy, use_tqdm=False)
@@ -96,7 +102,7 @@ class _Engine(LocalEngine):
 
 def collected() -> dict[str, float]:
     """The same through the collector, from the first request to the frozen store."""
-    engine = _Engine(str(model_path(SIZE)), **SERVING)
+    engine = _Engine(str(model_path(SIZE)), **SERVER_ARGUMENTS)
     started: list[float] = []
 
     def begin(_: object) -> None:
@@ -106,8 +112,8 @@ def collected() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         store = collect_store(
             engine,
-            asked(SEARCH)[:QUESTIONS],
-            PLAN,
+            collection_questions(SEARCH_SET)[:QUESTIONS],
+            COLLECTION_PLAN,
             Path(folder) / "store",
             protocol="tinylm",
             progress=begin,
@@ -156,7 +162,9 @@ def scaling(console: Console, url: str) -> None:
     table = _table("live: reading branches whole", "seconds", "× one", "tokens", "in sequence")
     first = 0.0
     for width in (1, 2, 4, 8, 16, 32, 64):
-        env = AutoTTSLiveEnv(url, reference=REFERENCE, questions=asked(SEARCH), max_branches=width)
+        env = AutoTTSLiveEnv(
+            url, reference=REFERENCE, questions=collection_questions(SEARCH_SET), max_branches=width
+        )
         infos = [load("self_consistency").play(env, question=q) for q in range(5)]
         env.close()
         seconds = statistics.median(info["wall_seconds"] for info in infos)
@@ -174,7 +182,7 @@ def scaling(console: Console, url: str) -> None:
 
 def agreement(console: Console, url: str) -> None:
     store = next(iter(registry.open_stores(REFERENCE).values()))
-    questions = asked(SEARCH)
+    questions = collection_questions(SEARCH_SET)
     env = AutoTTSLiveEnv(url, reference=REFERENCE, questions=questions, beta=0.5)
     rows: dict[str, dict[str, np.ndarray]] = {}
     for name in ("self_consistency", "cmc"):
@@ -247,7 +255,7 @@ def main() -> None:
     parts = ("collection", "scaling", "agreement", "bare", "collected")
     parser.add_argument("part", nargs="*", choices=[*parts, []], help="what is measured")
     wanted = parser.parse_args().part or ["collection", "scaling", "agreement"]
-    cpu_settings()
+    set_cpu_defaults()
     if wanted in (["bare"], ["collected"]):
         print(json.dumps(bare() if wanted == ["bare"] else collected()))
         return
@@ -255,7 +263,7 @@ def main() -> None:
     if "collection" in wanted:
         collection(console)
     if {"scaling", "agreement"} & set(wanted):
-        with serve(model_path(SIZE), served_model_name=f"tinylm-{SIZE}", **SERVING) as url:
+        with serve(model_path(SIZE), served_model_name=f"tinylm-{SIZE}", **SERVER_ARGUMENTS) as url:
             if "scaling" in wanted:
                 scaling(console, url)
             if "agreement" in wanted:

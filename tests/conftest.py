@@ -94,17 +94,18 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a vLLM server of the medium tiny model."""
     from autotts_gym.inference.vllm_server import serve
     from autotts_gym.tinylm import model_path
-    from autotts_gym.tinylm.bundled_envs import SERVING, cpu_settings
+    from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, set_cpu_defaults
 
-    cpu_settings()
+    set_cpu_defaults()
     log = tmp_path_factory.mktemp("vllm") / "server.log"
-    with serve(model_path("medium"), log=log, served_model_name="tinylm-medium", **SERVING) as url:
+    name = "tinylm-medium"
+    with serve(model_path("medium"), log=log, served_model_name=name, **SERVER_ARGUMENTS) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def chain() -> list[AskedQuestion]:
     """The questions on which the tiny models are searched."""
-    from autotts_gym.tinylm.bundled_envs import SEARCH, asked
+    from autotts_gym.tinylm.bundled_envs import SEARCH_SET, collection_questions
 
-    return asked(SEARCH)
+    return collection_questions(SEARCH_SET)

@@ -11,10 +11,10 @@ import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import Lines, console, errors, print_dim, progress_bar
-from autotts_gym.tinylm.tiny_model import SIZES
+from autotts_gym.tinylm.qwen3_model import SIZES
 
 if TYPE_CHECKING:
-    from autotts_gym.tinylm.training import Progress, Training
+    from autotts_gym.tinylm.trainer import Trainer, TrainingProgress
 
 
 app = typer.Typer(
@@ -57,7 +57,8 @@ def train(
         raise ValueError(
             f"training needs torch and transformers ({problem}): pip install 'autotts-gym[tinylm]'"
         ) from None
-    from autotts_gym.tinylm.training import CARD, Recipe, Training
+    from autotts_gym.tinylm.trainer import CARD, Trainer
+    from autotts_gym.tinylm.training_samples import Recipe
 
     if tokens is not None and minutes is not None:
         raise typer.BadParameter("give --tokens or --minutes, not both")
@@ -66,22 +67,22 @@ def train(
         preset.shape, preset.teacher, tokens or preset.tokens, minutes=minutes, seed=seed
     )
     torch.set_num_threads(threads)
-    training = Training(recipe, out)
-    if (out / CARD).exists() and not training.step:
+    trainer = Trainer(recipe, out)
+    if (out / CARD).exists() and not trainer.step:
         raise ValueError(f"{out} already holds a trained model: give another --out, or remove it")
-    if training.step:
-        print_dim(f"going on from step {training.step:,}, {training.tokens:,} tokens")
+    if trainer.step:
+        print_dim(f"going on from step {trainer.step:,}, {trainer.tokens:,} tokens")
     length = f"--minutes {minutes:g}" if minutes is not None else f"--tokens {recipe.tokens}"
     command = f"autotts tinylm train --size {size.value} --out DIR {length} --seed {seed}"
     try:
-        _run(training, size.value)
-        training.export(out, {"size": size.value, "command": command})
+        _run(trainer, size.value)
+        trainer.export(out, {"size": size.value, "command": command})
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from the last checkpoint")
         raise typer.Exit(130) from None
     # Last: killed before, the same command writes the model again.
-    training.checkpoint.unlink()
-    card = training.card()
+    trainer.checkpoint.unlink()
+    card = trainer.card()
     console.print(
         f"trained [bold]{size.value}[/]: {card['parameters']:,} parameters, "
         f"{card['tokens']:,} tokens in {card['wall_seconds']:,.0f} s, loss {card['loss']}, "
@@ -91,19 +92,21 @@ def train(
     )
 
 
-def _run(training: Training, name: str) -> None:
+def _run(trainer: Trainer, name: str) -> None:
     """Train to the end, with a bar or, where there is no terminal, a line now and then."""
     with progress_bar() as progress:
         task = progress.add_task(f"training {name}", total=1000)
         lines = Lines(progress)
 
-        def report(at: Progress) -> None:
+        def report(at: TrainingProgress) -> None:
             facts = f"{at.tokens:,} tokens, loss {at.loss:.3f}, {at.tokens_per_second:,.0f}/s"
-            progress.update(task, description=f"{name}: {facts}", completed=round(1000 * at.share))
+            progress.update(
+                task, description=f"{name}: {facts}", completed=round(1000 * at.fraction_done)
+            )
             left = f"{at.seconds_left / 60:.1f} min left"
-            lines.say(f"{name}: {at.share:.0%}, {facts}, {left}")
+            lines.say(f"{name}: {at.fraction_done:.0%}, {facts}, {left}")
 
-        training.run(report)
+        trainer.train(report)
 
 
 @app.command("questions")
@@ -112,7 +115,7 @@ def questions_(
     out: Annotated[Path, typer.Option(help="File to write, a JSON object on each line.")],
 ) -> None:
     """Write a set of questions as JSON lines, with the keys id, question and answer."""
-    from autotts_gym.tinylm.task import questions
+    from autotts_gym.tinylm.question_sets import questions
 
     found = questions(name)
     lines = "".join(json.dumps(question._asdict()) + "\n" for question in found)
@@ -138,12 +141,14 @@ def envs(
     """
     from autotts_gym.cli.collect import Show
     from autotts_gym.tinylm import model_path
-    from autotts_gym.tinylm.bundled_envs import collect_all
+    from autotts_gym.tinylm.bundled_envs import collect_bundled_envs
 
     sizes = [each.value for each in size or Size]
     try:
         with Show(errors) as show:
-            made = collect_all(models or model_path("small").parent, to, sizes, progress=show.named)
+            made = collect_bundled_envs(
+                models or model_path("small").parent, to, sizes, progress=show.named
+            )
     except KeyboardInterrupt:
         errors.print("interrupted: what was finished is kept, the same call goes on from there")
         raise typer.Exit(130) from None

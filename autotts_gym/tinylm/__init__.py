@@ -1,30 +1,33 @@
-"""A tiny language model that reasons step by step, trained from scratch in minutes on one core.
+"""Tiny Qwen3 language models that reason step by step, and their arithmetic task.
 
-Its architecture is Qwen3, so vLLM and transformers serve it as they serve a large one; its task is
-chains of arithmetic, and its teacher errs on purpose (``autotts_gym.tinylm.teacher``). Three sizes
-come along, trained. Training needs the extra ``tinylm``; the questions, the vocabulary and the
-path of a model need nothing.
+The models are trained from scratch in minutes on one CPU core. Their architecture is Qwen3, so vLLM
+and transformers load them like a large model. The task is chains of arithmetic
+(:mod:`autotts_gym.tinylm.arithmetic_chain`). A teacher that makes deliberate mistakes writes the
+training traces (:mod:`autotts_gym.tinylm.teacher`). Three trained sizes are bundled.
+
+Training needs the extra ``tinylm``. The questions, the vocabulary and the paths of the bundled
+models need no extra.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from autotts_gym.tinylm.task import SETS, Question, questions
-from autotts_gym.tinylm.tiny_model import SIZES
+from autotts_gym.tinylm.question_sets import QUESTION_SETS, ChainQuestion, questions
+from autotts_gym.tinylm.qwen3_model import SIZES
 
-__all__ = ["SETS", "SIZES", "Question", "model_path", "questions"]
+__all__ = ["QUESTION_SETS", "SIZES", "ChainQuestion", "model_path", "questions"]
 
 
 def model_path(size: str) -> Path:
-    """The folder of a trained model that comes along, for vLLM or transformers.
+    """Return the folder of a bundled model, for vLLM or transformers.
 
     Args:
         size: ``small``, ``medium`` or ``large``.
 
     Raises:
-        ValueError: there is no such size; the message lists those there are.
+        ValueError: the size does not exist; the message lists the sizes.
     """
     if size not in SIZES:
-        raise ValueError(f"there is no tiny model {size!r}; there are {', '.join(SIZES)}")
+        raise ValueError(f"unknown tiny model {size!r}; the sizes are {', '.join(SIZES)}")
     return Path(__file__).parent / "models" / size

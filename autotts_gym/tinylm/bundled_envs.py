@@ -1,11 +1,11 @@
-"""The environments that come along: traces of the tiny models, collected by vLLM."""
+"""Collection of the bundled environments: traces of the tiny models, sampled with vLLM."""
 
 from __future__ import annotations
 
 import functools
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,74 +15,80 @@ from autotts_gym.collection.question_files import AskedQuestion
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.vllm_server import serve
-from autotts_gym.tinylm.task import questions
+from autotts_gym.tinylm.question_sets import questions
 from autotts_gym.traces import splits
+from autotts_gym.utils.files import write_text
 
-#: The question sets: what is searched on, and what is held out.
-SEARCH: Final = "chain"
-HELD_OUT: Final = "chain-hard"
+#: Names of the question sets: the search set and the held-out set.
+SEARCH_SET: Final = "chain"
+HELD_OUT_SET: Final = "chain-hard"
 
-#: How the tiny models are served; about 1 GB of memory.
-SERVING: Final[dict[str, Any]] = {
+#: Arguments of vLLM for the tiny models; the server takes about 1 GB of memory.
+SERVER_ARGUMENTS: Final[dict[str, Any]] = {
     "max_model_len": 1024,
     "max_num_seqs": 256,
     "max_num_batched_tokens": 4096,
     "enforce_eager": True,
     "dtype": "bfloat16",
-    # vLLM 0.32 on a CPU dies of a seeded request whose prompt is read in two steps.
+    # vLLM 0.32 on a CPU crashes on a seeded request whose prompt is read in two steps.
     "enable_chunked_prefill": False,
 }
 
-#: What is collected of them: intervals are as short as the traces are.
-PLAN: Final = Plan(branches=128, interval=16, max_tokens=768, sampling=Sampling(temperature=0.8))
+#: How the bundled environments are collected. The interval is short because the traces are short.
+COLLECTION_PLAN: Final = Plan(
+    branches=128, interval=16, max_tokens=768, sampling=Sampling(temperature=0.8)
+)
 
 
-def cpu_settings() -> None:
-    """Have vLLM take what a small machine has, where nothing else was said."""
+def set_cpu_defaults() -> None:
+    """Set environment variables of vLLM for a small CPU machine, unless they are set already."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def asked(benchmark: str) -> list[AskedQuestion]:
-    """The questions of a set, as a collection asks them."""
-    return [AskedQuestion(*question) for question in questions(benchmark)]
+def collection_questions(name: str) -> list[AskedQuestion]:
+    """Return the questions of a set in the form that a collection takes."""
+    return [AskedQuestion(*question) for question in questions(name)]
 
 
-def collect_all(
-    models: Path,
-    folder: Path,
-    sizes: list[str],
-    plan: Plan = PLAN,
+def collect_bundled_envs(
+    models: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    sizes: Sequence[str],
+    plan: Plan = COLLECTION_PLAN,
     progress: Callable[[str, Progress], None] = lambda *_: None,
 ) -> list[str]:
-    """Serve each model with vLLM, and collect both question sets from it.
+    """Serve each model with vLLM and collect both question sets from it.
+
+    Environments that exist already are skipped.
 
     Args:
-        models: folder with a model for each size.
-        folder: where ``SIZE/chain`` and ``SIZE/chain-hard`` are written, and ``set.yaml``.
-        sizes: which models.
+        models: folder with one model folder for each size.
+        folder: target folder of ``SIZE/chain``, ``SIZE/chain-hard`` and ``set.yaml``.
+        sizes: names of the models.
         plan: what is collected.
-        progress: called with an environment's name and how far it is.
+        progress: called with an environment's name and its progress.
 
     Returns:
-        The names of the environments that were made; those that are there already are left alone.
+        The names of the environments that were collected.
     """
-    cpu_settings()
+    models, folder = Path(models), Path(folder)
+    set_cpu_defaults()
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    collected = []
     for size in sizes:
-        missing = [b for b in (SEARCH, HELD_OUT) if not (folder / size / b).exists()]
+        missing = [b for b in (SEARCH_SET, HELD_OUT_SET) if not (folder / size / b).exists()]
         if not missing:
             continue
         name = f"tinylm-{size}"
-        # Another seed each time: a resumed collection must not draw what it has already.
+        # A new seed each time: a resumed collection must not repeat samples that it already has.
         seed = secrets.randbelow(2**31)
-        with serve(models / size, served_model_name=name, seed=seed, **SERVING) as url:
+        with serve(models / size, served_model_name=name, seed=seed, **SERVER_ARGUMENTS) as url:
             for benchmark in missing:
                 env = f"{size}/{benchmark}"
                 collect_store(
                     ServerEngine(url),
-                    asked(benchmark),
+                    collection_questions(benchmark),
                     plan,
                     folder / env,
                     protocol="tinylm",
@@ -91,6 +97,6 @@ def collect_all(
                     model=name,
                     progress=functools.partial(progress, env),
                 )
-                made.append(env)
-    (folder / splits.SET).write_text(splits.dump([f"*/{SEARCH}"], [f"*/{HELD_OUT}"]), "utf-8")
-    return made
+                collected.append(env)
+    write_text(folder / splits.SET, splits.dump([f"*/{SEARCH_SET}"], [f"*/{HELD_OUT_SET}"]))
+    return collected

@@ -1,59 +1,106 @@
-"""The fallible teacher, who writes the traces that the tiny models learn from.
+"""The fallible teacher: a program that writes the training traces of the tiny models.
 
-It works a chain through in one to five passes::
+The teacher works through a chain in one to five passes and answers with the last result::
 
     hmm.first:b+6=36;c*2=72;d*5=?50;e-3=47;so 47.wait,not ok.redo:b+6=36;...;so 57,was 47.ok.
 
-and answers with the last result. It errs in ways that a person would: it forgets to borrow, drops
-a carry, slips by one, skips a step. Later passes err less, but mostly repeat what an earlier pass
-made of the same step. It has doubts: a question mark stands before many results that are wrong, and
-before few that are right. Whether it stops after a pass depends on the style word that it starts
-with, on its doubts, and on whether the result is the one of the pass before.
+* **Errors.** It makes human mistakes: it forgets a borrow, drops a carry, is off by one, or skips a
+  step. Later passes contain fewer errors, but mostly repeat the result of the previous pass for the
+  same step.
+* **Doubts.** A question mark precedes many wrong results and few correct ones.
+* **Stopping.** Whether it stops after a pass depends on the style word at the start of the trace,
+  on the doubts in the pass, and on whether the result equals that of the previous pass.
 
-So the traces have what makes test-time scaling a decision: branches disagree, the majority is
-mostly right but not always, an answer settles late, lengths differ, and those that go astray go on
-for longer, as they do in the traces of large models. That is by construction, not reasoning that
-emerged.
+The traces therefore have the properties that make test-time scaling a decision problem: branches
+disagree, the majority is mostly but not always correct, answers change late, lengths differ, and
+wrong branches tend to be longer, as in traces of large models. These properties are built in; they
+are not emergent reasoning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from autotts_gym.tinylm.task import LETTERS, MODULUS, Chain, Step, is_heavy, is_light
+from autotts_gym.tinylm.arithmetic_chain import (
+    LETTERS,
+    MODULUS,
+    Chain,
+    Step,
+    is_heavy_trap,
+    is_light_trap,
+)
 
-#: What ends the thinking, and what follows it before the answer's digits.
+#: Token that ends the thinking, and the text between it and the digits of the answer.
 END_OF_THINKING: Final = "</think>"
-ANSWER: Final = "answer:"
+ANSWER_PREFIX: Final = "answer:"
+
+
+class TracePiece(NamedTuple):
+    """A piece of a trace's text.
+
+    ``probe_answer`` is the answer that the teacher gives if stopped before the end of the piece.
+    """
+
+    text: str
+    probe_answer: int
+
+
+class TeacherTrace(NamedTuple):
+    """A trace of the teacher: the thinking in pieces, and the answer (0 to 99)."""
+
+    pieces: list[TracePiece]
+    answer: int
+
+    @property
+    def thinking(self) -> str:
+        """The thinking, without the token that ends it."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def text(self) -> str:
+        """The thinking, the token that ends it, and the answer."""
+        return f"{self.thinking}{END_OF_THINKING}{ANSWER_PREFIX}{self.answer:02}"
+
+
+class _StepRecord(NamedTuple):
+    """How the latest pass computed a step."""
+
+    value: int
+    result: int
+    doubted: bool
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """How the teacher errs and when it stops; chances are from 0 to 1.
+    """Error and stopping probabilities of the teacher.
+
+    Values are probabilities from 0 to 1 where nothing else is said.
 
     Attributes:
-        errors: factor on the chances to err, but for ``heavy``.
-        heavy, borrow: chances to forget a borrow where k is 7 or more, and less. Where k is 7 or
-            more the better teachers forget it as often: that is what misleads a majority.
-        light, product: chances to drop the carry of a product where k is 4 or more, and less.
-        carry: chance to drop the carry of a sum.
-        slip: chance to be off by 1 or by 10 in any other step.
-        skip: chance that a pass leaves a step out.
-        later: factor on the chances to err for every pass after the first.
-        repeat: chance to repeat the result of the pass before, and its doubt, where a step starts
-            from the same value.
-        doubt: chance to doubt a wrong result.
-        qualm: chance to doubt a right one where there was something to forget; a quarter of it
-            elsewhere.
-        styles: style words, and the chance to stop after a pass that each gives.
-        sure, unsure: what a stopping chance is multiplied with after a pass without doubts, and
-            after one with.
-        agree, differ: the same where the result is that of the pass before, and where it is not;
-            the chance is then at most 0.95.
-        most: passes at most.
+        errors: factor on all error probabilities except ``heavy``.
+        heavy: forget a borrow where k is 7 or more. Better teachers forget it as often: these
+            errors are what misleads a majority vote.
+        borrow: forget a borrow where k is less than 7.
+        light: drop the carry of a product where k is 4 or more.
+        product: drop the carry of a product where k is less than 4.
+        carry: drop the carry of a sum.
+        slip: be off by 1 or by 10 in any other step.
+        skip: leave out a step in a pass.
+        later: factor on the error probabilities for every pass after the first.
+        repeat: repeat the previous pass's result and doubt for a step that starts from the same
+            value.
+        doubt: doubt a wrong result.
+        qualm: doubt a correct result of a step with a carry or borrow; a quarter of it for other
+            steps.
+        styles: style words, each with its probability to stop after a pass.
+        sure, unsure: factors on the stopping probability after a pass without and with doubts.
+        agree, differ: factors on the stopping probability where the result equals that of the
+            previous pass, and where it does not. The stopping probability is at most 0.95.
+        most: maximum number of passes.
     """
 
     errors: float = 1.0
@@ -76,108 +123,110 @@ class Teacher:
     most: int = 5
 
     def card(self) -> dict[str, Any]:
-        """The attributes as plain values."""
+        """Return the attributes as plain values."""
         return {**asdict(self), "styles": dict(self.styles)}
 
-    def write(self, chain: Chain, rng: np.random.Generator) -> Trace:
-        """A trace for a chain."""
-        # One block of random numbers: drawing them one at a time would take most of the time.
-        draws = iter(rng.random(self.most * (3 * len(chain.steps) + 8) + 1).tolist())
-        style, stopping = self.styles[int(next(draws) * len(self.styles))]
-        pieces = [Piece(f"{style}.", int(chain.answer))]
-        before: list[tuple[int, int, bool] | None] = [None] * len(chain.steps)
+    def write_trace(self, chain: Chain, rng: np.random.Generator) -> TeacherTrace:
+        """Write a trace for a chain."""
+        # One block of random numbers: drawing them one at a time would dominate the run time.
+        uniforms = iter(rng.random(self.most * (3 * len(chain.steps) + 8) + 1).tolist())
+        style, stop_probability = self.styles[int(next(uniforms) * len(self.styles))]
+        exact = int(chain.answer)
+        pieces = [TracePiece(f"{style}.", exact)]
+        memory: list[_StepRecord | None] = [None] * len(chain.steps)
         candidate: int | None = None
         for number in range(self.most):
-            fading = self.later**number
-            word = "first" if not number else ("redo" if next(draws) < 0.5 else "recheck")
-            held = candidate if candidate is not None else int(chain.answer)
-            pieces.append(Piece(f"{word}:", held))
-            skipped = -1
-            if next(draws) < self.skip * min(self.errors, 1):
-                skipped = int(next(draws) * len(chain.steps))
-            value = chain.start
-            doubts = 0
-            for index, step in enumerate(chain.steps):
-                if index == skipped:
-                    before[index] = None
-                    continue
-                # Before there is a candidate, a probe's target is the exact rest of the chain.
-                held = candidate if candidate is not None else chain.continued(value, index)
-                last = before[index]
-                if last is not None and last[0] == value and next(draws) < self.repeat:
-                    _, result, doubted = last
-                else:
-                    result = self._result(step, value, fading, next(draws))
-                    doubted = next(draws) < self._doubt(step, value, result)
-                doubts += doubted
-                before[index] = (value, result, doubted)
-                name = f"{LETTERS[index + 1]}{step.operator}{step.k}"
-                pieces.append(Piece(f"{name}={'?' * doubted}{result:02};", held))
-                value = result
-            held = candidate if candidate is not None else value
-            was = "" if candidate is None else f",was {candidate:02}"
-            pieces.append(Piece(f"so {value:02}{was}.", held))
-            stop = stopping * (self.unsure if doubts else self.sure)
+            word = "first" if not number else ("redo" if next(uniforms) < 0.5 else "recheck")
+            pieces.append(TracePiece(f"{word}:", exact if candidate is None else candidate))
+            result, doubts = self._write_pass(chain, number, candidate, memory, uniforms, pieces)
+            if candidate is None:
+                pieces.append(TracePiece(f"so {result:02}.", result))
+            else:
+                pieces.append(TracePiece(f"so {result:02},was {candidate:02}.", candidate))
+            stop = stop_probability * (self.unsure if doubts else self.sure)
             if candidate is not None:
-                stop *= self.agree if candidate == value else self.differ
-            candidate = value
-            if number == self.most - 1 or next(draws) < min(stop, 0.95):
+                stop *= self.agree if candidate == result else self.differ
+            candidate = result
+            if number == self.most - 1 or next(uniforms) < min(stop, 0.95):
                 break
-            pieces.append(Piece("wait,not ok.", candidate))
+            pieces.append(TracePiece("wait,not ok.", candidate))
         assert candidate is not None
-        pieces.append(Piece("ok.", candidate))
-        return Trace(pieces, candidate)
+        pieces.append(TracePiece("ok.", candidate))
+        return TeacherTrace(pieces, candidate)
 
-    def _doubt(self, step: Step, value: int, result: int) -> float:
-        """The chance to doubt what a step made of a value."""
+    def _write_pass(
+        self,
+        chain: Chain,
+        number: int,
+        candidate: int | None,
+        memory: list[_StepRecord | None],
+        uniforms: Iterator[float],
+        pieces: list[TracePiece],
+    ) -> tuple[int, int]:
+        """Append one pass over the steps to ``pieces`` and update ``memory``.
+
+        Args:
+            chain: the question.
+            number: number of the pass, from 0.
+            candidate: result of the previous pass; None in the first.
+            memory: how the previous pass computed each step; None for a skipped step.
+            uniforms: random numbers from 0 to 1.
+            pieces: pieces of the trace so far.
+
+        Returns:
+            The result of the pass, and the number of doubted steps.
+        """
+        error_factor = self.later**number
+        skipped = -1
+        if next(uniforms) < self.skip * min(self.errors, 1):
+            skipped = int(next(uniforms) * len(chain.steps))
+        value = chain.start
+        doubts = 0
+        for index, step in enumerate(chain.steps):
+            if index == skipped:
+                memory[index] = None
+                continue
+            # Before the first pass ends, a probe's target is the exact result of the rest.
+            answer = candidate if candidate is not None else chain.result_from(value, index)
+            last = memory[index]
+            if last is not None and last.value == value and next(uniforms) < self.repeat:
+                _, result, doubted = last
+            else:
+                result = self._step_result(step, value, error_factor, next(uniforms))
+                doubted = next(uniforms) < self._doubt_probability(step, value, result)
+            doubts += doubted
+            memory[index] = _StepRecord(value, result, doubted)
+            name = f"{LETTERS[index + 1]}{step.operator}{step.k}"
+            pieces.append(TracePiece(f"{name}={'?' * doubted}{result:02};", answer))
+            value = result
+        return value, doubts
+
+    def _doubt_probability(self, step: Step, value: int, result: int) -> float:
+        """Probability to doubt a step's result."""
         if result != step.apply(value):
             return self.doubt
-        return self.qualm if step.forgetful(value) is not None else self.qualm / 4
+        return self.qualm if step.apply_without_carry(value) is not None else self.qualm / 4
 
-    def _result(self, step: Step, value: int, fading: float, u: float) -> int:
-        """What a step makes of a value; ``u`` is uniform from 0 to 1."""
+    def _step_result(self, step: Step, value: int, error_factor: float, u: float) -> int:
+        """Result of a step, possibly wrong; ``u`` is uniform from 0 to 1."""
         exact = step.apply(value)
-        chance = self.errors * fading
-        forgetful = step.forgetful(value)
-        if forgetful is not None:
-            if is_heavy(step):
-                rate = self.heavy * fading
+        factor = self.errors * error_factor
+        without_carry = step.apply_without_carry(value)
+        if without_carry is not None:
+            if is_heavy_trap(step):
+                rate = self.heavy * error_factor
             elif step.operator == "*":
-                rate = (self.light if is_light(step) else self.product) * chance
+                rate = (self.light if is_light_trap(step) else self.product) * factor
             else:
-                rate = (self.carry if step.operator == "+" else self.borrow) * chance
+                rate = (self.carry if step.operator == "+" else self.borrow) * factor
             if u < rate:
-                return forgetful
+                return without_carry
             u = (u - rate) / (1 - rate)
-        slip = self.slip * chance
+        slip = self.slip * factor
         if u < slip:
             return (exact + (1, -1, 10, -10)[int(u / slip * 4)]) % MODULUS
         return exact
 
 
-class Piece(NamedTuple):
-    """Text of a trace, and what the teacher would answer if stopped before its end."""
-
-    text: str
-    held: int
-
-
-class Trace(NamedTuple):
-    """What the teacher wrote: the thinking in pieces, and the answer (0 to 99)."""
-
-    pieces: list[Piece]
-    answer: int
-
-    @property
-    def thinking(self) -> str:
-        """The thinking, without the token that ends it."""
-        return "".join(piece.text for piece in self.pieces)
-
-    @property
-    def text(self) -> str:
-        """The thinking, its end, and the answer."""
-        return f"{self.thinking}{END_OF_THINKING}{ANSWER}{self.answer:02}"
-
-
-#: Writes single passes without fault, which the first part of the training is on.
+#: Writes single passes without errors, for the first part of the training.
 FAULTLESS: Final = Teacher(errors=0.0, heavy=0.0, qualm=0.0, styles=(("quick", 1.0),), most=1)

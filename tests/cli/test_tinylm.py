@@ -11,7 +11,7 @@ import yaml
 
 from autotts_gym.cli import main
 from autotts_gym.tinylm import SIZES, model_path, questions
-from autotts_gym.tinylm.training import CHECKPOINT, Training
+from autotts_gym.tinylm.trainer import CHECKPOINT, Trainer
 
 
 def run(*arguments: str) -> int:
@@ -40,7 +40,7 @@ def test_writes_a_set_of_questions(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_set_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("questions", "chains", "--out", str(tmp_path / "no.jsonl")) == 1
-    assert "there is no question set 'chains'" in capsys.readouterr().err
+    assert "unknown question set 'chains'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -56,7 +56,7 @@ def test_trains_goes_on_and_writes_over_nothing(
     command = ("train", "--size", "small", "--out", str(out), "--tokens", "3000", "--seed", "5")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "export", _interrupted)
+        patched.setattr(Trainer, "export", _interrupted)
         assert run(*command) == 130
     assert "the same command goes on" in " ".join(capsys.readouterr().err.split())
     assert (out / CHECKPOINT).exists()

@@ -18,7 +18,7 @@ from autotts_gym.collection.pipeline import work_folder
 from autotts_gym.collection.question_files import AskedQuestion
 from autotts_gym.controllers.loader import load
 from autotts_gym.tinylm import model_path
-from autotts_gym.tinylm.bundled_envs import cpu_settings
+from autotts_gym.tinylm.bundled_envs import set_cpu_defaults
 from autotts_gym.traces.store import TraceStore
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm")]
@@ -36,7 +36,7 @@ def asked(tmp_path: Path, chain: list[AskedQuestion]) -> Path:
 
 def command(asked: Path, *arguments: str) -> list[str]:
     """``autotts collect``, as the tiny models want it."""
-    cpu_settings()
+    set_cpu_defaults()
     terms = ["--interval", "16", "--max-tokens", "512", "--temperature", "0.8", "--to", "."]
     fixed = ["--questions", str(asked), "--protocol", "tinylm", "--branches", str(BRANCHES)]
     return [sys.executable, "-m", "autotts_gym", "collect", *fixed, *terms, *arguments]
@@ -93,18 +93,18 @@ from autotts_gym.collection.collector import Plan
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.tinylm import model_path
-from autotts_gym.tinylm.bundled_envs import SERVING, asked
+from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, collection_questions
 
-engine = LocalEngine(str(model_path("small")), **SERVING)
+engine = LocalEngine(str(model_path("small")), **SERVER_ARGUMENTS)
 plan = Plan(branches=4, interval=16, max_tokens=512)
-store = collect_store(engine, asked("chain")[:2], plan, Path("scripted"), protocol="tinylm")
+store = collect_store(engine, collection_questions("chain")[:2], plan, Path("scripted"), protocol="tinylm")
 print(store.card.branches, "branches")
 """
 
 
 def test_from_a_script(tmp_path: Path) -> None:
     """Nothing in it is guarded by its name, and nothing in it runs twice."""
-    cpu_settings()
+    set_cpu_defaults()
     (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
     done = subprocess.run(
         [sys.executable, "script.py"],

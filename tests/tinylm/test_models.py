@@ -1,4 +1,4 @@
-"""The models that come along: they load, are of the stated size, and reason better than chance."""
+"""The bundled models: loading, number of parameters, and accuracy above chance."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import yaml
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from autotts_gym.tinylm import SIZES, model_path, questions
-from autotts_gym.tinylm.task import parse
-from autotts_gym.tinylm.tiny_model import build
-from autotts_gym.tinylm.training import CARD, parameters
+from autotts_gym.tinylm.arithmetic_chain import parse_chain
+from autotts_gym.tinylm.qwen3_model import build_model, count_parameters
+from autotts_gym.tinylm.trainer import CARD
 from autotts_gym.tinylm.vocabulary import END, PAD_ID, TOKENS, decode, encode
 
 PARAMETERS = {"small": 270_832, "medium": 796_032, "large": 1_179_296}
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_loads_with_the_stated_parameters_and_a_card(size: str) -> None:
+def test_parameters_and_card(size: str) -> None:
     path = model_path(size)
     model = Qwen3ForCausalLM.from_pretrained(path)
     assert model.dtype == torch.bfloat16
-    assert parameters(model) == PARAMETERS[size]
-    assert parameters(build(SIZES[size].shape, 0)) == PARAMETERS[size]
+    assert count_parameters(model) == PARAMETERS[size]
+    assert count_parameters(build_model(SIZES[size].shape, 0)) == PARAMETERS[size]
     assert (path / "model.safetensors").stat().st_size < 3_000_000
     card = yaml.safe_load((path / CARD).read_text(encoding="utf-8"))
     assert card["size"] == size
@@ -41,20 +41,20 @@ def test_loads_with_the_stated_parameters_and_a_card(size: str) -> None:
 
 
 @torch.inference_mode()
-def test_answers_easy_questions_and_its_probes_settle() -> None:
+def test_accuracy_on_easy_questions_and_probes_settle() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = Qwen3ForCausalLM.from_pretrained(model_path("medium"), dtype=torch.float32)
     easy = [question for question in questions("chain") if "easy" in question.id][:6]
-    prompts = [encode(parse(question.question).prompt) for question in easy]
+    prompts = [encode(parse_chain(question.question).prompt) for question in easy]
 
-    def answers(ids: list[list[int]], most: int, sampled: bool) -> list[str]:
+    def answers(ids: list[list[int]], max_tokens: int, sampled: bool) -> list[str]:
         width = max(map(len, ids))
         padded = torch.tensor([[PAD_ID] * (width - len(row)) + row for row in ids])
         written = model.generate(
             padded,
             attention_mask=(padded != PAD_ID).long(),
-            max_new_tokens=most,
+            max_new_tokens=max_tokens,
             do_sample=sampled,
             temperature=0.8 if sampled else None,
         )
@@ -64,7 +64,7 @@ def test_answers_easy_questions_and_its_probes_settle() -> None:
     golds = np.repeat([question.answer for question in easy], 4)
     ends = [trace.partition("</think>answer:")[2] for trace in traces]
     assert np.mean(np.array(ends) == golds) > 0.5  # by chance: 0.01
-    # Probed after its first step a branch knows little; before it ends, its answer.
+    # A probe after the first step rarely shows the final answer; one just before the end does.
     closing = encode("</think>answer:")
     thinking = [encode(trace.partition("</think>")[0]) for trace in traces]
     rows = [prompt for prompt in prompts for _ in range(4)]
@@ -74,14 +74,16 @@ def test_answers_easy_questions_and_its_probes_settle() -> None:
     assert np.mean(np.array(early) == ends) < 0.5
 
 
-def test_lists_the_sizes_there_are() -> None:
-    with pytest.raises(ValueError, match="'huge'; there are small, medium, large"):
+def test_unknown_size() -> None:
+    with pytest.raises(
+        ValueError, match="unknown tiny model 'huge'; the sizes are small, medium, large"
+    ):
         model_path("huge")
 
 
-def test_importing_it_imports_no_torch() -> None:
+def test_import_does_not_load_torch() -> None:
     code = (
-        "import sys, autotts_gym.tinylm, autotts_gym.tinylm.training\n"
+        "import sys, autotts_gym.tinylm, autotts_gym.tinylm.trainer\n"
         "print(*{'torch', 'transformers', 'tokenizers'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the teacher writes: well-formed, wrong as often as it should be, and settled late."""
+"""Traces of the teacher: format, error rates, doubts and lengths."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.tinylm.task import Chain, draw, parse, questions
-from autotts_gym.tinylm.teacher import FAULTLESS, Teacher, Trace
+from autotts_gym.tinylm import questions
+from autotts_gym.tinylm.arithmetic_chain import Chain, parse_chain, random_chain
+from autotts_gym.tinylm.teacher import FAULTLESS, Teacher, TeacherTrace
 
 PASS = r"(?:first|redo|recheck):((?:[b-l][-+*]\d=\??\d\d;)+)so (\d\d)(?:,was (\d\d))?\."
 TRACE = re.compile(rf"(?:quick|hmm|careful)\.(?:{PASS}wait,not ok\.){{0,4}}{PASS}ok\.")
 
 
-def written(seed: int, teacher: Teacher | None = None) -> tuple[Chain, Trace]:
+def write_trace(seed: int, teacher: Teacher | None = None) -> tuple[Chain, TeacherTrace]:
     rng = np.random.default_rng(seed)
-    chain = draw(rng)
-    return chain, (teacher or Teacher()).write(chain, rng)
+    chain = random_chain(rng)
+    return chain, (teacher or Teacher()).write_trace(chain, rng)
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=200)
-def test_a_trace_is_well_formed(seed: int) -> None:
-    chain, trace = written(seed)
+def test_trace_format(seed: int) -> None:
+    chain, trace = write_trace(seed)
     assert TRACE.fullmatch(trace.thinking)
     assert trace.text == f"{trace.thinking}</think>answer:{trace.answer:02}"
     passes = re.findall(PASS, trace.thinking)
@@ -36,82 +37,84 @@ def test_a_trace_is_well_formed(seed: int) -> None:
         assert after[2] == before[1]
     for steps, so, _ in passes:
         assert re.search(rf"=\??{so};$", steps)
-        # Every step but one that may have been skipped, in order.
-        done = [step[:3] for step in steps.split(";")[:-1]]
-        there = chain.text[:-1].split(";")[1:]
-        assert len(done) >= len(there) - 1
-        assert [step for step in there if step in done] == done
+        # All steps in order, except one that may be skipped.
+        written = [step[:3] for step in steps.split(";")[:-1]]
+        expected = chain.text[:-1].split(";")[1:]
+        assert len(written) >= len(expected) - 1
+        assert [step for step in expected if step in written] == written
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=50)
-def test_the_faultless_teacher_passes_once_and_is_right(seed: int) -> None:
-    chain, trace = written(seed, FAULTLESS)
+def test_faultless_teacher_writes_one_correct_pass(seed: int) -> None:
+    chain, trace = write_trace(seed, FAULTLESS)
     value, expected = chain.start, "quick.first:"
     for letter, step in zip("bcdefghijkl", chain.steps, strict=False):
         value = step.apply(value)
         expected += f"{letter}{step.operator}{step.k}={value:02};"
     assert trace.thinking == f"{expected}so {chain.answer}.ok."
     assert f"{trace.answer:02}" == chain.answer
-    assert {piece.held for piece in trace.pieces} == {trace.answer}
+    assert {piece.probe_answer for piece in trace.pieces} == {trace.answer}
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=200)
-def test_it_holds_the_last_result_or_the_exact_rest(seed: int) -> None:
-    chain, trace = written(seed)
+def test_probe_answer_is_the_last_result_or_the_exact_rest(seed: int) -> None:
+    chain, trace = write_trace(seed)
     candidate = None
     value = chain.start
-    for text, held in trace.pieces:
+    for text, probe_answer in trace.pieces:
         step = "bcdefghijkl".find(text[0]) if text[1] in "+-*" else None
         if candidate is not None:
-            assert held == candidate
+            assert probe_answer == candidate
         elif step is not None:
-            assert held == chain.continued(value, step)
+            assert probe_answer == chain.result_from(value, step)
         if step is not None:
             value = int(text[-3:-1])
         if text.startswith("so"):
             candidate = int(text[3:5])
 
 
-def test_errs_most_where_the_traps_are() -> None:
+def test_accuracy_by_stratum() -> None:
     rng = np.random.default_rng(0)
     teacher = Teacher()
-    right: dict[str, list[float]] = {}
+    accuracy: dict[str, list[float]] = {}
     for question in questions("chain"):
-        chain = parse(question.question)
-        share = np.mean([teacher.write(chain, rng).answer == int(chain.answer) for _ in range(60)])
-        right.setdefault(question.id.split("-")[1], []).append(float(share))
-    means = {name: np.mean(shares) for name, shares in right.items()}
+        chain = parse_chain(question.question)
+        share = np.mean(
+            [teacher.write_trace(chain, rng).answer == int(chain.answer) for _ in range(60)]
+        )
+        accuracy.setdefault(question.id.split("-")[1], []).append(float(share))
+    means = {name: np.mean(shares) for name, shares in accuracy.items()}
     assert means["easy"] > means["medium"] > means["hard"] > means["misleading"]
     assert means["easy"] > 0.7
     assert means["misleading"] < 0.45
 
 
 @pytest.mark.parametrize(("errors", "low", "high"), [(0.5, 0.6, 0.75), (1.2, 0.45, 0.6)])
-def test_a_better_teacher_is_right_more_often(errors: float, low: float, high: float) -> None:
+def test_accuracy_by_error_factor(errors: float, low: float, high: float) -> None:
     rng = np.random.default_rng(0)
     teacher = Teacher(errors=errors)
-    right = [
-        teacher.write(parse(question.question), rng).answer == int(question.answer)
+    correct = [
+        teacher.write_trace(parse_chain(question.question), rng).answer == int(question.answer)
         for question in questions("chain")
         for _ in range(30)
     ]
-    assert low < np.mean(right) < high
+    assert low < np.mean(correct) < high
 
 
-def test_doubts_stand_where_it_errs_and_make_it_go_on() -> None:
-    """Of wrong results, most are doubted; branches that go astray are the longer ones."""
+def test_doubts_mark_errors_and_lengthen_traces() -> None:
+    """Most wrong results are doubted, and wrong traces are longer."""
     rng = np.random.default_rng(0)
     doubted: dict[bool, list[bool]] = {True: [], False: []}
     lengths: dict[bool, list[float]] = {True: [], False: []}
     for question in questions("chain"):
-        chain = parse(question.question)
-        traces = [Teacher().write(chain, rng) for _ in range(40)]
-        rights = [trace.answer == int(question.answer) for trace in traces]
-        if 8 <= sum(rights) <= 32:
-            for trace, right in zip(traces, rights, strict=True):
-                lengths[right].append(np.log(len(trace.text)))
+        chain = parse_chain(question.question)
+        traces = [Teacher().write_trace(chain, rng) for _ in range(40)]
+        correct = [trace.answer == int(question.answer) for trace in traces]
+        if 8 <= sum(correct) <= 32:
+            for trace, is_correct in zip(traces, correct, strict=True):
+                lengths[is_correct].append(np.log(len(trace.text)))
         for trace in traces:
             value = chain.start
             first = trace.thinking.partition("so ")[0].partition("first:")[2]
@@ -125,5 +128,5 @@ def test_doubts_stand_where_it_errs_and_make_it_go_on() -> None:
     assert np.mean(lengths[False]) - np.mean(lengths[True]) > 0.1
 
 
-def test_its_card_is_plain() -> None:
+def test_card_has_plain_values() -> None:
     assert Teacher().card()["styles"] == {"quick": 0.36, "hmm": 0.25, "careful": 0.16}
