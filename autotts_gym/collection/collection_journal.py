@@ -14,9 +14,8 @@ killed, or the disk was full, is cut off when the file is opened again; everythi
 from __future__ import annotations
 
 import contextlib
-import io
+import functools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,11 @@ import filelock
 
 from autotts_gym.inference.engine import Generated
 from autotts_gym.traces.store import TraceError
+from autotts_gym.utils.journal import JournalError, JsonlJournal
 
 JOURNAL: Final = "journal.jsonl"
+
+_encode = functools.partial(json.dumps, separators=(",", ":"))
 
 #: (row of the question, number of the branch)
 Place = tuple[int, int]
@@ -98,10 +100,9 @@ class Journal:
         kept: what it held when it was opened.
     """
 
-    def __init__(self, file: io.FileIO, kept: Kept) -> None:
-        self._file = file
-        self._end = file.tell()
-        self.kept = kept
+    def __init__(self, path: Path) -> None:
+        self.kept = Kept()
+        self._file = JsonlJournal(path, self.kept.take, _encode)
 
     @classmethod
     @contextlib.contextmanager
@@ -119,14 +120,9 @@ class Journal:
         except filelock.Timeout:
             raise TraceError(f"{folder}: another process collects into it") from None
         try:
-            path = folder / JOURNAL
-            path.touch()
-            kept, end = _read(path)
-            # Without a buffer: nothing is left to be written when the file is closed.
-            with path.open("r+b", buffering=0) as file:
-                file.truncate(end)
-                file.seek(end)
-                yield cls(file, kept)
+            yield cls(folder / JOURNAL)
+        except JournalError as error:
+            raise TraceError(f"{error}; remove it to collect anew what it held") from error
         finally:
             lock.release()
 
@@ -146,7 +142,7 @@ class Journal:
             if before.get(key) != settings.get(key)
         ]
         if changed:
-            folder = Path(str(self._file.name)).parent
+            folder = self._file.path.parent
             raise TraceError(
                 f"{folder}: was begun with other settings: {', '.join(changed)}; go on with those, "
                 "collect under another name, or remove the folder to begin anew"
@@ -177,38 +173,8 @@ class Journal:
 
     def flush(self) -> None:
         """Have what was written reach the disk, should the machine lose power."""
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
     def _write(self, record: dict[str, Any]) -> None:
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        try:
-            written = 0
-            while written < len(line):  # a disk that is nearly full takes a part
-                written += self._file.write(line[written:])
-        except OSError as error:
-            # Another record may follow: not behind half a line.
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._end)
-                self._file.seek(self._end)
-            raise OSError(error.errno, error.strerror, str(self._file.name)) from error
-        self._end += len(line)
+        self._file.append(record, sync=False)
         self.kept.take(record)
-
-
-def _read(path: Path) -> tuple[Kept, int]:
-    """What all whole lines hold, and the offset at which the last of them ends."""
-    kept = Kept()
-    end = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                break  # it was being written
-            try:
-                kept.take(json.loads(line))
-            except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-                raise TraceError(
-                    f"{path}: line {number} is damaged ({type(error).__name__}: {error}); remove "
-                    "it to collect anew what it held"
-                ) from error
-            end += len(line)
-    return kept, end

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from autotts_gym.mdp import actions as a
 from autotts_gym.mdp import macro_actions as d
+from autotts_gym.utils.files import write_bytes
 
 WEIGHTS: Final = "policy.safetensors"
 CARD: Final = "card.yaml"
@@ -208,9 +209,7 @@ def save(policy: Policy, folder: Path, card: dict[str, Any]) -> None:
     facts = {"shape": shape, "layout": layout(policy.shape), **card}
     weights = dumps(policy.state_dict())
     for name, content in ((WEIGHTS, weights), (CARD, _dump(facts).encode())):
-        draft = folder / f".{name}.part"
-        draft.write_bytes(content)
-        draft.replace(folder / name)
+        write_bytes(folder / name, content)
 
 
 def _dump(card: dict[str, Any]) -> str:

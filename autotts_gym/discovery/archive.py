@@ -6,43 +6,40 @@ tried. ``journal.parquet`` is a table of the same, written anew after every roun
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from autotts_gym.discovery.proposal import Tried
 from autotts_gym.evaluation.results import write_table
+from autotts_gym.utils.journal import JsonlJournal
 
 JOURNAL: Final = "journal.jsonl"
 TABLE: Final = "journal.parquet"
+
+_encode = functools.partial(json.dumps, allow_nan=False)
 
 
 class Archive(Mapping[str, Tried]):
     """What was tried, by name, in the order in which it was tried.
 
     Args:
-        folder: of the run. A last line that was cut off is dropped.
+        folder: folder of the run. A last line that was cut off is dropped.
+
+    Raises:
+        JournalError: a complete line of the journal is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._journal, self._table = folder / JOURNAL, folder / TABLE
-        self._tried = {tried.name: tried for tried in self._read()}
+        self._tried: dict[str, Tried] = {}
+        self._table = folder / TABLE
+        self._journal = JsonlJournal(folder / JOURNAL, self._receive, _encode)
 
-    def _read(self) -> Iterator[Tried]:
-        if not self._journal.exists():
-            return
-        with self._journal.open("rb+") as journal:
-            whole = 0
-            for line in journal:
-                try:
-                    tried = Tried.of(json.loads(line))
-                except ValueError:
-                    break
-                whole += len(line)
-                yield tried
-            journal.truncate(whole)
+    def _receive(self, facts: dict[str, Any]) -> None:
+        tried = Tried.of(facts)
+        self._tried[tried.name] = tried
 
     def __getitem__(self, name: str) -> Tried:
         return self._tried[name]
@@ -55,11 +52,7 @@ class Archive(Mapping[str, Tried]):
 
     def note(self, tried: Tried) -> None:
         """Put it on record."""
-        line = json.dumps(tried.facts(), allow_nan=False) + "\n"
-        with self._journal.open("a", encoding="utf-8") as journal:
-            journal.write(line)
-            journal.flush()
-            os.fsync(journal.fileno())
+        self._journal.append(tried.facts())
         self._tried[tried.name] = tried
 
     def before(self, number: int) -> list[Tried]:

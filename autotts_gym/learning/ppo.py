@@ -40,6 +40,7 @@ from autotts_gym.learning.validation import Validation, ValidationScore
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.files import write_atomically
 
 CHECKPOINT: Final = "checkpoint.pt"
 #: Single actions an episode for each of its branches at most, while training.
@@ -343,7 +344,6 @@ class Training:
 
     def _keep(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{CHECKPOINT}.part"
         state = {
             "made": self._made(),
             "policy": self.policy.state_dict(),
@@ -354,8 +354,7 @@ class Training:
             "history": self.history,
             "best": self._best,
         }
-        torch.save(state, draft)
-        draft.replace(self.folder / CHECKPOINT)
+        write_atomically(self.folder / CHECKPOINT, lambda path: torch.save(state, path))
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT

@@ -32,6 +32,7 @@ from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
 from autotts_gym.learning.ppo import Config, Progress, facts_of
 from autotts_gym.learning.validation import Validation
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.files import write_atomically
 
 ALGORITHMS: Final[dict[str, type[BaseAlgorithm]]] = {
     "ppo": PPO,
@@ -253,9 +254,7 @@ class Sb3Training:
     def keep(self) -> None:
         """Write a checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".part.{MODEL}"
-        self.model.save(draft)
-        draft.replace(self.folder / MODEL)
+        write_atomically(self.folder / MODEL, self.model.save)
 
     def forget(self) -> None:
         """Remove the checkpoint: the training is over."""

@@ -13,7 +13,6 @@ import hashlib
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -21,6 +20,8 @@ from typing import Any, Final, TypeVar
 import numba
 from numba.core import caching, serialize
 from platformdirs import user_cache_dir
+
+from autotts_gym.utils.files import write_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -113,14 +114,7 @@ class _Cache(caching._Cache):  # type: ignore[misc]
         path = self._path(signature, result.codegen)
         with contextlib.suppress(OSError):  # nowhere to write: every process compiles for itself
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent)
-            try:
-                with open(handle, "wb") as file:
-                    file.write(hashlib.sha256(data).digest() + data)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            write_bytes(path, hashlib.sha256(data).digest() + data)
 
 
 def compiled(function: F) -> F:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import os
 import resource
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -245,22 +247,19 @@ def test_the_lock_ends_with_an_error(tmp_path: Path) -> None:
 # --- full disks ----------------------------------------------------------------------------------
 
 
-class Full:
-    """A file on a disk that has room for so many bytes more."""
+class FullDisk:
+    """Replaces ``os.write``: a disk with room for this many more bytes."""
 
-    def __init__(self, file: Any, room: int) -> None:
-        self.file = file
+    def __init__(self, room: int) -> None:
         self.room = room
+        self._write = os.write
 
-    def write(self, content: bytes) -> int:
+    def __call__(self, file: int, content: bytes) -> int:
         if not self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
-        taken = self.file.write(content[: self.room])
+        taken = self._write(file, content[: self.room])
         self.room -= taken
-        return int(taken)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
+        return taken
 
 
 @settings(deadline=None, max_examples=40)
@@ -274,20 +273,22 @@ def test_a_full_disk_keeps_what_is_whole(
     with Journal.open(folder) as journal:
         journal.begin({})
         whole = (folder / JOURNAL).read_bytes()
-        journal._file = Full(journal._file, room)  # type: ignore[assignment]
+        disk = FullDisk(room)
 
         def fill() -> None:
             for b in range(1, 100):
                 journal.trace((0, b), Generated([1] * b, "x" * b, "stop"), 0)
                 before[0, b] = Trace([1] * b, b, "x" * b, "stop")
 
-        with pytest.raises(OSError, match=r"No space left.*journal\.jsonl") as told:
+        with (
+            mock.patch("os.write", disk),
+            pytest.raises(OSError, match=r"No space left.*journal\.jsonl") as told,
+        ):
             fill()
         assert told.value.errno == errno.ENOSPC
         assert told.value.filename == str(folder / JOURNAL)
         assert journal.kept.traces == before
-        # Others may write before they hear of it: not behind half a line.
-        journal._file.room = 100
+        # The next record starts on a new line.
         journal.trace((1, 0), Generated([9], "y", "stop"), 0)
         before[1, 0] = Trace([9], 1, "y", "stop")
     assert (folder / JOURNAL).read_bytes().startswith(whole)
