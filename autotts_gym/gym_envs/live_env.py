@@ -16,7 +16,8 @@ from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.inference.answer_extraction import normalize
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.live.connection import connect
-from autotts_gym.live.live_model import Branches, End, LiveModel
+from autotts_gym.live.live_branches import BranchEnd, LiveBranches
+from autotts_gym.live.live_model import LiveModel
 from autotts_gym.live.live_traces import LiveTraces
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
@@ -126,7 +127,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
                 engine=engine or {},
             )
         self.live = live
-        self._branches: Branches | None = None
+        self._branches: LiveBranches | None = None
         self._window: Any = None
         try:
             self._questions = (
@@ -165,7 +166,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         found = super().reset(options={**options, "branch_order": opening})
         self._draw = EpisodeStart(0, self.beta, opening)
         self._log = []
-        self._branches = Branches(self.live, question.text, entropy, self.max_branches)
+        self._branches = LiveBranches(self.live, question.text, entropy, self.max_branches)
         self._begun = time.monotonic()
         return found
 
@@ -229,7 +230,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             return
         depth = int(self._batch.branches[0, i, s.REQUESTED])
         if name in ("BRANCH", "CONTINUE"):
-            self._branches.request(i)
+            self._branches.extend(i)
             if self.auto_probe:
                 self._look(i, depth + 1)
         elif name == "PROBE":
@@ -243,8 +244,8 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     def _look(self, i: int, depth: int) -> None:
         """Learn what branch ``i`` shows at a depth; the rules reveal it."""
         assert self._branches is not None
-        seen = self._branches.look(i)
-        if isinstance(seen, End):
+        seen = self._branches.probe(i)
+        if isinstance(seen, BranchEnd):
             self._replay.end(i, seen.length, seen.tokens, seen.final)
             self._batch.rewind(self._draw, self._log)  # bills until now are by its true length
         else:
@@ -255,7 +256,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         assert self._branches is not None
         unseen = {
             i: end
-            for i, end in self._branches.ends().items()
+            for i, end in self._branches.known_ends().items()
             if not self._batch.branches[0, i, s.FINISHED]
         }
         for i, (length, tokens) in unseen.items():
@@ -269,7 +270,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         self._branches.close()
         return self._batch.result(0) | {
             "question": self._row,
-            "generated_tokens": self._branches.generated,
+            "generated_tokens": self._branches.generated_tokens,
             "probe_tokens": self._branches.probe_tokens,
             "wall_seconds": seconds,
         }
@@ -293,7 +294,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     @property
     def generated(self) -> int:
         """Tokens that branches have really generated so far."""
-        return 0 if self._branches is None else self._branches.generated
+        return 0 if self._branches is None else self._branches.generated_tokens
 
     def _evidence(self) -> dict[str, Any]:
         """What is known of an episode that is broken off: as its result, for what was seen."""

@@ -1,1 +1,1 @@
-"""Live episodes: the same process on a model that is running, and solving questions with it."""
+"""Live episodes: connections to running models, branches that grow on them, and their traces."""

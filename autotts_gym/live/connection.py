@@ -1,9 +1,10 @@
-"""What a live episode is played with: a model from arguments and from a reference, and C."""
+"""``connect``: a ``LiveModel`` from a server's address or a model's name, and a reference."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from autotts_gym.inference.engine import Engine, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
@@ -13,26 +14,31 @@ from autotts_gym.live.live_model import LiveModel
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Card, TraceError
 
-
-def expected_tokens(live: LiveModel) -> float:
-    """Expected tokens of a branch: those of the model's reference, or the most that it can have."""
-    return card(live.reference).mean_tokens if live.reference else float(live.max_tokens)
+_DEFAULT_INTERVAL = 500
+_DEFAULT_MAX_TOKENS = 40_960
 
 
-def card(reference: str) -> Card:
-    """The card of a reference environment; raises ``TraceError`` unless it is a single one."""
-    stores = registry.open_stores(reference)
-    if len(stores) != 1:
-        raise TraceError(f"reference {reference!r} is several environments: {', '.join(stores)}")
-    return next(iter(stores.values())).card
+class ConnectionOptions(TypedDict, total=False):
+    """Keyword arguments of :func:`connect`, where other functions pass them on."""
+
+    base_url: str | Sequence[str] | None
+    model: str | os.PathLike[str] | None
+    protocol: str | os.PathLike[str] | None
+    reference: str | os.PathLike[str] | None
+    interval: int | None
+    max_tokens: int | None
+    sampling: Mapping[str, Any] | None
+    api_key: str | None
+    patience: float
+    engine: Mapping[str, Any] | None
 
 
 def connect(
     base_url: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     *,
-    protocol: str | None = None,
-    reference: str | None = None,
+    protocol: str | os.PathLike[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
     interval: int | None = None,
     max_tokens: int | None = None,
     sampling: Mapping[str, Any] | None = None,
@@ -40,52 +46,107 @@ def connect(
     patience: float = 120.0,
     engine: Mapping[str, Any] | None = None,
 ) -> LiveModel:
-    """A running model by arguments; they are those of ``AutoTTSLiveEnv``.
+    """Connect to a server, or load a model with vLLM in this process.
+
+    Args:
+        base_url: address of an OpenAI-compatible vLLM server, such as
+            ``http://127.0.0.1:8000/v1``, or of several servers of the same model.
+        model: with ``base_url``, the model's name on the server (default: the only model that it
+            serves); without, folder or name of the model that vLLM loads here.
+        protocol: name or file of a protocol (:mod:`autotts_gym.inference.protocol`). Default: that
+            of the reference, else the one that matches the model's name.
+        reference: name or path of an environment that was collected from this model. Its card
+            provides the protocol, interval, sampling and maximum length that are not given.
+        interval: Δ, tokens. Default: that of the reference, else 500.
+        max_tokens: maximum length of a branch, tokens. Default: that of the reference, else 40,960
+            or the model's maximum length, whichever is less.
+        sampling: any of ``temperature``, ``top_p`` and ``top_k``.
+        api_key: sent to the server.
+        patience: seconds without a sign of life after which a request fails.
+        engine: further arguments of the engine.
 
     Raises:
-        ValueError: neither a server nor a model is given, or an argument is out of range.
-        TraceError: the reference or the protocol is none.
+        ValueError: neither ``base_url`` nor ``model`` is given, or an argument is out of range.
+        TraceError: the reference or the protocol cannot be read.
         EngineError: the server cannot be reached, or vLLM cannot load the model.
     """
-    details = card(reference).details if reference else {}
-    drawn = dict(details.get("sampling", {}))
-    if base_url:
-        made: Engine = ServerEngine(
-            base_url,
-            model,
-            api_key=api_key,
-            **{"stall": patience, "patience": patience, **(engine or {})},
-        )
-    elif model:
-        made = LocalEngine(model, **(engine or {}))
-    else:
-        raise ValueError("give base_url (a server's) or model (one that vLLM runs here)")
-    chosen: Protocol | None = None
-    if protocol is None and "protocol" in details:
-        facts = {k: v for k, v in details["protocol"].items() if k not in ("name", "sha256")}
-        chosen = Protocol.of(details["protocol"]["name"], facts)
-    elif protocol is not None:
-        chosen = find(protocol, "")
-    parameters = {key: drawn[key] for key in ("temperature", "top_p", "top_k") if key in drawn}
+    card = reference_card(reference) if reference else None
+    details = card.details if card else {}
+    collected = dict(details.get("sampling", {}))
+    parameters = {
+        key: collected[key] for key in ("temperature", "top_p", "top_k") if key in collected
+    }
+    chosen = _configured_protocol(protocol, details)
+    backend = _build_engine(base_url, model, api_key, patience, engine or {})
     if interval is None:
-        interval = card(reference).interval if reference else 500
+        interval = card.interval if card else _DEFAULT_INTERVAL
     live = LiveModel(
-        made,
-        chosen or find("chat", ""),
+        backend,
+        chosen or find("chat", ""),  # replaced below, when the model's name is known
         interval=interval,
-        max_tokens=max_tokens or drawn.get("max_tokens", 40_960),
+        max_tokens=max_tokens or collected.get("max_tokens", _DEFAULT_MAX_TOKENS),
         sampling=Sampling(**{**parameters, **(sampling or {})}),
         patience=patience,
         reference=reference,
     )
     try:
-        facts = live.run(made.facts())  # to load a model may take long
+        facts = live.run(backend.facts())  # without a timeout: loading a model may take long
         if chosen is None:
             live.protocol = find(None, facts["model"])
-        most = facts.get("max_model_len")
-        if max_tokens is None and "max_tokens" not in drawn and most:
-            live.max_tokens = min(live.max_tokens, int(most))
+        longest = facts.get("max_model_len")
+        if max_tokens is None and "max_tokens" not in collected and longest:
+            live.max_tokens = min(live.max_tokens, int(longest))
     except BaseException:
         live.close()
         raise
     return live
+
+
+def _build_engine(
+    base_url: str | Sequence[str] | None,
+    model: str | os.PathLike[str] | None,
+    api_key: str | None,
+    patience: float,
+    options: Mapping[str, Any],
+) -> Engine:
+    name = None if model is None else os.fspath(model)
+    if base_url:
+        timeouts = {"stall": patience, "patience": patience}
+        return ServerEngine(base_url, name, api_key=api_key, **{**timeouts, **options})
+    if name:
+        return LocalEngine(name, **options)
+    raise ValueError("give base_url (of a server) or model (for vLLM in this process)")
+
+
+def _configured_protocol(
+    protocol: str | os.PathLike[str] | None, details: Mapping[str, Any]
+) -> Protocol | None:
+    """The protocol given, or that of a reference card's ``details``; None if there is neither."""
+    if protocol is not None:
+        return find(os.fspath(protocol), "")
+    if "protocol" not in details:
+        return None
+    facts = {k: v for k, v in details["protocol"].items() if k not in ("name", "sha256")}
+    return Protocol.of(details["protocol"]["name"], facts)
+
+
+def expected_branch_tokens(live: LiveModel) -> float:
+    """Expected tokens of a branch: the reference's mean, or the maximum without a reference."""
+    if live.reference:
+        return reference_card(live.reference).mean_tokens
+    return float(live.max_tokens)
+
+
+def reference_card(reference: str | os.PathLike[str]) -> Card:
+    """Return the card of a reference environment.
+
+    Raises:
+        TraceError: the environment does not exist, or the name matches several.
+    """
+    stores = registry.open_stores(reference)
+    if len(stores) != 1:
+        raise TraceError(
+            f"reference {os.fspath(reference)!r} matches several environments: "
+            f"{', '.join(stores)}; name one of them"
+        )
+    return next(iter(stores.values())).card

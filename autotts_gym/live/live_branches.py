@@ -1,0 +1,208 @@
+"""``LiveBranches``: the branches of a live episode, generated and probed on a running model."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from autotts_gym.inference.engine import EngineError, Request
+from autotts_gym.inference.protocol import Probe, is_null
+from autotts_gym.live.live_model import LiveModel
+
+#: Number of parts in which an interval is streamed.
+_PARTS_PER_INTERVAL: Final = 4
+
+
+@dataclass(frozen=True)
+class BranchEnd:
+    """The end of a branch.
+
+    Attributes:
+        length: n, whole intervals before the last.
+        tokens: T, its tokens, including the closing text.
+        final: its final answer.
+    """
+
+    length: int
+    tokens: int
+    final: str
+
+
+@dataclass
+class _Branch:
+    """State of a branch.
+
+    Attributes:
+        tokens: token ids generated so far.
+        target: number of tokens requested so far.
+        ended: generation has ended, by itself or at the maximum length.
+        cut: generation has ended at the maximum length.
+        generation: generates up to ``target``.
+        probe: the probe at the present length, if it was started.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    target: int = 0
+    ended: bool = False
+    cut: bool = False
+    generation: asyncio.Task[None] | None = None
+    probe: asyncio.Task[Probe | BranchEnd] | None = None
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        return [task for task in (self.generation, self.probe) if task is not None]
+
+
+class LiveBranches:
+    """The branches of one live episode.
+
+    Args:
+        model: the model that generates them.
+        question: text of the question.
+        seed: random seed of the samples; None leaves them to the engine.
+        count: maximum number of branches.
+
+    Raises:
+        EngineError: the model failed, or the prompt leaves no room for a branch.
+
+    Attributes:
+        probe_tokens: tokens that probes generated so far.
+    """
+
+    def __init__(self, model: LiveModel, question: str, seed: int | None, count: int) -> None:
+        self._model = model
+        self._seed = seed
+        self._branches = [_Branch() for _ in range(count)]
+        self._prober = model.run(model.prober())
+        self._prompt = model.run(model.with_timeout(self._prober.prompt(question)))
+        self._max_tokens = self._prober.room(self._prompt, model.max_tokens)
+        self.probe_tokens = 0
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens generated so far, including those of unfinished branches."""
+        return sum(len(branch.tokens) for branch in self._branches)
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def extend(self, i: int) -> None:
+        """Request another interval of branch ``i``, without waiting for it."""
+        self._model.call_soon(self._extend, i)
+
+    def probe(self, i: int) -> Probe | BranchEnd:
+        """Wait for the requested tokens of branch ``i``, then probe it.
+
+        Raises:
+            EngineError: the engine failed or timed out.
+        """
+        return self._model.run(self._wait_and_probe(i))
+
+    def abort(self, i: int) -> None:
+        """Abort the generation of branch ``i``, without waiting."""
+        self._model.call_soon(self._abort, i)
+
+    def close(self) -> None:
+        """Abort all generation, and wait until it has ended."""
+        with contextlib.suppress(EngineError, concurrent.futures.CancelledError):
+            self._model.run(self._close())
+
+    def known_ends(self) -> dict[int, tuple[int, int]]:
+        """Return n and T of every branch that has ended, as far as known without a probe."""
+        return {
+            i: (self._whole_intervals(len(branch.tokens)), max(len(branch.tokens), 1))
+            for i, branch in enumerate(self._branches)
+            if branch.ended
+        }
+
+    def _whole_intervals(self, tokens: int) -> int:
+        """Whole intervals before the last one of a branch."""
+        return max(tokens - 1, 0) // self._model.interval
+
+    # --- on the model's event loop ---------------------------------------------------------------
+
+    def _extend(self, i: int) -> None:
+        branch = self._branches[i]
+        branch.target = min(branch.target + self._model.interval, self._max_tokens)
+        if branch.generation is None or branch.generation.done():
+            branch.generation = asyncio.get_running_loop().create_task(self._generate(i))
+
+    async def _generate(self, i: int) -> None:
+        """Generate until the branch reaches its target, which may grow meanwhile."""
+        branch, model = self._branches[i], self._model
+        every = max(1, model.interval // _PARTS_PER_INTERVAL)
+        while not branch.ended and len(branch.tokens) < branch.target:
+            request = Request(
+                prompt=[*self._prompt, *branch.tokens],
+                max_tokens=branch.target - len(branch.tokens),
+                sampling=model.sampling,
+                seed=self._request_seed(i),
+            )
+            if branch.probe is not None:  # a probe at the previous length, which was not used
+                branch.probe.cancel()
+                branch.probe = None
+            async for part in model.engine.stream(request, every):
+                branch.tokens += part.tokens
+                branch.ended = part.finish == "stop"
+            if not branch.ended and len(branch.tokens) >= self._max_tokens:
+                branch.ended = branch.cut = True
+            if model.eager and (branch.ended or len(branch.tokens) >= branch.target):
+                self._start_probe(branch)
+
+    def _request_seed(self, i: int) -> int | None:
+        """Seed of the next request of a branch: different for every part of the branch."""
+        if self._seed is None or self._model.sampling.temperature == 0:
+            return None
+        entropy = [self._seed, i, len(self._branches[i].tokens)]
+        state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+        return int(state[0]) >> 1
+
+    def _start_probe(self, branch: _Branch) -> asyncio.Task[Probe | BranchEnd]:
+        """Start the probe of a branch at its present length, unless it was started already."""
+        if branch.probe is None:
+            probe = self._read_end(branch) if branch.ended else self._run_probe(branch)
+            branch.probe = asyncio.get_running_loop().create_task(probe)
+        return branch.probe
+
+    async def _wait_and_probe(self, i: int) -> Probe | BranchEnd:
+        branch, patience = self._branches[i], self._model.patience
+        while branch.generation is not None and not branch.generation.done():
+            before = len(branch.tokens)
+            await asyncio.wait([branch.generation], timeout=patience)
+            if not branch.generation.done() and len(branch.tokens) == before:
+                raise EngineError(
+                    f"{self._model.engine}: branch {i} stalled: no token within {patience:g} s"
+                )
+        if branch.generation is not None:
+            branch.generation.result()  # raises the error of a failed generation
+        return await self._start_probe(branch)
+
+    async def _run_probe(self, branch: _Branch) -> Probe:
+        requests = self._prober.look(self._prompt, branch.tokens, [len(branch.tokens)])
+        probe = self._prober.protocol.read((await self._model.with_timeout(requests))[0])
+        self.probe_tokens += probe.tokens
+        return probe
+
+    async def _read_end(self, branch: _Branch) -> BranchEnd:
+        """Read the final answer of an ended branch; a probe closes a branch that was cut."""
+        tokens = len(branch.tokens)
+        length = self._whole_intervals(tokens)
+        text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
+        final = self._prober.protocol.final(text)
+        if branch.cut and is_null(final):
+            probe = await self._run_probe(branch)
+            final, tokens = probe.answer, tokens + probe.tokens
+        return BranchEnd(length, max(tokens, 1), final)
+
+    def _abort(self, i: int) -> None:
+        for task in self._branches[i].tasks():
+            task.cancel()
+
+    async def _close(self) -> None:
+        tasks = [task for branch in self._branches for task in branch.tasks()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
