@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from stores import random_action, random_branch, random_setting, random_store, random_stores
 
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
-from autotts_gym.controllers.episode import IllegalActionError, NoAnswerError, StepLimitError
+from autotts_gym.controllers.errors import IllegalActionError, NoAnswerError, StepLimitError
 from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv

@@ -26,7 +26,7 @@ def play(
     import gymnasium as gym
     from PIL import Image
 
-    from autotts_gym.controllers.agent import AgentError
+    from autotts_gym.controllers.errors import AgentError
     from autotts_gym.controllers.loader import load
     from autotts_gym.gym_envs.wrappers import Film
     from autotts_gym.traces import registry

@@ -1,49 +1,42 @@
-"""Controllers compiled together with the rules.
+"""The episode that compiled controllers receive.
 
-The handle here is a tuple of numbers: the addresses of an episode's arrays. It offers the methods
-of :class:`autotts_gym.controllers.episode.EpisodeState` to compiled code, where each becomes a few
-machine instructions. Addresses rather than arrays, because a controller may allocate, and numba
-would count references to every array of the tuple at each call.
+:class:`CompiledEpisode` offers the methods of :class:`autotts_gym.controllers.episode.Episode` to
+compiled code, where each becomes a few machine instructions. It is a tuple of numbers: addresses of
+the episode's arrays and their lengths. Addresses, not arrays, because a controller may allocate,
+and numba would then count references to every array of the tuple at each call.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from types import FunctionType
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload_attribute, overload_method
 from numba.np.arrayobj import populate_array
 
-from autotts_gym.controllers.episode import (
-    NO_BUDGET,
-    IllegalActionError,
-    NoAnswerError,
-    StepLimitError,
-)
+from autotts_gym.controllers.episode import NO_BUDGET
+from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.jit import (
-    CONTROLLER,
-    WITHIN_CALLER,
-    WITHOUT_RUNTIME,
-    F,
-    entry_point,
-    inlined,
-)
-from autotts_gym.mdp.settled_tokens import settled_tokens
+from autotts_gym.mdp.jit import WITHIN_CALLER, WITHOUT_RUNTIME, F, inlined
 from autotts_gym.mdp.state import EpisodeState, Traces
 
 
 class CompiledEpisode(NamedTuple):
-    """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.EpisodeState`, and their lengths.
+    """Addresses of the arrays of an :class:`~autotts_gym.mdp.state.EpisodeState`, and lengths.
 
-    And that of the log, int32[...]: the ids of its actions, with room for all that are legal.
+    Names end in an underscore where a controller's attribute has the name without it.
+
+    Attributes:
+        ledger, branches, codes, order: addresses of the state's arrays.
+        probes, trace_branches, confidences, probe_tokens, nulls: addresses of the trace arrays.
+        log_: address of the action log, int32, with room for all actions that can be legal.
+        max_branches_: number of rows of ``branches``.
+        classes_: number of columns of ``codes``.
+        has_confidences_: 0 if the traces have no confidences.
     """
 
     ledger: np.int64
@@ -63,92 +56,91 @@ class CompiledEpisode(NamedTuple):
 
 @intrinsic
 def _view(typingctx: Any, address: Any, shape: Any, dtype: Any) -> Any:
-    """A C-ordered array at an address; ``numba.carray`` does the same, but needs the run time."""
+    """A C-ordered array at an address, like ``numba.carray``, but without numba's runtime."""
     array = types.Array(dtype.dtype, len(shape), "C")
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        made = context.make_array(array)(context, builder)
+        view = context.make_array(array)(context, builder)
         itemsize = context.get_constant(types.intp, dtype.dtype.bitwidth // 8)
         sizes = cgutils.unpack_tuple(builder, args[1])
         strides = [itemsize]
         for size in reversed(sizes[1:]):
             strides.insert(0, builder.mul(strides[0], size))
-        data = builder.inttoptr(args[0], made.data.type)
-        populate_array(made, data, sizes, strides, itemsize, meminfo=None)
-        return made._getvalue()
+        data = builder.inttoptr(args[0], view.data.type)
+        populate_array(view, data, sizes, strides, itemsize, meminfo=None)
+        return view._getvalue()
 
     return array(types.int64, shape, dtype), build
 
 
-# A length that the rules never ask for. Numba would count a negative index from it: adding 0 is
-# left out of the machine code, and the rules have no negative index.
-_ANY = 0
+# Stands in for lengths that the rules never read. Numba adds the length to negative indices; adding
+# 0 compiles to nothing, and the rules use no negative index.
+_UNUSED_LENGTH = 0
 
 
 @inlined
-def _episode(handle):
+def _state(episode):
     traces = Traces(
-        _view(handle.probes, (_ANY,), np.int16),
-        _view(handle.trace_branches, (_ANY, 4), np.int64),
-        _view(handle.confidences, (_ANY,), np.float32),
-        _view(handle.probe_tokens, (_ANY,), np.int32),
-        _view(handle.nulls, (_ANY,), np.uint8),
+        _view(episode.probes, (_UNUSED_LENGTH,), np.int16),
+        _view(episode.trace_branches, (_UNUSED_LENGTH, 4), np.int64),
+        _view(episode.confidences, (_UNUSED_LENGTH,), np.float32),
+        _view(episode.probe_tokens, (_UNUSED_LENGTH,), np.int32),
+        _view(episode.nulls, (_UNUSED_LENGTH,), np.uint8),
     )
-    n = handle.max_branches_
+    n = episode.max_branches_
     return EpisodeState(
-        _view(handle.ledger, (s.LEDGER_SIZE,), np.int64),
-        _view(handle.branches, (n, s.BRANCH_SIZE), np.int64),
-        _view(handle.codes, (2, handle.classes_), np.int16),
-        _view(handle.order, (n,), np.int64),
+        _view(episode.ledger, (s.LEDGER_SIZE,), np.int64),
+        _view(episode.branches, (n, s.BRANCH_SIZE), np.int64),
+        _view(episode.codes, (2, episode.classes_), np.int16),
+        _view(episode.order, (n,), np.int64),
         traces,
     )
 
 
 @inlined
-def _exists(handle, i):
-    return 0 <= i < handle.max_branches_
+def _exists(episode, i):
+    return 0 <= i < episode.max_branches_
 
 
 @inlined
-def _known(handle, i):
-    if i < 0 or i >= handle.max_branches_:
+def _check_branch(episode, i):
+    if i < 0 or i >= episode.max_branches_:
         raise IllegalActionError("there is no such branch")
     return i
 
 
 @inlined
-def _id(handle, block, i):
-    return 2 + block * handle.max_branches_ + i
+def _action_id(episode, block, i):
+    return 2 + block * episode.max_branches_ + i
 
 
 @inlined
-def _count_step(handle, action):
-    """Log an action that was played; the episode is cut off where that reaches the limit."""
-    ledger = _episode(handle).ledger
-    _view(handle.log_, (_ANY,), np.int32)[ledger[s.STEPS]] = action
+def _count_step(episode, action):
+    """Log a played action, and truncate the episode at its step limit."""
+    ledger = _state(episode).ledger
+    _view(episode.log_, (_UNUSED_LENGTH,), np.int32)[ledger[s.STEPS]] = action
     ledger[s.STEPS] += 1
     if ledger[s.STEPS] >= ledger[s.STEP_LIMIT] and ledger[s.ENDED] == 0:
         ledger[s.ENDED] = 1
-        raise StepLimitError("the episode was cut off by its step limit")
+        raise StepLimitError("the episode was truncated by its step limit")
 
 
 def _method(function: F) -> F:
-    """Make a function of (handle, ...) a method of the handle in compiled code.
+    """Register ``function(episode, ...)`` as a method of the episode, inlined into its caller.
 
-    It becomes part of the controller. To call it would take longer than most actions do, since a
-    handle is many words to pass.
+    Most actions are shorter than a call, which would pass all fields of the episode.
     """
-    return _offer(function, WITHIN_CALLER)
+    return _register(function, WITHIN_CALLER)
 
 
 def _called_method(function: F) -> F:
-    """Like :func:`_method`, for a long one that episodes seldom need."""
-    return _offer(function, WITHOUT_RUNTIME)
+    """Register a method that is called, not inlined: a long one that is rarely used."""
+    return _register(function, WITHOUT_RUNTIME)
 
 
-def _offer(function: F, options: dict[str, Any]) -> F:
-    def choose(handle: Any, *args: Any, **kwargs: Any) -> Any:
-        return function if handle.instance_class is CompiledEpisode else None
+def _register(function: F, options: dict[str, Any]) -> F:
+    def choose(episode: Any, *args: Any, **kwargs: Any) -> Any:
+        return function if episode.instance_class is CompiledEpisode else None
 
     choose.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     overload_method(types.NamedUniTuple, function.__name__, strict=False, jit_options=options)(
@@ -158,308 +150,199 @@ def _offer(function: F, options: dict[str, Any]) -> F:
 
 
 def _property(function: F) -> F:
-    """Make a function of (handle) an attribute of the handle in compiled code."""
+    """Register ``function(episode)`` as an attribute of the episode."""
 
     @overload_attribute(
         types.NamedUniTuple, function.__name__, strict=False, jit_options=WITHOUT_RUNTIME
     )
-    def choose(handle: Any) -> Any:
-        return function if handle.instance_class is CompiledEpisode else None
+    def choose(episode: Any) -> Any:
+        return function if episode.instance_class is CompiledEpisode else None
 
     return function
 
 
-# --- the handle's methods, as in autotts_gym.controllers.episode ----------------------------------
+# Methods and attributes, as documented in autotts_gym.controllers.episode.
 
 
 @_called_method
-def branch(handle):
-    episode = _episode(handle)
-    if not handle.can_branch():
+def branch(episode):
+    state = _state(episode)
+    if not episode.can_branch():
         raise IllegalActionError("BRANCH is illegal here")
-    i = rules.branch(episode)
-    _count_step(handle, actions.BRANCH)
+    i = rules.branch(state)
+    _count_step(episode, actions.BRANCH)
     return i
 
 
 @_method
-def extend(handle, i):
-    episode = _episode(handle)
-    if not handle.can_extend(i):
+def extend(episode, i):
+    state = _state(episode)
+    if not episode.can_extend(i):
         raise IllegalActionError("CONTINUE is illegal here")
-    rules.extend(episode, i)
-    _count_step(handle, _id(handle, actions.CONTINUE, i))
+    rules.extend(state, i)
+    _count_step(episode, _action_id(episode, actions.CONTINUE, i))
 
 
 @_method
-def probe(handle, i):
-    episode = _episode(handle)
-    if not handle.can_probe(i):
+def probe(episode, i):
+    state = _state(episode)
+    if not episode.can_probe(i):
         raise IllegalActionError("PROBE is illegal here")
-    rules.probe(episode, i)
-    _count_step(handle, _id(handle, actions.PROBE, i))
-    b = episode.branches[i]
+    rules.probe(state, i)
+    _count_step(episode, _action_id(episode, actions.PROBE, i))
+    b = state.branches[i]
     return b[s.LATEST], b[s.FINISHED] == 1
 
 
 @_method
-def prune(handle, i):
-    episode = _episode(handle)
-    if not handle.can_prune(i):
+def prune(episode, i):
+    state = _state(episode)
+    if not episode.can_prune(i):
         raise IllegalActionError("PRUNE is illegal here")
-    rules.prune(episode, i)
-    _count_step(handle, _id(handle, actions.PRUNE, i))
+    rules.prune(state, i)
+    _count_step(episode, _action_id(episode, actions.PRUNE, i))
 
 
 @_called_method
-def answer(handle, i=-1):
-    episode = _episode(handle)
-    if episode.ledger[s.ENDED] or (i >= 0 and not handle.can_answer(i)):
+def answer(episode, i=-1):
+    state = _state(episode)
+    if state.ledger[s.ENDED] or (i >= 0 and not episode.can_answer(i)):
         raise IllegalActionError("ANSWER is illegal here")
-    rules.answer(episode, rules.plurality(episode) if i < 0 else episode.branches[i, s.LATEST])
-    _count_step(handle, actions.ANSWER if i < 0 else _id(handle, actions.ANSWER_BRANCH, i))
+    rules.answer(state, rules.plurality(state) if i < 0 else state.branches[i, s.LATEST])
+    _count_step(episode, actions.ANSWER if i < 0 else _action_id(episode, actions.ANSWER_BRANCH, i))
 
 
 @_method
-def extend_all(handle):
+def extend_all(episode):
     count = 0
-    for i in range(handle.opened):
-        if handle.can_extend(i):
-            handle.extend(i)
+    for i in range(episode.opened):
+        if episode.can_extend(i):
+            episode.extend(i)
             count += 1
     return count
 
 
 @_method
-def probe_all(handle):
+def probe_all(episode):
     count = 0
-    for i in range(handle.opened):
-        if handle.can_probe(i):
-            handle.probe(i)
+    for i in range(episode.opened):
+        if episode.can_probe(i):
+            episode.probe(i)
             count += 1
     return count
 
 
 @_method
-def note(handle, name, value):
-    _ = 0.0 + value  # what is no number is refused, as in Python; of the rest nothing remains
+def note(episode, name, value):
+    _ = 0.0 + value  # rejects values that are not numbers, as in Python; compiles to nothing
 
 
 @_method
-def can_branch(handle):
-    episode = _episode(handle)
-    return episode.ledger[s.ENDED] == 0 and rules.can_branch(episode)
+def can_branch(episode):
+    state = _state(episode)
+    return state.ledger[s.ENDED] == 0 and rules.can_branch(state)
 
 
 @_method
-def can_extend(handle, i):
-    episode = _episode(handle)
-    return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_extend(episode, i)
+def can_extend(episode, i):
+    state = _state(episode)
+    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_extend(state, i)
 
 
 @_method
-def can_probe(handle, i):
-    episode = _episode(handle)
-    return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_probe(episode, i)
+def can_probe(episode, i):
+    state = _state(episode)
+    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_probe(state, i)
 
 
 @_method
-def can_prune(handle, i):
-    episode = _episode(handle)
-    return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_prune(episode, i)
+def can_prune(episode, i):
+    state = _state(episode)
+    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_prune(state, i)
 
 
 @_method
-def can_answer(handle, i):
-    episode = _episode(handle)
-    return episode.ledger[s.ENDED] == 0 and _exists(handle, i) and rules.can_answer(episode, i)
+def can_answer(episode, i):
+    state = _state(episode)
+    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_answer(state, i)
 
 
 @_method
-def active(handle, i):
-    return _episode(handle).branches[_known(handle, i), s.STATUS] == s.ACTIVE
+def active(episode, i):
+    return _state(episode).branches[_check_branch(episode, i), s.STATUS] == s.ACTIVE
 
 
 @_method
-def depth(handle, i):
-    return _episode(handle).branches[_known(handle, i), s.REQUESTED]
+def depth(episode, i):
+    return _state(episode).branches[_check_branch(episode, i), s.REQUESTED]
 
 
 @_method
-def revealed(handle, i):
-    return _episode(handle).branches[_known(handle, i), s.REVEALED]
+def revealed(episode, i):
+    return _state(episode).branches[_check_branch(episode, i), s.REVEALED]
 
 
 @_method
-def latest(handle, i):
-    return _episode(handle).branches[_known(handle, i), s.LATEST]
+def latest(episode, i):
+    return _state(episode).branches[_check_branch(episode, i), s.LATEST]
 
 
 @_method
-def finished(handle, i):
-    return _episode(handle).branches[_known(handle, i), s.FINISHED] == 1
+def finished(episode, i):
+    return _state(episode).branches[_check_branch(episode, i), s.FINISHED] == 1
 
 
 @_method
-def confidence(handle, i):
-    episode = _episode(handle)
-    b = episode.branches[_known(handle, i)]
-    if handle.has_confidences_ == 0 or b[s.REVEALED] == 0 or b[s.FINISHED] == 1:
+def confidence(episode, i):
+    state = _state(episode)
+    b = state.branches[_check_branch(episode, i)]
+    if episode.has_confidences_ == 0 or b[s.REVEALED] == 0 or b[s.FINISHED] == 1:
         return -1.0
-    return float(episode.traces.confidences[b[s.OFFSET] + b[s.REVEALED] - 1])
+    return float(state.traces.confidences[b[s.OFFSET] + b[s.REVEALED] - 1])
 
 
 @_method
-def is_null(handle, answer):
-    episode = _episode(handle)
-    if answer < 0 or answer >= episode.ledger[s.CLASSES]:
+def is_null(episode, answer):
+    state = _state(episode)
+    if answer < 0 or answer >= state.ledger[s.CLASSES]:
         return False
-    code = episode.codes[s.CODE_OF, answer]
-    return episode.traces.nulls[episode.ledger[s.NULLS] + code] == 1
+    code = state.codes[s.CODE_OF, answer]
+    return state.traces.nulls[state.ledger[s.NULLS] + code] == 1
 
 
 @_property
-def max_branches(handle):
-    return handle.max_branches_
+def max_branches(episode):
+    return episode.max_branches_
 
 
 @_property
-def opened(handle):
-    return _episode(handle).ledger[s.OPENED]
+def opened(episode):
+    return _state(episode).ledger[s.OPENED]
 
 
 @_property
-def interval(handle):
-    return _episode(handle).ledger[s.INTERVAL]
+def interval(episode):
+    return _state(episode).ledger[s.INTERVAL]
 
 
 @_property
-def depth_limit(handle):
-    return _episode(handle).ledger[s.DEPTH_LIMIT]
+def depth_limit(episode):
+    return _state(episode).ledger[s.DEPTH_LIMIT]
 
 
 @_property
-def spent(handle):
-    return _episode(handle).ledger[s.SPENT]
+def spent(episode):
+    return _state(episode).ledger[s.SPENT]
 
 
 @_property
-def clock(handle):
-    return _episode(handle).ledger[s.CLOCK]
+def clock(episode):
+    return _state(episode).ledger[s.CLOCK]
 
 
 @_property
-def remaining(handle):
-    ledger = _episode(handle).ledger
+def remaining(episode):
+    ledger = _state(episode).ledger
     if ledger[s.BUDGET] == s.NO_BUDGET:
         return NO_BUDGET
     return max(ledger[s.BUDGET] - ledger[s.SPENT], 0)
-
-
-# --- controllers ---------------------------------------------------------------------------------
-
-
-def compile_controller(solve: Callable[..., Any], takes_beta: bool) -> Any:
-    """Compile ``solve`` with the helper functions of its own file, as ``f(handle, beta)``."""
-    assert isinstance(solve, FunctionType)
-    inner = _compile(solve, {})
-    if takes_beta:
-        return inner
-
-    def without_beta(episode, beta):
-        return inner(episode)
-
-    return numba.njit(**CONTROLLER)(without_beta)
-
-
-def _compile(function: FunctionType, done: dict[FunctionType, Any]) -> Any:
-    """Compile a function and, first, the plain functions that it names.
-
-    A controller need not know of numba: its helpers are functions like any other. Only those of
-    its own file and of this package are compiled, for the key of the kept code covers no others.
-    """
-    namespace = dict(function.__globals__)
-    copy = FunctionType(
-        function.__code__,
-        namespace,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__module__ = function.__module__
-    done[function] = dispatcher = numba.njit(**CONTROLLER)(copy)
-    for name in _names(function.__code__):
-        value = namespace.get(name)
-        if isinstance(value, FunctionType) and (
-            value.__globals__ is function.__globals__
-            or (value.__module__ or "").startswith("autotts_gym.")
-        ):
-            namespace[name] = done[value] if value in done else _compile(value, done)
-    return dispatcher
-
-
-def _names(code: Any) -> set[str]:
-    """Global names that a function's code refers to, those of functions within it included."""
-    inner = (c for c in code.co_consts if hasattr(c, "co_names"))
-    return set(code.co_names).union(*map(_names, inner))
-
-
-def player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any:
-    """One compiled function that plays episode after episode with a controller.
-
-    Args:
-        solve, takes_beta: the controller; what is ``given`` when it plays are further arguments.
-        key: digest of its text, under which the machine code is kept.
-    """
-    controller = compile_controller(solve, takes_beta)
-
-    def play(
-        episode,
-        log,
-        terms,
-        questions,
-        rows,
-        orders,
-        betas,
-        settle,
-        recount,
-        results,
-        played,
-        given,
-    ):
-        ledger, branches, codes, order, traces = episode
-        handle = CompiledEpisode(
-            np.int64(ledger.ctypes.data),
-            np.int64(branches.ctypes.data),
-            np.int64(codes.ctypes.data),
-            np.int64(order.ctypes.data),
-            np.int64(traces.probes.ctypes.data),
-            np.int64(traces.branches.ctypes.data),
-            np.int64(traces.confidences.ctypes.data),
-            np.int64(traces.probe_tokens.ctypes.data),
-            np.int64(traces.nulls.ctypes.data),
-            np.int64(log.ctypes.data),
-            np.int64(branches.shape[0]),
-            np.int64(codes.shape[1]),
-            np.int64(len(traces.confidences)),
-        )
-        # An exception leaves the count of episodes behind, and Python goes on after the failed one.
-        while played[0] < len(rows):
-            k = played[0]
-            row = rows[k]
-            question = questions[row]
-            agreed = terms[question[s.Q_STORE]]
-            rules.begin(episode, agreed, question, row, orders[k])
-            controller(handle, betas[k], *given)
-            if ledger[s.ENDED] == 0:
-                raise NoAnswerError("solve returned without episode.answer()")
-            rules.conclude(episode, results[k])
-            if settle:
-                pricings = branches[:, s.PRICING]
-                results[k, rules.SETTLED_TOKENS] = settled_tokens(
-                    recount, agreed, question, row, orders[k], pricings, log[: ledger[s.STEPS]]
-                )
-            played[0] += 1
-
-    return entry_point(key, allocates=True)(play)

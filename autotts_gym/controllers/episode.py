@@ -27,6 +27,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, Final
 
+from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.constants import OPENED
 
@@ -34,18 +35,6 @@ if TYPE_CHECKING:  # a sandbox plays through this handle, and loads no more than
     import gymnasium as gym
 
 NO_BUDGET: Final = -1
-
-
-class IllegalActionError(RuntimeError):
-    """A controller tried what is not legal in the present state."""
-
-
-class NoAnswerError(RuntimeError):
-    """A controller returned without ending its episode."""
-
-
-class StepLimitError(RuntimeError):
-    """An episode was cut off by its step limit; it counts as answered wrongly."""
 
 
 class Episode:
@@ -88,7 +77,7 @@ class Episode:
         self.log.append(action)
         self.ended = terminated or truncated
         if truncated:
-            raise StepLimitError("the episode was cut off by its step limit")
+            raise StepLimitError("the episode was truncated by its step limit")
 
     def _known(self, i: int) -> int:
         if not 0 <= i < self.max_branches:

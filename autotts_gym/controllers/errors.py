@@ -1,27 +1,54 @@
-"""What is told of an error that ended an episode."""
+"""Exceptions around controllers, and the messages recorded for failed episodes.
+
+Imports nothing heavy: the processes of the sandbox use it too.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Characters of a message that are kept.
-LONGEST: Final = 500
+#: Maximum length of a recorded message, characters.
+MAX_MESSAGE_LENGTH: Final = 500
 
-_PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")
+# First lines of numba's errors, which name the failed compiler pass; the cause follows below.
+_NUMBA_PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")
 
 
-def message(error: BaseException) -> str:
-    """Kind and first line of what a controller raised."""
+class IllegalActionError(RuntimeError):
+    """A controller chose an action that is illegal in the current state."""
+
+
+class NoAnswerError(RuntimeError):
+    """A controller returned without ending its episode, or with an answer that no branch gave."""
+
+
+class StepLimitError(RuntimeError):
+    """An episode was truncated by its step limit; it counts as incorrect."""
+
+
+class AgentError(ValueError):
+    """A controller cannot be loaded or played; the message gives the reason."""
+
+
+class GivenUpError(RuntimeError):
+    """A controller is no longer played, for example after too many killed episodes in a row."""
+
+
+def failure_message(error: BaseException) -> str:
+    """Message recorded for an episode that ended with an exception: ``TYPE: FIRST LINE``.
+
+    At most :data:`MAX_MESSAGE_LENGTH` characters.
+    """
     try:
         text = f": {first_line(error)}" if str(error) else ""
-    except Exception:  # a controller's errors are programs of its own
+    except Exception:  # the __str__ of a controller's exception is the controller's own code
         text = ""
-    return f"{type(error).__name__}{text}"[:LONGEST].encode("utf-8", "replace").decode("utf-8")
+    message = f"{type(error).__name__}{text}"[:MAX_MESSAGE_LENGTH]
+    return message.encode("utf-8", "replace").decode("utf-8")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that tells anything; its kind where none does."""
+    """First informative line of an error's text, or the error's type if its text is empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Numba begins with the passes that failed; what went wrong stands below.
-    telling = [line for line in lines if not line.startswith(_PREAMBLES)]
-    return (telling or lines or [type(error).__name__])[0]
+    informative = [line for line in lines if not line.startswith(_NUMBA_PREAMBLES)]
+    return (informative or lines or [type(error).__name__])[0]

@@ -1,37 +1,78 @@
-"""Loading controllers by name or by path."""
+"""Loading controllers by name, by path, from functions, or from other installed packages.
+
+Packages register controllers under the entry-point group ``autotts_gym.controllers``; the value is
+a function ``solve`` or an :class:`~autotts_gym.controllers.agent.Agent`::
+
+    [project.entry-points."autotts_gym.controllers"]
+    my_controller = "my_package.controllers:solve"
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any, Final
 
-from autotts_gym.controllers.agent import Agent, AgentError, agent_of
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError
+from autotts_gym.controllers.function_agent import agent_from_function, agent_from_source
 from autotts_gym.traces.registry import bundled
+
+#: Entry-point group of controllers in other packages.
+ENTRY_POINT_GROUP: Final = "autotts_gym.controllers"
 
 
 def names() -> list[str]:
-    """Controllers that come with the package; those that were found as ``evolved/NAME``."""
-    folder = bundled("agents")
-    files = (file for glob in ("*.py", "evolved/*.py") for file in folder.glob(glob))
-    return sorted(
-        file.relative_to(folder).with_suffix("").as_posix()
-        for file in files
-        if not file.stem.startswith("_")
-    )
+    """Names of the bundled controllers, and of those that other installed packages register.
+
+    Bundled controllers that a search found are called ``evolved/NAME``.
+    """
+    return sorted({*_bundled_names(), *_entry_points()})
 
 
 def trained() -> list[str]:
-    """Trained policies that come with the package, as ``ppo/NAME``."""
+    """Names of the bundled trained policies, as ``ppo/NAME``."""
     folder = bundled("agents")
     return sorted(p.parent.relative_to(folder).as_posix() for p in folder.glob("*/*/card.yaml"))
 
 
+def load(agent: str | os.PathLike[str] | Callable[..., Any] | Agent) -> Agent:
+    """Load a controller.
+
+    Args:
+        agent: a name (see :func:`names` and :func:`trained`); the path of a ``.py`` file or of a
+            policy's folder; ``PATH:CLASS`` for a class of a file with published-style programs
+            (:mod:`autotts_gym.controllers.published_programs`); or a function or lambda,
+            ``solve(episode, beta)`` or ``solve(episode)``. An ``Agent`` is returned unchanged.
+
+    Raises:
+        AgentError: it does not exist, cannot be run, or has no suitable ``solve``.
+    """
+    if isinstance(agent, Agent):
+        return agent
+    if not isinstance(agent, str | os.PathLike):
+        return agent_from_function(agent)
+    agent = os.fspath(agent)
+    folder = _policy_folder(agent)
+    if folder is not None:
+        return _load_policy(folder)
+    if agent not in _bundled_names() and (entry := _entry_points().get(agent)):
+        return _load_entry_point(entry)
+    return agent_from_source(*read(agent))
+
+
 def find(agent: str) -> Path:
-    """The file behind a name in ``agents/`` or a path; raises ``AgentError`` if there is none."""
+    """The file of a bundled controller, or of a path.
+
+    Raises:
+        AgentError: there is no such file.
+    """
     path = Path(agent)
-    if path.suffix != ".py" and agent in names():
+    if path.suffix != ".py" and agent in _bundled_names():
         return bundled("agents") / f"{agent}.py"
-    if path.suffix != ".py" or not os.path.isfile(path):  # unlike Path's, never raises
+    if path.suffix != ".py" or not os.path.isfile(path):  # unlike Path.is_file, never raises
         raise AgentError(
             f"there is no agent {agent!r}: give the path of a .py file, or one of "
             f"{', '.join([*names(), *trained()])}"
@@ -39,51 +80,67 @@ def find(agent: str) -> Path:
     return path.resolve()
 
 
-def load(agent: str) -> Agent:
-    """Load a controller by its name in ``agents/`` or by the path of its file or folder.
-
-    ``PATH:CLASS`` names a class of a file that holds published-style programs
-    (:mod:`autotts_gym.controllers.published_programs`).
-
-    Raises:
-        AgentError: there is no such file, it cannot be run, or it has no fitting ``solve``.
-    """
-    folder = _policy_folder(agent)
-    if folder is not None:
-        try:
-            from autotts_gym.controllers.policy_agent import load as load_policy
-        except ImportError as error:
-            raise AgentError(
-                f"{folder} is a trained policy, which needs torch ({error}): "
-                "pip install 'autotts-gym[rl]'"
-            ) from error
-        return load_policy(folder)
-    return agent_of(*read(agent))
-
-
 def read(agent: str) -> tuple[Path, bytes, str]:
-    """The file behind ``NAME``, ``PATH`` or ``PATH:CLASS``, its text, and the class or nothing.
+    """Read the file of ``NAME``, ``PATH`` or ``PATH:CLASS``.
+
+    Returns:
+        The file, its content, and the class name (empty if none is given).
 
     Raises:
         AgentError: there is no such file, or it cannot be read.
     """
-    place, program = place_of(agent)
-    path = find(place)
+    location, program = split_class(agent)
+    path = find(location)
     try:
         return path, path.read_bytes(), program
     except OSError as error:
         raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def place_of(agent: str) -> tuple[str, str]:
-    """The name or path of an agent, and the class that is named with it, or nothing."""
-    place, colon, program = agent.rpartition(":")
-    return (place, program) if colon and program.isidentifier() else (agent, "")
+def split_class(agent: str) -> tuple[str, str]:
+    """Split ``PATH:CLASS`` into path and class name; the latter is empty if none is given."""
+    location, colon, program = agent.rpartition(":")
+    return (location, program) if colon and program.isidentifier() else (agent, "")
+
+
+def _bundled_names() -> list[str]:
+    folder = bundled("agents")
+    files = (file for glob in ("*.py", "evolved/*.py") for file in folder.glob(glob))
+    return [
+        file.relative_to(folder).with_suffix("").as_posix()
+        for file in files
+        if not file.stem.startswith("_")
+    ]
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _load_entry_point(entry: EntryPoint) -> Agent:
+    try:
+        value = entry.load()
+    except Exception as error:  # whatever the other package raises
+        raise AgentError(
+            f"{entry.name} ({entry.value}): cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return value if isinstance(value, Agent) else agent_from_function(value, entry.name)
 
 
 def _policy_folder(agent: str) -> Path | None:
-    """The folder behind ``ppo/NAME`` or a path, if it holds a trained policy."""
+    """Folder of a trained policy, given as ``ppo/NAME`` or by its path; None for other agents."""
     for folder in (Path(agent), bundled("agents") / agent):
         if os.path.isfile(folder / "policy.safetensors"):
             return folder.resolve()
     return None
+
+
+def _load_policy(folder: Path) -> Agent:
+    try:
+        from autotts_gym.controllers.policy_agent import load as load_policy
+    except ImportError as error:
+        raise AgentError(
+            f"{folder} is a trained policy, which needs torch ({error}): "
+            "pip install 'autotts-gym[rl]'"
+        ) from error
+    return load_policy(folder)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from autotts_gym.controllers import policy_network as policies
-from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.policy_network import Policy, PolicyError
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, decode
@@ -36,22 +37,22 @@ class PolicyAgent(Agent):
         policy: the networks.
         prices: what the knob stands for.
         card: what is known of the training.
+        files: the weights and the card as they are on disk; empty for a policy in training.
     """
 
     is_policy: ClassVar[bool] = True
-    policy: Policy = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+    policy: Policy = field(compare=False, repr=False)
     prices: TokenPrices = field(default_factory=TokenPrices, compare=False)
     card: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    files: tuple[bytes, str] = field(default=(b"", ""), compare=False, repr=False)
 
     @classmethod
     def of(cls, policy: Policy, prices: TokenPrices) -> PolicyAgent:
         """A policy that stands in no file, as while it is trained."""
-        return cls(
-            "policy", Path(), _unplayable, takes_beta=True, digest="", policy=policy, prices=prices
-        )
+        return cls("policy", Path(), takes_beta=True, digest="", policy=policy, prices=prices)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self.path, *self.source)
+        return _made, (self.path, *self.files)
 
     def __call__(self, episode: Episode, beta: float) -> None:
         """Play one episode through a handle."""
@@ -70,9 +71,10 @@ class PolicyAgent(Agent):
                     _act(episode, action)
             made.follow(env.view)
 
-    def player(self, replay: TraceDataset, terms: EpisodeConfig, keeps: bool) -> PolicyPlayer:
-        """Plays many episodes side by side; ``keeps``: with the actions of each."""
-        return PolicyPlayer(self.policy, self.prices, replay, terms, keeps)
+    def player(
+        self, dataset: TraceDataset, config: EpisodeConfig, keep_actions: bool
+    ) -> PolicyPlayer:
+        return PolicyPlayer(self.policy, self.prices, dataset, config, keep_actions)
 
 
 def load(folder: Path) -> PolicyAgent:
@@ -99,18 +101,13 @@ def _made(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
     return PolicyAgent(
         folder.name,
         folder,
-        _unplayable,
         takes_beta=True,
         digest=digest,
-        source=(weights, text),
+        files=(weights, text),
         policy=policy,
         prices=prices,
         card=card,
     )
-
-
-def _unplayable(*_: Any) -> None:
-    raise AssertionError("a policy is called, its solve is not")
 
 
 def _act(episode: Episode, action: int) -> None:
@@ -199,7 +196,7 @@ class PolicyPlayer:
         """Play K episodes, ``ABREAST`` at most.
 
         Args:
-            questions, orders, beta: as for :meth:`autotts_gym.rollout.player.EpisodePlayer.play`.
+            questions, orders, beta: as for :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play`.
 
         Returns:
             The batch whose first K episodes they are, and which were cut off, bool[K].

@@ -24,7 +24,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from autotts_gym.controllers.episode import Episode, NoAnswerError
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import NoAnswerError
 
 #: The class that is played where a file holds several.
 DEFAULT_CLASS = "OptimalController"

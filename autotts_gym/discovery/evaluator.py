@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.agent import Agent, AgentError, agent_of
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError, GivenUpError
+from autotts_gym.controllers.function_agent import agent_from_source
 from autotts_gym.discovery.diagnosis import diagnose
 from autotts_gym.discovery.error_analysis import EpisodeDiagnosis, Logged, look_back
 from autotts_gym.discovery.objective import Play, SearchSet
@@ -22,12 +24,12 @@ from autotts_gym.discovery.proposal import Verdict
 from autotts_gym.discovery.source_checks import check
 from autotts_gym.discovery.transcripts import traces
 from autotts_gym.discovery.tree_rollout import Engine
+from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.episode_results import EpisodeResults
-from autotts_gym.rollout.limits import TIME_LIMIT, GivenUpError
-from autotts_gym.rollout.player import EpisodePlayer
+from autotts_gym.rollout.limits import TIME_LIMIT
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
-from autotts_gym.sandbox.untrusted_agent import untrusted as untrusted_agent
+from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 
 #: Branch orders of a question that programs are scored on which are played as plain Python: what
 #: they cost is a hundred times what compiled code does.
@@ -67,7 +69,7 @@ class Evaluator:
             Rollout(agent, store, self.search.terms, logs=self.telling)
             for store in self.search.stores
         ]
-        return self._played_by(rollouts, agent.source[0].decode("utf-8"))
+        return self._played_by(rollouts, agent.source.decode("utf-8"))
 
     def source(self, source: str, *, untrusted: bool = True) -> Verdict:
         """The verdict on a text: checked, then played, in a sandbox unless somebody vouches for it.
@@ -76,7 +78,7 @@ class Evaluator:
         """
         text = source.encode("utf-8")
         try:  # first, since it parses texts elsewhere that would bring this process down
-            program = untrusted_agent(Path("controller.py"), text)
+            program = untrusted_from_source(Path("controller.py"), text)
         except AgentError as error:
             return Verdict(fault=str(error))
         fault = check(source, knob=self.knob)
@@ -84,7 +86,7 @@ class Evaluator:
             return Verdict(fault=fault)
         if not untrusted:
             try:
-                return self.agent(agent_of(Path("controller.py"), text))
+                return self.agent(agent_from_source(Path("controller.py"), text))
             except AgentError as error:
                 return Verdict(fault=str(error))
         with contextlib.ExitStack() as stack:

@@ -141,7 +141,7 @@ class Discovery:
     def _begin(self, name: str) -> None:
         kind = Template.with_beta if self.evaluator.knob else Template.without_beta
         agent = load(str(scaffold.file(kind)) if name == TEMPLATE else name)
-        text = agent.source[0].decode("utf-8")
+        text = agent.source.decode("utf-8")
         self.archive.note(Tried(Proposal(f"0-{name}", text, "seed"), self.evaluator.agent(agent)))
 
     def _round(self, proposer: Proposer, number: int, report: Callable[[int, Tried], None]) -> None:

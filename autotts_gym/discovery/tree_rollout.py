@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.function_agent import FunctionAgent
 from autotts_gym.discovery import program_tree as g
 from autotts_gym.discovery.objective import Curve, SearchSet
 from autotts_gym.discovery.program_tree import Program
@@ -105,10 +105,10 @@ class Engine:
     """
 
     def __init__(self, search: SearchSet, *, logs: bool = False) -> None:
-        agent = Agent("program", Path("program"), _SOLVE, takes_beta=True, digest=_DIGEST)
+        agent = FunctionAgent("program", Path("program"), True, _DIGEST, _SOLVE)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.terms, logs=logs, given=_NOTHING)
+            Rollout(agent, store, search.terms, logs=logs, extra_args=_NOTHING)
             for store in search.stores
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
@@ -123,7 +123,7 @@ class Engine:
     ) -> EpisodeResults:
         """Play K episodes of an environment; further arguments as for ``Player.play``."""
         rollout = self._rollouts[environment]
-        rollout.given = (program.code(), program.values(beta))
+        rollout.extra_args = (program.code(), program.values(beta))
         return rollout.play(questions, orders, beta)
 
     def sweep(self, program: Program, questions: Sequence[int] | None = None) -> Curve:

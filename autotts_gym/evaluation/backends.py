@@ -26,14 +26,20 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError, GivenUpError
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order, branch_orders
-from autotts_gym.rollout.episode_results import EpisodeResults, cut_off
-from autotts_gym.rollout.limits import LONGEST_LOOK, PATIENCE, START, TIME_LIMIT, GivenUpError
-from autotts_gym.rollout.player import EpisodePlayer
+from autotts_gym.rollout.episode_player import EpisodePlayer
+from autotts_gym.rollout.episode_results import EpisodeResults, failed_row
+from autotts_gym.rollout.limits import (
+    MAX_CHECK_GAP,
+    MAX_CONSECUTIVE_KILLS,
+    START_TIMEOUT,
+    TIME_LIMIT,
+)
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.utils.processes import end_with_parent
@@ -180,7 +186,7 @@ class InProcessWorker:
         started = time.perf_counter()
         episodes = rollout.play(job.questions(), job.orders(0, job.count), job.beta)
         seconds = time.perf_counter() - started
-        return Played(episodes, rollout.path, rollout.reason, seconds, whole=not rollout.ended)
+        return Played(episodes, rollout.path, rollout.reason, seconds, whole=not rollout.killed)
 
     def close(self) -> None:
         self._rollouts.clear()
@@ -289,14 +295,14 @@ class SubprocessWorker:
             if not outcome or start == stop:  # a process that ends between episodes harms none
                 continue
             in_a_row += 1
-            if in_a_row == PATIENCE:
+            if in_a_row == MAX_CONSECUTIVE_KILLS:
                 raise GivenUpError(self._why(job, start, outcome, in_a_row))
             if begun:
-                results[start] = cut_off(self._ledger, job.settle)
+                results[start] = failed_row(self._ledger, job.settle)
                 failures[start] = outcome
                 ended += 1
                 start += 1
-        episodes = EpisodeResults.of(job.store, questions, results, failures)
+        episodes = EpisodeResults.from_rows(job.store, questions, results, failures)
         return Played(episodes, path, reason, seconds, whole=not ended)
 
     def _why(self, job: Job, k: int, outcome: str, count: int) -> str:
@@ -314,11 +320,11 @@ class SubprocessWorker:
             pipe.send(("play", _stripped(job), start, stop))
             playing, last, seconds, looked = False, -1, 0.0, time.monotonic()
             # A sandbox keeps the limit by itself, episode for episode, and must only not hang.
-            limit = self._time_limit + (self._time_limit + START if job.agent.is_untrusted else 0)
+            limit = self._time_limit + (self._time_limit + START_TIMEOUT if job.agent.is_untrusted else 0)
             while True:
                 heard = pipe.poll(_LOOK)
                 now = time.monotonic()
-                seconds += min(now - looked, LONGEST_LOOK)
+                seconds += min(now - looked, MAX_CHECK_GAP)
                 looked = now
                 if heard:
                     message = pipe.recv()
@@ -406,7 +412,7 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit:
             rollout = here.rollout(job)
             pipe.send(("ready", rollout.path, rollout.reason))
             started = time.perf_counter()
-            rollout.play_on(
+            rollout.play_remaining(
                 job.questions()[start:stop],
                 job.orders(start, stop),
                 beta,
@@ -414,7 +420,7 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit:
                 counter,
                 lambda k, text: pipe.send(("failed", k, text)),
             )
-            pipe.send(("done", time.perf_counter() - started, rollout.ended))
+            pipe.send(("done", time.perf_counter() - started, rollout.killed))
         except Exception as error:  # the caller's mistake (terms, store), not the controller's
             pipe.send(("raised", error))
 

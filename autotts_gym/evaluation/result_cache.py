@@ -20,13 +20,13 @@ import numpy as np
 
 import autotts_gym
 from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import GivenUpError
 from autotts_gym.evaluation.backends import Job, Played
 from autotts_gym.evaluation.results import Incomplete, Run, columns, read_table, write_table
 from autotts_gym.mdp.jit import sources_key
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.rollout.episode_results import EpisodeResults
-from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.traces.store import TraceStore
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def schedule_of(agent: Agent) -> Schedule | None:
     Raises:
         ValueError: there is one, but it fails for some β.
     """
-    function = getattr(agent.solve, "__globals__", {}).get("schedule")
+    function = getattr(getattr(agent, "solve", None), "__globals__", {}).get("schedule")
     if not inspect.isfunction(function) or len(inspect.signature(function).parameters) != 1:
         return None
     try:
@@ -54,7 +54,7 @@ def schedule_of(agent: Agent) -> Schedule | None:
     fields = getattr(first, "_fields", None)
     if fields is None or any(type(plan) is not type(first) for plan in found):
         return None
-    comments = _comments(agent.source[0], type(first).__name__)
+    comments = _comments(agent.source, type(first).__name__)
     return Schedule(
         list(fields),
         [comments.get(field, "") for field in fields],

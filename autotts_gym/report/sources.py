@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results
 from autotts_gym.sandbox.untrusted_agent import load_untrusted

@@ -1,4 +1,4 @@
-"""Branch orders: in which order a seed opens a question's branches."""
+"""Branch orders: the order in which a seed opens a question's branches."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ Order = Literal["published", "random"]
 
 
 def branch_order(order: Order, seed: int, question: int, count: int) -> NDArray[np.int64]:
-    """The order in which a question's ``count`` branches open.
+    """The order in which a question's ``count`` branches open, int64[count].
 
     Args:
-        order: ``"published"``, the same for every question of a seed, as the published evaluation
-            shuffles (arXiv 2605.08083); ``"random"``, another one for every question.
+        order: ``"published"``: one permutation per seed, the same for every question, as in the
+            published evaluation (arXiv 2605.08083). ``"random"``: an independent permutation per
+            seed and question.
+        seed, question, count: seed, question index, and number of branches of the question.
     """
     if order == "published":
         return _published_order(seed, count)
@@ -36,19 +38,20 @@ def branch_orders(
     """The branch orders of K episodes, int64[K, max_branches].
 
     Args:
-        seeds, questions: int64[K], of each.
-        store: the traces that are opened.
-        max_branches: how many branches of an order are kept.
+        order: see :func:`branch_order`.
+        seeds, questions: int64[K], seed and question index of each episode.
+        store: the traces.
+        max_branches: number of branches kept per order.
     """
     counts = store.tables.branch_counts
     orders = np.empty((len(questions), max_branches), np.int64)
     for k, (seed, question) in enumerate(zip(seeds.tolist(), questions.tolist(), strict=True)):
-        drawn = branch_order(order, seed, question, int(counts[question]))
-        orders[k] = drawn[:max_branches]
+        permutation = branch_order(order, seed, question, int(counts[question]))
+        orders[k] = permutation[:max_branches]
     return orders
 
 
-@functools.lru_cache(maxsize=1024)  # one order serves all questions of a seed
+@functools.lru_cache(maxsize=1024)  # shared by all questions of a seed
 def _published_order(seed: int, count: int) -> NDArray[np.int64]:
     branches = list(range(count))
     random.Random(seed).shuffle(branches)

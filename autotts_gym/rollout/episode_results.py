@@ -1,4 +1,4 @@
-"""Results of episodes that were played in bulk."""
+"""Results of episodes played in bulk."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from autotts_gym.traces.store import TraceStore
 
 @dataclass(frozen=True)
 class EpisodeResults:
-    """Results of K episodes, in the order in which they were asked for.
+    """Results of K episodes, in the order of the request.
 
     Attributes:
         correct: bool[K].
-        answers: K strings; empty where nothing was answered.
+        answers: K strings; empty if the episode ended without an answer.
         tokens: int64[K], true total tokens.
-        sequential_tokens: int64[K], the true clock at the end, tokens.
-        actions: int64[K].
-        probes: int64[K], looks taken; each is one of the actions.
-        settled_tokens: int64[K], tokens that had been spent when the answer was there to stay, see
-            :mod:`autotts_gym.mdp.settled_tokens`; -1 where they were not asked for.
-        failures: message of the error that ended an episode, by its index (being cut off by the
-            step limit is one); such an episode counts as wrong, at what it had cost by then.
-        logs: K arrays of int32, the ids of the actions of each, see :mod:`autotts_gym.mdp.actions`;
-            empty where they were not asked for.
+        sequential_tokens: int64[K], true sequential tokens.
+        actions: int64[K], number of actions.
+        probes: int64[K], number of probes; each is one of the actions.
+        settled_tokens: int64[K], tokens spent when the final answer last changed, see
+            :mod:`autotts_gym.mdp.settled_tokens`; -1 if not computed.
+        failures: error message by episode index, for episodes that an error or the step limit
+            ended. They count as incorrect, at the cost so far.
+        logs: K arrays of int32, the action ids of each episode (:mod:`autotts_gym.mdp.actions`);
+            empty if not kept.
     """
 
     correct: NDArray[np.bool_]
@@ -43,7 +43,7 @@ class EpisodeResults:
     logs: list[NDArray[np.int32]] = field(default_factory=list)
 
     @classmethod
-    def of(
+    def from_rows(
         cls,
         store: TraceStore,
         questions: NDArray[np.int64],
@@ -51,7 +51,7 @@ class EpisodeResults:
         failures: dict[int, str],
         logs: list[NDArray[np.int32]] | None = None,
     ) -> EpisodeResults:
-        """Episodes from what was played, int64[K, RESULT_SIZE] of :mod:`autotts_gym.mdp.rules`."""
+        """Build from result rows, int64[K, RESULT_SIZE] (:mod:`autotts_gym.mdp.rules`)."""
         answers = store.tables.answers
         return cls(
             correct=results[:, rules.RIGHT] == 1,
@@ -71,12 +71,12 @@ class EpisodeResults:
         )
 
 
-def cut_off(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64]:
-    """The result of an episode that did not get to its answer: wrong, at what it had cost.
+def failed_row(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64]:
+    """Result row of an episode that ended without an answer: incorrect, at the cost so far.
 
     Args:
-        ledger: of the episode as it stands, int64[LEDGER_SIZE].
-        settle: whether its settled tokens are asked for: it never settled, so they are all.
+        ledger: int64[LEDGER_SIZE], the episode's current ledger.
+        settle: whether settled tokens are computed; they equal the total tokens here.
 
     Returns:
         int64[RESULT_SIZE].
@@ -91,13 +91,13 @@ def cut_off(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64
     return row
 
 
-def answered(batch: Batch, e: int) -> NDArray[np.int64]:
-    """The result of an episode of a batch that has got to its answer, but for settled tokens.
+def answered_row(batch: Batch, e: int) -> NDArray[np.int64]:
+    """Result row of the batch's episode ``e``, which has answered; without settled tokens.
 
     Returns:
         int64[RESULT_SIZE].
     """
-    row = cut_off(batch.ledger[e])
+    row = failed_row(batch.ledger[e])
     answer = batch.ledger[e, s.ANSWER]
     if answer >= 0:
         row[rules.CODE] = batch.codes[e, s.CODE_OF, answer]

@@ -34,7 +34,7 @@ import gc
 import mmap
 from typing import Any, Final
 
-from autotts_gym.controllers.errors import message
+from autotts_gym.controllers.errors import failure_message
 from autotts_gym.sandbox import guest
 from autotts_gym.sandbox.lockdown import Limits, Lock
 from autotts_gym.sandbox.memory_layout import Layout
@@ -154,7 +154,7 @@ def main() -> None:
     except EOFError:
         return
     except BaseException as error:
-        told.sendall(f"{message(error)}\n".encode())
+        told.sendall(f"{failure_message(error)}\n".encode())
         return
     told.sendall(b"\n")
     zygote.serve()

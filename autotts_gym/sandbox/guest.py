@@ -20,8 +20,8 @@ from types import CodeType, ModuleType
 from typing import Any, Final
 
 from autotts_gym.controllers import published_programs
-from autotts_gym.controllers.episode import NO_BUDGET, Episode, NoAnswerError
-from autotts_gym.controllers.errors import message
+from autotts_gym.controllers.episode import NO_BUDGET, Episode
+from autotts_gym.controllers.errors import NoAnswerError, failure_message
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.constants import BETA, GLOBALS_SIZE, OPENED
 from autotts_gym.sandbox import memory_layout
@@ -298,7 +298,7 @@ def play(
         solve = load(code, module, facts)
     except BaseException as error:
         reserve.close()
-        remote.tell(UNLOADED, message(error))
+        remote.tell(UNLOADED, failure_message(error))
         return
     try:
         episode = GuestEpisode(remote, remote.observation)  # type: ignore[arg-type]
@@ -307,7 +307,7 @@ def play(
             raise NoAnswerError("solve returned without episode.answer()")
     except BaseException as error:
         reserve.close()
-        remote.tell(FAILED, message(error))
+        remote.tell(FAILED, failure_message(error))
     else:
         remote.tell(DONE)
 

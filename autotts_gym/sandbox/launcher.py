@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import autotts_gym
-from autotts_gym.rollout.limits import START, GivenUpError
+from autotts_gym.controllers.errors import GivenUpError
+from autotts_gym.rollout.limits import START_TIMEOUT
 from autotts_gym.sandbox import forkserver
 from autotts_gym.sandbox.lockdown import Limits
 from autotts_gym.sandbox.shared_memory import Memory
@@ -46,7 +47,7 @@ class Starter:
                 start_new_session=True,
             )
             self._told = ours
-            text, _ = agent.source
+            text = agent.source
             order = {
                 "layout": memory.layout.facts(),
                 "slots": memory.count,
@@ -62,7 +63,7 @@ class Starter:
             }
             data = json.dumps(order).encode()
             try:
-                ours.settimeout(START)
+                ours.settimeout(START_TIMEOUT)
                 ours.sendall(struct.pack("=q", len(data)) + data)
                 for k in range(0, memory.count, 64):
                     socket.send_fds(ours, [b"\0"], memory.readers[k : k + 64])

@@ -19,15 +19,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.controllers.episode import IllegalActionError
-from autotts_gym.controllers.errors import LONGEST
+from autotts_gym.controllers.errors import MAX_MESSAGE_LENGTH, GivenUpError, IllegalActionError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import TRUNCATED, Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
-from autotts_gym.rollout.episode_results import answered, cut_off
-from autotts_gym.rollout.limits import LONGEST_LOOK, PATIENCE, TIME_LIMIT, GivenUpError
-from autotts_gym.rollout.player import EpisodePlayer
+from autotts_gym.rollout.episode_player import EpisodePlayer
+from autotts_gym.rollout.episode_results import answered_row, failed_row
+from autotts_gym.rollout.limits import MAX_CHECK_GAP, MAX_CONSECUTIVE_KILLS, TIME_LIMIT
 from autotts_gym.sandbox import guest
 from autotts_gym.sandbox.event_loop import ANSWERS, NEWS, NOTHING, REFUSED, Service
 from autotts_gym.sandbox.launcher import Starter
@@ -72,7 +71,7 @@ class Sandbox(EpisodePlayer):
         self,
         agent: UntrustedAgent | str,
         store: TraceStore,
-        terms: EpisodeConfig,
+        config: EpisodeConfig,
         *,
         settle: bool = False,
         abreast: int = ABREAST,
@@ -81,28 +80,28 @@ class Sandbox(EpisodePlayer):
     ) -> None:
         if not hasattr(os, "fork"):
             raise ValueError("a sandbox takes a Unix: processes are forked, and locked down")
-        super().__init__(store, terms, settle)
+        super().__init__(store, config, settle)
         if abreast < 1:
             raise ValueError(f"abreast must be at least 1, got {abreast}")
         self.agent = load_untrusted(agent) if isinstance(agent, str) else agent
-        self.path, self.reason = "sandbox", "nobody vouches for it"
+        self.path, self.reason = "sandbox", "untrusted"
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
         texts = [sum(len(encoded(a)) for a in some) for some in store.tables.answers]
         layout = Layout(
-            terms.max_branches,
-            self._replay.classes,
+            config.max_branches,
+            self._dataset.classes,
             max(texts, default=0),
-            self._replay.has_confidences,
+            self._dataset.has_confidences,
         )
         self._slots = Memory(layout, abreast)
         self._batch = Batch(
-            self._replay, terms, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
+            self._dataset, config, abreast, 1, layout.classes + 1, False, 0.0, self._slots.view
         )
         self._service = Service(self._batch, self._slots)
         self._zygote: Starter | None = None
-        order = np.arange(terms.max_branches)
-        self._settled(0, order, self._batch.branches[0, :, s.PRICING], ())  # compiles
+        order = np.arange(config.max_branches)
+        self._settled_tokens(0, order, self._batch.branches[0, :, s.PRICING], ())  # compiles
 
     def __enter__(self) -> Sandbox:
         return self
@@ -125,7 +124,7 @@ class Sandbox(EpisodePlayer):
             self._zygote.close()
             self._zygote = None
 
-    def play_on(
+    def play_remaining(
         self,
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
@@ -134,7 +133,7 @@ class Sandbox(EpisodePlayer):
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """See :meth:`autotts_gym.rollout.player.EpisodePlayer.play_on`.
+        """See :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play_remaining`.
 
         Raises:
             GivenUpError: the program cannot be loaded, or its episodes have to be ended from
@@ -151,7 +150,7 @@ class Sandbox(EpisodePlayer):
         finally:
             none = np.empty(0, np.int32)
             self.logs = [game.logs.get(k, none) for k in range(len(questions))]
-            self.ended = len(game.ended)
+            self.killed = len(game.ended)
 
 
 class _Game:
@@ -191,7 +190,7 @@ class _Game:
                 left = oldest + self._box._time_limit - self._clock
                 bits = self._service.serve(min(max(0.0, left), _LOOK))
                 now = time.monotonic()
-                self._clock += min(now - looked, LONGEST_LOOK)
+                self._clock += min(now - looked, MAX_CHECK_GAP)
                 looked = now
                 if bits & ANSWERS:
                     self._slots.reveal(self._batch)
@@ -236,7 +235,7 @@ class _Game:
 
     def _refuse(self, one: _Process) -> None:
         """An action that the handle would not have let through."""
-        traffic, width = self._service.traffic, self._box._terms.max_branches
+        traffic, width = self._service.traffic, self._box._config.max_branches
         action = int(traffic.queues[one.slot, traffic.counts[one.slot]])
         name = f"action {action}"
         if 0 <= action < actions.count(width):
@@ -247,7 +246,7 @@ class _Game:
 
     def _last_word(self, one: _Process, frame: bytes) -> None:
         word = struct.unpack_from("=i", frame)[0] if len(frame) >= 4 else 0
-        text = frame[4:].decode("utf-8", "replace")[:LONGEST]
+        text = frame[4:].decode("utf-8", "replace")[:MAX_MESSAGE_LENGTH]
         if word == guest.DONE and len(frame) == 4:
             if self._batch.ledger[one.slot, s.ENDED]:
                 self._done(one)
@@ -280,11 +279,11 @@ class _Game:
     def _done(self, one: _Process) -> None:
         batch, box = self._batch, self._box
         if batch.outcomes[one.slot] & TRUNCATED:
-            row = cut_off(batch.ledger[one.slot], box._settle)
+            row = failed_row(batch.ledger[one.slot], box._settle)
         else:
-            row = answered(batch, one.slot)
+            row = answered_row(batch, one.slot)
             pricings = batch.branches[one.slot, :, s.PRICING]
-            row[rules.SETTLED_TOKENS] = box._settled(
+            row[rules.SETTLED_TOKENS] = box._settled_tokens(
                 int(self._questions[one.k]),
                 self._orders[one.k],
                 pricings,
@@ -297,7 +296,7 @@ class _Game:
         if outside:
             self._zygote.end([one.slot])
             self.ended.add(one.k)
-        self._finish(one, cut_off(self._batch.ledger[one.slot], self._box._settle))
+        self._finish(one, failed_row(self._batch.ledger[one.slot], self._box._settle))
         if outside:
             self._despair(one.k, message)
 
@@ -308,9 +307,9 @@ class _Game:
             first -= 1
         while last + 1 in self.ended:
             last += 1
-        if last - first + 1 >= PATIENCE:
+        if last - first + 1 >= MAX_CONSECUTIVE_KILLS:
             question = int(self._questions[k])
-            where = f"question {question}, {PATIENCE} times in a row"
+            where = f"question {question}, {MAX_CONSECUTIVE_KILLS} times in a row"
             raise GivenUpError(f"{message} ({where})")
 
     def _finish(self, one: _Process, row: NDArray[np.int64]) -> None:

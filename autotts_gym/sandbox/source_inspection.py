@@ -1,7 +1,7 @@
-"""What a program's text says of itself, without running it.
+"""Inspection of a program's source without running it: does it define a playable ``solve``?
 
-Run as a program in an interpreter of its own, since a text can be made to bring a parser down: it
-reads the text, and writes what it found as JSON.
+The parsing runs in a separate interpreter, for which this file is the program, because crafted
+source can crash the parser. It reads the source from stdin and prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -12,108 +12,117 @@ import subprocess
 import sys
 from typing import Any, Final
 
-#: Bytes and seconds that reading a text may take.
+# Limits of the parsing process: bytes of memory, and seconds.
 _MEMORY, _SECONDS = 1 << 30, 20
 
-#: Bytes of the longest text.
-LONGEST: Final = 1 << 20
+#: Maximum size of a program's source, bytes.
+MAX_SOURCE_SIZE: Final = 1 << 20
 
 
-class OutlineError(ValueError):
-    """A text that is no program for an episode; the message says why."""
+class SourceError(ValueError):
+    """A program's source is not playable; the message gives the reason."""
 
 
-def outline(text: bytes, program: str = "") -> dict[str, Any]:
-    """What a text offers to be played.
+def inspect_source(source: bytes, program: str = "") -> dict[str, Any]:
+    """Inspect the source of a controller file.
 
     Args:
-        text: of a Python file.
-        program: a class of it, where one was named.
+        source: content of a Python file.
+        program: the requested class of a published-style file; empty if none is requested.
 
     Returns:
-        ``takes_beta``, ``published``, and ``program``: the class that is played, or nothing.
+        ``takes_beta``; ``published``; ``program``, the class to play or an empty string.
 
     Raises:
-        OutlineError: it offers nothing, or cannot be read.
+        SourceError: it cannot be parsed, or defines nothing playable.
     """
-    if len(text) > LONGEST:
-        raise OutlineError(f"is larger than {LONGEST >> 20} MiB")
-    from autotts_gym.controllers.published_programs import DEFAULT_CLASS  # not where this is run
+    if len(source) > MAX_SOURCE_SIZE:
+        raise SourceError(f"is larger than {MAX_SOURCE_SIZE >> 20} MiB")
+    # Imported here, as the parsing process runs without site-packages.
+    from autotts_gym.controllers.published_programs import DEFAULT_CLASS
 
     command = [sys.executable, "-I", "-S", __file__, program, DEFAULT_CLASS]
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, timeout=3 * _SECONDS, env={}, check=False
+            command, input=source, capture_output=True, timeout=3 * _SECONDS, env={}, check=False
         )
     except subprocess.TimeoutExpired:
-        raise OutlineError("cannot be loaded: it takes too long to read") from None
+        raise SourceError("cannot be loaded: parsing takes too long") from None
     if done.returncode:
-        raise OutlineError(f"cannot be loaded: reading it ended with {done.returncode}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    if "error" in found:
-        raise OutlineError(found["error"])
-    return found
+        raise SourceError(f"cannot be loaded: the parser exited with code {done.returncode}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    if "error" in result:
+        raise SourceError(result["error"])
+    return result
 
 
-def _read(text: bytes, wanted: str, default: str) -> dict[str, Any]:
+def _inspect(source: bytes, requested: str, default_class: str) -> dict[str, Any]:
+    """See :func:`inspect_source`; runs in the parsing process."""
     try:
-        tree = ast.parse(text)
-        compile(text, "program", "exec", dont_inherit=True)
+        tree = ast.parse(source)
+        compile(source, "program", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise OutlineError(f"cannot be loaded: {type(error).__name__}: {error}") from None
+        raise SourceError(f"cannot be loaded: {type(error).__name__}: {error}") from None
     functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
     if any(isinstance(n, ast.AsyncFunctionDef) and n.name == "solve" for n in tree.body):
-        raise OutlineError("solve must be a plain function: no yield, no async")
+        raise SourceError("solve must be a plain function: no yield, no async")
     solve = functions.get("solve")
-    programs = {
+    classes = {
         node.name: node
         for node in tree.body
         if isinstance(node, ast.ClassDef)
         and any(isinstance(n, ast.FunctionDef) and n.name == "solve" for n in node.body)
     }
-    if wanted or (programs and solve is None):
-        known = ", ".join(programs) or "none"
-        if wanted and wanted not in programs:
-            raise OutlineError(f"has no class {wanted!r} with solve(question); it has {known}")
-        chosen = wanted or (next(iter(programs)) if len(programs) == 1 else default)
-        if chosen not in programs:
-            raise OutlineError(f"holds several programs, so name one as PATH:CLASS: {known}")
-        made = [n for n in programs[chosen].body if isinstance(n, ast.FunctionDef)]
-        starts = [n.args for n in made if n.name == "__init__"]
-        takes_beta = any(len(a.posonlyargs + a.args) > 1 or a.vararg for a in starts)
-        return {"takes_beta": takes_beta, "published": True, "program": chosen}
+    if requested or (classes and solve is None):
+        return _inspect_classes(classes, requested, default_class)
     if solve is None:
-        raise OutlineError("has no function solve(episode, beta) or solve(episode)")
-    if _yields(solve):
-        raise OutlineError("solve must be a plain function: no yield, no async")
-    takes_beta = _takes(solve.args, 2)
-    if not takes_beta and not _takes(solve.args, 1):
-        raise OutlineError(
+        raise SourceError("has no function solve(episode, beta) or solve(episode)")
+    if _is_generator(solve):
+        raise SourceError("solve must be a plain function: no yield, no async")
+    takes_beta = _accepts(solve.args, 2)
+    if not takes_beta and not _accepts(solve.args, 1):
+        raise SourceError(
             f"solve({ast.unparse(solve.args)}) does not fit; it must be solve(episode, beta), or "
-            "solve(episode) without a knob"
+            "solve(episode) without β"
         )
     return {"takes_beta": takes_beta, "published": False, "program": ""}
 
 
-def _takes(arguments: ast.arguments, count: int) -> bool:
-    """Whether a function can be called with so many arguments by position."""
-    places = len(arguments.posonlyargs) + len(arguments.args)
+def _inspect_classes(
+    classes: dict[str, ast.ClassDef], requested: str, default_class: str
+) -> dict[str, Any]:
+    """The published-style program to play: the requested class, the only one, or the default."""
+    known = ", ".join(classes) or "none"
+    if requested and requested not in classes:
+        raise SourceError(f"has no class {requested!r} with solve(question); it has {known}")
+    chosen = requested or (next(iter(classes)) if len(classes) == 1 else default_class)
+    if chosen not in classes:
+        raise SourceError(f"defines several programs; name one as PATH:CLASS: {known}")
+    methods = [n for n in classes[chosen].body if isinstance(n, ast.FunctionDef)]
+    signatures = [n.args for n in methods if n.name == "__init__"]
+    takes_beta = any(len(a.posonlyargs + a.args) > 1 or a.vararg for a in signatures)
+    return {"takes_beta": takes_beta, "published": True, "program": chosen}
+
+
+def _accepts(arguments: ast.arguments, count: int) -> bool:
+    """Whether a function accepts ``count`` positional arguments."""
+    positional = len(arguments.posonlyargs) + len(arguments.args)
     if any(default is None for default in arguments.kw_defaults):
         return False
-    enough = places >= count or arguments.vararg is not None
-    return enough and places - len(arguments.defaults) <= count
+    enough = positional >= count or arguments.vararg is not None
+    return enough and positional - len(arguments.defaults) <= count
 
 
-def _yields(function: ast.FunctionDef) -> bool:
-    """Whether a function is a generator; functions within it do not count."""
-    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-    left: list[ast.AST] = list(function.body)
-    while left:
-        node = left.pop()
+def _is_generator(function: ast.FunctionDef) -> bool:
+    """Whether a function is a generator; nested functions do not count."""
+    nested = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+    pending: list[ast.AST] = list(function.body)
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.Yield | ast.YieldFrom):
             return True
-        if not isinstance(node, inner):
-            left += ast.iter_child_nodes(node)
+        if not isinstance(node, nested):
+            pending += ast.iter_child_nodes(node)
     return False
 
 
@@ -124,7 +133,7 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     try:
-        found = _read(sys.stdin.buffer.read(), *sys.argv[1:])
-    except (OutlineError, RecursionError, MemoryError) as error:
-        found = {"error": str(error) or type(error).__name__}
-    print(json.dumps(found))
+        result = _inspect(sys.stdin.buffer.read(), *sys.argv[1:])
+    except (SourceError, RecursionError, MemoryError) as error:
+        result = {"error": str(error) or type(error).__name__}
+    print(json.dumps(result))

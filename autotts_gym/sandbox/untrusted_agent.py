@@ -1,15 +1,18 @@
-"""Agents that nobody vouches for: known by their text alone, never run in this process."""
+"""Untrusted agents: programs whose source is parsed, but never run, in this process."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from autotts_gym.controllers.agent import Agent, AgentError
-from autotts_gym.controllers.loader import place_of, read
-from autotts_gym.sandbox.source_inspection import OutlineError, outline
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import AgentError
+from autotts_gym.controllers.loader import read, split_class
+from autotts_gym.sandbox.source_inspection import SourceError, inspect_source
 
 
 @dataclass(frozen=True)
@@ -17,62 +20,72 @@ class UntrustedAgent(Agent):
     """A program that only a :class:`~autotts_gym.sandbox.player.Sandbox` plays.
 
     Attributes:
+        requested: the class that was requested as ``PATH:CLASS``; empty if none.
         program: the class that is played, of a published-style file; else empty.
     """
 
     is_untrusted: ClassVar[bool] = True
+    requested: str = ""
     program: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = {"takes_beta": self.takes_beta, "published": self.published}
-        return _made, (self.path, *self.source, {**facts, "program": self.program})
+        facts = {
+            "takes_beta": self.takes_beta,
+            "published": self.published,
+            "program": self.program,
+        }
+        return _from_facts, (self.path, self.source, self.requested, facts)
+
+    def __call__(self, episode: Episode, beta: float) -> None:
+        raise AgentError(f"{self.name} is untrusted: play it in a Sandbox")
 
 
-def load_untrusted(agent: str) -> UntrustedAgent:
-    """The agent of a file, ``PATH`` or ``PATH:CLASS``, of which nothing is run.
+def load_untrusted(agent: str | os.PathLike[str]) -> UntrustedAgent:
+    """The agent of a file, ``PATH`` or ``PATH:CLASS``; nothing of the file is run.
 
-    It has the name and the digest that it would have if it were loaded. Unlike a file that is
-    loaded, it must have ``solve``, or the class, as plain text at its top level.
+    Name and digest equal those of the loaded file. Unlike for loaded files, ``solve`` or the class
+    must be defined at the top level of the source.
 
     Raises:
-        AgentError: there is no such file, or it offers nothing that can be played.
+        AgentError: there is no such file, or it defines nothing that can be played.
     """
-    return untrusted(*read(agent))
+    return untrusted_from_source(*read(os.fspath(agent)))
 
 
-def untrusted(path: Path, text: bytes, program: str = "") -> UntrustedAgent:
-    """The agent of a text, as it would stand in a file.
+def untrusted_from_source(path: Path, source: bytes, program: str = "") -> UntrustedAgent:
+    """The agent of a program's source.
+
+    Args:
+        path: the file, for names and messages; it is not read.
+        source: the file's content.
+        program: class of a published-style file.
 
     Raises:
-        AgentError: it offers nothing that can be played.
+        AgentError: the source defines nothing that can be played.
     """
     try:
-        facts = outline(text, program)
-    except OutlineError as error:
+        facts = inspect_source(source, program)
+    except SourceError as error:
         raise AgentError(f"{path}: {error}") from error
-    return _made(path, text, program, facts)
+    return _from_facts(path, source, program, facts)
 
 
 def is_file(agent: str) -> bool:
-    """Whether an agent is given by the path of a file, and so by a program; not by a name."""
-    return Path(place_of(agent)[0]).suffix == ".py"
+    """Whether an agent is given by the path of a ``.py`` file rather than by a name."""
+    return Path(split_class(agent)[0]).suffix == ".py"
 
 
-def _made(path: Path, text: bytes, program: str, facts: dict[str, Any]) -> UntrustedAgent:
-    digest = hashlib.sha256(text).hexdigest()
+def _from_facts(path: Path, source: bytes, requested: str, facts: dict[str, Any]) -> UntrustedAgent:
+    digest = hashlib.sha256(source).hexdigest()
     if facts["published"]:
         digest = hashlib.sha256(f"{digest} {facts['program']}".encode()).hexdigest()
     return UntrustedAgent(
-        f"{path.stem}:{program}" if program else path.stem,
+        f"{path.stem}:{requested}" if requested else path.stem,
         path,
-        _unplayable,
         facts["takes_beta"],
         digest,
         published=facts["published"],
-        source=(text, program),
+        source=source,
+        requested=requested,
         program=facts["program"],
     )
-
-
-def _unplayable(*_: Any) -> None:
-    raise AgentError("nobody vouches for this program: it is played in a sandbox, and nowhere else")

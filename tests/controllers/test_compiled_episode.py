@@ -249,7 +249,7 @@ def test_plays_as_python_and_says_why(
 def test_asked_to_interpret(store: TraceStore, controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode):\n    episode.answer()\n")
     rollout = Rollout(agent, store, EpisodeConfig(8), interpret=True)
-    assert (rollout.path, rollout.reason) == ("python", "asked for")
+    assert (rollout.path, rollout.reason) == ("python", "plain Python was requested")
 
 
 # --- bad programs --------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_being_cut_off_fails_the_episode(
         played = fast.play(QUESTIONS, ORDERS, 0.0)
         same(played, slow.play(QUESTIONS, ORDERS, 0.0))
         cut = [*played.failures.values()]
-        assert cut == ["StepLimitError: the episode was cut off by its step limit"] * len(cut)
+        assert cut == ["StepLimitError: the episode was truncated by its step limit"] * len(cut)
         assert len(cut) == (0 if limit == 17 else len(QUESTIONS))
         assert set(played.actions) == {limit}
         assert set(played.tokens) == {tokens}

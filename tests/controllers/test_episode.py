@@ -13,7 +13,8 @@ from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers import compiled_episode
 from autotts_gym.controllers.agent import Agent
-from autotts_gym.controllers.episode import Episode, IllegalActionError, StepLimitError
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -35,7 +36,7 @@ def test_both_handles_offer_the_same_names() -> None:
         for name, function in vars(compiled_episode).items()
         if inspect.isfunction(function)
         and not name.startswith("_")
-        and "handle" in inspect.signature(function).parameters
+        and "episode" in inspect.signature(function).parameters
     }
     members = {n: m for n, m in vars(Episode).items() if not n.startswith("_")} | {
         "max_branches": property(lambda self: self.max_branches)  # set in __init__

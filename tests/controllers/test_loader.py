@@ -11,8 +11,8 @@ import gymnasium as gym
 import pytest
 
 from autotts_gym.controllers import loader
-from autotts_gym.controllers.agent import Agent, AgentError
-from autotts_gym.controllers.episode import IllegalActionError, NoAnswerError
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError, IllegalActionError, NoAnswerError
 from autotts_gym.controllers.loader import find, load, names
 
 ONE_BRANCH = """

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Network, Pointers, Policy, Shape, save
 from autotts_gym.evaluation import benchmark
@@ -118,7 +119,7 @@ def test_cut_off_is_wrong(tmp_path: Path, store: TraceStore) -> None:
         np.arange(2), np.array([np.arange(N)] * 2), 0.5
     )
     assert set(played.failures) == {0, 1}
-    assert "cut off by its step limit" in played.failures[0]
+    assert "truncated by its step limit" in played.failures[0]
     assert not played.correct.any()
 
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from autotts_gym.controllers import policy_network as policies
-from autotts_gym.controllers.agent import AgentError
+from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import (
     CARD,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.published_programs import NoBranchLeftError, PublishedQuestion
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
@@ -116,5 +117,5 @@ def test_which_class_is_played(controller: Callable[..., Agent]) -> None:
     assert named.digest != default.digest
     with pytest.raises(AgentError, match="no class 'B' with solve"):
         load(f"{default.path}:B")
-    with pytest.raises(AgentError, match="several programs, so name one as PATH:CLASS: A, B"):
+    with pytest.raises(AgentError, match="several programs; name one as PATH:CLASS: A, B"):
         controller(one.format("A") + one.format("B"), "several")

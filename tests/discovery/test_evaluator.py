@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autotts_gym.controllers.agent import agent_of
+from autotts_gym.controllers.function_agent import agent_from_source
 from autotts_gym.controllers.loader import load
 from autotts_gym.discovery.evaluator import Evaluator, constants_of, evaluate
 from autotts_gym.discovery.objective import BETAS, SearchSet
@@ -33,7 +33,7 @@ def test_whoever_plays_it(evaluator: Evaluator) -> None:
     tree = seeds()["fading"]
     text = source(tree, "A program.")
     of_tree = evaluator.tree(tree)
-    of_agent = evaluator.agent(agent_of(Path("program.py"), text.encode()))
+    of_agent = evaluator.agent(agent_from_source(Path("program.py"), text.encode()))
     of_text = evaluator.source(text)
     for other in (of_agent, of_text):
         assert other.by_question == of_tree.by_question
@@ -104,7 +104,7 @@ def test_given_up(search: SearchSet) -> None:
 
 
 def test_by_name() -> None:
-    text = load("cmc").source[0].decode()
+    text = load("cmc").source.decode()
     options = {"envs": ["tinylm/small/chain"], "questions": [3], "seeds": 1, "knob": False}
     found = [evaluate(text, untrusted=untrusted, **options) for untrusted in (True, False)]
     assert found[0] == found[1]

@@ -15,6 +15,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import GivenUpError
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import backends
 from autotts_gym.evaluation.backends import (
@@ -28,7 +29,6 @@ from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import Incomplete, Run, write_episodes
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_results import EpisodeResults
-from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 #: Long enough for a busy machine to play a healthy episode.
@@ -236,7 +236,7 @@ def test_an_agent_is_pickled_as_its_text(controller: Callable[..., Agent]) -> No
     agent.path.write_text(program("raise ValueError"), "utf-8")
     copy = pickle.loads(pickle.dumps(agent))
     assert copy == agent
-    assert copy.source[0].decode() == text
+    assert copy.source.decode() == text
     assert not InProcessWorker().play(job(copy)).episodes.failures
 
 

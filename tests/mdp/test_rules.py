@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from gymnasium.error import InvalidAction
 
-from autotts_gym.controllers.episode import Episode, IllegalActionError, StepLimitError
+from autotts_gym.controllers.episode import Episode
+from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp.actions import (
     ANSWER,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 
 from autotts_gym.rollout.episode_results import EpisodeResults
-from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, untrusted
+from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, untrusted_from_source
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 #: The gold answers; nothing shows one before a branch was read to its end.
@@ -38,7 +38,7 @@ def solve(episode):
 
 
 def program(text: str, path: str = "program.py") -> UntrustedAgent:
-    return untrusted(Path(path), text.encode())
+    return untrusted_from_source(Path(path), text.encode())
 
 
 def same(a: EpisodeResults, b: EpisodeResults, but: tuple[int, ...] = ()) -> None:

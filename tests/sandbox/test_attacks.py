@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.agent import agent_of
+from autotts_gym.controllers.errors import GivenUpError
+from autotts_gym.controllers.function_agent import agent_from_source
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_results import EpisodeResults
-from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.lockdown import protections
 from autotts_gym.sandbox.player import Sandbox
@@ -478,7 +478,7 @@ def solve(episode):
     episode.probe(i)
     episode.answer(i)
 """
-    trusted = agent_of(Path("program.py"), text.encode())
+    trusted = agent_from_source(Path("program.py"), text.encode())
     plain = Rollout(trusted, STORE, EpisodeConfig(WIDTH), interpret=True, settle=True)
     found = play(text)
     same(found, plain.play(QUESTIONS, ORDERS, 0.0))

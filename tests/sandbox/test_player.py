@@ -18,15 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.agent import Agent, agent_of
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import GivenUpError
+from autotts_gym.controllers.function_agent import agent_from_source
 from autotts_gym.controllers.loader import load, names
 from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
-from autotts_gym.rollout.limits import GivenUpError
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
-from autotts_gym.sandbox.untrusted_agent import untrusted
+from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 from autotts_gym.traces import registry
 from autotts_gym.traces.registry import bundled
 from autotts_gym.traces.store import TraceStore
@@ -54,7 +55,7 @@ def test_the_same_episodes(name: str, chain: TraceStore) -> None:
             played = box.play(questions, orders, beta)
             same(played, expected)
             assert [len(log) for log in box.logs] == expected.actions.tolist()
-        assert (box.path, box.ended) == ("sandbox", 0)
+        assert (box.path, box.killed) == ("sandbox", 0)
 
 
 # Does what β says, a random number's seed; looks at all there is to see, and tells it in the end.
@@ -130,7 +131,7 @@ def test_nothing_else_is_seen_and_nothing_less(random: Random) -> None:
             expected = trusted.play(questions, orders, beta)
             found = box.play(questions, orders, beta)
             same(found, expected)
-            assert box.ended == 0
+            assert box.killed == 0
             # Their messages hold a digest of all that was seen.
             assert found.failures == expected.failures
             assert [log.tolist() for log in found.logs] == [log.tolist() for log in expected.logs]
@@ -138,7 +139,7 @@ def test_nothing_else_is_seen_and_nothing_less(random: Random) -> None:
 
 def made(text: str) -> Agent:
     """A program of these tests as a trusted agent."""
-    return agent_of(Path("program.py"), text.encode())
+    return agent_from_source(Path("program.py"), text.encode())
 
 
 PUBLISHED = """
@@ -205,7 +206,7 @@ def solve(episode):
     with Sandbox(str(agent.path), STORE, EpisodeConfig(WIDTH)) as box:
         played = box.play(QUESTIONS, ORDERS, 0.0)
         same(played, expected)
-        assert not box.ended
+        assert not box.killed
 
 
 def test_logs_are_the_actions() -> None:
@@ -347,7 +348,7 @@ def test_all_end_when_the_starter_is_killed() -> None:
 def test_nothing_is_run_here(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     text = f"open({str(mark)!r}, 'w')\n{HONEST}"
-    agent = untrusted(Path("program.py"), text.encode())
+    agent = untrusted_from_source(Path("program.py"), text.encode())
     with (
         Sandbox(agent, STORE, EpisodeConfig(WIDTH)) as box,
         pytest.raises(GivenUpError, match="cannot be loaded: PermissionError"),

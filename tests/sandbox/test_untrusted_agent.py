@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.controllers.agent import Agent, AgentError
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load, names
 from autotts_gym.evaluation.results import PlayedAgent
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
-from autotts_gym.sandbox.source_inspection import LONGEST, OutlineError, outline
-from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, is_file, load_untrusted, untrusted
+from autotts_gym.sandbox.source_inspection import MAX_SOURCE_SIZE, SourceError, inspect_source
+from autotts_gym.sandbox.untrusted_agent import (
+    UntrustedAgent,
+    is_file,
+    load_untrusted,
+    untrusted_from_source,
+)
 from autotts_gym.traces.registry import bundled
 
 
@@ -55,8 +61,8 @@ def test_nothing_of_it_runs_wherever_it_goes(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(agent))
     assert copy == agent
     assert isinstance(copy, UntrustedAgent)
-    with pytest.raises(AgentError, match="played in a sandbox, and nowhere else"):
-        copy.solve(None)
+    with pytest.raises(AgentError, match="is untrusted: play it in a Sandbox"):
+        copy(None, 0.5)
     assert not mark.exists()
 
 
@@ -76,24 +82,24 @@ def test_nothing_of_it_runs_wherever_it_goes(tmp_path: Path) -> None:
         ("class A:\n def solve(self, q): ...\nclass B(A):\n def solve(self, q): ...", "A, B"),
         ("x = " + "(" * 5000 + ")" * 5000, "cannot be loaded"),
         ("x = " + "-" * 400_000 + "1", "cannot be loaded"),
-        ("x = '" + "x" * LONGEST + "'", "larger than 1 MiB"),
+        ("x = '" + "x" * MAX_SOURCE_SIZE + "'", "larger than 1 MiB"),
     ],
 )
 def test_what_offers_nothing_to_play(text: str, message: str) -> None:
     with pytest.raises(AgentError, match=rf"program\.py: .*{message}"):
-        untrusted(Path("program.py"), text.encode())
+        untrusted_from_source(Path("program.py"), text.encode())
 
 
 def test_a_class_that_there_is_not() -> None:
-    with pytest.raises(OutlineError, match=r"has no class 'C' with solve\(question\); it has A"):
-        outline(TWO.encode(), "C")
+    with pytest.raises(SourceError, match=r"has no class 'C' with solve\(question\); it has A"):
+        inspect_source(TWO.encode(), "C")
 
 
 @settings(max_examples=5, deadline=None)
 @given(text=st.binary(max_size=200))
 def test_any_bytes(text: bytes) -> None:
-    with pytest.raises(OutlineError):
-        outline(text)
+    with pytest.raises(SourceError):
+        inspect_source(text)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,7 @@ def test_any_bytes(text: bytes) -> None:
 def test_the_knob(arguments: str, takes_beta: bool, controller: Callable[..., Agent]) -> None:
     text = f"def solve({arguments}):\n    return (lambda: (yield))\n"
     assert controller(text).takes_beta == takes_beta
-    assert untrusted(Path("program.py"), text.encode()).takes_beta == takes_beta
+    assert untrusted_from_source(Path("program.py"), text.encode()).takes_beta == takes_beta
 
 
 def test_what_is_a_file() -> None:
