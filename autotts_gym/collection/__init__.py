@@ -1,1 +1,1 @@
-"""Collecting reasoning traces from language models: what is asked, and what becomes of it."""
+"""Collection of reasoning traces from language models, from questions to a trace store."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from autotts_gym.collection.collection_journal import Journal, Place, Trace
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import EngineError, Generated, Request, Sampling
 from autotts_gym.inference.protocol import Prober, Protocol, is_null
 from autotts_gym.traces.store import check_interval

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from autotts_gym.collection.collection_journal import Journal
 from autotts_gym.collection.collector import Plan, Progress, collect
-from autotts_gym.collection.question_files import AskedQuestion, digest
+from autotts_gym.collection.questions import AskedQuestion, questions_digest
 from autotts_gym.collection.store_writer import freeze
 from autotts_gym.inference.engine import Engine
 from autotts_gym.inference.protocol import Prober, Protocol, find
@@ -68,7 +68,7 @@ def collect_store(
             _collect(engine, questions, plan, journal, protocol, model, concurrency, progress)
         )
         details["benchmark"] = benchmark
-        details["questions_sha256"] = digest(questions)
+        details["questions_sha256"] = questions_digest(questions)
         store = freeze(
             journal.kept,
             questions,
@@ -105,7 +105,7 @@ async def _collect(
             {
                 **details,
                 "protocol": chosen.digest,
-                "questions": digest(questions),
+                "questions": questions_digest(questions),
                 **plan.facts(),
             }
         )

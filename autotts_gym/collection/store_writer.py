@@ -11,7 +11,7 @@ from typing import Any
 import autotts_gym
 from autotts_gym.collection.collection_journal import Kept, Trace
 from autotts_gym.collection.collector import Plan, cuts, needs_closing
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.answer_extraction import normalize
 from autotts_gym.inference.engine import Generated
 from autotts_gym.inference.protocol import Protocol, is_null

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from autotts_gym.collection.collector import Plan, Progress
 from autotts_gym.collection.pipeline import collect_store
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.vllm_server import serve

@@ -18,7 +18,7 @@ from scripted_server import CLOSE, END, PROTOCOL, ScriptedServer
 from autotts_gym.collection.collection_journal import Journal, Kept
 from autotts_gym.collection.collector import Plan, Progress, collect, cuts, trace_seed
 from autotts_gym.collection.pipeline import collect_store, work_folder
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import EngineError, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.protocol import Prober, Protocol

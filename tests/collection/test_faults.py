@@ -26,7 +26,7 @@ from scripted_server import BREAKS, FAULTS, GARBAGE, REFUSALS, ScriptedServer, a
 from autotts_gym.collection.collection_journal import JOURNAL, Journal, Kept
 from autotts_gym.collection.collector import Plan
 from autotts_gym.collection.pipeline import collect_store, work_folder
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference import http_engine as module
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine

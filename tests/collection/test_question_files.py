@@ -1,10 +1,9 @@
-"""Questions are read as they stand, and a file that cannot be read says where it is wrong."""
+"""Reading questions from files and datasets, and the error messages of invalid ones."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotts_gym.collection.question_files import AskedQuestion, digest, read_questions
+from autotts_gym.collection.question_files import read_questions
+from autotts_gym.collection.questions import AskedQuestion, questions_digest
 from autotts_gym.traces.store import TraceError
 
 ROWS: list[dict[str, Any]] = [
@@ -25,8 +25,8 @@ ROWS: list[dict[str, Any]] = [
 ASKED = [AskedQuestion("a", "1 + 1,\n“½”?", "2"), AskedQuestion("b", "2 + 2?")]
 
 
-def written(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """The rows in a file of the kind that its name tells."""
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows to a file, in the format of its suffix."""
     match path.suffix:
         case ".jsonl":
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
@@ -41,25 +41,27 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-KINDS = ["x.jsonl", "x.json", "x.csv", "x.parquet", "X.JSONL"]
+FILE_NAMES = ["x.jsonl", "x.json", "x.csv", "x.parquet", "X.JSONL"]
 
 
-@pytest.mark.parametrize("name", KINDS[:4])
-def test_kinds_of_files(name: str, tmp_path: Path) -> None:
-    path = written(tmp_path / name, ROWS)
+@pytest.mark.parametrize("name", FILE_NAMES[:4])
+def test_file_formats(name: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / name, ROWS)
     assert read_questions(path) == read_questions(str(path)) == ASKED
     renamed = [{"Q": r["question"], "A": r["answer"], "N": r["id"]} for r in ROWS]
     names = {"id_field": "N", "question_field": "Q", "answer_field": "A"}
-    assert read_questions(written(tmp_path / name, renamed), **names) == ASKED
+    assert read_questions(write_rows(tmp_path / name, renamed), **names) == ASKED
 
 
-def test_what_is_not_said_is_guessed(tmp_path: Path) -> None:
-    path = written(tmp_path / "x.jsonl", [{"Problem": "1?", "ID": 60, "Solution": 25, "url": ""}])
+def test_common_field_names(tmp_path: Path) -> None:
+    path = write_rows(
+        tmp_path / "x.jsonl", [{"Problem": "1?", "ID": 60, "Solution": 25, "url": ""}]
+    )
     assert read_questions(path) == [AskedQuestion("60", "1?", "25")]
-    path = written(tmp_path / "x.jsonl", [{"prompt": "1?"}, {"prompt": "2?"}])
+    path = write_rows(tmp_path / "x.jsonl", [{"prompt": "1?"}, {"prompt": "2?"}])
     assert read_questions(path) == [AskedQuestion("0", "1?"), AskedQuestion("1", "2?")]
-    # The name that was asked for goes before one that is likely as well.
-    path = written(tmp_path / "x.jsonl", [{"problem": "no", "question": "1?", "gold": 1.5}])
+    # The default name takes precedence over other common names.
+    path = write_rows(tmp_path / "x.jsonl", [{"problem": "no", "question": "1?", "gold": 1.5}])
     assert read_questions(path) == [AskedQuestion("0", "1?", "1.5")]
 
 
@@ -75,11 +77,11 @@ def test_what_is_not_said_is_guessed(tmp_path: Path) -> None:
     ],
 )
 def test_gold_answers(answer: str | None, gold: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "x.jsonl", [{"question": "?", "answer": answer}])
+    path = write_rows(tmp_path / "x.jsonl", [{"question": "?", "answer": answer}])
     assert read_questions(path) == [AskedQuestion("0", "?", gold)]
 
 
-def test_files_as_others_write_them(tmp_path: Path) -> None:
+def test_byte_order_marks_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"question": "1?"}\r\n\r\n  \n{"question": "2\xe2\x80\xa8?"}')
     assert [q.text for q in read_questions(path)] == ["1?", "2\u2028?"]
@@ -88,22 +90,24 @@ def test_files_as_others_write_them(tmp_path: Path) -> None:
     assert read_questions(path) == [AskedQuestion("0", '1, "2"?', "1")]
 
 
-def test_a_published_file_has_questions_too(tmp_path: Path) -> None:
-    path = written(tmp_path / "x.json", [{"question": "1?", "gold_answer": "1", "each_branch": []}])
+def test_published_traces_as_question_file(tmp_path: Path) -> None:
+    path = write_rows(
+        tmp_path / "x.json", [{"question": "1?", "gold_answer": "1", "each_branch": []}]
+    )
     assert read_questions(path) == [AskedQuestion("0", "1?", "1")]
 
 
-# --- what is wrong, and where --------------------------------------------------------------------
+# --- invalid files -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.jsonl", b"", r"x.jsonl: holds no questions; at least one"),
-        ("x.json", b"[]", r"x.json: holds no questions"),
-        ("x.csv", b"question\n", r"x.csv: holds no questions"),
+        ("x.jsonl", b"", r"x.jsonl: contains no questions; at least one"),
+        ("x.json", b"[]", r"x.json: contains no questions"),
+        ("x.csv", b"question\n", r"x.csv: contains no questions"),
         ("x.jsonl", b'{"question": "1?"}\n{"question": ', r"line 2: malformed JSON at column 14"),
-        ("x.jsonl", b'{"question": "1?"}\n[1]', r"line 2: must be an object, .* got \[1\]"),
+        ("x.jsonl", b'{"question": "1?"}\n[1]', r"line 2: must be an object .* got \[1\]"),
         ("x.jsonl", b'\n{"question": "1?", "id": NaN}', r"line 2: malformed JSON: NaN is not"),
         ("x.jsonl", b'{"id": ' + b"1" * 5000 + b"}", r"line 1: an integer of 5000 digits"),
         (
@@ -111,44 +115,52 @@ def test_a_published_file_has_questions_too(tmp_path: Path) -> None:
             b'{"question": "1?"}\n{"question": "\xe9"}',
             r"line 2: not UTF-8: byte 0xe9 at",
         ),
-        ("x.jsonl", b'{"question": "\\ud800"}', r"line 1: its question .*lone surrogate '\\ud800'"),
-        ("x.jsonl", b'{"question": " "}', r"line 1: its question \('question'\) is empty"),
-        ("x.jsonl", b'{"question": 5}', r"line 1: its question .* must be a string, got 5"),
-        ("x.jsonl", b'{"question": "1?"}\n\n{"answer": 1}', r"line 3: its question is missing: no"),
-        ("x.jsonl", b'{"text": "1?"}\n{}', r"line 2: its question .* 'text' among no fields"),
+        ("x.jsonl", b'{"question": "\\ud800"}', r"line 1: question .*lone surrogate '\\ud800'"),
+        ("x.jsonl", b'{"question": " "}', r"line 1: question \('question'\) is empty"),
+        ("x.jsonl", b'{"question": 5}', r"line 1: question .* must be a string, got 5"),
+        ("x.jsonl", b'{"question": "1?"}\n\n{"answer": 1}', r"line 3: question is missing: no"),
+        ("x.jsonl", b'{"text": "1?"}\n{}', r"line 2: question .* 'text' among no fields"),
         (
             "x.jsonl",
             b'{"q": "1?", "a": 1}',
-            r"no field of questions \(question, .*; there are q, a",
+            r"no question field \(question, .*; the fields are q, a",
         ),
-        ("x.jsonl", b'{"question": "1?", "id": ""}', r"line 1: its id \('id'\) is empty"),
-        ("x.jsonl", b'{"question": "1?", "id": null}', r"line 1: its id .* a number, got None"),
-        ("x.jsonl", b'{"question": "1?", "id": true}', r"line 1: its id .* a number, got True"),
+        ("x.jsonl", b'{"question": "1?", "id": ""}', r"line 1: id \('id'\) is empty"),
+        ("x.jsonl", b'{"question": "1?", "id": null}', r"line 1: id .* a number, got None"),
+        ("x.jsonl", b'{"question": "1?", "id": true}', r"line 1: id .* a number, got True"),
         (
             "x.jsonl",
             b'{"question": "1?", "id": 1}\n\n{"question": "2?", "id": "1"}',
-            r"line 3: its id is '1', as that of line 1; ids must be unique",
+            r"line 3: duplicate id '1', first used in line 1",
         ),
-        ("x.jsonl", b'{"question": "1?", "answer": [2]}', r"line 1: its answer .* got \[2\]"),
+        ("x.jsonl", b'{"question": "1?", "answer": [2]}', r"line 1: answer .* got \[2\]"),
         ("x.json", b'{"question": "1?"}', r"must be a list of objects, got \{'question"),
         ("x.json", b'[{"question": "1?"}, 2]', r"row 1: must be an object"),
         ("x.json", b'[{"question":\n]', r"malformed JSON at line 2, column 1"),
-        ("x.json", b"{}\n{}", r"line 2, column 1: Extra data; .* called .jsonl"),
+        ("x.json", b"{}\n{}", r"line 2, column 1: Extra data; .* object per line .jsonl"),
         ("x.json", b"[" * 100_000, r"x.json: JSON nested too deeply"),
-        ("x.csv", b"question,answer\n1, 2?,3\n", r"line 2: 3 columns, but 2 in line 1; .* quoted"),
+        (
+            "x.csv",
+            b"question,answer\n1, 2?,3\n",
+            r"line 2: 3 columns, but 2 in line 1; quote values",
+        ),
         ("x.csv", b"question,answer\n1?,1\n2?\n", r"line 3: 1 columns, but 2"),
-        ("x.csv", b"question,question\n1?,1\n", r"line 1: names a column twice"),
+        (
+            "x.csv",
+            b"question,question\n1?,1\n",
+            r"line 1: duplicate column name: question, question",
+        ),
         ("x.csv", b'question\n"1?\n', r"line 2: malformed CSV: unexpected end"),
         ("x.csv", b"question\n" + b"1" * 200_000, r"line 2: malformed CSV: field larger"),
         ("x.parquet", b"PAR1", r"x.parquet: cannot be read as Parquet"),
         (
             "x.txt",
             b"1?",
-            r"x.txt: not a file of questions; that ends in .jsonl, .json, .csv, .parq",
+            r"x.txt: unknown type of question file; expected .jsonl, .json, .csv, .parq",
         ),
     ],
 )
-def test_wrong_files(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+def test_invalid_files(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(TraceError, match=message) as error:
@@ -156,30 +168,30 @@ def test_wrong_files(name: str, content: bytes, message: str, tmp_path: Path) ->
     assert str(error.value).startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_missing_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"cannot be read: .*[Nn]o such file"):
         read_questions(tmp_path / name)
 
 
-def test_a_field_that_was_asked_for_is_not_guessed(tmp_path: Path) -> None:
-    path = written(tmp_path / "x.jsonl", ROWS)
+def test_a_named_field_is_not_guessed(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "x.jsonl", ROWS)
     for field in ("id_field", "question_field", "answer_field"):
-        with pytest.raises(TraceError, match="no field 'Q'; there are id, question, answer"):
+        with pytest.raises(TraceError, match="no field 'Q'; the fields are id, question, answer"):
             read_questions(path, **{field: "Q"})
 
 
 def test_a_file_has_no_splits(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="a file has no split 'test'"):
-        read_questions(written(tmp_path / "x.jsonl", ROWS), split="test")
+        read_questions(write_rows(tmp_path / "x.jsonl", ROWS), split="test")
 
 
-# --- data sets -----------------------------------------------------------------------------------
+# --- Hugging Face datasets -----------------------------------------------------------------------
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Stands in for Hugging Face: which data sets were asked for."""
+    """Replaces the Hugging Face library; returns the datasets that were requested."""
     asked: list[tuple[Any, ...]] = []
     splits = {"math-ai/one": ["test"], "two": ["train", "test"]}
 
@@ -193,7 +205,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return asked
 
 
-def test_data_sets(hub: list[tuple[Any, ...]]) -> None:
+def test_datasets(hub: list[tuple[Any, ...]]) -> None:
     assert read_questions("math-ai/one") == ASKED
     assert read_questions("hf:math-ai/one:main", split="test") == ASKED
     assert read_questions("hf:two", split="train") == ASKED
@@ -205,18 +217,18 @@ def test_data_sets(hub: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.mark.usefixtures("hub")
-def test_data_sets_that_cannot_be_had() -> None:
+def test_datasets_that_cannot_be_loaded() -> None:
     with pytest.raises(
-        TraceError, match="data set two: has several splits, say which: train, test"
+        TraceError, match="dataset two: has several splits, choose one: train, test"
     ):
         read_questions("hf:two")
-    with pytest.raises(TraceError, match=r"data set no/such: cannot be loaded .*: no network"):
+    with pytest.raises(TraceError, match=r"dataset no/such: cannot be loaded .*: no network"):
         read_questions("no/such")
-    with pytest.raises(TraceError, match="data set math-ai/one: no field 'Q'"):
+    with pytest.raises(TraceError, match="dataset math-ai/one: no field 'Q'"):
         read_questions("math-ai/one", question_field="Q")
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(
         TraceError, match=r"math-ai/one: .* needs the package datasets: pip install"
@@ -225,12 +237,10 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hub")
-def test_what_looks_like_a_data_set_may_be_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_may_look_like_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "math-ai").mkdir()
-    written(tmp_path / "math-ai/x.jsonl", ROWS)
+    write_rows(tmp_path / "math-ai/x.jsonl", ROWS)
     assert read_questions("math-ai/x.jsonl") == ASKED
     with pytest.raises(TraceError, match="cannot be read"):
         read_questions("math-ai/y.jsonl")
@@ -239,9 +249,12 @@ def test_what_looks_like_a_data_set_may_be_a_file(
 # --- digest --------------------------------------------------------------------------------------
 
 
-def test_the_digest_is_of_what_is_asked(tmp_path: Path) -> None:
-    digests = {digest(read_questions(written(tmp_path / name, ROWS))) for name in KINDS[:4]}
-    # Kept with collections, so it must not change from version to version.
+def test_digest_is_independent_of_the_file_format(tmp_path: Path) -> None:
+    digests = {
+        questions_digest(read_questions(write_rows(tmp_path / name, ROWS)))
+        for name in FILE_NAMES[:4]
+    }
+    # Stored in journals and cards, so it must not change between versions.
     assert digests == {"3b9f1cfadddeea0ca309820e4e93634995e3278f9ba3b01fe6a5179e0964cc92"}
 
 
@@ -249,8 +262,7 @@ questions = st.lists(st.builds(AskedQuestion, *[st.text("ab", max_size=2)] * 3),
 
 
 @given(questions, questions)
-def test_digests_differ_where_questions_do(
+def test_digests_differ_for_different_questions(
     some: list[AskedQuestion], others: list[AskedQuestion]
 ) -> None:
-    taken: Callable[[list[AskedQuestion]], str] = digest
-    assert (taken(some) == taken(others)) == (some == others)
+    assert (questions_digest(some) == questions_digest(others)) == (some == others)

@@ -13,7 +13,7 @@ from scripted_server import PROTOCOL
 
 from autotts_gym.collection.collection_journal import Kept, Trace
 from autotts_gym.collection.collector import Plan
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.collection.store_writer import branch, freeze
 from autotts_gym.inference.engine import Generated, Sampling
 from autotts_gym.inference.protocol import Protocol

@@ -15,7 +15,7 @@ import pytest
 
 from autotts_gym.collection.collection_journal import JOURNAL
 from autotts_gym.collection.pipeline import work_folder
-from autotts_gym.collection.question_files import AskedQuestion
+from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.controllers.loader import load
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import set_cpu_defaults
@@ -88,7 +88,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-import autotts_gym.gym_envs.autotts_env  # and with it llvmlite, of which vLLM's processes die where they import this
+# Imports llvmlite, which makes vLLM's processes crash if they import this script.
+import autotts_gym.gym_envs.autotts_env
 from autotts_gym.collection.collector import Plan
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.inference.vllm_engine import LocalEngine
@@ -97,7 +98,8 @@ from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, collection_questio
 
 engine = LocalEngine(str(model_path("small")), **SERVER_ARGUMENTS)
 plan = Plan(branches=4, interval=16, max_tokens=512)
-store = collect_store(engine, collection_questions("chain")[:2], plan, Path("scripted"), protocol="tinylm")
+questions = collection_questions("chain")[:2]
+store = collect_store(engine, questions, plan, Path("scripted"), protocol="tinylm")
 print(store.card.branches, "branches")
 """
 

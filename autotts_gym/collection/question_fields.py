@@ -1,0 +1,115 @@
+"""Conversion of table rows to questions: field names, ids, texts and gold answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from autotts_gym.collection.questions import AskedQuestion
+from autotts_gym.collection.table_readers import NumberedRow, short_repr
+from autotts_gym.inference.answer_extraction import find
+from autotts_gym.traces.store import NULL_ANSWERS, TraceError
+
+#: Common names of these fields, the most likely first; case does not matter.
+_ID_FIELDS: Final = ("id", "unique_id", "problem_id", "question_id")
+_QUESTION_FIELDS: Final = ("question", "problem", "prompt", "text")
+_ANSWER_FIELDS: Final = (
+    *("answer", "gold_answer", "final_answer", "expected_answer", "gold", "target", "solution"),
+)
+
+
+def rows_to_questions(
+    rows: Sequence[NumberedRow],
+    unit: str,
+    *,
+    id_field: str,
+    question_field: str,
+    answer_field: str,
+) -> list[AskedQuestion]:
+    """Convert rows to questions; see :func:`autotts_gym.collection.question_files.read_questions`.
+
+    Args:
+        rows: the rows with their numbers.
+        unit: what the numbers count, for messages: ``"line"`` or ``"row"``.
+        id_field, question_field, answer_field: names of the fields. The defaults ``id``,
+            ``question`` and ``answer`` also match other common names.
+
+    Raises:
+        TraceError: there are no rows, or a field is missing or invalid; the message names the row.
+    """
+    if not rows:
+        raise TraceError("contains no questions; at least one is needed")
+    fields = list(dict.fromkeys(field for _, row in rows for field in row))
+    id_name = _find_field(id_field, _ID_FIELDS, fields)
+    answer_name = _find_field(answer_field, _ANSWER_FIELDS, fields)
+    question_name = _find_field(question_field, _QUESTION_FIELDS, fields)
+    if question_name is None:
+        raise TraceError(
+            f"no question field ({', '.join(_QUESTION_FIELDS)}); the fields are {', '.join(fields)}"
+        )
+    questions: list[AskedQuestion] = []
+    numbers: dict[str, int] = {}  # row number of each id
+    for count, (number, row) in enumerate(rows):
+        where = f"{unit} {number}"
+        identity = str(count)
+        if id_name is not None:
+            identity = _read_scalar(row, id_name, f"{where}: id")
+        if identity in numbers:
+            raise TraceError(
+                f"{where}: duplicate id {short_repr(identity)}, first used in {unit} "
+                f"{numbers[identity]}"
+            )
+        numbers[identity] = number
+        text = _read_string(row, question_name, f"{where}: question", "a string")
+        gold = ""
+        if answer_name is not None and row.get(answer_name) not in (None, ""):
+            gold = _gold_answer(_read_scalar(row, answer_name, f"{where}: answer"))
+        questions.append(AskedQuestion(identity, text, gold))
+    return questions
+
+
+def _find_field(name: str, common: tuple[str, ...], fields: list[str]) -> str | None:
+    """The field called ``name``, or by a common name if ``name`` is the default; else None."""
+    if name in fields:
+        return name
+    if name != common[0]:  # chosen by the caller: no other field will do
+        raise TraceError(f"no field {name!r}; the fields are {', '.join(fields)}")
+    by_name = {field.lower(): field for field in reversed(fields)}
+    return next((by_name[name] for name in common if name in by_name), None)
+
+
+def _read_scalar(row: dict[str, Any], field: str, what: str) -> str:
+    """An id or an answer: a stripped string, or a number."""
+    value = row.get(field)
+    if type(value) in (int, float) and math.isfinite(value):
+        return str(value)
+    return _read_string(row, field, what, "a string or a number").strip()
+
+
+def _read_string(row: dict[str, Any], field: str, what: str, expected: str) -> str:
+    """A field as a string that is not blank and can be encoded."""
+    if field not in row:
+        raise TraceError(f"{what} is missing: no {field!r} among {', '.join(row) or 'no fields'}")
+    value = row[field]
+    if not isinstance(value, str):
+        raise TraceError(f"{what} ({field!r}) must be {expected}, got {short_repr(value)}")
+    if not value.strip():
+        raise TraceError(f"{what} ({field!r}) is empty; expected {expected}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise TraceError(
+            f"{what} ({field!r}) is not valid Unicode: lone surrogate "
+            f"{value[error.start]!r} at character {error.start}"
+        ) from None
+    return value
+
+
+def _gold_answer(answer: str) -> str:
+    """The answer itself, where the field contains a whole solution."""
+    _, marker, rest = answer.rpartition("####")  # GSM8K
+    if marker:
+        return rest.strip()
+    boxed = find(answer, ["boxed"]).answer
+    return answer if boxed in NULL_ANSWERS else boxed

@@ -1,0 +1,33 @@
+"""``AskedQuestion``: a question of a collection, and the digest of a list of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AskedQuestion:
+    """A question that a collection or a live environment asks.
+
+    Attributes:
+        id: unique name within its list.
+        text: text of the question.
+        gold: gold answer, not normalised; empty if there is none.
+    """
+
+    id: str
+    text: str
+    gold: str = ""
+
+
+def questions_digest(questions: Sequence[AskedQuestion]) -> str:
+    """Return the sha256 of ids, texts and gold answers, in order."""
+    hashed = hashlib.sha256(f"autotts-questions {len(questions)}\n".encode())
+    for question in questions:
+        for text in (question.id, question.text, question.gold):
+            encoded = text.encode()
+            # Lengths first, so that different lists never hash the same bytes.
+            hashed.update(len(encoded).to_bytes(8, "little") + encoded)
+    return hashed.hexdigest()

@@ -1,0 +1,122 @@
+"""Readers of JSONL, JSON, CSV and Parquet files as rows, with the position of every row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from reprlib import repr as short_repr  # values in messages: never long, never deeply nested
+from typing import Any, Final, NamedTuple
+
+from autotts_gym.traces.store import TraceError
+from autotts_gym.traces.strict_json import parse
+
+#: Number of a row in its file, as in error messages, and its fields.
+NumberedRow = tuple[int, dict[str, Any]]
+
+
+class TableReader(NamedTuple):
+    """How a type of file is read.
+
+    Attributes:
+        read: yields the rows of a file; raises ``TraceError``, ``OSError`` or ``RecursionError``.
+        unit: what row numbers count, ``"line"`` or ``"row"``.
+    """
+
+    read: Callable[[Path], Iterable[NumberedRow]]
+    unit: str
+
+
+def _read_jsonl(path: Path) -> Iterable[NumberedRow]:
+    # Not splitlines: JSON strings may contain other line separators.
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, _check_object(_parse_json(line))
+            except json.JSONDecodeError as error:
+                raise TraceError(
+                    f"line {number}: malformed JSON at column {error.colno}: {error.msg}; "
+                    "expected one JSON object per line"
+                ) from None
+            except TraceError as error:
+                raise TraceError(f"line {number}: {error}") from None
+
+
+def _read_json(path: Path) -> Iterable[NumberedRow]:
+    try:
+        entries = _parse_json(_read_text(path))
+    except json.JSONDecodeError as error:
+        hint = "; name a file with one object per line .jsonl" if error.msg == "Extra data" else ""
+        position = f"line {error.lineno}, column {error.colno}"
+        raise TraceError(f"malformed JSON at {position}: {error.msg}{hint}") from None
+    if not isinstance(entries, list):
+        raise TraceError(f"must be a list of objects, got {short_repr(entries)}")
+    for number, entry in enumerate(entries):
+        try:
+            yield number, _check_object(entry)
+        except TraceError as error:
+            raise TraceError(f"row {number}: {error}") from None
+
+
+def _read_csv(path: Path) -> Iterable[NumberedRow]:
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        names = reader.fieldnames or []
+        if len(set(names)) < len(names):
+            raise TraceError(f"line 1: duplicate column name: {', '.join(names)}")
+        for row in reader:
+            number = reader.line_num  # the last line of a row that spans several
+            if None in row or None in row.values():
+                count = sum(value is not None for key, value in row.items() if key is not None)
+                count += len(row.get(None) or ())
+                raise TraceError(
+                    f"line {number}: {count} columns, but {len(names)} in line 1; quote values "
+                    "that contain a comma"
+                )
+            yield number, dict(row)
+    except csv.Error as error:
+        # The line where the row starts: an unclosed quote extends to the end of the file.
+        raise TraceError(f"line {reader.line_num + 1}: malformed CSV: {error}") from None
+
+
+def _read_parquet(path: Path) -> Iterable[NumberedRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(enumerate(pq.ParquetFile(path).read().to_pylist()))
+    except (pa.ArrowException, ValueError) as error:
+        raise TraceError(f"cannot be read as Parquet: {error}") from error
+
+
+#: Readers by file suffix, lower case.
+READERS: Final[dict[str, TableReader]] = {
+    ".jsonl": TableReader(_read_jsonl, "line"),
+    ".json": TableReader(_read_json, "row"),
+    ".csv": TableReader(_read_csv, "line"),
+    ".parquet": TableReader(_read_parquet, "row"),
+}
+
+
+def _read_text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{content[error.start]:02x} at offset {error.start}"
+        raise TraceError(f"line {line}: not UTF-8: {byte}: {error.reason}") from None
+
+
+def _parse_json(text: str) -> Any:
+    return parse(text, "write it as a string")
+
+
+def _check_object(entry: object) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise TraceError(
+            f"must be an object with the fields of a question, got {short_repr(entry)}"
+        )
+    return entry
