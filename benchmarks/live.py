@@ -28,8 +28,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from autotts_gym.collection.collector import cuts
 from autotts_gym.collection.pipeline import collect_store
+from autotts_gym.collection.plan import probe_positions
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.metrics import Estimate
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
@@ -77,7 +77,7 @@ def bare() -> dict[str, float]:
     probes = [
         {"prompt_token_ids": [*prompts[q], *trace.outputs[0].token_ids[:cut], *suffix]}
         for (q, _), trace in zip(places, traces, strict=True)
-        for cut in cuts(len(trace.outputs[0].token_ids), COLLECTION_PLAN.interval)
+        for cut in probe_positions(len(trace.outputs[0].token_ids), COLLECTION_PLAN.interval)
     ]
     greedy = SamplingParams(max_tokens=chosen.probe_tokens, temperature=0, logprobs=0)
     model.generate(probes, greedy, use_tqdm=False)

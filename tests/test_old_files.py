@@ -15,7 +15,7 @@ import pytest
 import scripted_server
 from scripted_server import ScriptedServer
 
-from autotts_gym.collection.collection_journal import Journal
+from autotts_gym.collection.collection_journal import CollectionJournal
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.results import Results
 from autotts_gym.traces.store import TraceStore
@@ -65,8 +65,8 @@ def test_half_finished_collection(autotts: Callable[..., Any], here: Path) -> No
     """It resumes: what was kept is not requested again, and the store is the same."""
     folder, expected = here / "collection", EXPECTED["collection"]
     work = (folder / "found.collecting").rename(here / ".found.collecting")
-    with Journal.open(work) as journal:
-        assert [len(journal.kept.traces), len(journal.kept.probes)] == expected["kept"]
+    with CollectionJournal.open(work) as journal:
+        assert [len(journal.contents.traces), len(journal.contents.probes)] == expected["kept"]
     shutil.copy(folder / "questions.jsonl", here)
     scripted_server.protocol_file(here)
     with ScriptedServer() as server:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from autotts_gym.cli.console import console, errors, print_dim
 
 if TYPE_CHECKING:
-    from autotts_gym.collection.collector import Progress as Collected
+    from autotts_gym.collection.collector import CollectionProgress
     from autotts_gym.inference.engine import Engine
 
 #: Seconds between two lines of progress where there is no terminal.
@@ -108,8 +108,8 @@ def collect(
     Every finished trace is kept: interrupted, the same call goes on where it was, and nothing is
     paid twice.
     """
-    from autotts_gym.collection.collector import Plan
     from autotts_gym.collection.pipeline import collect_store, work_folder
+    from autotts_gym.collection.plan import CollectionPlan
     from autotts_gym.collection.question_files import read_questions
     from autotts_gym.inference.engine import Sampling
     from autotts_gym.traces import registry
@@ -122,7 +122,7 @@ def collect(
         answer_field=answer_field,
         split=split,
     )
-    plan = Plan(branches, interval, max_tokens, Sampling(temperature, top_p, top_k), seed)
+    plan = CollectionPlan(branches, interval, max_tokens, Sampling(temperature, top_p, top_k), seed)
     target = (to or registry.user_folder()) / name
     made = _engine(model, base_url or [], api_key, stall, patience, concurrency, engine or [])
     try:
@@ -139,7 +139,7 @@ def collect(
                 texts=texts,
                 concurrency=concurrency,
                 progress=show.collected,
-                merging=show.merged,
+                merge_progress=show.merged,
             )
     except KeyboardInterrupt:
         errors.print(
@@ -237,10 +237,10 @@ class Show:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def collected(self, state: Collected) -> None:
+    def collected(self, state: CollectionProgress) -> None:
         self.named("collecting", state)
 
-    def named(self, name: str, state: Collected) -> None:
+    def named(self, name: str, state: CollectionProgress) -> None:
         what = _words(state)
         self._bar.update(
             self._task,
@@ -260,13 +260,13 @@ class Show:
         )
 
 
-def _words(state: Collected) -> str:
-    done = state.probed - state.kept
+def _words(state: CollectionProgress) -> str:
+    done = state.probed - state.resumed
     parts = [f"{state.probed:,}/{state.total:,} traces", f"{state.tokens:,} tokens"]
     if state.seconds > 0 and done:
         parts.append(f"{state.tokens / state.seconds:,.0f} tokens/s")
         parts.append(f"{done / state.seconds:,.1f} traces/s")
-        parts.append(f"{_time(state.left)} left")
+        parts.append(f"{_time(state.seconds_left)} left")
     return ", ".join(parts)
 
 

@@ -1,14 +1,15 @@
-"""What a collection has paid for so far: a file that only grows.
+"""``CollectionJournal``: an append-only file of everything that a collection has finished.
 
-A line a record, JSON. The first names the settings; then, in whatever order they are finished::
+Each line is a JSON record. The first holds the settings; the others follow in the order in which
+they are finished::
 
     {"settings": {...}}
     {"session": {"engine": ..., "engine_version": ..., "started": ...}}
     {"trace": [question, branch], "tokens": [...], "text": "...", "finish": "stop", "at": 12.3}
     {"probes": [question, branch], "generated": [["57", [logprob, ...], [piece, ...], n], ...]}
 
-``at`` is seconds since the session started. A line that was being written when the process was
-killed, or the disk was full, is cut off when the file is opened again; everything before it counts.
+``at`` is the time since the session started, seconds. A partial last line, from a process that was
+killed or a full disk, is removed when the journal is opened again; all lines before it are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,19 +33,19 @@ JOURNAL: Final = "journal.jsonl"
 
 _encode = functools.partial(json.dumps, separators=(",", ":"))
 
-#: (row of the question, number of the branch)
-Place = tuple[int, int]
+#: Row of the question and number of the branch, both from 0.
+BranchKey = tuple[int, int]
 
 
 @dataclass
-class Trace:
-    """A trace that was sampled whole.
+class SampledTrace:
+    """A finished trace.
 
     Attributes:
-        tokens: token ids; emptied once it is probed, for nothing needs them any more.
-        length: how many there are.
-        text: its text.
-        finish: ``"stop"``, or ``"length"`` where it was cut at the maximum length.
+        tokens: token ids; emptied after the trace is probed, to save memory.
+        length: number of tokens.
+        text: decoded text.
+        finish: ``"stop"``, or ``"length"`` if the trace was cut at the maximum length.
     """
 
     tokens: list[int]
@@ -53,23 +55,27 @@ class Trace:
 
 
 @dataclass
-class Kept:
-    """What a journal holds.
+class JournalContents:
+    """The records of a journal.
 
     Attributes:
-        settings: those of the collection; empty in a new one.
-        sessions: what each session said of itself, with ``seconds`` that it took.
-        traces: the traces that were sampled whole.
-        probes: what the probes of a trace generated, in the order of its cuts.
+        settings: settings of the collection; empty in a new journal.
+        sessions: what the engine reported in each session, with the session's ``seconds``.
+        traces: the finished traces.
+        probes: what the probes of each trace generated, in the order of their positions.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
-    traces: dict[Place, Trace] = field(default_factory=dict)
-    probes: dict[Place, list[Generated]] = field(default_factory=dict)
+    traces: dict[BranchKey, SampledTrace] = field(default_factory=dict)
+    probes: dict[BranchKey, list[Generated]] = field(default_factory=dict)
 
-    def take(self, record: dict[str, Any]) -> None:
-        """Take in a record."""
+    def add(self, record: dict[str, Any]) -> None:
+        """Add a record of the journal.
+
+        Raises:
+            ValueError, KeyError, TypeError, IndexError: the record is malformed.
+        """
         if "settings" in record:
             self.settings = record["settings"]
         elif "session" in record:
@@ -77,8 +83,8 @@ class Kept:
         elif "trace" in record:
             q, b = record["trace"]
             tokens = record["tokens"]
-            self.traces[q, b] = Trace(tokens, len(tokens), record["text"], record["finish"])
-            self._pass(record)
+            self.traces[q, b] = SampledTrace(tokens, len(tokens), record["text"], record["finish"])
+            self._update_seconds(record["at"])
         else:
             q, b = record["probes"]
             self.probes[q, b] = [
@@ -86,77 +92,90 @@ class Kept:
                 for text, logprobs, pieces, n in record["generated"]
             ]
             self.traces[q, b].tokens = []
-            self._pass(record)
+            self._update_seconds(record["at"])
 
-    def _pass(self, record: dict[str, Any]) -> None:
+    def _update_seconds(self, at: float) -> None:
         session = self.sessions[-1]
-        session["seconds"] = max(session["seconds"], record["at"])
+        session["seconds"] = max(session["seconds"], at)
 
 
-class Journal:
-    """A journal that is open for writing; make it with :meth:`open`.
+class CollectionJournal:
+    """The open journal of a collection; use :meth:`open`.
 
     Attributes:
-        kept: what it held when it was opened.
+        contents: all records, including those written since it was opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self.kept = Kept()
-        self._file = JsonlJournal(path, self.kept.take, _encode)
+        self.contents = JournalContents()
+        self._file = JsonlJournal(path, self.contents.add, _encode)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: Path) -> Iterator[Journal]:
-        """Open the journal in a folder, which is made where there is none.
+    def open(cls, folder: str | os.PathLike[str]) -> Iterator[CollectionJournal]:
+        """Open the journal in a folder, and lock the folder meanwhile.
+
+        Args:
+            folder: folder of the journal; created if needed.
 
         Raises:
-            TraceError: another process has it open, or a line in its midst is damaged.
+            TraceError: another process has it open, or a complete line is damaged.
             OSError: it cannot be read or written.
         """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / "lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise TraceError(f"{folder}: another process collects into it") from None
+            raise TraceError(f"{folder}: in use by another collection process") from None
         try:
             yield cls(folder / JOURNAL)
         except JournalError as error:
-            raise TraceError(f"{error}; remove it to collect anew what it held") from error
+            raise TraceError(f"{error}; remove the line to collect its content again") from error
         finally:
             lock.release()
 
-    def settle(self, settings: dict[str, Any]) -> None:
-        """Say what is collected, or hold it to what was said before.
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Record the settings in a new journal, or compare them with those of the journal.
 
         Raises:
-            TraceError: the journal has other settings; names them.
+            TraceError: the journal has other settings; the message lists the differences.
         """
-        before = self.kept.settings
-        if not before:
-            self._write({"settings": settings})
+        previous = self.contents.settings
+        if not previous:
+            self._append({"settings": settings})
             return
         changed = [
-            f"{key} {before.get(key)!r:.60} (now {settings.get(key)!r:.60})"
-            for key in {**before, **settings}
-            if before.get(key) != settings.get(key)
+            f"{key} {previous.get(key)!r:.60} (now {settings.get(key)!r:.60})"
+            for key in {**previous, **settings}
+            if previous.get(key) != settings.get(key)
         ]
         if changed:
             folder = self._file.path.parent
             raise TraceError(
-                f"{folder}: was begun with other settings: {', '.join(changed)}; go on with those, "
-                "collect under another name, or remove the folder to begin anew"
+                f"{folder}: started with other settings: {', '.join(changed)}; resume with those, "
+                "collect under another name, or remove the folder to start again"
             )
 
-    def begin(self, session: dict[str, Any]) -> None:
-        """Say who collects from now on."""
-        self._write({"session": session})
+    def start_session(self, session: dict[str, Any]) -> None:
+        """Record the start of a session, with what the engine reports about itself."""
+        self._append({"session": session})
 
-    def trace(self, place: Place, trace: Generated, at: float) -> None:
-        """Keep a trace."""
-        self._write(
+    def append_trace(self, key: BranchKey, trace: Generated, at: float) -> None:
+        """Record a finished trace.
+
+        Args:
+            key: question and branch.
+            trace: what the engine generated.
+            at: seconds since the session started.
+
+        Raises:
+            OSError: the record cannot be written; the journal is unchanged.
+        """
+        self._append(
             {
-                "trace": place,
+                "trace": key,
                 "tokens": trace.tokens,
                 "text": trace.text,
                 "finish": trace.finish,
@@ -164,17 +183,17 @@ class Journal:
             }
         )
 
-    def probes(self, place: Place, probes: list[Generated], at: float) -> None:
-        """Keep what the probes of a trace generated."""
+    def append_probes(self, key: BranchKey, probes: Sequence[Generated], at: float) -> None:
+        """Record what the probes of a trace generated; see :meth:`append_trace`."""
         generated = [
             [p.text, [round(x, 6) for x in p.logprobs], p.pieces, len(p.tokens)] for p in probes
         ]
-        self._write({"probes": place, "generated": generated, "at": round(at, 3)})
+        self._append({"probes": key, "generated": generated, "at": round(at, 3)})
 
-    def flush(self) -> None:
-        """Have what was written reach the disk, should the machine lose power."""
+    def sync(self) -> None:
+        """Wait until all records are on the disk, so that they survive a loss of power."""
         self._file.sync()
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _append(self, record: dict[str, Any]) -> None:
         self._file.append(record, sync=False)
-        self.kept.take(record)
+        self.contents.add(record)

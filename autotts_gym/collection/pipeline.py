@@ -1,107 +1,115 @@
-"""A collection from beginning to end: what is kept beside the target, resumed, and frozen."""
+"""``collect_store``: a whole collection, from an engine and questions to a store on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from autotts_gym.collection.collection_journal import Journal
-from autotts_gym.collection.collector import Plan, Progress, collect
+from autotts_gym.collection.collection_journal import CollectionJournal
+from autotts_gym.collection.collector import CollectionProgress, collect
+from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.questions import AskedQuestion, questions_digest
-from autotts_gym.collection.store_writer import freeze
+from autotts_gym.collection.store_builder import build_store
 from autotts_gym.inference.engine import Engine
 from autotts_gym.inference.protocol import Prober, Protocol, find
 from autotts_gym.inference.run_sync import run_to_end
 from autotts_gym.traces.store import FrozenError, TraceStore
 
-#: Files of a model's folder that say what it computes.
-_WEIGHTS: Final = ("config.json", "*.safetensors", "tokenizer.json")
+#: Files of a model's folder that determine its output.
+_MODEL_FILES: Final = ("config.json", "*.safetensors", "tokenizer.json")
 
 
-def work_folder(target: Path) -> Path:
-    """Where a collection keeps what is finished, until ``target`` is frozen and afterwards."""
+def work_folder(target: str | os.PathLike[str]) -> Path:
+    """Return the folder of a collection's journal; it remains after the store is written."""
+    target = Path(target)
     return target.parent / f".{target.name}.collecting"
 
 
 def collect_store(
     engine: Engine,
     questions: Sequence[AskedQuestion],
-    plan: Plan,
-    target: Path,
+    plan: CollectionPlan,
+    target: str | os.PathLike[str],
     *,
-    protocol: str | None = None,
+    protocol: str | os.PathLike[str] | None = None,
     model: str = "",
     benchmark: str = "",
     merge: bool = False,
     texts: bool = False,
     concurrency: int | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
-    merging: Callable[[int, int], None] | None = None,
+    progress: Callable[[CollectionProgress], None] = lambda _: None,
+    merge_progress: Callable[[int, int], None] | None = None,
 ) -> TraceStore:
-    """Sample, probe and freeze; or go on where the same call was interrupted.
+    """Sample and probe traces, and write the store; resumes an interrupted call.
 
     Args:
-        engine: what generates; it is closed at the end.
-        questions: what is asked.
-        plan: what is collected.
-        target: folder of the store.
-        protocol: name or file of a protocol; the one that is meant for the model by default.
-        model, benchmark: what the model and the questions are called, for the card; the model's
-            folder or its name on the hub says it by default.
-        merge, texts, merging: see :func:`~autotts_gym.collection.store_writer.freeze`.
+        engine: generates the traces; closed at the end.
+        questions: the questions.
+        plan: what is sampled.
+        target: folder of the store; must not exist.
+        protocol: name or file of a protocol; by default the one that matches the model's name.
+        model: model name on the card; by default the last part of the engine's model name.
+        benchmark: name of the questions on the card.
+        merge, texts: see :func:`~autotts_gym.collection.store_builder.build_store`.
         concurrency, progress: see :func:`~autotts_gym.collection.collector.collect`.
+        merge_progress: ``progress`` of :func:`~autotts_gym.collection.store_builder.build_store`.
 
     Returns:
         The store, opened from ``target``.
 
     Raises:
-        FrozenError: something stands at ``target``; nothing was sampled then.
+        FrozenError: ``target`` exists; nothing is sampled.
         TraceError: an earlier call had other settings, or a trace cannot be stored.
-        EngineError, OSError: see ``collect``; what was finished is kept, and the same call goes on.
+        EngineError, OSError: see :func:`~autotts_gym.collection.collector.collect`. Everything
+            that was finished is kept, and the same call resumes.
     """
+    target = Path(target)
     if target.exists():
         raise FrozenError(f"{target} exists already, and stores are frozen: choose another name")
-    with Journal.open(work_folder(target)) as journal:
+    with CollectionJournal.open(work_folder(target)) as journal:
         chosen, details = run_to_end(
-            _collect(engine, questions, plan, journal, protocol, model, concurrency, progress)
+            _sample_and_probe(
+                engine, questions, plan, journal, protocol, model, concurrency, progress
+            )
         )
         details["benchmark"] = benchmark
         details["questions_sha256"] = questions_digest(questions)
-        store = freeze(
-            journal.kept,
+        store = build_store(
+            journal.contents,
             questions,
             plan,
             chosen,
             details=details,
             merge=merge,
             texts=texts,
-            progress=merging,
+            progress=merge_progress,
         )
         return store.save(target)
 
 
-async def _collect(
+async def _sample_and_probe(
     engine: Engine,
     questions: Sequence[AskedQuestion],
-    plan: Plan,
-    journal: Journal,
-    protocol: str | None,
-    name: str,
+    plan: CollectionPlan,
+    journal: CollectionJournal,
+    protocol: str | os.PathLike[str] | None,
+    model_name: str,
     concurrency: int | None,
-    progress: Callable[[Progress], None],
+    progress: Callable[[CollectionProgress], None],
 ) -> tuple[Protocol, dict[str, Any]]:
-    """Sample and probe; the protocol, and what the card says of the model."""
+    """Collect into the journal; returns the protocol and the card's entries about the model."""
     try:
         facts = await engine.facts()
-        chosen = find(protocol, facts["model"])
+        chosen = find(None if protocol is None else os.fspath(protocol), facts["model"])
         prober = await Prober.on(engine, chosen)
         model = Path(facts["model"])
-        details = {"model": name or model.name}
+        details = {"model": model_name or model.name}
         if model.is_dir():
-            details["model_sha256"] = _sha256(model)
-        journal.settle(
+            details["model_sha256"] = _model_digest(model)
+        journal.check_settings(
             {
                 **details,
                 "protocol": chosen.digest,
@@ -119,13 +127,13 @@ async def _collect(
         await engine.close()
 
 
-def _sha256(model: Path) -> str:
-    """Of a model's weights, configuration and tokenizer."""
-    found = hashlib.sha256()
-    for pattern in _WEIGHTS:
+def _model_digest(model: Path) -> str:
+    """sha256 of a model's weights, configuration and tokenizer."""
+    digest = hashlib.sha256()
+    for pattern in _MODEL_FILES:
         for path in sorted(model.glob(pattern)):
-            found.update(path.name.encode())
+            digest.update(path.name.encode())
             with path.open("rb") as file:
                 while chunk := file.read(1 << 20):
-                    found.update(chunk)
-    return found.hexdigest()
+                    digest.update(chunk)
+    return digest.hexdigest()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 from autotts_gym.collection.questions import AskedQuestion
-from autotts_gym.collection.table_readers import NumberedRow, short_repr
+from autotts_gym.collection.table_readers import NumberedRow
 from autotts_gym.inference.answer_extraction import find
 from autotts_gym.traces.store import NULL_ANSWERS, TraceError
 
@@ -57,7 +58,7 @@ def rows_to_questions(
             identity = _read_scalar(row, id_name, f"{where}: id")
         if identity in numbers:
             raise TraceError(
-                f"{where}: duplicate id {short_repr(identity)}, first used in {unit} "
+                f"{where}: duplicate id {reprlib.repr(identity)}, first used in {unit} "
                 f"{numbers[identity]}"
             )
         numbers[identity] = number
@@ -81,7 +82,7 @@ def _find_field(name: str, common: tuple[str, ...], fields: list[str]) -> str | 
 
 def _read_scalar(row: dict[str, Any], field: str, what: str) -> str:
     """An id or an answer: a stripped string, or a number."""
-    value = row.get(field)
+    value: Any = row.get(field)
     if type(value) in (int, float) and math.isfinite(value):
         return str(value)
     return _read_string(row, field, what, "a string or a number").strip()
@@ -93,7 +94,7 @@ def _read_string(row: dict[str, Any], field: str, what: str, expected: str) -> s
         raise TraceError(f"{what} is missing: no {field!r} among {', '.join(row) or 'no fields'}")
     value = row[field]
     if not isinstance(value, str):
-        raise TraceError(f"{what} ({field!r}) must be {expected}, got {short_repr(value)}")
+        raise TraceError(f"{what} ({field!r}) must be {expected}, got {reprlib.repr(value)}")
     if not value.strip():
         raise TraceError(f"{what} ({field!r}) is empty; expected {expected}")
     try:

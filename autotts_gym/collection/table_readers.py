@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from reprlib import repr as short_repr  # values in messages: never long, never deeply nested
 from typing import Any, Final, NamedTuple
 
 from autotts_gym.traces.store import TraceError
@@ -52,7 +52,7 @@ def _read_json(path: Path) -> Iterable[NumberedRow]:
         position = f"line {error.lineno}, column {error.colno}"
         raise TraceError(f"malformed JSON at {position}: {error.msg}{hint}") from None
     if not isinstance(entries, list):
-        raise TraceError(f"must be a list of objects, got {short_repr(entries)}")
+        raise TraceError(f"must be a list of objects, got {reprlib.repr(entries)}")
     for number, entry in enumerate(entries):
         try:
             yield number, _check_object(entry)
@@ -117,6 +117,6 @@ def _parse_json(text: str) -> Any:
 def _check_object(entry: object) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise TraceError(
-            f"must be an object with the fields of a question, got {short_repr(entry)}"
+            f"must be an object with the fields of a question, got {reprlib.repr(entry)}"
         )
     return entry

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from autotts_gym.collection.collector import Plan, Progress
+from autotts_gym.collection.collector import CollectionProgress
 from autotts_gym.collection.pipeline import collect_store
+from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
@@ -35,7 +36,7 @@ SERVER_ARGUMENTS: Final[dict[str, Any]] = {
 }
 
 #: How the bundled environments are collected. The interval is short because the traces are short.
-COLLECTION_PLAN: Final = Plan(
+COLLECTION_PLAN: Final = CollectionPlan(
     branches=128, interval=16, max_tokens=768, sampling=Sampling(temperature=0.8)
 )
 
@@ -55,8 +56,8 @@ def collect_bundled_envs(
     models: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     sizes: Sequence[str],
-    plan: Plan = COLLECTION_PLAN,
-    progress: Callable[[str, Progress], None] = lambda *_: None,
+    plan: CollectionPlan = COLLECTION_PLAN,
+    progress: Callable[[str, CollectionProgress], None] = lambda *_: None,
 ) -> list[str]:
     """Serve each model with vLLM and collect both question sets from it.
 

@@ -165,7 +165,7 @@ def test_other_settings(collect: Callable[..., Any], server: ScriptedServer, own
     assert "status 404: scripted 404" in message
     server.plan = scripted_server.healthy
     message = error(collect(interval=30))
-    assert f"{own / '.few.collecting'}: was begun with other settings: interval 20 (now 30)" in (
+    assert f"{own / '.few.collecting'}: started with other settings: interval 20 (now 30)" in (
         message
     )
     assert collect().code == 0

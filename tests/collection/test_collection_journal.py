@@ -1,4 +1,4 @@
-"""The journal: what is written comes back, whatever cut it short."""
+"""The collection journal: round trips, partial lines, damage, locking and full disks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.collection.collection_journal import JOURNAL, Journal, Kept, Trace
+from autotts_gym.collection.collection_journal import (
+    JOURNAL,
+    CollectionJournal,
+    JournalContents,
+    SampledTrace,
+)
 from autotts_gym.inference.engine import Generated
 from autotts_gym.traces.store import TraceError
 
@@ -44,101 +49,105 @@ _PROBES = st.lists(
 _BRANCHES = st.lists(st.tuples(_TRACES, _PROBES), min_size=1, max_size=4)
 
 
-def write(folder: Path, branches: list[tuple[Generated, list[Generated]]]) -> Kept:
-    """A journal of one question; all traces, then all probes."""
-    with Journal.open(folder) as journal:
-        journal.settle(SETTINGS)
-        journal.begin({"engine": "e"})
+def write_journal(
+    folder: Path, branches: list[tuple[Generated, list[Generated]]]
+) -> JournalContents:
+    """Write a journal of one question: all traces, then all probes."""
+    with CollectionJournal.open(folder) as journal:
+        journal.check_settings(SETTINGS)
+        journal.start_session({"engine": "e"})
         for b, (trace, _) in enumerate(branches):
-            journal.trace((0, b), trace, b)
+            journal.append_trace((0, b), trace, b)
         for b, (_, probes) in enumerate(branches):
-            journal.probes((0, b), probes, len(branches) + b)
-        return journal.kept
+            journal.append_probes((0, b), probes, len(branches) + b)
+        return journal.contents
 
 
-def reopened(folder: Path) -> Kept:
-    with Journal.open(folder) as journal:
-        return journal.kept
+def reopened(folder: Path) -> JournalContents:
+    with CollectionJournal.open(folder) as journal:
+        return journal.contents
 
 
 @settings(deadline=None, max_examples=40)
 @given(_BRANCHES)
-def test_comes_back(
+def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory, branches: list[tuple[Generated, list[Generated]]]
 ) -> None:
     folder = tmp_path_factory.mktemp("journal") / "deep"
-    kept = write(folder, branches)
-    assert reopened(folder) == kept
-    assert kept.settings == SETTINGS
-    assert kept.sessions == [{"engine": "e", "seconds": 2 * len(branches) - 1}]
+    contents = write_journal(folder, branches)
+    assert reopened(folder) == contents
+    assert contents.settings == SETTINGS
+    assert contents.sessions == [{"engine": "e", "seconds": 2 * len(branches) - 1}]
     for b, (trace, probes) in enumerate(branches):
-        assert kept.traces[0, b] == Trace([], len(trace.tokens), trace.text, trace.finish)
-        assert kept.probes[0, b] == probes
+        assert contents.traces[0, b] == SampledTrace(
+            [], len(trace.tokens), trace.text, trace.finish
+        )
+        assert contents.probes[0, b] == probes
 
 
-def test_a_trace_keeps_its_tokens_until_it_is_probed(tmp_path: Path) -> None:
-    with Journal.open(tmp_path) as journal:
-        journal.settle(SETTINGS)
-        journal.begin({})
-        journal.trace((3, 1), Generated([7, 8], "ab", "stop"), 0.1)
-    kept = reopened(tmp_path)
-    assert kept.traces == {(3, 1): Trace([7, 8], 2, "ab", "stop")}
-    assert kept.probes == {}
+def test_tokens_are_dropped_when_a_trace_is_probed(tmp_path: Path) -> None:
+    with CollectionJournal.open(tmp_path) as journal:
+        journal.check_settings(SETTINGS)
+        journal.start_session({})
+        journal.append_trace((3, 1), Generated([7, 8], "ab", "stop"), 0.1)
+    contents = reopened(tmp_path)
+    assert contents.traces == {(3, 1): SampledTrace([7, 8], 2, "ab", "stop")}
+    assert contents.probes == {}
 
 
-def test_sessions_add_up(tmp_path: Path) -> None:
+def test_every_session_is_recorded(tmp_path: Path) -> None:
     for session in range(3):
-        with Journal.open(tmp_path) as journal:
-            journal.settle(SETTINGS)
-            journal.begin({"engine_version": str(session)})
-            journal.trace((0, session), Generated([1], "a", "stop"), 10 + session)
-    kept = reopened(tmp_path)
-    assert [one["engine_version"] for one in kept.sessions] == ["0", "1", "2"]
-    assert [one["seconds"] for one in kept.sessions] == [10, 11, 12]
-    assert list(kept.traces) == [(0, 0), (0, 1), (0, 2)]
+        with CollectionJournal.open(tmp_path) as journal:
+            journal.check_settings(SETTINGS)
+            journal.start_session({"engine_version": str(session)})
+            journal.append_trace((0, session), Generated([1], "a", "stop"), 10 + session)
+    contents = reopened(tmp_path)
+    assert [session["engine_version"] for session in contents.sessions] == ["0", "1", "2"]
+    assert [session["seconds"] for session in contents.sessions] == [10, 11, 12]
+    assert list(contents.traces) == [(0, 0), (0, 1), (0, 2)]
 
 
-# --- cut short -----------------------------------------------------------------------------------
+# --- partial lines and damage --------------------------------------------------------------------
 
 
-def test_cut_at_every_byte_no_whole_line_is_lost(tmp_path: Path) -> None:
+def test_truncated_at_every_byte(tmp_path: Path) -> None:
     probes = [Generated([0, 0], "5é", "stop", [-0.25, -1.5], ["5", "é"]), Generated()]
-    write(tmp_path / "whole", [(Generated([5, 1114113], "a\n\u2028𝛽", "stop"), probes)] * 2)
+    write_journal(tmp_path / "whole", [(Generated([5, 1114113], "a\n\u2028𝛽", "stop"), probes)] * 2)
     whole = (tmp_path / "whole" / JOURNAL).read_bytes()
     assert whole.count(b"\n") == 6
     cut = tmp_path / "cut"
     cut.mkdir()
     for size in range(len(whole) + 1):
         (cut / JOURNAL).write_bytes(whole[:size])
-        expected = Kept()
+        expected = JournalContents()
         lines = whole[:size].split(b"\n")[:-1]
         for line in lines:
-            expected.take(json.loads(line))
-        with Journal.open(cut) as journal:
-            assert journal.kept == expected
-            # What was torn is gone before anything is written.
+            expected.add(json.loads(line))
+        with CollectionJournal.open(cut) as journal:
+            assert journal.contents == expected
+            # The partial line is removed before anything is written.
             assert (cut / JOURNAL).read_bytes() == whole[: sum(len(line) + 1 for line in lines)]
-            journal.begin({"engine": "next"})
-        kept = b"".join(line + b"\n" for line in lines)
-        assert (cut / JOURNAL).read_bytes() == kept + b'{"session":{"engine":"next"}}\n'
+            journal.start_session({"engine": "next"})
+        contents = b"".join(line + b"\n" for line in lines)
+        assert (cut / JOURNAL).read_bytes() == contents + b'{"session":{"engine":"next"}}\n'
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_cut_and_continued_and_cut_again(
+def test_truncated_and_resumed_repeatedly(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
     path = folder / JOURNAL
     held: set[int] = set()
     for session in range(3):
-        with Journal.open(folder) as journal:
-            assert {b for _, b in journal.kept.traces} == held
-            journal.settle(SETTINGS)
-            journal.begin({})
+        with CollectionJournal.open(folder) as journal:
+            assert {b for _, b in journal.contents.traces} == held
+            journal.check_settings(SETTINGS)
+            journal.start_session({})
             before = path.stat().st_size
             for n in range(3):
-                journal.trace((0, 3 * session + n), data.draw(_TRACES), 0)
+                journal.append_trace((0, 3 * session + n), data.draw(_TRACES), 0)
         content = path.read_bytes()
         size = data.draw(st.integers(before, len(content)))
         path.write_bytes(content[:size])
@@ -148,20 +157,20 @@ def test_cut_and_continued_and_cut_again(
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 5), st.binary(min_size=1, max_size=30) | st.just(b"[" * 100_000))
-def test_a_damaged_line_in_the_midst_is_named(
+def test_a_damaged_line_is_an_error(
     tmp_path_factory: pytest.TempPathFactory, at: int, junk: bytes
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    write(folder, [(Generated([5], "a", "stop"), [])] * 2)
+    write_journal(folder, [(Generated([5], "a", "stop"), [])] * 2)
     lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
     junk = junk.replace(b"\n", b" ")
     (folder / JOURNAL).write_bytes(b"".join([*lines[:at], junk + b"\n", *lines[at:]]))
     with (
         pytest.raises(TraceError, match=rf"journal\.jsonl: line {at + 1} is damaged \(.*remove"),
-        Journal.open(folder),
+        CollectionJournal.open(folder),
     ):
         pass
-    # It can be taken out, as the message says; and nothing else was touched.
+    # The file is unchanged, and the line can be removed as the message says.
     assert (folder / JOURNAL).read_bytes().split(b"\n")[at] == junk
     (folder / JOURNAL).write_bytes(b"".join(lines))
     assert len(reopened(folder).probes) == 2
@@ -170,7 +179,7 @@ def test_a_damaged_line_in_the_midst_is_named(
 @pytest.mark.parametrize(
     "record",
     [
-        '{"probes": [0, 9], "generated": [], "at": 1}',  # of a trace that is not there
+        '{"probes": [0, 9], "generated": [], "at": 1}',  # a trace that does not exist
         '{"trace": [0], "tokens": [], "text": "", "finish": "stop", "at": 1}',
         '{"trace": [0, 1], "text": "", "finish": "stop", "at": 1}',
         '{"trace": [0, 1], "tokens": [], "text": "", "finish": "stop", "at": "now"}',
@@ -181,55 +190,55 @@ def test_a_damaged_line_in_the_midst_is_named(
         "5",
     ],
 )
-def test_a_record_of_another_shape_is_damage(tmp_path: Path, record: str) -> None:
-    write(tmp_path, [(Generated([5], "a", "stop"), [])])
+def test_a_malformed_record_is_damage(tmp_path: Path, record: str) -> None:
+    write_journal(tmp_path, [(Generated([5], "a", "stop"), [])])
     with (tmp_path / JOURNAL).open("a") as file:
         file.write(record + "\n")
-    with pytest.raises(TraceError, match="line 5 is damaged"), Journal.open(tmp_path):
+    with pytest.raises(TraceError, match="line 5 is damaged"), CollectionJournal.open(tmp_path):
         pass
 
 
-# --- who may write -------------------------------------------------------------------------------
+# --- settings and locking ------------------------------------------------------------------------
 
 
-def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path, [(Generated([5], "a", "stop"), [])])
+def test_other_settings_are_rejected(tmp_path: Path) -> None:
+    write_journal(tmp_path, [(Generated([5], "a", "stop"), [])])
     before = (tmp_path / JOURNAL).read_bytes()
     other: dict[str, Any] = {**SETTINGS, "interval": 6, "seed": 1}
     del other["model"]
     with (
-        Journal.open(tmp_path) as journal,
-        pytest.raises(TraceError) as told,
+        CollectionJournal.open(tmp_path) as journal,
+        pytest.raises(TraceError) as error,
     ):
-        journal.settle(other)
-    assert str(told.value).startswith(
-        f"{tmp_path}: was begun with other settings: model 'm' (now None), interval 5 (now 6), "
-        "seed None (now 1); go on with those, "
+        journal.check_settings(other)
+    assert str(error.value).startswith(
+        f"{tmp_path}: started with other settings: model 'm' (now None), interval 5 (now 6), "
+        "seed None (now 1); resume with those, "
     )
     assert (tmp_path / JOURNAL).read_bytes() == before
-    with Journal.open(tmp_path) as journal:
-        journal.settle(json.loads(json.dumps(SETTINGS)))
+    with CollectionJournal.open(tmp_path) as journal:
+        journal.check_settings(json.loads(json.dumps(SETTINGS)))
     assert (tmp_path / JOURNAL).read_bytes() == before
 
 
-def _hold(folder: Path, held: Any) -> None:
-    with Journal.open(folder):
+def _hold_lock(folder: Path, held: Any) -> None:
+    with CollectionJournal.open(folder):
         held.send(True)
         held.poll(60)
 
 
-def test_two_processes(tmp_path: Path) -> None:
+def test_two_processes_cannot_share_a_journal(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held, other = context.Pipe()
-    process = context.Process(target=_hold, args=(tmp_path, other))
+    process = context.Process(target=_hold_lock, args=(tmp_path, other))
     process.start()
     try:
         assert held.poll(60)
-        with pytest.raises(TraceError, match="another process collects into it"):
+        with pytest.raises(TraceError, match="in use by another collection process"):
             reopened(tmp_path)
-        process.kill()  # not even one that is killed keeps it
+        process.kill()  # a killed process releases the lock
         process.join(60)
-        assert reopened(tmp_path) == Kept()
+        assert reopened(tmp_path) == JournalContents()
     finally:
         process.kill()
         process.join(60)
@@ -238,10 +247,10 @@ def test_two_processes(tmp_path: Path) -> None:
         other.close()
 
 
-def test_the_lock_ends_with_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="halt"), Journal.open(tmp_path):
+def test_an_error_releases_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="halt"), CollectionJournal.open(tmp_path):
         raise RuntimeError("halt")
-    assert reopened(tmp_path) == Kept()
+    assert reopened(tmp_path) == JournalContents()
 
 
 # --- full disks ----------------------------------------------------------------------------------
@@ -264,55 +273,55 @@ class FullDisk:
 
 @settings(deadline=None, max_examples=40)
 @given(room=st.integers(0, 400))
-def test_a_full_disk_keeps_what_is_whole(
+def test_a_full_disk_keeps_complete_records(
     tmp_path_factory: pytest.TempPathFactory, room: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    kept = write(folder, [(Generated([5], "a", "stop"), [Generated()])])
-    before = kept.traces.copy()
-    with Journal.open(folder) as journal:
-        journal.begin({})
+    contents = write_journal(folder, [(Generated([5], "a", "stop"), [Generated()])])
+    before = contents.traces.copy()
+    with CollectionJournal.open(folder) as journal:
+        journal.start_session({})
         whole = (folder / JOURNAL).read_bytes()
         disk = FullDisk(room)
 
         def fill() -> None:
             for b in range(1, 100):
-                journal.trace((0, b), Generated([1] * b, "x" * b, "stop"), 0)
-                before[0, b] = Trace([1] * b, b, "x" * b, "stop")
+                journal.append_trace((0, b), Generated([1] * b, "x" * b, "stop"), 0)
+                before[0, b] = SampledTrace([1] * b, b, "x" * b, "stop")
 
         with (
             mock.patch("os.write", disk),
-            pytest.raises(OSError, match=r"No space left.*journal\.jsonl") as told,
+            pytest.raises(OSError, match=r"No space left.*journal\.jsonl") as error,
         ):
             fill()
-        assert told.value.errno == errno.ENOSPC
-        assert told.value.filename == str(folder / JOURNAL)
-        assert journal.kept.traces == before
+        assert error.value.errno == errno.ENOSPC
+        assert error.value.filename == str(folder / JOURNAL)
+        assert journal.contents.traces == before
         # The next record starts on a new line.
-        journal.trace((1, 0), Generated([9], "y", "stop"), 0)
-        before[1, 0] = Trace([9], 1, "y", "stop")
+        journal.append_trace((1, 0), Generated([9], "y", "stop"), 0)
+        before[1, 0] = SampledTrace([9], 1, "y", "stop")
     assert (folder / JOURNAL).read_bytes().startswith(whole)
     assert reopened(folder).traces == before
 
 
-def _fill(folder: Path, most: int) -> None:
+def _fill(folder: Path, limit: int) -> None:
     import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    with Journal.open(folder) as journal:
-        journal.settle(SETTINGS)
-        journal.begin({})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with CollectionJournal.open(folder) as journal:
+        journal.check_settings(SETTINGS)
+        journal.start_session({})
         for b in range(10_000):
             try:
-                journal.trace((0, b), Generated([b] * 50, "x" * 50, "stop"), 0)
+                journal.append_trace((0, b), Generated([b] * 50, "x" * 50, "stop"), 0)
             except OSError as error:
                 (folder / "last").write_text(f"{b - 1} {error.errno}")
                 return
 
 
-def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
-    """The same with the system's own limit, which takes a part of the last line."""
+def test_a_file_size_limit(tmp_path: Path) -> None:
+    """The limit of the operating system, which writes a part of the last line."""
     process = multiprocessing.get_context("spawn").Process(target=_fill, args=(tmp_path, 20_000))
     process.start()
     process.join(60)
@@ -321,13 +330,16 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     assert number == errno.EFBIG
     assert last > 20
     assert (tmp_path / JOURNAL).stat().st_size < 20_000
-    with Journal.open(tmp_path) as journal:
-        assert list(journal.kept.traces) == [(0, b) for b in range(last + 1)]
-        journal.trace((0, last + 1), Generated([5], "a", "stop"), 0)
+    with CollectionJournal.open(tmp_path) as journal:
+        assert list(journal.contents.traces) == [(0, b) for b in range(last + 1)]
+        journal.append_trace((0, last + 1), Generated([5], "a", "stop"), 0)
     assert len(reopened(tmp_path).traces) == last + 2
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"), Journal.open(tmp_path / "file" / "journal"):
+    with (
+        pytest.raises(OSError, match="file"),
+        CollectionJournal.open(tmp_path / "file" / "journal"),
+    ):
         pass

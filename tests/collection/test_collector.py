@@ -1,4 +1,4 @@
-"""Collecting: what is asked where, whatever the order, and what is told of it."""
+"""The collector: requests, seeds, order, progress and errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_server import CLOSE, END, PROTOCOL, ScriptedServer
 
-from autotts_gym.collection.collection_journal import Journal, Kept
-from autotts_gym.collection.collector import Plan, Progress, collect, cuts, trace_seed
+from autotts_gym.collection.collection_journal import CollectionJournal, JournalContents
+from autotts_gym.collection.collector import CollectionProgress, collect
 from autotts_gym.collection.pipeline import collect_store, work_folder
+from autotts_gym.collection.plan import CollectionPlan, derive_seed, probe_positions
 from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import EngineError, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
@@ -25,7 +26,7 @@ from autotts_gym.inference.protocol import Prober, Protocol
 from autotts_gym.traces.store import FrozenError, TraceError
 
 GREEDY = Sampling(0.0)
-PLAN = Plan(branches=2, interval=13, max_tokens=90, sampling=GREEDY)
+PLAN = CollectionPlan(branches=2, interval=13, max_tokens=90, sampling=GREEDY)
 TEXTS = ("plain 1", "plain 2", "plain 3", "silent", "empty", "never", "mute")
 QUESTIONS = [AskedQuestion(text.replace(" ", "-"), text, "57") for text in TEXTS]
 
@@ -36,16 +37,18 @@ def server() -> Iterator[ScriptedServer]:
         yield made
 
 
-def collected(server: ScriptedServer, folder: Path, plan: Plan = PLAN, **options: Any) -> Kept:
-    """What is kept of a collection."""
+def run_collection(
+    server: ScriptedServer, folder: Path, plan: CollectionPlan = PLAN, **options: Any
+) -> JournalContents:
+    """Run a collection; returns the contents of its journal."""
 
-    async def main() -> Kept:
+    async def main() -> JournalContents:
         engine = ServerEngine(server.url, stall=20)
         try:
-            with Journal.open(folder) as journal:
+            with CollectionJournal.open(folder) as journal:
                 prober = await Prober.on(engine, Protocol.of("scripted", PROTOCOL))
                 await collect(prober, QUESTIONS, plan, journal, **options)
-                return journal.kept
+                return journal.contents
         finally:
             await engine.close()
 
@@ -66,35 +69,33 @@ def collected(server: ScriptedServer, folder: Path, plan: Plan = PLAN, **options
         ({"interval": 0}, "the interval must be a positive integer"),
     ],
 )
-def test_plans_that_are_none(plan: dict[str, Any], message: str) -> None:
+def test_invalid_plans(plan: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Plan(**plan)
+        CollectionPlan(**plan)
 
 
 @given(st.integers(1, 5000), st.integers(1, 600))
-def test_cuts(length: int, interval: int) -> None:
-    at = list(cuts(length, interval))
+def test_probe_positions(length: int, interval: int) -> None:
+    at = list(probe_positions(length, interval))
     assert len(at) == (length - 1) // interval
     assert at == [k * interval for k in range(1, len(at) + 1)]
     assert not at or at[-1] < length
 
 
-def test_seeds_differ() -> None:
-    seeds = [trace_seed(s, q, b) for s in range(3) for q in range(20) for b in range(20)]
+def test_derived_seeds_differ() -> None:
+    seeds = [derive_seed(s, q, b) for s in range(3) for q in range(20) for b in range(20)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert trace_seed(0, 0, 0) == trace_seed(0, 0, 0)
+    assert derive_seed(0, 0, 0) == derive_seed(0, 0, 0)
 
 
-# --- what is asked -------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------
 
 
-def test_every_trace_is_sampled_and_probed_where_it_should_be(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    kept = collected(server, tmp_path)
-    assert len(kept.traces) == len(kept.probes) == 2 * len(QUESTIONS)
-    for (q, b), trace in kept.traces.items():
+def test_every_trace_is_sampled_and_probed(server: ScriptedServer, tmp_path: Path) -> None:
+    contents = run_collection(server, tmp_path)
+    assert len(contents.traces) == len(contents.probes) == 2 * len(QUESTIONS)
+    for (q, b), trace in contents.traces.items():
         tokens = scripted_server.trace(TEXTS[q], 90)
         assert trace.length == len(tokens)
         assert trace.text == "".join(map(scripted_server.piece, tokens)).removesuffix("<end>")
@@ -103,34 +104,34 @@ def test_every_trace_is_sampled_and_probed_where_it_should_be(
         if END not in tokens and CLOSE not in tokens:
             at.append(90)  # closed by a probe
         wanted = [scripted_server.probe(TEXTS[q], 90, depth) for depth in at]
-        found = kept.probes[q, b]
+        found = contents.probes[q, b]
         assert [len(probe.tokens) for probe in found] == list(map(len, wanted))
         assert ["".join(probe.pieces) for probe in found] == [
             "".join(map(scripted_server.piece, tokens)) for tokens in wanted
         ]
-    assert Counter(trace.finish for trace in kept.traces.values())["length"] >= 4
-    # Probes of one trace are one request, and equal ones are asked once.
+    assert Counter(trace.finish for trace in contents.traces.values())["length"] >= 4
+    # The probes of a trace are one request, without duplicates.
     probes = [asked for asked in server.asked if asked.kind == "probe"]
     assert len(probes) == 2 * (len(QUESTIONS) - 1)
     assert set(server.paid.values()) == {2}
 
 
-def test_every_trace_has_a_seed_of_its_own(server: ScriptedServer, tmp_path: Path) -> None:
-    plan = Plan(2, 13, 90, Sampling(0.7), seed=3)
-    collected(server, tmp_path / "a", plan)
+def test_every_trace_has_its_own_seed(server: ScriptedServer, tmp_path: Path) -> None:
+    plan = CollectionPlan(2, 13, 90, Sampling(0.7), seed=3)
+    run_collection(server, tmp_path / "a", plan)
     seeds = {asked.body["seed"] for asked in server.asked if asked.kind == "trace"}
-    assert seeds == {trace_seed(3, q, b) for q in range(len(QUESTIONS)) for b in range(2)}
+    assert seeds == {derive_seed(3, q, b) for q in range(len(QUESTIONS)) for b in range(2)}
     server.asked.clear()
-    collected(server, tmp_path / "greedy")
-    collected(server, tmp_path / "without", Plan(2, 13, 90, Sampling(0.7)))
+    run_collection(server, tmp_path / "greedy")
+    run_collection(server, tmp_path / "without", CollectionPlan(2, 13, 90, Sampling(0.7)))
     assert not any("seed" in asked.body for asked in server.asked)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.7)])
-def test_the_order_does_not_matter(
+def test_the_store_does_not_depend_on_concurrency(
     server: ScriptedServer, tmp_path: Path, sampling: Sampling
 ) -> None:
-    plan = Plan(3, 13, 90, sampling, 1)
+    plan = CollectionPlan(3, 13, 90, sampling, 1)
     found = []
     for concurrency in (1, 4, 500):
         server.pace = 0 if concurrency == 1 else 0.002
@@ -150,92 +151,96 @@ def test_the_order_does_not_matter(
     assert found[1:] == found[:1] * 2
 
 
-def test_a_trace_has_the_room_that_the_model_has(server: ScriptedServer, tmp_path: Path) -> None:
+def test_traces_fit_the_maximum_length_of_the_model(server: ScriptedServer, tmp_path: Path) -> None:
     server.longest = 80
-    kept = collected(server, tmp_path)
-    for (q, _), trace in kept.traces.items():
+    contents = run_collection(server, tmp_path)
+    for (q, _), trace in contents.traces.items():
         prompt = len(f"q:{TEXTS[q]}\n")
         room = 80 - prompt - 8 - 6  # the suffix: </think> is one token
         assert trace.length == min(room, len(scripted_server.trace(TEXTS[q], 90)))
 
 
-def test_a_prompt_without_room_is_told_before_anything_is_paid(
+def test_a_too_long_prompt_fails_before_anything_is_generated(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.longest = 24  # enough for most
     with pytest.raises(EngineError, match="question 'plain-1': the prompt has 10 tokens, and the"):
-        collected(server, tmp_path)
+        run_collection(server, tmp_path)
     assert not server.paid
 
 
 # --- progress ------------------------------------------------------------------------------------
 
 
-def test_progress_adds_up(server: ScriptedServer, tmp_path: Path) -> None:
-    states: list[Progress] = []
-    kept = collected(server, tmp_path, progress=lambda state: states.append(copy.copy(state)))
+def test_progress(server: ScriptedServer, tmp_path: Path) -> None:
+    states: list[CollectionProgress] = []
+    contents = run_collection(
+        server, tmp_path, progress=lambda state: states.append(copy.copy(state))
+    )
     first, last = states[0], states[-1]
-    assert (first.total, first.traces, first.probed, first.kept) == (14, 0, 0, 0)
-    assert first.left == float("inf")
-    assert (last.total, last.traces, last.probed, last.kept) == (14, 14, 14, 0)
-    assert last.tokens == sum(trace.length for trace in kept.traces.values())
-    assert last.probes == sum(map(len, kept.probes.values()))
-    assert last.left == 0
-    for name in ("traces", "probed", "tokens", "probes", "seconds"):
+    assert (first.total, first.sampled, first.probed, first.resumed) == (14, 0, 0, 0)
+    assert first.seconds_left == float("inf")
+    assert (last.total, last.sampled, last.probed, last.resumed) == (14, 14, 14, 0)
+    assert last.tokens == sum(trace.length for trace in contents.traces.values())
+    assert last.probes == sum(map(len, contents.probes.values()))
+    assert last.seconds_left == 0
+    for name in ("sampled", "probed", "tokens", "probes", "seconds"):
         values = [getattr(state, name) for state in states]
         assert values == sorted(values)
-    assert all(state.probed <= state.traces for state in states)
-    # A session that finds all of it asks for nothing.
+    assert all(state.probed <= state.sampled for state in states)
+    # A session with nothing left to do sends no generation requests.
     states.clear()
     server.asked.clear()
-    collected(server, tmp_path, progress=lambda state: states.append(copy.copy(state)))
-    assert (states[-1].traces, states[-1].probed, states[-1].kept) == (14, 14, 14)
+    run_collection(server, tmp_path, progress=lambda state: states.append(copy.copy(state)))
+    assert (states[-1].sampled, states[-1].probed, states[-1].resumed) == (14, 14, 14)
     assert states[-1].tokens == 0
     assert not any(asked.kind for asked in server.asked)
 
 
-def test_time_left() -> None:
-    assert Progress(10, probed=6, kept=2, seconds=8).left == 8
-    assert Progress(10, probed=2, kept=2, seconds=8).left == float("inf")
+def test_seconds_left() -> None:
+    assert CollectionProgress(10, probed=6, resumed=2, seconds=8).seconds_left == 8
+    assert CollectionProgress(10, probed=2, resumed=2, seconds=8).seconds_left == float("inf")
 
 
 # --- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["trace", "probe"])
-def test_an_error_names_question_and_branch(
+def test_an_error_names_the_question_and_branch(
     server: ScriptedServer, tmp_path: Path, kind: str
 ) -> None:
     def plan(asked: scripted_server.Asked) -> str | None:
         return "404" if asked.kind == kind and asked.question == "plain 2" else None
 
     server.plan = plan
-    with pytest.raises(EngineError, match=r"question 'plain-2', branch [01]: .*status 404") as told:
-        collected(server, tmp_path, concurrency=1)
-    assert f"{server.url}/completions" in str(told.value)
-    # What was finished before is kept, and the rest goes on.
-    with Journal.open(tmp_path) as journal:
-        assert set(journal.kept.probes) == {(0, 0), (0, 1)}
+    with pytest.raises(
+        EngineError, match=r"question 'plain-2', branch [01]: .*status 404"
+    ) as error:
+        run_collection(server, tmp_path, concurrency=1)
+    assert f"{server.url}/completions" in str(error.value)
+    # Finished work is kept, and the next session resumes.
+    with CollectionJournal.open(tmp_path) as journal:
+        assert set(journal.contents.probes) == {(0, 0), (0, 1)}
     server.plan = scripted_server.healthy
-    assert len(collected(server, tmp_path).probes) == 14
+    assert len(run_collection(server, tmp_path).probes) == 14
 
 
-def test_an_error_while_prompts_are_made(server: ScriptedServer, tmp_path: Path) -> None:
+def test_an_error_while_prompts_are_encoded(server: ScriptedServer, tmp_path: Path) -> None:
     def plan(asked: scripted_server.Asked) -> str | None:
         return "404" if "plain 3" in asked.body.get("prompt", "") else None
 
     server.plan = plan
     with pytest.raises(EngineError, match=r"^question 'plain-3': .*/tokenize: status 404"):
-        collected(server, tmp_path)
+        run_collection(server, tmp_path)
     assert not server.paid
 
 
 def test_concurrency_out_of_range(server: ScriptedServer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="concurrency must be at least 1, got 0"):
-        collected(server, tmp_path, concurrency=0)
+        run_collection(server, tmp_path, concurrency=0)
 
 
-def test_what_stands_there_is_not_touched(server: ScriptedServer, tmp_path: Path) -> None:
+def test_an_existing_store_is_not_overwritten(server: ScriptedServer, tmp_path: Path) -> None:
     target = tmp_path / "there"
     target.mkdir()
     with pytest.raises(FrozenError, match="there exists already"):
@@ -244,8 +249,8 @@ def test_what_stands_there_is_not_touched(server: ScriptedServer, tmp_path: Path
     assert not work_folder(target).exists()
 
 
-def test_other_settings_pay_for_nothing(server: ScriptedServer, tmp_path: Path) -> None:
-    def collect_with(plan: Plan, questions: list[AskedQuestion]) -> None:
+def test_other_settings_generate_nothing(server: ScriptedServer, tmp_path: Path) -> None:
+    def collect_with(plan: CollectionPlan, questions: list[AskedQuestion]) -> None:
         collect_store(
             ServerEngine(server.url, stall=20),
             questions,
@@ -260,8 +265,8 @@ def test_other_settings_pay_for_nothing(server: ScriptedServer, tmp_path: Path) 
     server.plan = scripted_server.healthy
     server.asked.clear()
     with pytest.raises(TraceError, match=r"other settings: branches 2 \(now 3\), interval 13 \(n"):
-        collect_with(Plan(3, 14, 90, GREEDY), QUESTIONS)
-    with pytest.raises(TraceError, match="was begun with other settings: questions '"):
+        collect_with(CollectionPlan(3, 14, 90, GREEDY), QUESTIONS)
+    with pytest.raises(TraceError, match="started with other settings: questions '"):
         collect_with(PLAN, QUESTIONS[1:])
     assert not any(asked.kind for asked in server.asked)
     collect_with(PLAN, QUESTIONS)

@@ -1,4 +1,4 @@
-"""What a collection must withstand: whatever breaks, nothing is lost and nothing is paid twice.
+"""Faults during a collection: nothing is lost, and nothing is generated twice.
 
 The scripted server decodes deterministically, and counts every token that it generates.
 """
@@ -23,16 +23,16 @@ import scripted_server
 import tenacity
 from scripted_server import BREAKS, FAULTS, GARBAGE, REFUSALS, ScriptedServer, at_random
 
-from autotts_gym.collection.collection_journal import JOURNAL, Journal, Kept
-from autotts_gym.collection.collector import Plan
+from autotts_gym.collection.collection_journal import JOURNAL, CollectionJournal, JournalContents
 from autotts_gym.collection.pipeline import collect_store, work_folder
+from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference import http_engine as module
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.traces.store import TraceStore
 
-PLAN = Plan(branches=2, interval=13, max_tokens=90, sampling=Sampling(0.0))
+PLAN = CollectionPlan(branches=2, interval=13, max_tokens=90, sampling=Sampling(0.0))
 TEXTS = (*(f"plain {i}" for i in range(5)), "silent", "empty", "never", "mute")
 QUESTIONS = [AskedQuestion(text.replace(" ", "-"), text, "57") for text in TEXTS]
 
@@ -40,7 +40,7 @@ Paid = Counter[tuple[Any, ...]]
 
 
 class Outcome(NamedTuple):
-    """All of a store that does not depend on when and how often it was collected."""
+    """The part of a store that does not depend on the time and number of sessions."""
 
     fingerprint: str
     flags: list[str] | None
@@ -48,14 +48,14 @@ class Outcome(NamedTuple):
 
 
 def outcome(store: TraceStore) -> Outcome:
-    told = store.card.details["collected"]
+    summary = store.card.details["collected"]
     names = ("traces", "tokens", "probes", "probe_tokens", "cut", "empty", "unanswered")
-    figures = {name: told[name] for name in names}
+    figures = {name: summary[name] for name in names}
     return Outcome(store.card.fingerprint, store.branch_flags(), figures)
 
 
 def collect(server: ScriptedServer, target: Path, **options: Any) -> tuple[Outcome, int]:
-    """What comes of it, and how often something was tried again."""
+    """Run a collection; returns its outcome and the number of retries."""
     engine = ServerEngine(server.url, **{"stall": 20.0, "patience": 30.0, **options})
     protocol = scripted_server.protocol_file(target.parent)
     store = collect_store(engine, QUESTIONS, PLAN, target, protocol=protocol, concurrency=6)
@@ -64,7 +64,7 @@ def collect(server: ScriptedServer, target: Path, **options: Any) -> tuple[Outco
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Paid]:
-    """What comes of it where nothing goes wrong, and what that costs."""
+    """Outcome and generated tokens of a collection without faults."""
     with ScriptedServer() as server:
         found, retries = collect(server, tmp_path_factory.mktemp("undisturbed") / "target")
         assert retries == 0
@@ -98,12 +98,11 @@ def test_faults_at_random_points(
     probability: float,
     seed: int,
 ) -> None:
-    """Forty runs: the same store, and every token is paid once.
+    """Forty runs: the same store, and every token is generated once.
 
-    What may be paid again is what was on its way when a request broke, and nothing else: the part
-    of a stream in whose place the fault came, a batch of probes whose answer did not come whole,
-    and, where the connection was reset, the parts of that stream that had been sent, for a reset
-    throws away what was not read yet.
+    Only what was in transit when a request failed is generated again: the part of a stream that the
+    fault replaced, a batch of probes whose response was incomplete, and, after a connection reset,
+    the parts of that stream that had been sent, because a reset discards unread data.
     """
     backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
     monkeypatch.setattr(module, "_BACKOFF", backoff)
@@ -115,7 +114,7 @@ def test_faults_at_random_points(
         broken = sum(server.faults.values())
         assert broken >= 1
         assert server.paid >= once
-        if stalls and retries > broken:  # a busy machine: healthy requests were given up as well
+        if stalls and retries > broken:  # a busy machine: healthy requests timed out as well
             return
         assert retries == broken
         assert server.paid <= once + server.lost
@@ -123,11 +122,11 @@ def test_faults_at_random_points(
             assert server.paid == once + server.lost
 
 
-# --- ends of the process -------------------------------------------------------------------------
+# --- the process ends ----------------------------------------------------------------------------
 
 
 class Call:
-    """``autotts collect`` in a process of its own."""
+    """Runs ``autotts collect`` in its own process."""
 
     def __init__(self, folder: Path) -> None:
         self.target = folder / "found"
@@ -142,7 +141,9 @@ class Call:
 
     def start(self, server: ScriptedServer, room: int | None = None) -> subprocess.Popen[str]:
         def prepare() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in the background of some shells
+            signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            )  # some shells ignore it in background processes
             if room is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
@@ -157,14 +158,14 @@ class Call:
 
     def finish(self, server: ScriptedServer) -> Outcome:
         process = self.start(server)
-        out, err = ended(process)
+        out, err = wait_for_end(process)
         assert process.returncode == 0, err
         assert "collected found: 9 questions, 18 branches" in out
         return outcome(TraceStore.open(self.target))
 
-    def kept(self) -> Kept:
-        with Journal.open(work_folder(self.target)) as journal:
-            return journal.kept
+    def kept(self) -> JournalContents:
+        with CollectionJournal.open(work_folder(self.target)) as journal:
+            return journal.contents
 
 
 @pytest.fixture
@@ -172,8 +173,8 @@ def call(tmp_path: Path) -> Call:
     return Call(tmp_path)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process said until it ended; one that does not is killed, and told of."""
+def wait_for_end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Output of a process; a process that does not end is killed, and the test fails."""
     with process:
         try:
             return process.communicate(timeout=60)
@@ -188,12 +189,12 @@ def wait(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def whole(places: Any) -> Counter[str]:
-    """How many branches of each question."""
+    """Number of branches of each question."""
     return Counter(TEXTS[q] for q, _ in places)
 
 
-def is_paid_once(server: ScriptedServer, before: Kept) -> bool:
-    """Whether a session asked for no trace that was whole, and for no probes that were kept."""
+def is_paid_once(server: ScriptedServer, before: JournalContents) -> bool:
+    """Whether a session requested no finished trace and no recorded probes."""
     begun = Counter(a.question for a in server.asked if a.kind == "trace" and a.start == 0)
     probed = Counter(a.question for a in server.asked if a.kind == "probe")
     traces, probes = whole(before.traces), whole(before.probes)
@@ -201,19 +202,21 @@ def is_paid_once(server: ScriptedServer, before: Kept) -> bool:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_moments(call: Call, undisturbed: tuple[Outcome, Paid], seed: int) -> None:
+def test_killed_at_random_times(call: Call, undisturbed: tuple[Outcome, Paid], seed: int) -> None:
     wanted, once = undisturbed
-    random, before = Random(seed), Kept()
+    random, before = Random(seed), JournalContents()
     for _ in range(3):
-        goal = random.uniform(0.02, 0.25) * once.total()  # three of them are no whole one
+        goal = (
+            random.uniform(0.02, 0.25) * once.total()
+        )  # three of them are less than a whole collection
         with ScriptedServer(pace=0.005) as server:
             process = call.start(server)
             wait(lambda: server.paid.total() >= goal, process)  # noqa: B023
             process.kill()
-            ended(process)
+            wait_for_end(process)
             assert process.returncode == -signal.SIGKILL
             kept = call.kept()
-            # All that was whole is still there, and was not asked for again.
+            # Everything that was finished is still there, and was not requested again.
             assert kept.traces.keys() >= before.traces.keys()
             assert kept.probes.keys() >= before.probes.keys()
             assert is_paid_once(server, before)
@@ -222,7 +225,7 @@ def test_killed_at_random_moments(call: Call, undisturbed: tuple[Outcome, Paid],
     with ScriptedServer() as server:
         assert call.finish(server) == wanted
         assert is_paid_once(server, before)
-        # Of what was kept, nothing; of the rest, everything once: as if there had been no kill.
+        # The rest is generated exactly once, as without a kill.
         assert server.paid <= once
         traces = sum(count for place, count in server.paid.items() if place[0] == "trace")
         kept_tokens = sum(trace.length for trace in before.traces.values())
@@ -236,7 +239,7 @@ def test_interrupted(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
         process = call.start(server)
         wait(lambda: server.paid.total() >= once.total() / 3, process)
         process.send_signal(signal.SIGINT)
-        err = ended(process)[1]
+        err = wait_for_end(process)[1]
     assert process.returncode == 130
     assert " ".join(err.split()) == (
         "interrupted: what was finished is kept, the same call goes on from there"
@@ -248,13 +251,13 @@ def test_interrupted(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
         assert is_paid_once(server, kept)
 
 
-def test_a_file_that_may_not_grow(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
-    """As a full disk: the journal takes so much and no more."""
+def test_a_file_size_limit(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
+    """Like a full disk: the journal cannot grow beyond a limit."""
     wanted, _ = undisturbed
     room = 8_000  # of some 24,000
     with ScriptedServer() as server:
         process = call.start(server, room)
-        err = ended(process)[1]
+        err = wait_for_end(process)[1]
     assert process.returncode == 1
     journal = work_folder(call.target) / JOURNAL
     assert f"autotts: {journal}: File too large" in " ".join(err.split())
@@ -270,10 +273,10 @@ def test_a_file_that_may_not_grow(call: Call, undisturbed: tuple[Outcome, Paid])
         assert is_paid_once(server, kept)
 
 
-# --- ends of the server --------------------------------------------------------------------------
+# --- the server ends -----------------------------------------------------------------------------
 
 
-def test_a_server_that_dies_for_good(
+def test_a_server_that_stays_down(
     autotts: Callable[..., Any],
     tmp_path: Path,
     call: Call,
@@ -299,7 +302,7 @@ def test_a_server_that_dies_for_good(
     assert f": {server.url}/completions: ConnectError: " in line
     kept = call.kept()
     assert len(kept.probes) >= 4
-    assert is_paid_once(server, Kept())
+    assert is_paid_once(server, JournalContents())
     with ScriptedServer() as server:
         ended = autotts(*call.arguments, "--base-url", server.url)
         assert ended.code == 0
@@ -307,8 +310,8 @@ def test_a_server_that_dies_for_good(
         assert is_paid_once(server, kept)
 
 
-def test_a_server_that_comes_back(tmp_path: Path, undisturbed: tuple[Outcome, Paid]) -> None:
-    """Restarted at the same address while the collection waits."""
+def test_a_server_that_restarts(tmp_path: Path, undisturbed: tuple[Outcome, Paid]) -> None:
+    """It restarts at the same address while the collection waits."""
     wanted, once = undisturbed
     with ScriptedServer() as server:
 
@@ -322,5 +325,5 @@ def test_a_server_that_comes_back(tmp_path: Path, undisturbed: tuple[Outcome, Pa
         assert found == wanted
         assert retries >= 1
         assert server.paid >= once
-        # What was under way: of six traces at most, the tokens or the probes.
+        # At most what was in progress: the tokens or the probes of six traces.
         assert (server.paid - once).total() <= 6 * 90

@@ -1,4 +1,4 @@
-"""Collection by real vLLM: in process, and through its server."""
+"""Collection with real vLLM: in this process, and through its server."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def asked(tmp_path: Path, chain: list[AskedQuestion]) -> Path:
 
 
 def command(asked: Path, *arguments: str) -> list[str]:
-    """``autotts collect``, as the tiny models want it."""
+    """Command line of ``autotts collect`` for a tiny model."""
     set_cpu_defaults()
-    terms = ["--interval", "16", "--max-tokens", "512", "--temperature", "0.8", "--to", "."]
+    options = ["--interval", "16", "--max-tokens", "512", "--temperature", "0.8", "--to", "."]
     fixed = ["--questions", str(asked), "--protocol", "tinylm", "--branches", str(BRANCHES)]
-    return [sys.executable, "-m", "autotts_gym", "collect", *fixed, *terms, *arguments]
+    return [sys.executable, "-m", "autotts_gym", "collect", *fixed, *options, *arguments]
 
 
 def check(store: TraceStore, engine: str) -> None:
-    """That it is what was asked for, and looks like the model."""
+    """Check that a store has the requested shape and the accuracy of the model."""
     assert store.card.questions == 5
     assert store.card.branches == 5 * BRANCHES
     assert not store.card.synthetic
@@ -60,12 +60,12 @@ def check(store: TraceStore, engine: str) -> None:
         assert len(branch.probes) == (branch.tokens - 1) // 16
         assert branch.final.isdecimal()
         assert all(0 < c <= 1 for c in branch.confidences or ())
-    right = [
+    correct = [
         branch.final == store.tables.golds[q]
         for q in range(5)
         for branch in store.question(q).branches
     ]
-    assert sum(right) > 0.2 * len(right)  # chance is 1%
+    assert sum(correct) > 0.2 * len(correct)  # chance is 1%
 
 
 def test_in_process(asked: Path, tmp_path: Path) -> None:
@@ -90,14 +90,13 @@ from pathlib import Path
 
 # Imports llvmlite, which makes vLLM's processes crash if they import this script.
 import autotts_gym.gym_envs.autotts_env
-from autotts_gym.collection.collector import Plan
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, collection_questions
 
 engine = LocalEngine(str(model_path("small")), **SERVER_ARGUMENTS)
-plan = Plan(branches=4, interval=16, max_tokens=512)
+plan = CollectionPlan(branches=4, interval=16, max_tokens=512)
 questions = collection_questions("chain")[:2]
 store = collect_store(engine, questions, plan, Path("scripted"), protocol="tinylm")
 print(store.card.branches, "branches")
@@ -105,7 +104,7 @@ print(store.card.branches, "branches")
 
 
 def test_from_a_script(tmp_path: Path) -> None:
-    """Nothing in it is guarded by its name, and nothing in it runs twice."""
+    """A script without an ``if __name__`` guard, which runs once."""
     set_cpu_defaults()
     (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
     done = subprocess.run(
@@ -121,7 +120,7 @@ def test_from_a_script(tmp_path: Path) -> None:
 
 
 def test_through_a_server_killed_and_resumed(asked: Path, tmp_path: Path, vllm_url: str) -> None:
-    """Killed over and over until it is through: what was whole is never sampled again."""
+    """Killed repeatedly: finished traces are never sampled again."""
     rng = random.Random(0)
     arguments = command(asked, "--base-url", vllm_url, "--name", "served", "--concurrency", "8")
     journal = work_folder(tmp_path / "served") / JOURNAL
@@ -159,7 +158,7 @@ def test_through_a_server_killed_and_resumed(asked: Path, tmp_path: Path, vllm_u
     store = TraceStore.open(tmp_path / "served")
     check(store, "vllm server")
     assert store.card.details["collected"]["sessions"] == kills + 1
-    # And what was collected is an environment.
+    # The store can be played.
     import gymnasium as gym
 
     env = gym.make("AutoTTS-v0", env=str(tmp_path / "served"), max_branches=BRANCHES)

@@ -14,8 +14,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import autotts_gym  # noqa: F401 - registers the environments
-from autotts_gym.collection.collector import Plan
 from autotts_gym.collection.pipeline import collect_store
+from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load
@@ -114,7 +114,9 @@ def test_greedy_live_equals_the_collected_trace(
     vllm_url: str, chain: list[AskedQuestion], tmp_path: Path
 ) -> None:
     """One branch, likeliest tokens: the same answers at the same depths for the same tokens."""
-    plan = Plan(branches=1, interval=16, max_tokens=512, sampling=Sampling(temperature=0.0))
+    plan = CollectionPlan(
+        branches=1, interval=16, max_tokens=512, sampling=Sampling(temperature=0.0)
+    )
     questions = chain[:12]
     store = collect_store(
         ServerEngine(vllm_url), questions, plan, tmp_path / "greedy", protocol="tinylm"

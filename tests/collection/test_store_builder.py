@@ -1,4 +1,4 @@
-"""Freezing: from traces and probes to branches, flags and the card."""
+"""Building a store: branches, flags and the card from traces and probes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import PROTOCOL
 
-from autotts_gym.collection.collection_journal import Kept, Trace
-from autotts_gym.collection.collector import Plan
+from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
+from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.questions import AskedQuestion
-from autotts_gym.collection.store_writer import branch, freeze
+from autotts_gym.collection.store_builder import build_branch, build_store
 from autotts_gym.inference.engine import Generated, Sampling
 from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import TraceError, TraceStore
@@ -23,83 +23,88 @@ SCRIPTED = Protocol.of("scripted", PROTOCOL)
 NULL = "No"
 
 
-def said(text: str, *logprobs: float) -> Generated:
-    """What a probe generated: a token a character."""
+def probe_output(text: str, *logprobs: float) -> Generated:
+    """What a probe generated, with one token per character."""
     values = list(logprobs) or [-0.5] * len(text)
     return Generated([0] * len(text), text, "stop", values, list(text))
 
 
-def trace(length: int, text: str = "reasoning", finish: str = "stop") -> Trace:
-    return Trace([], length, text, finish)
+def trace(length: int, text: str = "reasoning", finish: str = "stop") -> SampledTrace:
+    return SampledTrace([], length, text, finish)
 
 
-def made(one: Trace, probes: list[Generated], interval: int = 10) -> Any:
-    return branch(one, probes, interval, SCRIPTED, texts=False)
+def make_branch(one: SampledTrace, probes: list[Generated], interval: int = 10) -> Any:
+    return build_branch(one, probes, interval, SCRIPTED, texts=False)
 
 
-def test_a_trace_that_answers() -> None:
-    found = made(trace(25, "so</think>answer:7."), [said("5. ", -1, -3, -9), said("7")])
+def test_a_trace_with_an_answer() -> None:
+    found = make_branch(
+        trace(25, "so</think>answer:7."), [probe_output("5. ", -1, -3, -9), probe_output("7")]
+    )
     assert (found.probes, found.final, found.tokens) == (["5", "7"], "7", 25)
     assert found.confidences == pytest.approx([2.718281828**-1, 2.718281828**-0.5])
     assert found.probe_tokens == [3, 1]
     assert found.flags == ""
     assert found.text is None
-    assert branch(trace(5, "t"), [], 10, SCRIPTED, texts=True).text == "t"
+    assert build_branch(trace(5, "t"), [], 10, SCRIPTED, texts=True).text == "t"
 
 
 @pytest.mark.parametrize(
     ("length", "probes"), [(1, 0), (9, 0), (10, 0), (11, 1), (20, 1), (21, 2), (30, 2)]
 )
 def test_a_probe_at_every_interval_below_the_length(length: int, probes: int) -> None:
-    found = made(trace(length, "</think>answer:7"), [said("7")] * probes)
+    found = make_branch(trace(length, "</think>answer:7"), [probe_output("7")] * probes)
     assert len(found.probes) == (length - 1) // 10 == probes
     assert found.tokens == length
 
 
 def test_a_cut_trace_is_closed_by_a_probe() -> None:
-    found = made(
-        trace(30, "on and on", "length"), [said("1"), said("2"), said("3 no", -1, 0, 0, 0)]
+    found = make_branch(
+        trace(30, "on and on", "length"),
+        [probe_output("1"), probe_output("2"), probe_output("3 no", -1, 0, 0, 0)],
     )
     assert (found.probes, found.final) == (["1", "2"], "3")
-    assert found.tokens == 30 + 4  # the closing text belongs to it
+    assert found.tokens == 30 + 4  # with the closing text
     assert found.probe_tokens == [1, 1]
     assert found.flags == "cut"
-    found = made(trace(30, "on and on", "length"), [said("1"), said("2"), said("?")])
+    found = make_branch(
+        trace(30, "on and on", "length"), [probe_output("1"), probe_output("2"), probe_output("?")]
+    )
     assert (found.final, found.flags) == (NULL, "cut unanswered")
 
 
-def test_a_trace_that_was_cut_behind_its_answer() -> None:
-    found = made(trace(20, "so</think>answer:7 and on", "length"), [said("7")])
+def test_a_trace_cut_after_its_answer() -> None:
+    found = make_branch(trace(20, "so</think>answer:7 and on", "length"), [probe_output("7")])
     assert (found.probes, found.final, found.tokens, found.flags) == (["7"], "7", 20, "cut")
 
 
 def test_an_empty_trace() -> None:
-    found = made(trace(1, ""), [])
+    found = make_branch(trace(1, ""), [])
     assert (found.probes, found.final, found.tokens) == ([], "", 1)
     assert found.flags == "empty unanswered"
-    assert made(trace(3, " \n"), []).flags == "empty unanswered"
-    assert made(trace(0, ""), []).tokens == 1  # a branch costs something
-    found = made(trace(1, "", "length"), [said("4")])
+    assert make_branch(trace(3, " \n"), []).flags == "empty unanswered"
+    assert make_branch(trace(0, ""), []).tokens == 1  # a branch has at least one token
+    found = make_branch(trace(1, "", "length"), [probe_output("4")])
     assert (found.final, found.tokens, found.flags) == ("4", 2, "cut empty")
 
 
-def test_an_answer_that_never_came() -> None:
-    found = made(trace(15, "so</think>I do not know"), [said("8")])
+def test_a_trace_without_an_answer() -> None:
+    found = make_branch(trace(15, "so</think>I do not know"), [probe_output("8")])
     assert (found.probes, found.final, found.tokens) == (["8"], NULL, 15)
     assert found.flags == "unanswered"
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A collection, and what its branches must be."""
+class RandomCollection:
+    """A random collection of one question."""
 
     interval: int
-    traces: list[Trace]
+    traces: list[SampledTrace]
     probes: list[list[Generated]]
 
 
 @st.composite
-def collections(draw: st.DrawFn) -> Drawn:
+def collections(draw: st.DrawFn) -> RandomCollection:
     interval = draw(st.integers(1, 20))
     traces, probes = [], []
     for _ in range(draw(st.integers(1, 4))):
@@ -109,25 +114,27 @@ def collections(draw: st.DrawFn) -> Drawn:
         closes = finish == "length" and "answer:" not in text
         count = (length - 1) // interval + closes
         texts = st.sampled_from(["5", "12.", "?", "", "7 77"])
-        probes.append([said(draw(texts)) for _ in range(count)])
+        probes.append([probe_output(draw(texts)) for _ in range(count)])
         traces.append(trace(length, text, finish))
-    return Drawn(interval, traces, probes)
+    return RandomCollection(interval, traces, probes)
 
 
 @settings(deadline=None)
 @given(collections())
-def test_stores_are_what_was_collected(drawn: Drawn) -> None:
+def test_store_of_a_random_collection(drawn: RandomCollection) -> None:
     count = len(drawn.traces)
-    kept = Kept(
+    contents = JournalContents(
         sessions=[{"seconds": 1.26}, {"seconds": 2.0}],
         traces={(0, b): drawn.traces[b] for b in reversed(range(count))},
         probes={(0, b): drawn.probes[b] for b in range(count)},
     )
-    plan = Plan(count, drawn.interval, 60, Sampling(0.6, 0.95, 20), 4)
-    store = freeze(kept, [AskedQuestion("q-7", "?", "$5$")], plan, SCRIPTED, details={"model": "m"})
+    plan = CollectionPlan(count, drawn.interval, 60, Sampling(0.6, 0.95, 20), 4)
+    store = build_store(
+        contents, [AskedQuestion("q-7", "?", "$5$")], plan, SCRIPTED, details={"model": "m"}
+    )
     question = store.question(0)
     assert (question.id, question.text, question.gold) == ("q-7", "?", "5")
-    flags = store.branch_flags() or [""] * count  # None where nothing is odd
+    flags = store.branch_flags() or [""] * count  # None if no branch is flagged
     for b, (one, probes) in enumerate(zip(drawn.traces, drawn.probes, strict=True)):
         n = (one.length - 1) // drawn.interval
         found = question.branches[b]
@@ -157,8 +164,8 @@ def test_stores_are_what_was_collected(drawn: Drawn) -> None:
     }
     assert facts["protocol"]["sha256"] == SCRIPTED.digest
     assert facts["null_answers"] == ["", "ERR", "No"]
-    told = facts["collected"]
-    assert told | {"on": "", "with": ""} == {
+    summary = facts["collected"]
+    assert summary | {"on": "", "with": ""} == {
         "traces": count,
         "tokens": sum(one.length for one in drawn.traces),
         "probes": sum(map(len, drawn.probes)),
@@ -174,22 +181,26 @@ def test_stores_are_what_was_collected(drawn: Drawn) -> None:
     }
 
 
-def test_what_is_missing_is_named() -> None:
-    kept = Kept(traces={(0, 0): trace(1)}, probes={(0, 0): []}, sessions=[{"seconds": 0}])
+def test_a_missing_trace_is_an_error() -> None:
+    contents = JournalContents(
+        traces={(0, 0): trace(1)}, probes={(0, 0): []}, sessions=[{"seconds": 0}]
+    )
     questions = [AskedQuestion("one", "?"), AskedQuestion("two", "?")]
     with pytest.raises(TraceError, match="question 'two', branch 0: not collected yet"):
-        freeze(kept, questions, Plan(1, 10), SCRIPTED)
+        build_store(contents, questions, CollectionPlan(1, 10), SCRIPTED)
     with pytest.raises(TraceError, match="question 'one', branch 1: not collected yet"):
-        freeze(kept, questions[:1], Plan(2, 10), SCRIPTED)
+        build_store(contents, questions[:1], CollectionPlan(2, 10), SCRIPTED)
 
 
-def test_flags_and_texts_are_read_back(tmp_path: Path) -> None:
-    kept = Kept(
+def test_flags_and_texts_round_trip(tmp_path: Path) -> None:
+    contents = JournalContents(
         sessions=[{"seconds": 0.0}],
         traces={(0, 0): trace(1, ""), (0, 1): trace(9, "a\u2028</think>answer:5")},
         probes={(0, 0): [], (0, 1): []},
     )
-    store = freeze(kept, [AskedQuestion("", "?")], Plan(2, 10), SCRIPTED, texts=True)
+    store = build_store(
+        contents, [AskedQuestion("", "?")], CollectionPlan(2, 10), SCRIPTED, texts=True
+    )
     store.save(tmp_path / "store")
     read = TraceStore.open(tmp_path / "store")
     assert read.branch_flags() == ["empty unanswered", ""]
@@ -204,19 +215,21 @@ def test_equal_answers_are_merged() -> None:
         "boxed",
         {**PROTOCOL, "probe": {"suffix": "\\boxed{", "max_tokens": 9}, "answers": ["boxed"]},
     )
-    kept = Kept(
+    contents = JournalContents(
         sessions=[{"seconds": 0.0}],
         traces={
             (0, 0): trace(15, r"</think>\boxed{1/2}"),
             (0, 1): trace(15, r"</think>\boxed{0.5}"),
             (0, 2): trace(15, r"</think>\boxed{3}"),
         },
-        probes={(0, b): [said(r"\frac{1}{2}}")] for b in range(3)},
+        probes={(0, b): [probe_output(r"\frac{1}{2}}")] for b in range(3)},
     )
     done: list[tuple[int, int]] = []
-    plan, asked = Plan(3, 10), [AskedQuestion("", "?", r"\frac{1}{2}")]
-    plain = freeze(kept, asked, plan, boxed)
-    merged = freeze(kept, asked, plan, boxed, merge=True, progress=lambda *at: done.append(at))
+    plan, asked = CollectionPlan(3, 10), [AskedQuestion("", "?", r"\frac{1}{2}")]
+    plain = build_store(contents, asked, plan, boxed)
+    merged = build_store(
+        contents, asked, plan, boxed, merge=True, progress=lambda *at: done.append(at)
+    )
     assert len(plain.tables.answers[0]) == 4
     question = merged.question(0)
     assert {b.final for b in question.branches[:2]} == {question.gold}

@@ -1,0 +1,173 @@
+"""``build_store``: a trace store from the journal of a finished collection.
+
+Answers are extracted from traces and probes, and optionally merged if they are mathematically
+equal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import autotts_gym
+from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
+from autotts_gym.collection.collector import needs_closing_probe
+from autotts_gym.collection.plan import CollectionPlan, probe_positions
+from autotts_gym.collection.questions import AskedQuestion
+from autotts_gym.inference.answer_extraction import normalize
+from autotts_gym.inference.engine import Generated
+from autotts_gym.inference.protocol import Protocol, is_null
+from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceError, TraceStore
+
+#: Flags of a branch; see :func:`build_branch`.
+CUT, EMPTY, UNANSWERED = "cut", "empty", "unanswered"
+
+
+def build_store(
+    contents: JournalContents,
+    questions: Sequence[AskedQuestion],
+    plan: CollectionPlan,
+    protocol: Protocol,
+    *,
+    details: Mapping[str, Any] | None = None,
+    merge: bool = False,
+    texts: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> TraceStore:
+    """Build a trace store from a finished collection.
+
+    Args:
+        contents: contents of the journal.
+        questions: the questions of the collection.
+        plan: the plan of the collection.
+        protocol: the protocol of the collection.
+        details: further entries of the card.
+        merge: replace mathematically equal answers of a question by one form, with math-verify.
+        texts: store the texts of the traces.
+        progress: called with the number of questions merged, and their total number.
+
+    Returns:
+        The store, in memory. Its card describes the collection and its cost, and counts the
+        branches that are flagged as cut, empty or unanswered.
+
+    Raises:
+        TraceError: a trace is missing or cannot be stored.
+    """
+    for q, question in enumerate(questions):
+        for b in range(plan.branches):
+            if (q, b) not in contents.probes:
+                raise TraceError(f"question {question.id!r}, branch {b}: not collected yet")
+    stored = [
+        Question(
+            question.text,
+            normalize(question.gold),
+            [
+                build_branch(
+                    contents.traces[q, b], contents.probes[q, b], plan.interval, protocol, texts
+                )
+                for b in range(plan.branches)
+            ],
+            question.id,
+        )
+        for q, question in enumerate(questions)
+    ]
+    merged: int | None = None
+    if merge:
+        stored, merged = _merge_answers(stored, progress)
+    card: dict[str, Any] = {
+        **(details or {}),
+        "branches_per_question": plan.branches,
+        "sampling": {
+            **plan.sampling.facts(),
+            "max_tokens": plan.max_tokens,
+            "seed": plan.seed,
+        },
+        "protocol": {"name": protocol.name, "sha256": protocol.digest, **protocol.facts},
+        "null_answers": sorted(NULL_ANSWERS),
+        "collected": _collection_summary(contents, stored, merged),
+    }
+    return TraceStore.from_branches(stored, plan.interval, details=card)
+
+
+def build_branch(
+    trace: SampledTrace,
+    probes: Sequence[Generated],
+    interval: int,
+    protocol: Protocol,
+    texts: bool,
+) -> Branch:
+    """Build a branch of a store from a trace and its probes.
+
+    If a trace was cut at the maximum length before its answer, the answer of a closing probe is its
+    final answer, and the probe's tokens are added to its tokens. Flags: ``cut`` at the maximum
+    length, ``empty`` (no text), ``unanswered`` (no final answer was found).
+    """
+    results = [protocol.read(probe) for probe in probes]
+    count = len(probe_positions(trace.length, interval))
+    final, tokens = protocol.final(trace.text), trace.length
+    if needs_closing_probe(trace, protocol):
+        final, tokens = results[count].answer, tokens + results[count].tokens
+    flags = {
+        CUT: trace.finish == "length",
+        EMPTY: not trace.text.strip(),
+        UNANSWERED: is_null(final),
+    }
+    return Branch(
+        probes=[result.answer for result in results[:count]],
+        tokens=max(tokens, 1),
+        final=final,
+        confidences=[result.confidence for result in results[:count]],
+        probe_tokens=[result.tokens for result in results[:count]],
+        text=trace.text if texts else None,
+        flags=" ".join(flag for flag, is_set in flags.items() if is_set),
+    )
+
+
+def _collection_summary(
+    contents: JournalContents, questions: Sequence[Question], merged: int | None
+) -> dict[str, Any]:
+    """The card's entry ``collected``: counts, cost and date."""
+    flags = Counter(flag for q in questions for b in q.branches for flag in b.flags.split())
+    probes = [probe for probes in contents.probes.values() for probe in probes]
+    return {
+        "traces": len(contents.traces),
+        "tokens": sum(trace.length for trace in contents.traces.values()),
+        "probes": len(probes),
+        "probe_tokens": sum(len(probe.tokens) for probe in probes),
+        **{flag: flags[flag] for flag in (CUT, EMPTY, UNANSWERED)},
+        "answers_merged": merged,
+        "seconds": round(sum(session["seconds"] for session in contents.sessions), 1),
+        "sessions": len(contents.sessions),
+        "on": datetime.now(UTC).date().isoformat(),
+        "with": f"autotts_gym {autotts_gym.__version__}",
+    }
+
+
+def _merge_answers(
+    questions: list[Question], progress: Callable[[int, int], None] | None
+) -> tuple[list[Question], int]:
+    """The questions with equal answers in one form, and the number of forms that were replaced."""
+    from autotts_gym.inference.math_equality import Group, merge_equal
+
+    groups = [
+        Group(
+            question.gold,
+            Counter(answer for b in question.branches for answer in (*b.probes, b.final)),
+        )
+        for question in questions
+    ]
+    forms = merge_equal(groups, progress=progress)
+    merged = [
+        replace(
+            question,
+            branches=[
+                replace(b, probes=[form[a] for a in b.probes], final=form[b.final])
+                for b in question.branches
+            ],
+        )
+        for question, form in zip(questions, forms, strict=True)
+    ]
+    return merged, sum(a != b for form in forms for a, b in form.items())
