@@ -118,7 +118,7 @@ def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServe
     [
         ({"name": "../b"}, "'../b'"),
         ({"questions": "missing.jsonl"}, "missing.jsonl: cannot be read: No such file"),
-        ({"questions": "questions.txt"}, "questions.txt: not a file of questions; that ends in"),
+        ({"questions": "questions.txt"}, "questions.txt: unknown type of question file; expected"),
         ({"base_url": None}, "give --model (vLLM runs it here) or --base-url (a server does)"),
         ({"base_url": "localhost:8000"}, "'localhost:8000' is no base URL; give one as http://"),
         ({"engine": "max_model_len=9"}, "--engine is for vLLM that runs here; a server has its"),
@@ -137,7 +137,7 @@ def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServe
         ({"stall": -1}, "stall must be above 0 seconds, got -1.0"),
         ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
         ({"id_field": "number"}, "no field 'number'; there are id, question, answer"),
-        ({"split": "test"}, "a file has no split 'test'; only data sets have them"),
+        ({"split": "test"}, "a file has no split 'test'; only datasets have splits"),
     ],
 )
 def test_what_is_wrong_is_told(
