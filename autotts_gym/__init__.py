@@ -16,7 +16,11 @@ Everything else is imported from where it lives: ``autotts_gym.traces``, ``autot
 
 from gymnasium.envs.registration import register
 
+from autotts_gym import _deprecated
+
 __version__ = "0.1.0"
+
+_deprecated.install()
 
 # Entry points are named, not imported: importing the package must stay quick.
 register(
