@@ -136,7 +136,7 @@ def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServe
         ({"patience": 0}, "patience must be above 0 seconds, got 0.0"),
         ({"stall": -1}, "stall must be above 0 seconds, got -1.0"),
         ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
-        ({"id_field": "number"}, "no field 'number'; there are id, question, answer"),
+        ({"id_field": "number"}, "no field 'number'; the fields are id, question, answer"),
         ({"split": "test"}, "a file has no split 'test'; only datasets have splits"),
     ],
 )
