@@ -1,14 +1,15 @@
-"""Figures of collection and of live episodes, on real vLLM and the tiny models that come along.
+"""Benchmarks of collection and live episodes, on real vLLM and a bundled tiny model.
 
-``make bench-vllm`` prints them all; a name measures one part:
+``make bench-vllm`` runs all of them; the command line selects some:
 
-* ``collection``: traces and probes a second through the collector, beside ``vllm.LLM`` generating
-  as many traces and probing them, with nothing kept. Both in turn, in processes of their own.
-* ``scaling``: seconds to read 1 to 64 branches live, beside one branch.
+* ``collection``: traces and probes per second of the collector, compared with ``vllm.LLM``
+  generating and probing as many traces without recording anything. Both run in turn, in separate
+  processes.
+* ``scaling``: seconds to read 1 to 64 whole branches live, relative to one branch.
 * ``agreement``: the Confidence Momentum Controller and self-consistency, live and in replay, on all
-  questions of the search set, with 95% intervals (questions resampled).
+  questions of the search set, with 95% confidence intervals (questions resampled).
 
-What vLLM itself takes is most of it. Machines differ: trust the ratios.
+Most of the time is spent in vLLM. Absolute figures depend on the machine; compare the ratios.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ ROUNDS = 3
 REPLICATES = 2000
 
 
-def bare() -> dict[str, float]:
-    """Generate and probe with vllm.LLM, as plainly as it can be done."""
+def run_bare_vllm() -> dict[str, float]:
+    """Generate and probe with ``vllm.LLM`` directly."""
     from vllm import LLM, SamplingParams
 
     chosen = protocol.find("tinylm", "")
@@ -68,16 +69,16 @@ def bare() -> dict[str, float]:
         tokenizer.encode(chosen.facts["prompt"]["text"].replace("{question}", question.text))
         for question in questions
     ]
-    places = [(q, b) for q in range(QUESTIONS) for b in range(COLLECTION_PLAN.branches)]
+    keys = [(q, b) for q in range(QUESTIONS) for b in range(COLLECTION_PLAN.branches)]
     started = time.perf_counter()
     sampling = SamplingParams(max_tokens=COLLECTION_PLAN.max_tokens, temperature=0.8)
-    asked_for = [{"prompt_token_ids": prompts[q]} for q, _ in places]
-    traces = model.generate(asked_for, sampling, use_tqdm=False)
+    requests = [{"prompt_token_ids": prompts[q]} for q, _ in keys]
+    traces = model.generate(requests, sampling, use_tqdm=False)
     suffix = tokenizer.encode(chosen.suffix)
     probes = [
-        {"prompt_token_ids": [*prompts[q], *trace.outputs[0].token_ids[:cut], *suffix]}
-        for (q, _), trace in zip(places, traces, strict=True)
-        for cut in probe_positions(len(trace.outputs[0].token_ids), COLLECTION_PLAN.interval)
+        {"prompt_token_ids": [*prompts[q], *trace.outputs[0].token_ids[:position], *suffix]}
+        for (q, _), trace in zip(keys, traces, strict=True)
+        for position in probe_positions(len(trace.outputs[0].token_ids), COLLECTION_PLAN.interval)
     ]
     greedy = SamplingParams(max_tokens=chosen.probe_tokens, temperature=0, logprobs=0)
     model.generate(probes, greedy, use_tqdm=False)
@@ -89,23 +90,23 @@ def bare() -> dict[str, float]:
     }
 
 
-class _Engine(LocalEngine):
-    """Times how long vLLM takes to stop, which is not counted of the other one either."""
+class _TimedEngine(LocalEngine):
+    """Measures the time that vLLM takes to stop, which the bare run does not include."""
 
-    closing = 0.0
+    closing_seconds = 0.0
 
     async def close(self) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         await super().close()
-        self.closing += time.perf_counter() - began
+        self.closing_seconds += time.perf_counter() - started
 
 
-def collected() -> dict[str, float]:
-    """The same through the collector, from the first request to the frozen store."""
-    engine = _Engine(str(model_path(SIZE)), **SERVER_ARGUMENTS)
+def run_collector() -> dict[str, float]:
+    """Collect the same traces, from the first request to the written store."""
+    engine = _TimedEngine(str(model_path(SIZE)), **SERVER_ARGUMENTS)
     started: list[float] = []
 
-    def begin(_: object) -> None:
+    def start_clock(_: object) -> None:
         if not started:
             started.append(time.perf_counter())
 
@@ -116,9 +117,9 @@ def collected() -> dict[str, float]:
             COLLECTION_PLAN,
             Path(folder) / "store",
             protocol="tinylm",
-            progress=begin,
+            progress=start_clock,
         )
-        seconds = time.perf_counter() - started[0] - engine.closing
+        seconds = time.perf_counter() - started[0] - engine.closing_seconds
     facts = store.card.details["collected"]
     return {
         "seconds": seconds,
@@ -128,43 +129,49 @@ def collected() -> dict[str, float]:
     }
 
 
-def apart(what: str) -> dict[str, float]:
-    """One of the two in a process of its own; loading the model is not counted."""
-    # Not as a script: vLLM's processes would import it, and die of what it imports.
+#: Runs that need their own process, by command-line name.
+RUNS = {"bare": run_bare_vllm, "collected": run_collector}
+
+
+def run_in_subprocess(name: str) -> dict[str, float]:
+    """Run one of ``RUNS`` in its own process; loading the model is not part of its time."""
+    # Not as a script: vLLM's processes would import the script and crash on its imports.
     folder = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {folder!r}); import live; live.main()"
-    command = [sys.executable, "-c", code, what]
+    command = [sys.executable, "-c", code, name]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    # vLLM has lines of its own there.
+    # vLLM prints lines of its own.
     (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"seconds"'))
-    found: dict[str, float] = json.loads(line)
-    return found
+    result: dict[str, float] = json.loads(line)
+    return result
 
 
-def collection(console: Console) -> None:
-    turns = [(apart("bare"), apart("collected")) for _ in range(ROUNDS)]
-    table = _table("collection: 8 questions × 128 traces", "traces/s", "probes/s", "tokens/s")
-    for name, column in (("vllm.LLM, nothing kept", 0), ("the collector", 1)):
+def bench_collection(console: Console) -> None:
+    rounds = [tuple(run_in_subprocess(name) for name in RUNS) for _ in range(ROUNDS)]
+    table = _make_table("collection: 8 questions × 128 traces", "traces/s", "probes/s", "tokens/s")
+    for title, column in (("vllm.LLM, nothing recorded", 0), ("the collector", 1)):
         row = [
-            statistics.median(turn[column][what] / turn[column]["seconds"] for turn in turns)
+            statistics.median(runs[column][what] / runs[column]["seconds"] for runs in rounds)
             for what in ("traces", "probes", "tokens")
         ]
-        table.add_row(name, *(f"{x:,.1f}" for x in row))
-    ratios = [a["seconds"] / a["tokens"] * b["tokens"] / b["seconds"] for a, b in turns]
+        table.add_row(title, *(f"{x:,.1f}" for x in row))
+    ratios = [
+        bare["seconds"] / bare["tokens"] * collected["tokens"] / collected["seconds"]
+        for bare, collected in rounds
+    ]
     console.print(table)
     console.print(
-        f"the collector's rate over the bare one's, in tokens: {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} turns)\n"
+        f"tokens per second of the collector relative to vllm.LLM: {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)\n"
     )
 
 
-def scaling(console: Console, url: str) -> None:
-    table = _table("live: reading branches whole", "seconds", "× one", "tokens", "in sequence")
+def bench_scaling(console: Console, url: str) -> None:
+    table = _make_table("live: reading whole branches", "seconds", "× one", "tokens", "sequential")
     first = 0.0
+    questions = collection_questions(SEARCH_SET)
     for width in (1, 2, 4, 8, 16, 32, 64):
-        env = AutoTTSLiveEnv(
-            url, reference=REFERENCE, questions=collection_questions(SEARCH_SET), max_branches=width
-        )
+        env = AutoTTSLiveEnv(url, reference=REFERENCE, questions=questions, max_branches=width)
         infos = [load("self_consistency").play(env, question=q) for q in range(5)]
         env.close()
         seconds = statistics.median(info["wall_seconds"] for info in infos)
@@ -180,21 +187,26 @@ def scaling(console: Console, url: str) -> None:
     console.print()
 
 
-def agreement(console: Console, url: str) -> None:
+#: Mean result per question, by column name.
+Columns = dict[str, np.ndarray]
+
+
+def play_live_and_replay(url: str, names: Sequence[str]) -> dict[str, Columns]:
+    """Play controllers live and in replay; returns the means of every question."""
     store = next(iter(registry.open_stores(REFERENCE).values()))
     questions = collection_questions(SEARCH_SET)
     env = AutoTTSLiveEnv(url, reference=REFERENCE, questions=questions, beta=0.5)
-    rows: dict[str, dict[str, np.ndarray]] = {}
-    for name in ("self_consistency", "cmc"):
+    seeds = range(10)
+    shape = (len(seeds), len(questions))
+    orders = np.array(
+        [branch_order("random", s, q, 128)[:64] for s in seeds for q in range(len(questions))]
+    )
+    rows: dict[str, Columns] = {}
+    for name in names:
         agent = load(name)
-        seeds = range(10)
-        orders = np.array(
-            [branch_order("random", s, q, 128)[:64] for s in seeds for q in range(len(questions))]
-        )
         played = Rollout(agent, store, EpisodeConfig()).play(
             np.tile(np.arange(len(questions)), len(seeds)), orders, 0.5
         )
-        shape = (len(seeds), len(questions))
         rows[f"{name}, replay"] = {
             "correct": played.correct.reshape(shape).mean(axis=0),
             "tokens": played.tokens.reshape(shape).mean(axis=0),
@@ -205,46 +217,55 @@ def agreement(console: Console, url: str) -> None:
             for key in ("correct", "tokens", "generated_tokens", "probe_tokens", "wall_seconds")
         }
     env.close()
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(questions), size=(REPLICATES, len(questions)))
+    return rows
 
-    def estimate(values: np.ndarray, of: Callable[[Any], Any] = np.mean) -> Estimate:
-        return Estimate.of(float(of(values)), np.array([of(values[rows]) for rows in drawn]))
 
-    def words(found: Estimate, scale: float = 1.0, form: str = ",.0f") -> str:
-        low, value, high = (format(scale * x, form) for x in (found.low, found.value, found.high))
+def bench_agreement(console: Console, url: str) -> None:
+    names = ("self_consistency", "cmc")
+    rows = play_live_and_replay(url, names)
+    count = len(rows["cmc, live"]["correct"])
+    resampled = np.random.default_rng(0).integers(count, size=(REPLICATES, count))
+
+    def estimate(values: np.ndarray, statistic: Callable[[Any], Any] = np.mean) -> Estimate:
+        replicates = np.array([statistic(values[rows]) for rows in resampled])
+        return Estimate.of(float(statistic(values)), replicates)
+
+    def show(interval: Estimate, scale: float = 1.0, form: str = ",.0f") -> str:
+        low, value, high = (
+            format(scale * x, form) for x in (interval.low, interval.value, interval.high)
+        )
         return f"{value} [{low}, {high}]"
 
-    table = _table("60 questions", "accuracy %", "tokens", "generated", "of probes", "seconds")
+    table = _make_table("60 questions", "accuracy %", "tokens", "generated", "of probes", "seconds")
     for name, row in rows.items():
         more = [
             f"{row[key].mean():,.1f}" if key in row else ""
             for key in ("generated_tokens", "probe_tokens", "wall_seconds")
         ]
         table.add_row(
-            name, words(estimate(row["correct"]), 100, ".1f"), words(estimate(row["tokens"])), *more
+            name, show(estimate(row["correct"]), 100, ".1f"), show(estimate(row["tokens"])), *more
         )
     console.print(table)
-    for name in ("self_consistency", "cmc"):
+    for name in names:
         live, replay = rows[f"{name}, live"], rows[f"{name}, replay"]
         accuracy = estimate(live["correct"] - replay["correct"])
         tokens = estimate(live["tokens"] - replay["tokens"])
         console.print(
-            f"{name}, live minus replay: {words(accuracy, 100, '+.1f')} points, "
-            f"{words(tokens, form='+,.0f')} tokens"
+            f"{name}, live minus replay: {show(accuracy, 100, '+.1f')} points, "
+            f"{show(tokens, form='+,.0f')} tokens"
         )
     both = np.stack([rows["cmc, live"]["tokens"], rows["self_consistency, live"]["tokens"]], axis=1)
-    share = estimate(both, lambda x: x[:, 0].mean() / x[:, 1].mean())
+    ratio = estimate(both, lambda x: x[:, 0].mean() / x[:, 1].mean())
     gain = estimate(rows["cmc, live"]["correct"] - rows["self_consistency, live"]["correct"])
     console.print(
-        f"live, cmc against self_consistency: {words(share, form='.2f')} of the tokens, "
-        f"{words(gain, 100, '+.1f')} points"
+        f"live, cmc relative to self_consistency: {show(ratio, form='.2f')} of the tokens, "
+        f"{show(gain, 100, '+.1f')} points"
     )
 
 
-def _table(what: str, *headings: str) -> Table:
+def _make_table(title: str, *headings: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column(what)
+    table.add_column(title)
     for heading in headings:
         table.add_column(heading, justify="right")
     return table
@@ -252,22 +273,24 @@ def _table(what: str, *headings: str) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("collection", "scaling", "agreement", "bare", "collected")
-    parser.add_argument("part", nargs="*", choices=[*parts, []], help="what is measured")
-    wanted = parser.parse_args().part or ["collection", "scaling", "agreement"]
+    benchmarks = ("collection", "scaling", "agreement")
+    parser.add_argument(
+        "part", nargs="*", choices=[*benchmarks, *RUNS, []], help="benchmarks to run; default all"
+    )
+    parts = parser.parse_args().part or benchmarks
     set_cpu_defaults()
-    if wanted in (["bare"], ["collected"]):
-        print(json.dumps(bare() if wanted == ["bare"] else collected()))
+    if parts[0] in RUNS:
+        print(json.dumps(RUNS[parts[0]]()))
         return
     console = Console(width=118, highlight=False)
-    if "collection" in wanted:
-        collection(console)
-    if {"scaling", "agreement"} & set(wanted):
+    if "collection" in parts:
+        bench_collection(console)
+    if {"scaling", "agreement"} & set(parts):
         with serve(model_path(SIZE), served_model_name=f"tinylm-{SIZE}", **SERVER_ARGUMENTS) as url:
-            if "scaling" in wanted:
-                scaling(console, url)
-            if "agreement" in wanted:
-                agreement(console, url)
+            if "scaling" in parts:
+                bench_scaling(console, url)
+            if "agreement" in parts:
+                bench_agreement(console, url)
 
 
 if __name__ == "__main__":
