@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from autotts_gym.collection.questions import AskedQuestion
+    from autotts_gym.collection.asked_question import AskedQuestion
     from autotts_gym.controllers.agent import Agent
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import BranchKey, CollectionJournal, SampledTrace
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import EngineError, Generated, Request
 from autotts_gym.inference.protocol import Prober, Protocol, is_null
 

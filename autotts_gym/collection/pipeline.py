@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from autotts_gym.collection.asked_question import AskedQuestion, questions_digest
 from autotts_gym.collection.collection_journal import CollectionJournal
 from autotts_gym.collection.collector import CollectionProgress, collect
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.collection.questions import AskedQuestion, questions_digest
 from autotts_gym.collection.store_builder import build_store
 from autotts_gym.inference.engine import Engine
 from autotts_gym.inference.protocol import Prober, Protocol, find

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from autotts_gym.collection.questions import AskedQuestion
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.table_readers import NumberedRow
 from autotts_gym.inference.answer_extraction import find
 from autotts_gym.traces.store import NULL_ANSWERS, TraceError

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from autotts_gym.collection import hub_datasets
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.question_fields import rows_to_questions
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.collection.table_readers import READERS, NumberedRow
 from autotts_gym.traces.store import TraceError
 

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import autotts_gym
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.collector import needs_closing_probe
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.answer_extraction import normalize
 from autotts_gym.inference.engine import Generated
 from autotts_gym.inference.protocol import Protocol, is_null

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.question_files import read_questions
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
 from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.inference.answer_extraction import normalize

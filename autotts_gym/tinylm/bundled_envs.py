@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collector import CollectionProgress
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.vllm_server import serve

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from autotts_gym.collection.questions import AskedQuestion
+from autotts_gym.collection.asked_question import AskedQuestion
 
 TINY = ("--protocol", "tinylm", "--interval", "16", "--max-tokens", "512", "--temperature", "0.8")
 

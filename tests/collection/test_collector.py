@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_server import CLOSE, END, PROTOCOL, ScriptedServer
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import CollectionJournal, JournalContents
 from autotts_gym.collection.collector import CollectionProgress, collect
 from autotts_gym.collection.pipeline import collect_store, work_folder
 from autotts_gym.collection.plan import CollectionPlan, derive_seed, probe_positions
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference.engine import EngineError, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.protocol import Prober, Protocol

@@ -23,10 +23,10 @@ import scripted_server
 import tenacity
 from scripted_server import BREAKS, FAULTS, GARBAGE, REFUSALS, ScriptedServer, at_random
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JOURNAL, CollectionJournal, JournalContents
 from autotts_gym.collection.pipeline import collect_store, work_folder
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.inference import http_engine as module
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autotts_gym.collection.asked_question import AskedQuestion, questions_digest
 from autotts_gym.collection.question_files import read_questions
-from autotts_gym.collection.questions import AskedQuestion, questions_digest
 from autotts_gym.traces.store import TraceError
 
 ROWS: list[dict[str, Any]] = [

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import PROTOCOL
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.collection.store_builder import build_branch, build_store
 from autotts_gym.inference.engine import Generated, Sampling
 from autotts_gym.inference.protocol import Protocol

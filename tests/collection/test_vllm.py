@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JOURNAL
 from autotts_gym.collection.pipeline import work_folder
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.controllers.loader import load
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import set_cpu_defaults

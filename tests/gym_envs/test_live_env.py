@@ -14,9 +14,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import autotts_gym  # noqa: F401 - registers the environments
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.collection.questions import AskedQuestion
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load
 from autotts_gym.deployment.solver import solve, solve_async
