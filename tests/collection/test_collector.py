@@ -33,8 +33,8 @@ QUESTIONS = [AskedQuestion(text.replace(" ", "-"), text, "57") for text in TEXTS
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as made:
-        yield made
+    with ScriptedServer() as scripted:
+        yield scripted
 
 
 def run_collection(
@@ -103,11 +103,11 @@ def test_every_trace_is_sampled_and_probed(server: ScriptedServer, tmp_path: Pat
         at = list(range(13, len(tokens), 13))
         if END not in tokens and CLOSE not in tokens:
             at.append(90)  # closed by a probe
-        wanted = [scripted_server.probe(TEXTS[q], 90, depth) for depth in at]
-        found = contents.probes[q, b]
-        assert [len(probe.tokens) for probe in found] == list(map(len, wanted))
-        assert ["".join(probe.pieces) for probe in found] == [
-            "".join(map(scripted_server.piece, tokens)) for tokens in wanted
+        expected = [scripted_server.probe(TEXTS[q], 90, depth) for depth in at]
+        outputs = contents.probes[q, b]
+        assert [len(probe.tokens) for probe in outputs] == list(map(len, expected))
+        assert ["".join(probe.pieces) for probe in outputs] == [
+            "".join(map(scripted_server.piece, tokens)) for tokens in expected
         ]
     assert Counter(trace.finish for trace in contents.traces.values())["length"] >= 4
     # The probes of a trace are one request, without duplicates.
@@ -132,7 +132,7 @@ def test_the_store_does_not_depend_on_concurrency(
     server: ScriptedServer, tmp_path: Path, sampling: Sampling
 ) -> None:
     plan = CollectionPlan(3, 13, 90, sampling, 1)
-    found = []
+    results = []
     for concurrency in (1, 4, 500):
         server.pace = 0 if concurrency == 1 else 0.002
         server.most_under_way = 0
@@ -145,10 +145,10 @@ def test_the_store_does_not_depend_on_concurrency(
             protocol=scripted_server.protocol_file(tmp_path),
             concurrency=concurrency,
         )
-        found.append((store.card.fingerprint, store.branch_flags()))
+        results.append((store.card.fingerprint, store.branch_flags()))
         assert server.most_under_way <= concurrency
         assert server.most_under_way >= min(concurrency, 4)
-    assert found[1:] == found[:1] * 2
+    assert results[1:] == results[:1] * 2
 
 
 def test_traces_fit_the_maximum_length_of_the_model(server: ScriptedServer, tmp_path: Path) -> None:

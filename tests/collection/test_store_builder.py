@@ -33,19 +33,19 @@ def trace(length: int, text: str = "reasoning", finish: str = "stop") -> Sampled
     return SampledTrace([], length, text, finish)
 
 
-def make_branch(one: SampledTrace, probes: list[Generated], interval: int = 10) -> Any:
-    return build_branch(one, probes, interval, SCRIPTED, texts=False)
+def make_branch(sampled: SampledTrace, probes: list[Generated], interval: int = 10) -> Any:
+    return build_branch(sampled, probes, interval, SCRIPTED, texts=False)
 
 
 def test_a_trace_with_an_answer() -> None:
-    found = make_branch(
+    branch = make_branch(
         trace(25, "so</think>answer:7."), [probe_output("5. ", -1, -3, -9), probe_output("7")]
     )
-    assert (found.probes, found.final, found.tokens) == (["5", "7"], "7", 25)
-    assert found.confidences == pytest.approx([2.718281828**-1, 2.718281828**-0.5])
-    assert found.probe_tokens == [3, 1]
-    assert found.flags == ""
-    assert found.text is None
+    assert (branch.probes, branch.final, branch.tokens) == (["5", "7"], "7", 25)
+    assert branch.confidences == pytest.approx([2.718281828**-1, 2.718281828**-0.5])
+    assert branch.probe_tokens == [3, 1]
+    assert branch.flags == ""
+    assert branch.text is None
     assert build_branch(trace(5, "t"), [], 10, SCRIPTED, texts=True).text == "t"
 
 
@@ -53,45 +53,45 @@ def test_a_trace_with_an_answer() -> None:
     ("length", "probes"), [(1, 0), (9, 0), (10, 0), (11, 1), (20, 1), (21, 2), (30, 2)]
 )
 def test_a_probe_at_every_interval_below_the_length(length: int, probes: int) -> None:
-    found = make_branch(trace(length, "</think>answer:7"), [probe_output("7")] * probes)
-    assert len(found.probes) == (length - 1) // 10 == probes
-    assert found.tokens == length
+    branch = make_branch(trace(length, "</think>answer:7"), [probe_output("7")] * probes)
+    assert len(branch.probes) == (length - 1) // 10 == probes
+    assert branch.tokens == length
 
 
 def test_a_cut_trace_is_closed_by_a_probe() -> None:
-    found = make_branch(
+    branch = make_branch(
         trace(30, "on and on", "length"),
         [probe_output("1"), probe_output("2"), probe_output("3 no", -1, 0, 0, 0)],
     )
-    assert (found.probes, found.final) == (["1", "2"], "3")
-    assert found.tokens == 30 + 4  # with the closing text
-    assert found.probe_tokens == [1, 1]
-    assert found.flags == "cut"
-    found = make_branch(
+    assert (branch.probes, branch.final) == (["1", "2"], "3")
+    assert branch.tokens == 30 + 4  # with the closing text
+    assert branch.probe_tokens == [1, 1]
+    assert branch.flags == "cut"
+    branch = make_branch(
         trace(30, "on and on", "length"), [probe_output("1"), probe_output("2"), probe_output("?")]
     )
-    assert (found.final, found.flags) == (NULL, "cut unanswered")
+    assert (branch.final, branch.flags) == (NULL, "cut unanswered")
 
 
 def test_a_trace_cut_after_its_answer() -> None:
-    found = make_branch(trace(20, "so</think>answer:7 and on", "length"), [probe_output("7")])
-    assert (found.probes, found.final, found.tokens, found.flags) == (["7"], "7", 20, "cut")
+    branch = make_branch(trace(20, "so</think>answer:7 and on", "length"), [probe_output("7")])
+    assert (branch.probes, branch.final, branch.tokens, branch.flags) == (["7"], "7", 20, "cut")
 
 
 def test_an_empty_trace() -> None:
-    found = make_branch(trace(1, ""), [])
-    assert (found.probes, found.final, found.tokens) == ([], "", 1)
-    assert found.flags == "empty unanswered"
+    branch = make_branch(trace(1, ""), [])
+    assert (branch.probes, branch.final, branch.tokens) == ([], "", 1)
+    assert branch.flags == "empty unanswered"
     assert make_branch(trace(3, " \n"), []).flags == "empty unanswered"
     assert make_branch(trace(0, ""), []).tokens == 1  # a branch has at least one token
-    found = make_branch(trace(1, "", "length"), [probe_output("4")])
-    assert (found.final, found.tokens, found.flags) == ("4", 2, "cut empty")
+    branch = make_branch(trace(1, "", "length"), [probe_output("4")])
+    assert (branch.final, branch.tokens, branch.flags) == ("4", 2, "cut empty")
 
 
 def test_a_trace_without_an_answer() -> None:
-    found = make_branch(trace(15, "so</think>I do not know"), [probe_output("8")])
-    assert (found.probes, found.final, found.tokens) == (["8"], NULL, 15)
-    assert found.flags == "unanswered"
+    branch = make_branch(trace(15, "so</think>I do not know"), [probe_output("8")])
+    assert (branch.probes, branch.final, branch.tokens) == (["8"], NULL, 15)
+    assert branch.flags == "unanswered"
 
 
 @dataclass(frozen=True)
@@ -135,23 +135,23 @@ def test_store_of_a_random_collection(drawn: RandomCollection) -> None:
     question = store.question(0)
     assert (question.id, question.text, question.gold) == ("q-7", "?", "5")
     flags = store.branch_flags() or [""] * count  # None if no branch is flagged
-    for b, (one, probes) in enumerate(zip(drawn.traces, drawn.probes, strict=True)):
-        n = (one.length - 1) // drawn.interval
-        found = question.branches[b]
+    for b, (sampled, probes) in enumerate(zip(drawn.traces, drawn.probes, strict=True)):
+        n = (sampled.length - 1) // drawn.interval
+        branch = question.branches[b]
         digits = ["".join(c for c in p.text.split(" ")[0] if c.isdigit()) for p in probes]
         answers = [d or NULL for d in digits]
-        assert list(found.probes) == answers[:n]
-        assert found.probe_tokens == [len(p.text) for p in probes[:n]]
-        whole = {"a</think>answer:5": "5", "answer:12 so": "12", "on": NULL}.get(one.text, "")
+        assert list(branch.probes) == answers[:n]
+        assert branch.probe_tokens == [len(p.text) for p in probes[:n]]
+        whole = {"a</think>answer:5": "5", "answer:12 so": "12", "on": NULL}.get(sampled.text, "")
         closed = len(probes) > n
-        assert found.final == (answers[n] if closed else whole)
-        assert found.tokens == one.length + (len(probes[n].text) if closed else 0)
+        assert branch.final == (answers[n] if closed else whole)
+        assert branch.tokens == sampled.length + (len(probes[n].text) if closed else 0)
         assert flags[b].split() == [
             flag
             for flag, holds in {
-                "cut": one.finish == "length",
-                "empty": not one.text,
-                "unanswered": found.final in ("", NULL),
+                "cut": sampled.finish == "length",
+                "empty": not sampled.text,
+                "unanswered": branch.final in ("", NULL),
             }.items()
             if holds
         ]
@@ -167,7 +167,7 @@ def test_store_of_a_random_collection(drawn: RandomCollection) -> None:
     summary = facts["collected"]
     assert summary | {"on": "", "with": ""} == {
         "traces": count,
-        "tokens": sum(one.length for one in drawn.traces),
+        "tokens": sum(sampled.length for sampled in drawn.traces),
         "probes": sum(map(len, drawn.probes)),
         "probe_tokens": sum(len(p.text) for probes in drawn.probes for p in probes),
         "cut": flagged.count("cut"),
