@@ -33,7 +33,7 @@ DOCS = ROOT / "docs"
 #: as long as a whole table takes, on a cluster, or until somebody stops it.
 ELSEWHERE = re.compile(
     r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
-    r"|train cleanrl-ppo --env tinylm/small|discover --env tinylm/small/chain --env"
+    r"|train autotts-ppo --env tinylm/small|discover --env tinylm/small/chain --env"
     r"|found\.py --env tinylm --beta"
 )
 

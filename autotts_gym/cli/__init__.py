@@ -1,4 +1,4 @@
-"""The ``autotts`` command: a module for each group of commands."""
+"""The ``autotts`` command line. ``cli/NAME.py`` implements ``autotts NAME``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
 from autotts_gym.cli.collect import collect
-from autotts_gym.cli.console import console, errors
-from autotts_gym.cli.discover import discover, judge
-from autotts_gym.cli.environments import describe, envs, import_, synth
+from autotts_gym.cli.console import print_error, print_line
+from autotts_gym.cli.describe import describe
+from autotts_gym.cli.discover import discover
+from autotts_gym.cli.envs import envs
+from autotts_gym.cli.import_ import import_
+from autotts_gym.cli.judge import judge
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
 from autotts_gym.cli.report import report
 from autotts_gym.cli.solve import solve
+from autotts_gym.cli.synth import synth
 from autotts_gym.cli.tinylm import app as tinylm
 from autotts_gym.cli.train import train
 
@@ -50,7 +53,7 @@ app.add_typer(tinylm, name="tinylm")
 
 def _version(value: bool) -> None:
     if value:
-        console.print(f"autotts_gym {autotts_gym.__version__}")
+        print_line(f"autotts_gym {autotts_gym.__version__}")
         raise typer.Exit
 
 
@@ -64,13 +67,12 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
-    """Run the command; what the user did wrong is told in a line, without a traceback."""
+    """Run a command. Errors of the user are printed as one line, without a traceback."""
     try:
         return app(args=arguments)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    except ValueError as error:  # AgentError and TraceError are such
-        what = str(error)
-    what = escape(" ".join(what.split()))
-    errors.print(f"[red]autotts:[/] {what}", highlight=False, soft_wrap=True)
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except ValueError as error:  # includes AgentError and TraceError
+        message = str(error)
+    print_error("autotts", " ".join(message.split()))
     sys.exit(1)

@@ -1,18 +1,15 @@
-"""What the commands share: consoles, progress, and options."""
+"""Console output of the commands: messages, progress, and the ways a command ends."""
 
 from __future__ import annotations
 
-import re
-import shlex
-import sys
 import time
-from collections.abc import Sequence
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,63 +19,64 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-if TYPE_CHECKING:
-    from autotts_gym.traces.store import TraceStore
-
-#: Seconds from line to line, where there is no terminal to draw a bar in.
-_LINE_EVERY = 30.0
-
-#: Seeds that can be asked for at once, and the first number that is too large for one.
-_MOST_SEEDS, _SEEDS_END = 1_000_000, 2**63
+#: Seconds between two progress lines where there is no terminal.
+PROGRESS_INTERVAL: Final = 30.0
 
 console = Console()
 errors = Console(stderr=True)
-#: For tables, which keep their columns whatever the width of the terminal.
+#: For tables, whose columns do not depend on the width of the terminal.
 wide = Console(width=118)
 
 
-class Order(StrEnum):
-    """The branch orders of ``autotts benchmark``."""
-
-    published = "published"
-    random = "random"
+def print_line(markup: str) -> None:
+    """Print a line of rich markup, without highlighting or wrapping."""
+    console.print(markup, highlight=False, soft_wrap=True)
 
 
-class Billing(StrEnum):
-    """The billings of ``autotts benchmark``."""
-
-    tokens = "tokens"
-    interval = "interval"
+def print_text(text: str) -> None:
+    """Print plain text, without markup, highlighting or wrapping."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def numbers(text: str) -> list[float]:
-    """``0,0.5,1`` as numbers, each once; raises ``typer.BadParameter``."""
+def print_dim(text: str) -> None:
+    """Print a remark in a dim color."""
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_error(label: str, message: str, style: str = "red") -> None:
+    """Print ``label: message`` to the error stream."""
+    errors.print(f"[{style}]{escape(label)}:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def exit_on_interrupt() -> Iterator[None]:
+    """Exit with status 130 on Ctrl-C, and explain how to continue."""
     try:
-        return list(dict.fromkeys(float(part) for part in text.split(",")))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 0,0.5,1") from None
+        yield
+    except KeyboardInterrupt:
+        errors.print(
+            "interrupted: finished work is kept; run the same command to continue", soft_wrap=True
+        )
+        raise typer.Exit(130) from None
 
 
-def integers(text: str) -> list[int]:
-    """``0-9`` or ``0,3,5-7`` as integers, each once; raises ``typer.BadParameter``."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if not match:
-            raise typer.BadParameter(f"{text!r} is no list of seeds such as 0-9 or 0,3,5-7")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise typer.BadParameter(f"{part!r} runs backwards")
-        if last >= _SEEDS_END or len(found) + last - first >= _MOST_SEEDS:
-            raise typer.BadParameter(
-                f"{part!r} is too much: at most {_MOST_SEEDS:,} seeds, each below 2^63"
-            )
-        found += range(first, last + 1)
-    return list(dict.fromkeys(found))
+@contextmanager
+def requires_extra(activity: str, package: str, extra: str) -> Iterator[None]:
+    """Explain a missing optional dependency.
+
+    Raises:
+        ValueError: an import failed; the message names the extra to install.
+    """
+    try:
+        yield
+    except ImportError as problem:
+        raise ValueError(
+            f"{activity} needs {package} ({problem}): pip install 'autotts-gym[{extra}]'"
+        ) from None
 
 
 def progress_bar() -> Progress:
-    """A progress bar on the error stream; nothing where that is no terminal."""
+    """Create a progress bar on the error stream; disabled where that is not a terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -87,42 +85,24 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=errors,
         transient=True,
-        disable=not errors.is_terminal,  # or it leaves an empty line in files
+        disable=not errors.is_terminal,  # otherwise it writes an empty line to files
     )
 
 
-class Lines:
-    """What long work says where there is no bar to look at: a line now and then.
+class ProgressLines:
+    """Progress of long work as lines, at most one in 30 seconds, where there is no terminal.
 
     Args:
-        progress: the bar.
+        progress: the bar; nothing is printed if it is enabled.
     """
 
     def __init__(self, progress: Progress) -> None:
-        self._wanted = progress.disable
-        self._said = time.monotonic()
+        self._enabled = progress.disable
+        self._last_print = time.monotonic()
 
-    def say(self, line: str) -> None:
-        """Print a line, unless the last one is recent."""
+    def print(self, line: str) -> None:
+        """Print a line, unless the previous one is recent."""
         now = time.monotonic()
-        if self._wanted and now - self._said >= _LINE_EVERY:
-            self._said = now
-            errors.print(line, highlight=False)
-
-
-def stores_of(environments: Sequence[str] | None) -> dict[str, TraceStore]:
-    """The stores behind ``--env``, by name; the default environment's without any."""
-    from autotts_gym.traces import registry
-
-    return registry.open_stores(*(environments or [registry.DEFAULT]))
-
-
-def command_of(out: Path) -> str:
-    """How this was called, without the place of its output, which others do not have."""
-    words = ["OUT" if word == str(out) else word for word in sys.argv[1:]]
-    return shlex.join(["autotts", *words])
-
-
-def print_dim(text: str) -> None:
-    """Print a remark."""
-    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+        if self._enabled and now - self._last_print >= PROGRESS_INTERVAL:
+            self._last_print = now
+            errors.print(line, highlight=False, soft_wrap=True)

@@ -1,27 +1,31 @@
-"""``autotts discover`` and ``autotts judge``: controllers that are found."""
+"""``autotts discover``: search for controllers."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import (
-    Lines,
-    command_of,
-    console,
+    ProgressLines,
     errors,
-    integers,
+    exit_on_interrupt,
     print_dim,
+    print_line,
     progress_bar,
-    stores_of,
+    requires_extra,
+)
+from autotts_gym.cli.options import (
+    Environments,
+    current_command,
+    open_environments,
+    parse_integers,
 )
 
 if TYPE_CHECKING:
@@ -29,8 +33,13 @@ if TYPE_CHECKING:
     from autotts_gym.discovery.search_loop import Choice, Discovery
 
 
-class By(StrEnum):
-    """Who proposes."""
+# Headings of groups of options in the help text.
+_GENETIC: Final = "Genetic proposer"
+_OTHERS: Final = "Other proposers"
+
+
+class ProposerName(StrEnum):
+    """Values of ``--proposer``."""
 
     genetic = "genetic"
     command = "command"
@@ -38,77 +47,124 @@ class By(StrEnum):
     claude = "claude"
 
 
-Environments = Annotated[
-    list[str] | None, typer.Option("--env", help="A name or a path; repeat for several.")
-]
 Questions = Annotated[
-    str | None, typer.Option(help="Rows of the questions to search on, as 0-23; default all.")
+    str | None,
+    typer.Option(help="Numbers of the questions to search on, such as 0-23; all by default."),
 ]
 Seeds = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Branch orders of each question; default 8, or 4 for untrusted programs."
+        min=1,
+        help="Branch orders for each question; by default 8, or 4 if programs are untrusted.",
     ),
 ]
-Knob = Annotated[bool, typer.Option(help="Demand one knob, β, that spends more as it rises.")]
+Knob = Annotated[bool, typer.Option(help="Require one parameter, β, that increases the spending.")]
 Traces = Annotated[
-    bool, typer.Option(help="Show proposers episodes action by action, and diagnoses.")
+    bool, typer.Option(help="Show proposers the actions of episodes, and an error analysis.")
 ]
 
 
 def discover(
-    out: Annotated[Path, typer.Option(help="Folder of the run; the controller is named after it.")],
-    proposer: Annotated[By, typer.Option(help="Who proposes programs.")] = By.genetic,
+    out: Annotated[
+        Path, typer.Option(help="Output folder; its name becomes the controller's name.")
+    ],
+    proposer: Annotated[
+        ProposerName, typer.Option(help="Source of candidate programs.")
+    ] = ProposerName.genetic,
     env: Environments = None,
     questions: Questions = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Of proposals.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of proposals.")] = 5,
     seeds: Seeds = None,
     knob: Knob = True,
     traces: Traces = True,
     attempts: Annotated[
-        int, typer.Option(min=1, help="Proposals a round; genetic: children of an island.")
+        int, typer.Option(min=1, help="Proposals in each round; for genetic, on each island.")
     ] = 4,
-    islands: Annotated[int, typer.Option(min=1, help="genetic: that breed by themselves.")] = 3,
+    islands: Annotated[
+        int,
+        typer.Option(min=1, help="Number of separate populations.", rich_help_panel=_GENETIC),
+    ] = 3,
     evaluations: Annotated[
-        int, typer.Option(min=1, help="genetic: sweeps to tune the constants of a program with.")
+        int,
+        typer.Option(
+            min=1,
+            help="β sweeps for tuning the constants of one program.",
+            rich_help_panel=_GENETIC,
+        ),
     ] = 120,
     finalists: Annotated[
-        int, typer.Option(min=1, help="genetic: programs that are cross-validated at the end.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of programs to cross-validate at the end.",
+            rich_help_panel=_GENETIC,
+        ),
     ] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="genetic: of everything.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="genetic: processes that tune.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=_GENETIC)] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes for tuning.", rich_help_panel=_GENETIC)
+    ] = 2,
     command: Annotated[
-        str, typer.Option(help="command: a line for the shell, which writes controller.py.")
+        str,
+        typer.Option(
+            help="command: the shell command; it writes controller.py.", rich_help_panel=_OTHERS
+        ),
     ] = "",
-    base_url: Annotated[str, typer.Option(help="openai: as http://127.0.0.1:8000/v1.")] = "",
-    model: Annotated[str, typer.Option(help="openai, claude: the model's name.")] = "",
+    base_url: Annotated[
+        str,
+        typer.Option(
+            help="openai: URL of the server, such as http://127.0.0.1:8000/v1.",
+            rich_help_panel=_OTHERS,
+        ),
+    ] = "",
+    model: Annotated[
+        str, typer.Option(help="openai, claude: name of the model.", rich_help_panel=_OTHERS)
+    ] = "",
     max_tokens: Annotated[
-        int, typer.Option(min=1, help="openai: completion tokens of an answer.")
+        int,
+        typer.Option(
+            min=1, help="openai: maximum completion tokens of a reply.", rich_help_panel=_OTHERS
+        ),
     ] = 16384,
     time_limit: Annotated[
-        float, typer.Option(help="command, claude: seconds of a proposal, after which it is ended.")
+        float,
+        typer.Option(
+            help="command, claude: seconds after which a proposal is stopped.",
+            rich_help_panel=_OTHERS,
+        ),
     ] = 1800.0,
     budget_tokens: Annotated[
-        int | None, typer.Option(min=0, help="Tokens of all proposals at most.")
+        int | None,
+        typer.Option(min=0, help="Maximum tokens for all proposals.", rich_help_panel=_OTHERS),
     ] = None,
     budget_usd: Annotated[
-        float | None, typer.Option(min=0, help="Dollars of all proposals at most.")
+        float | None,
+        typer.Option(min=0, help="Maximum dollars for all proposals.", rich_help_panel=_OTHERS),
     ] = None,
     prompt_usd: Annotated[
-        float, typer.Option(min=0, help="openai: dollars of a million prompt tokens.")
+        float,
+        typer.Option(
+            min=0,
+            help="openai: price of a million prompt tokens, dollars.",
+            rich_help_panel=_OTHERS,
+        ),
     ] = 0.0,
     completion_usd: Annotated[
-        float, typer.Option(min=0, help="openai: dollars of a million completion tokens.")
+        float,
+        typer.Option(
+            min=0,
+            help="openai: price of a million completion tokens, dollars.",
+            rich_help_panel=_OTHERS,
+        ),
     ] = 0.0,
 ) -> None:
-    """Search for a controller: proposers write programs, a replay of the search set judges them.
+    """Search for a controller: a proposer writes programs, and each is scored on recorded traces.
 
-    The genetic proposer takes no model and no network; the others are a command of your own, a chat
-    endpoint, and Claude Code, whose programs play in a sandbox. Interrupted or killed, the same
-    command goes on from where it was. What is found plays like any controller: autotts benchmark
-    OUT/NAME.py.
+    The genetic proposer needs no model and no network. The others are your own shell command, a
+    chat endpoint, and Claude Code; their programs run in a sandbox. If the command is interrupted,
+    run it again to continue. The result is a controller: autotts benchmark OUT/NAME.py.
     """
-    with _needs():
+    with requires_extra("discovery", "cma", "discover"):
         from autotts_gym.discovery.evaluator import PLAIN_SEEDS, Evaluator
         from autotts_gym.discovery.objective import SearchSet
         from autotts_gym.discovery.proposers.budget import Budget
@@ -116,17 +172,18 @@ def discover(
         from autotts_gym.discovery.search_loop import Discovery
         from autotts_gym.discovery.workspace import Workspace
     if seeds is None:
-        seeds = 8 if proposer is By.genetic else PLAIN_SEEDS
-    search = SearchSet(stores_of(env), None if questions is None else integers(questions), seeds)
+        seeds = 8 if proposer is ProposerName.genetic else PLAIN_SEEDS
+    rows = None if questions is None else parse_integers(questions)
+    search = SearchSet(open_environments(env), rows, seeds)
     evaluator = Evaluator(search, knob=knob, telling=traces)
     plan: dict[str, Any] = {
         "proposer": proposer.value, "rounds": rounds, "seeds": seeds, "knob": knob,
         "traces": traces, "attempts": attempts,
     }  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        made: Proposer
-        if proposer is By.genetic:
-            how = Breeding(
+    with ExitStack() as stack:
+        source: Proposer
+        if proposer is ProposerName.genetic:
+            breeding = Breeding(
                 islands=islands,
                 children=attempts,
                 evaluations=evaluations,
@@ -134,91 +191,49 @@ def discover(
                 knob=knob,
                 seed=seed,
             )
-            discovery = Discovery(evaluator, out, plan | asdict(how))
-            made = stack.enter_context(Genetic(how, search, discovery.archive, workers))
+            discovery = Discovery(evaluator, out, plan | asdict(breeding))
+            source = stack.enter_context(Genetic(breeding, search, discovery.archive, workers))
         else:
-            given = {"command": command, "base_url": base_url, "model": model}
-            discovery = Discovery(evaluator, out, plan | given)
-            judging = _judging(env, questions, seeds, knob, traces)
+            plan |= {"command": command, "base_url": base_url, "model": model}
+            discovery = Discovery(evaluator, out, plan)
+            judge_command = _judge_command(env, questions, seeds, knob, traces)
             workspace = Workspace(
-                out / "workspace", traces=traces, knob=knob, evaluation=judging
-            )  # fmt: skip
+                out / "workspace", traces=traces, knob=knob, evaluation=judge_command
+            )
             budget = Budget(budget_tokens, budget_usd, prompt_usd, completion_usd)
             shared: dict[str, Any] = {
                 "attempts": attempts, "budget": budget, "known": discovery.archive,
             }  # fmt: skip
-            if proposer is By.command:
+            if proposer is ProposerName.command:
                 from autotts_gym.discovery.proposers.command import CommandProposer
 
-                made = CommandProposer(command, workspace, time_limit=time_limit, **shared)
-            elif proposer is By.openai:
+                source = CommandProposer(command, workspace, time_limit=time_limit, **shared)
+            elif proposer is ProposerName.openai:
                 from autotts_gym.discovery.proposers.openai_chat import ChatProposer
 
-                made = ChatProposer(base_url, model, workspace, longest=max_tokens, **shared)
+                source = ChatProposer(base_url, model, workspace, longest=max_tokens, **shared)
             else:
                 from autotts_gym.discovery.proposers.claude_code import ClaudeProposer
 
-                made = ClaudeProposer(
+                source = ClaudeProposer(
                     workspace, model=model or None, time_limit=time_limit, **shared
                 )
         if discovery.archive:
-            print_dim(f"going on: {len(discovery.archive)} programs were tried before")
-        try:
-            choice = _run(discovery, made, rounds)
-        except KeyboardInterrupt:
-            errors.print("interrupted; the same command goes on from here")
-            raise typer.Exit(130) from None
-    path = discovery.save(choice, out.resolve().name, command_of(out))
-    console.print(
-        f"found [bold]{escape(path.stem)}[/]: score {choice.tried.verdict.score:.4f}, on questions "
-        f"that were left out {choice.unseen:.4f}; {len(discovery.archive)} programs were tried; "
-        f"at {escape(str(path))}",
-        highlight=False,
-        soft_wrap=True,
+            print_dim(f"continuing a search: {len(discovery.archive)} programs so far")
+        with exit_on_interrupt():
+            choice = _run(discovery, source, rounds)
+    path = discovery.save(choice, out.resolve().name, current_command(out))
+    print_line(
+        f"found [bold]{escape(path.stem)}[/]: score {choice.tried.verdict.score:.4f}, "
+        f"cross-validated score {choice.unseen:.4f}; {len(discovery.archive)} programs were "
+        f"tried; saved as {escape(str(path))}"
     )
 
 
-def judge(
-    program: Annotated[Path, typer.Argument(help="A controller's file.")],
-    env: Environments = None,
-    questions: Questions = None,
-    seeds: Seeds = None,
-    knob: Knob = True,
-    traces: Traces = True,
-) -> None:
-    """Say what discovery makes of a program: checks, score, curve over β, diagnosis, episodes.
-
-    It is played in a sandbox. The exit status is 1 where it is rejected.
-    """
-    with _needs():
-        from autotts_gym.discovery import prompts
-        from autotts_gym.discovery.evaluator import PLAIN_SEEDS, evaluate
-        from autotts_gym.discovery.proposal import Proposal, Tried
-        from autotts_gym.traces.registry import DEFAULT
-    try:
-        source = program.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{program}: is no UTF-8 text: {error}") from None
-    verdict = evaluate(
-        source,
-        envs=env or [DEFAULT],
-        questions=None if questions is None else integers(questions),
-        seeds=seeds or PLAIN_SEEDS,
-        knob=knob,
-        telling=traces,
-    )
-    tried = Tried(Proposal(program.stem, source, "by hand"), verdict)
-    console.print(
-        prompts.feedback(tried, traces=traces), markup=False, highlight=False, soft_wrap=True
-    )
-    if not tried.sound:
-        raise typer.Exit(1)
-
-
-def _judging(
+def _judge_command(
     env: list[str] | None, questions: str | None, seeds: int, knob: bool, traces: bool
 ) -> str:
-    """The command that judges ``controller.py`` as a run does, from any folder."""
+    """Return the ``autotts judge`` command that scores ``controller.py`` as this search does."""
     words = ["autotts", "judge", "controller.py"]
     for name in env or []:
         words += ["--env", str(Path(name).absolute()) if Path(name).exists() else name]
@@ -229,23 +244,14 @@ def _judging(
     return shlex.join(words)
 
 
-@contextlib.contextmanager
-def _needs() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as problem:
-        raise ValueError(
-            f"discovery needs cma ({problem}): pip install 'autotts-gym[discover]'"
-        ) from None
-
-
 def _run(discovery: Discovery, proposer: Proposer, rounds: int) -> Choice:
+    """Run the search with a progress bar, or with lines where there is no terminal."""
     best: Tried | None = None
     with progress_bar() as progress:
         task = progress.add_task("round 0", total=None)
-        lines = Lines(progress)
+        lines = ProgressLines(progress)
 
-        def report(number: int, tried: Tried) -> None:
+        def update(number: int, tried: Tried) -> None:
             nonlocal best
             if tried.proposal.trouble:
                 errors.print(
@@ -255,6 +261,6 @@ def _run(discovery: Discovery, proposer: Proposer, rounds: int) -> Choice:
                 best = tried
             facts = f"round {number} of {rounds}, best score {best.verdict.score:.4f}"
             progress.update(task, description=facts, advance=1)
-            lines.say(f"{facts}, {len(discovery.archive)} programs")
+            lines.print(f"{facts}, {len(discovery.archive)} programs")
 
-        return discovery.run(proposer, rounds, report)
+        return discovery.run(proposer, rounds, update)

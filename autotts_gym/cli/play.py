@@ -1,30 +1,44 @@
-"""``autotts play``: one episode, seen."""
+"""``autotts play``: play one episode and show it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from autotts_gym.cli.console import Billing, console, print_dim
+from autotts_gym.cli.console import console, print_dim, print_line
+from autotts_gym.cli.options import Billing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def play(
-    agent: Annotated[str, typer.Argument(help="A name in agents/, or a path.")],
-    env: Annotated[str | None, typer.Option("--env", help="A name or a path.")] = None,
-    question: Annotated[int | None, typer.Option(help="Its row; drawn by default.")] = None,
-    beta: Annotated[float, typer.Option(help="β of this episode.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Draws the branch order, and the question.")] = 0,
-    billing: Annotated[Billing, typer.Option(help="As for the benchmark.")] = Billing.tokens,
+    agent: Annotated[str, typer.Argument(help="Name of a bundled agent, or path of a file.")],
+    env: Annotated[
+        str | None, typer.Option("--env", help="Name or path of an environment.")
+    ] = None,
+    question: Annotated[
+        int | None, typer.Option(help="Number of the question; random by default.")
+    ] = None,
+    beta: Annotated[float, typer.Option(help="β of the episode.")] = 0.5,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the branch order, and of the question.")
+    ] = 0,
+    billing: Annotated[
+        Billing,
+        typer.Option(help="Charge generated tokens, or every started interval in full."),
+    ] = Billing.tokens,
     image: Annotated[
-        Path | None, typer.Option(help="Write how it ended (.png) or how it went (.gif).")
+        Path | None,
+        typer.Option(help="Write the final state (.png), or the whole episode (.gif)."),
     ] = None,
 ) -> None:
-    """Play one episode through reset and step, and show how it ended."""
+    """Play one episode through reset and step, and show its final state."""
     import gymnasium as gym
-    from PIL import Image
+    from PIL.Image import fromarray
 
     from autotts_gym.controllers.errors import AgentError
     from autotts_gym.controllers.loader import load
@@ -36,7 +50,7 @@ def play(
     loaded = load(agent)
     options: dict[str, Any] = {} if question is None else {"question": question}
 
-    def episode(render_mode: str, every: int = 0) -> tuple[Film, dict[str, Any]]:
+    def play_episode(render_mode: str, every: int = 0) -> tuple[Film, dict[str, Any]]:
         made = gym.make(
             "AutoTTS-v0",
             env=env or registry.DEFAULT,
@@ -45,26 +59,30 @@ def play(
             render_mode=render_mode,
         )
         film = Film(made, every)
-        film.reset(seed=seed, options=options)  # what is wrong with the options is no agent's fault
+        film.reset(seed=seed, options=options)  # errors in the options are not the agent's
         try:
             return film, loaded.play(film, seed=seed, **options)
         except Exception as error:
             raise AgentError(f"{loaded.path}: {type(error).__name__}: {error}") from error
 
-    film, info = episode("ansi")
+    film, info = play_episode("ansi")
     console.print(Text.from_ansi(str(film.render())), no_wrap=True, crop=False, soft_wrap=True)
-    console.print(
-        f"{info['steps']:,} actions, {info['tokens']:,} tokens, {info['sequential_tokens']:,} of "
-        f"them in sequence",
-        highlight=False,
+    print_line(
+        f"{info['steps']:,} actions, {info['tokens']:,} total tokens, "
+        f"{info['sequential_tokens']:,} sequential tokens"
     )
     if image is None:
         return
-    # The same seed plays the same episode: the second time it is filmed, in about 100 frames.
-    film, _ = episode("rgb_array", 0 if image.suffix == ".png" else max(1, info["steps"] // 100))
-    frames = [Image.fromarray(frame) for frame in [*film.frames, film.render()]]
-    if image.suffix == ".png":
-        frames[-1].save(image, optimize=True)
-    else:
-        frames[0].save(image, save_all=True, append_images=frames[1:], duration=80, optimize=True)
+    # The same seed repeats the episode; this time it is recorded, as about 100 frames.
+    every = 0 if image.suffix == ".png" else max(1, info["steps"] // 100)
+    film, _ = play_episode("rgb_array", every)
+    _save_image([fromarray(frame) for frame in [*film.frames, film.render()]], image)
     print_dim(f"wrote {image}")
+
+
+def _save_image(frames: list[Image], path: Path) -> None:
+    """Save the last frame as .png, or all of them as .gif."""
+    if path.suffix == ".png":
+        frames[-1].save(path, optimize=True)
+    else:
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=80, optimize=True)

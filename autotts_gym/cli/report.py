@@ -1,33 +1,40 @@
-"""``autotts report``: a benchmark's results as one page."""
+"""``autotts report``: write the results of a benchmark as an HTML page."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
 
-from autotts_gym.cli.console import console, errors, print_dim, progress_bar
+from autotts_gym.cli.console import errors, print_dim, print_error, print_line, progress_bar
+
+#: Most omissions that are printed.
+_MAX_PROBLEMS: Final = 5
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="What autotts benchmark --out wrote.")] = Path(
+    results: Annotated[Path, typer.Argument(help="Output folder of autotts benchmark.")] = Path(
         "results"
     ),
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     episodes: Annotated[
-        int, typer.Option(help="Episodes to watch, of every row and environment; 0 for none.")
+        int,
+        typer.Option(help="Episodes to include for each row and environment; 0 for none."),
     ] = 12,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write frontier and latency as PNG and SVG as well."),
+        typer.Option(
+            metavar="FOLDER", help="Also write the frontier and latency plots as PNG and SVG."
+        ),
     ] = None,
 ) -> None:
-    """Write a benchmark's results as one HTML file that needs no network.
+    """Write the results of a benchmark as one HTML file that works offline.
 
-    It shows frontiers, the table with paired differences, what β decides, every question, and some
-    episodes step by step. Those are played once more, which runs the agents' files.
+    The page shows frontiers, a table with paired differences, the schedule of each agent over β,
+    every question, and some episodes step by step. To include episodes, it plays them again, which
+    runs the agents' files.
     """
     from autotts_gym.report import write_report
 
@@ -38,37 +45,33 @@ def report(
     with progress_bar() as progress:
         task = progress.add_task("starting", total=None)
 
-        def tell(label: str, done: int, total: int) -> None:
+        def update(label: str, done: int, total: int) -> None:
             progress.update(task, description=label, completed=done, total=total)
 
-        written = write_report(results, out, episodes=episodes, progress=tell)
-    most = 5
-    for problem in written.problems[:most]:
-        errors.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
-    if len(written.problems) > most:
-        errors.print(f"and {len(written.problems) - most} more: see the page", highlight=False)
-    shown = f"{written.episodes} episodes to watch"
+        written = write_report(results, out, episodes=episodes, progress=update)
+    for problem in written.problems[:_MAX_PROBLEMS]:
+        print_error("omitted", problem, "yellow")
+    if len(written.problems) > _MAX_PROBLEMS:
+        more = len(written.problems) - _MAX_PROBLEMS
+        errors.print(f"and {more} more: see the page", highlight=False)
+    count = str(written.episodes)
     if written.episodes < written.wanted:
-        shown = f"{written.episodes} of {written.wanted} episodes to watch"
-    console.print(
-        f"wrote [bold]{escape(str(out))}[/], {written.size / 1e6:.1f} MB, {shown}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        count = f"{written.episodes} of {written.wanted}"
+    print_line(f"wrote [bold]{escape(str(out))}[/]: {written.size / 1e6:.1f} MB, {count} episodes")
     if figures is not None:
-        _draw(results, figures)
+        _write_figures(results, figures)
 
 
-def _draw(results: Path, folder: Path) -> None:
+def _write_figures(results: Path, folder: Path) -> None:
     from autotts_gym.evaluation.analysis import Analysis
     from autotts_gym.evaluation.plots import FIGURES, frontier
     from autotts_gym.evaluation.results import Results
 
-    found = Results.load(results)
-    analysis = Analysis.of(found)
-    synthetic = [env.name for env in found.environments if env.synthetic]
+    loaded = Results.load(results)
+    analysis = Analysis.of(loaded)
+    synthetic = [env.name for env in loaded.environments if env.synthetic]
     folder.mkdir(parents=True, exist_ok=True)
     for name, cost in FIGURES.items():
         for suffix in (".png", ".svg"):
             frontier(analysis, folder / f"{name}{suffix}", cost, synthetic)
-    print_dim(f"wrote frontier and latency as .png and .svg in {folder}")
+    print_dim(f"wrote frontier and latency plots as .png and .svg to {folder}")

@@ -1,4 +1,4 @@
-"""``autotts tinylm``: training the tiny models, and their questions."""
+"""``autotts tinylm``: train the tiny models, and create their environments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from autotts_gym.cli.console import Lines, console, errors, print_dim, progress_bar
+from autotts_gym.cli.collection_display import CollectionDisplay
+from autotts_gym.cli.console import (
+    ProgressLines,
+    errors,
+    exit_on_interrupt,
+    print_dim,
+    print_line,
+    progress_bar,
+    requires_extra,
+)
 from autotts_gym.tinylm.qwen3_model import SIZES
 
 if TYPE_CHECKING:
@@ -18,14 +27,14 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
-    help="Tiny language models that reason step by step: train one, write its questions.",
+    help="Tiny language models that reason step by step: training, questions, environments.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
 
 class Size(StrEnum):
-    """The sizes that can be named."""
+    """Sizes of the tiny models."""
 
     small = "small"
     medium = "medium"
@@ -34,29 +43,25 @@ class Size(StrEnum):
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the model, and meanwhile the checkpoint.")],
-    size: Annotated[Size, typer.Option(help="Of the network.")] = Size.medium,
+    out: Annotated[Path, typer.Option(help="Output folder for the model and the checkpoint.")],
+    size: Annotated[Size, typer.Option(help="Size of the network.")] = Size.medium,
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="How long to train; its size says if not given.")
+        int | None, typer.Option(min=1, help="Tokens to train on; by default depends on the size.")
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="How long to train, instead; weights then depend on the machine."),
+        typer.Option(help="Minutes to train, instead; the weights then depend on the machine."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same model.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
 ) -> None:
-    """Train a tiny model from scratch, into a folder that vLLM and transformers load.
+    """Train a tiny model from scratch; vLLM and transformers can load the output folder.
 
-    Interrupted or killed, it goes on where it was when the same command is given again.
+    If the command is interrupted, run it again to continue from the last checkpoint.
     """
-    try:
+    with requires_extra("training", "torch and transformers", "tinylm"):
         import torch
         import transformers  # noqa: F401
-    except ImportError as problem:
-        raise ValueError(
-            f"training needs torch and transformers ({problem}): pip install 'autotts-gym[tinylm]'"
-        ) from None
     from autotts_gym.tinylm.trainer import CARD, Trainer
     from autotts_gym.tinylm.training_samples import Recipe
 
@@ -69,100 +74,88 @@ def train(
     torch.set_num_threads(threads)
     trainer = Trainer(recipe, out)
     if (out / CARD).exists() and not trainer.step:
-        raise ValueError(f"{out} already holds a trained model: give another --out, or remove it")
+        raise ValueError(f"{out} already contains a model: give another --out, or remove it")
     if trainer.step:
-        print_dim(f"going on from step {trainer.step:,}, {trainer.tokens:,} tokens")
+        print_dim(f"continuing from step {trainer.step:,}, {trainer.tokens:,} tokens")
     length = f"--minutes {minutes:g}" if minutes is not None else f"--tokens {recipe.tokens}"
     command = f"autotts tinylm train --size {size.value} --out DIR {length} --seed {seed}"
-    try:
+    with exit_on_interrupt():
         _run(trainer, size.value)
         trainer.export(out, {"size": size.value, "command": command})
-    except KeyboardInterrupt:
-        errors.print("interrupted; the same command goes on from the last checkpoint")
-        raise typer.Exit(130) from None
-    # Last: killed before, the same command writes the model again.
+    # The checkpoint goes last: until then, the same command can write the model again.
     trainer.checkpoint.unlink()
     card = trainer.card()
-    console.print(
+    print_line(
         f"trained [bold]{size.value}[/]: {card['parameters']:,} parameters, "
-        f"{card['tokens']:,} tokens in {card['wall_seconds']:,.0f} s, loss {card['loss']}, "
-        f"at {escape(str(out))}",
-        highlight=False,
-        soft_wrap=True,
+        f"{card['tokens']:,} tokens in {card['wall_seconds']:,.0f} s, loss {card['loss']}; "
+        f"saved in {escape(str(out))}"
     )
 
 
 def _run(trainer: Trainer, name: str) -> None:
-    """Train to the end, with a bar or, where there is no terminal, a line now and then."""
+    """Train with a progress bar, or with lines where there is no terminal."""
     with progress_bar() as progress:
         task = progress.add_task(f"training {name}", total=1000)
-        lines = Lines(progress)
+        lines = ProgressLines(progress)
 
-        def report(at: TrainingProgress) -> None:
+        def update(at: TrainingProgress) -> None:
             facts = f"{at.tokens:,} tokens, loss {at.loss:.3f}, {at.tokens_per_second:,.0f}/s"
             progress.update(
                 task, description=f"{name}: {facts}", completed=round(1000 * at.fraction_done)
             )
             left = f"{at.seconds_left / 60:.1f} min left"
-            lines.say(f"{name}: {at.fraction_done:.0%}, {facts}, {left}")
+            lines.print(f"{name}: {at.fraction_done:.0%}, {facts}, {left}")
 
-        trainer.train(report)
+        trainer.train(update)
 
 
 @app.command("questions")
 def questions_(
-    name: Annotated[str, typer.Argument(help="chain, or chain-hard, which is held out from it.")],
-    out: Annotated[Path, typer.Option(help="File to write, a JSON object on each line.")],
+    name: Annotated[str, typer.Argument(help="chain, or the held-out set chain-hard.")],
+    out: Annotated[Path, typer.Option(help="The JSON Lines file to write.")],
 ) -> None:
-    """Write a set of questions as JSON lines, with the keys id, question and answer."""
+    """Write a set of questions as JSON Lines with the keys id, question and answer."""
     from autotts_gym.tinylm.question_sets import questions
 
-    found = questions(name)
-    lines = "".join(json.dumps(question._asdict()) + "\n" for question in found)
+    rows = questions(name)
+    lines = "".join(json.dumps(question._asdict()) + "\n" for question in rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(lines, encoding="utf-8")
-    where = escape(str(out))
-    console.print(f"wrote {len(found)} questions to {where}", highlight=False, soft_wrap=True)
+    print_line(f"wrote {len(rows)} questions to {escape(str(out))}")
 
 
 @app.command()
 def envs(
-    to: Annotated[Path, typer.Option(help="Folder for SIZE/chain and SIZE/chain-hard.")],
+    to: Annotated[Path, typer.Option(help="Output folder for SIZE/chain and SIZE/chain-hard.")],
     models: Annotated[
-        Path | None, typer.Option(help="Folder with a model a size; those that come along.")
+        Path | None,
+        typer.Option(help="Folder with one model for each size; the bundled models by default."),
     ] = None,
     size: Annotated[
-        list[Size] | None, typer.Option("--size", help="Repeat for several; all by default.")
+        list[Size] | None, typer.Option("--size", help="Sizes; repeat for several. All by default.")
     ] = None,
 ) -> None:
-    """Serve the tiny models with vLLM, and collect the environments that come along from them.
+    """Serve the tiny models with vLLM, and collect the bundled environments from them.
 
-    Interrupted or killed, the same call goes on where it was.
+    If the command is interrupted, run it again to continue.
     """
-    from autotts_gym.cli.collect import Show
     from autotts_gym.tinylm import model_path
     from autotts_gym.tinylm.bundled_envs import collect_bundled_envs
 
     sizes = [each.value for each in size or Size]
-    try:
-        with Show(errors) as show:
-            made = collect_bundled_envs(
-                models or model_path("small").parent, to, sizes, progress=show.named
-            )
-    except KeyboardInterrupt:
-        errors.print("interrupted: what was finished is kept, the same call goes on from there")
-        raise typer.Exit(130) from None
-    where = escape(str(to))
-    console.print(
-        f"made {', '.join(made) or 'nothing: all are there'}, in {where}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    with exit_on_interrupt(), CollectionDisplay(errors) as show:
+        names = collect_bundled_envs(
+            models or model_path("small").parent, to, sizes, progress=show.named
+        )
+    if names:
+        print_line(f"collected {', '.join(names)} in {escape(str(to))}")
+    else:
+        print_line(f"nothing to collect: {escape(str(to))} already has all of them")
 
 
 @app.command()
-def path(size: Annotated[Size, typer.Argument(help="Of the model.")]) -> None:
-    """Print the folder of a trained model that comes along, as for vllm serve."""
+def path(size: Annotated[Size, typer.Argument(help="Size of the model.")]) -> None:
+    """Print the folder of a bundled model, for example for vllm serve."""
     from autotts_gym.tinylm import model_path
 
     typer.echo(model_path(size.value))

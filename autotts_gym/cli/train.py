@@ -1,23 +1,28 @@
-"""``autotts train``: learned controllers."""
+"""``autotts train``: train a policy."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import (
-    Lines,
-    command_of,
-    console,
-    errors,
-    integers,
+    ProgressLines,
+    exit_on_interrupt,
     print_dim,
+    print_error,
+    print_line,
     progress_bar,
-    stores_of,
+    requires_extra,
+)
+from autotts_gym.cli.options import (
+    Environments,
+    current_command,
+    open_environments,
+    parse_integers,
 )
 
 if TYPE_CHECKING:
@@ -29,11 +34,33 @@ if TYPE_CHECKING:
 class Algorithm(StrEnum):
     """The algorithms of ``autotts train``."""
 
-    ppo = "ppo"
-    maskable_ppo = "maskable-ppo"
-    cleanrl_ppo = "cleanrl-ppo"
-    a2c = "a2c"
-    dqn = "dqn"
+    autotts_ppo = "autotts-ppo"
+    sb3_ppo = "sb3-ppo"
+    sb3_maskable_ppo = "sb3-maskable-ppo"
+    sb3_a2c = "sb3-a2c"
+    sb3_dqn = "sb3-dqn"
+
+
+#: Deprecated names of the algorithms.
+_OLD_ALGORITHMS: Final = {
+    "cleanrl-ppo": Algorithm.autotts_ppo,
+    "ppo": Algorithm.sb3_ppo,
+    "maskable-ppo": Algorithm.sb3_maskable_ppo,
+    "a2c": Algorithm.sb3_a2c,
+    "dqn": Algorithm.sb3_dqn,
+}
+
+
+def _parse_algorithm(name: str) -> Algorithm:
+    if name in _OLD_ALGORITHMS:
+        algorithm = _OLD_ALGORITHMS[name]
+        print_error("autotts", f"{name} is now called {algorithm.value}", "yellow")
+        return algorithm
+    try:
+        return Algorithm(name)
+    except ValueError:
+        names = ", ".join(algorithm.value for algorithm in Algorithm)
+        raise typer.BadParameter(f"{name!r} is not one of {names}") from None
 
 
 class Network(StrEnum):
@@ -47,111 +74,122 @@ def train(
     algorithm: Annotated[
         Algorithm,
         typer.Argument(
-            help="cleanrl-ppo is this package's own; the others are those of stable-baselines3 "
-            "and sb3-contrib."
+            parser=_parse_algorithm,
+            metavar="ALGORITHM",
+            help="autotts-ppo is the implementation in this package; the others are those of "
+            "stable-baselines3 and sb3-contrib.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the policy, its card and checkpoints.")],
-    env: Annotated[
-        list[str] | None, typer.Option("--env", help="A name or a path; repeat for several.")
-    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder for the policy, its card and checkpoints.")
+    ],
+    env: Environments = None,
     questions: Annotated[
         str | None,
-        typer.Option(help="Rows of the questions to train on, as 0-23; default all."),
+        typer.Option(help="Numbers of the questions to train on, such as 0-23; all by default."),
     ] = None,
-    trial: Annotated[
+    validation: Annotated[
         str | None,
         typer.Option(
-            help="Rows of the questions to try the policy on against CMC during the training, or "
-            "none; default those of --questions."
+            "--validation",
+            "--trial",
+            help="Numbers of the questions on which the policy is compared with CMC during "
+            "training, or none; by default those of --questions.",
         ),
     ] = None,
     early: Annotated[
-        bool, typer.Option(help="Keep the policy that did best in a trial, not the last one.")
+        bool, typer.Option(help="Keep the policy with the best validation score, not the last.")
     ] = False,
-    decisions: Annotated[int, typer.Option(min=1, help="Decisions to train on.")] = 4_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, episodes and decisions.")] = 0,
-    network: Annotated[Network, typer.Option(help="How the policy reads branches.")] = (
+    decisions: Annotated[
+        int,
+        typer.Option(min=1, help="Macro-actions to train on; with --atomic, single actions."),
+    ] = 4_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    network: Annotated[Network, typer.Option(help="Architecture of the policy network.")] = (
         Network.equivariant
     ),
-    encoder: Annotated[int, typer.Option(min=1, help="Units that read a branch.")] = 32,
-    hidden: Annotated[int, typer.Option(min=1, help="Units that decide.")] = 64,
+    encoder: Annotated[int, typer.Option(min=1, help="Units of the branch encoder.")] = 32,
+    hidden: Annotated[int, typer.Option(min=1, help="Units of the hidden layers.")] = 64,
     atomic: Annotated[
-        bool, typer.Option("--atomic", help="Play AutoTTS-v0's single actions, not decisions.")
+        bool, typer.Option("--atomic", help="Train on the single actions of AutoTTS-v0.")
     ] = False,
-    max_branches: Annotated[int, typer.Option(min=1, help="N, the widest it can get.")] = 64,
-    num_envs: Annotated[int, typer.Option(min=1, help="Episodes side by side.")] = 512,
-    horizon: Annotated[int, typer.Option(min=1, help="Decisions between updates.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="At first; it falls to a tenth.")] = 1e-3,
-    entropy: Annotated[float, typer.Option(help="Weight of the entropy bonus at first.")] = 0.01,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    logs: Annotated[bool, typer.Option(help="Write TensorBoard logs, in OUT/logs.")] = True,
+    max_branches: Annotated[int, typer.Option(min=1, help="N, maximum width of an episode.")] = 64,
+    num_envs: Annotated[int, typer.Option(min=1, help="Number of parallel episodes.")] = 512,
+    num_steps: Annotated[
+        int,
+        typer.Option(
+            "--num-steps", "--horizon", min=1, help="Steps of each episode between two updates."
+        ),
+    ] = 64,
+    learning_rate: Annotated[
+        float, typer.Option(help="Initial learning rate; it decays linearly to a tenth.")
+    ] = 1e-3,
+    ent_coef: Annotated[
+        float,
+        typer.Option("--ent-coef", "--entropy", help="Initial coefficient of the entropy bonus."),
+    ] = 0.01,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
+    logs: Annotated[bool, typer.Option(help="Write TensorBoard logs to OUT/logs.")] = True,
 ) -> None:
-    """Train a policy that plays by decisions, or by single actions, for every β at once.
+    """Train a policy for all β at once, on macro-actions or on single actions.
 
-    Interrupted or killed, the same command goes on from the last checkpoint, and ends with the
-    same policy. It then plays like any controller: autotts benchmark OUT.
+    If the command is interrupted, run it again to continue from the last checkpoint; the resulting
+    policy is the same. The policy is played like any agent: autotts benchmark OUT.
     """
-    try:
+    with requires_extra("training", "torch", "rl"):
         import torch
 
         from autotts_gym.controllers.policy_network import WEIGHTS, Shape
         from autotts_gym.learning import ppo
         from autotts_gym.learning.validation import Validation
-    except ImportError as problem:
-        raise ValueError(
-            f"training needs torch ({problem}): pip install 'autotts-gym[rl]'"
-        ) from None
-    stores = stores_of(env)
+    stores = open_environments(env)
     torch.set_num_threads(threads)
     config = ppo.Config(
         decisions=decisions,
         seed=seed,
         shape=Shape(network.value, max_branches, encoder, hidden, atomic),
         num_envs=num_envs,
-        horizon=horizon,
+        horizon=num_steps,
         learning_rate=learning_rate,
-        entropy=entropy,
+        entropy=ent_coef,
     )
-    rows = None if questions is None else integers(questions)
-    if early and (algorithm is not Algorithm.cleanrl_ppo or trial == "none"):
-        raise ValueError("--early needs cleanrl-ppo, and trials")
-    tried = None
-    if trial != "none":
-        asked = rows if trial is None else integers(trial)
-        # Episodes of single actions are long.
+    rows = None if questions is None else parse_integers(questions)
+    if early and (algorithm is not Algorithm.autotts_ppo or validation == "none"):
+        raise ValueError("--early needs autotts-ppo and validation questions")
+    validator = None
+    if validation != "none":
+        validation_rows = rows if validation is None else parse_integers(validation)
+        # Fewer seeds for single actions, whose episodes are long.
         seeds = 1 if atomic else 4
-        tried = Validation(stores, asked, ppo.terms_of(config.shape), seeds)
+        validator = Validation(stores, validation_rows, ppo.terms_of(config.shape), seeds)
+    unit = "actions" if atomic else "macro-actions"
     training: Training | Sb3Training
-    if algorithm is Algorithm.cleanrl_ppo:
-        training = ppo.Training(stores, rows, config, out, tried, early=early)
+    if algorithm is Algorithm.autotts_ppo:
+        training = ppo.Training(stores, rows, config, out, validator, early=early)
     else:
         from autotts_gym.learning.sb3 import Sb3Training
 
-        training = Sb3Training(algorithm.value, stores, rows, config, out, tried)
+        name = algorithm.value.removeprefix("sb3-")
+        training = Sb3Training(name, stores, rows, config, out, validator)
     if (out / WEIGHTS).exists() and not training.done:
-        raise ValueError(f"{out} already holds a policy: give another --out, or remove it")
+        raise ValueError(f"{out} already contains a policy: give another --out, or remove it")
     if training.done:
-        print_dim(f"going on from {training.decisions:,} decisions")
-    try:
-        _run(training, out / "logs" if logs else None)
-    except KeyboardInterrupt:
-        errors.print("interrupted; the same command goes on from the last checkpoint")
-        raise typer.Exit(130) from None
-    training.export(out, {"command": command_of(out)})
-    # Last: killed before, the same command writes the policy again.
+        print_dim(f"continuing from {training.decisions:,} {unit}")
+    with exit_on_interrupt():
+        _run(training, out / "logs" if logs else None, unit)
+    training.export(out, {"command": current_command(out)})
+    # The checkpoint goes last: until then, the same command can write the policy again.
     training.forget()
     card = training.card()
-    console.print(
+    print_line(
         f"trained [bold]{escape(out.name)}[/]: {card['parameters']:,} parameters, "
-        f"{card['decisions']:,} decisions in {card['wall_seconds']:,.0f} s, at {escape(str(out))}",
-        highlight=False,
-        soft_wrap=True,
+        f"{card['decisions']:,} {unit} in {card['wall_seconds']:,.0f} s; saved in "
+        f"{escape(str(out))}"
     )
 
 
-def _run(training: Training | Sb3Training, logs: Path | None) -> None:
-    """Train to the end, with a bar or, where there is no terminal, a line now and then."""
+def _run(training: Training | Sb3Training, logs: Path | None, unit: str) -> None:
+    """Train with a progress bar, or with lines where there is no terminal."""
     writer: Any = None
     if logs is not None:
         from torch.utils.tensorboard import SummaryWriter
@@ -159,35 +197,36 @@ def _run(training: Training | Sb3Training, logs: Path | None) -> None:
         writer = SummaryWriter(str(logs), purge_step=training.decisions)
     with progress_bar() as progress:
         task = progress.add_task("training", total=1000)
-        lines = Lines(progress)
+        lines = ProgressLines(progress)
 
-        def report(at: Progress) -> None:
+        def update(at: Progress) -> None:
             facts = (
                 f"return {at.reward:.3f}, accuracy {at.accuracy:.1%}, cost {at.cost:.3f} C, "
                 f"{at.rate:,.0f}/s"
             )
             progress.update(task, description=facts, completed=round(1000 * at.share))
-            figures = {k: v for k, v in vars(at).items() if k not in ("decisions", "standing")}
+            metrics = {k: v for k, v in vars(at).items() if k not in ("decisions", "standing")}
             if at.standing is not None:
-                tried = at.standing
-                progress.console.print(_described(at, tried), highlight=False, soft_wrap=True)
-                figures |= {"trial/return": tried.reward, "trial/share of CMC": tried.share}
-            for name, value in figures.items():
-                if writer is not None and value == value:
+                score = at.standing
+                line = f"{at.decisions:,} {unit}: {_describe(score)}"
+                progress.console.print(line, highlight=False, soft_wrap=True)
+                metrics |= {"trial/return": score.reward, "trial/share of CMC": score.share}
+            for name, value in metrics.items():
+                if writer is not None and value == value:  # not NaN
                     writer.add_scalar(name, value, at.decisions)
-            lines.say(f"{at.share:.0%}, {at.decisions:,} decisions, {facts}")
+            lines.print(f"{at.share:.0%}, {at.decisions:,} {unit}, {facts}")
 
-        training.run(report)
+        training.run(update)
     if writer is not None:
         writer.close()
 
 
-def _described(at: Progress, tried: ValidationScore) -> str:
-    found = f"{at.decisions:,} decisions: return {tried.reward:.4f} in trials"
-    if not tried.reached:
-        return f"{found}, nowhere as accurate as CMC"
-    times = sum(len(shares) for shares in tried.shares.values())
+def _describe(score: ValidationScore) -> str:
+    text = f"validation return {score.reward:.4f}"
+    if not score.reached:
+        return f"{text}, less accurate than CMC in every comparison"
+    comparisons = sum(len(shares) for shares in score.shares.values())
     return (
-        f"{found}, as accurate as CMC for {tried.share:.0%} of its tokens "
-        f"({round(tried.reached * times)} times of {times})"
+        f"{text}, as accurate as CMC for {score.share:.0%} of its tokens "
+        f"(in {round(score.reached * comparisons)} of {comparisons} comparisons)"
     )

@@ -1,4 +1,4 @@
-"""The command line: what it prints and writes, and that every mistake ends in one clear line."""
+"""The command line: output, files, and one-line error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import autotts_gym
-from autotts_gym.cli.console import integers, numbers
+from autotts_gym.cli.options import parse_integers, parse_numbers
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -41,11 +41,11 @@ def small(questions: int = 2, synthetic: bool = False) -> TraceStore:
     )
 
 
-# --- every mistake ends in one clear line --------------------------------------------------------
+# --- one-line error messages ----------------------------------------------------------------------
 
 AT_TINY = ("--env", "tiny", "--max-branches", "3")
 
-MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
+ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
     "no such agent": (("benchmark", "nosuch"), r"no agent 'nosuch': give the path .* one of .*cmc"),
     "no action": (("benchmark", "cmc", "--action-limit", "0"), "--action-limit must be at least 1"),
     "no such file": (("benchmark", "./nosuch.py"), r"there is no agent '\./nosuch\.py'"),
@@ -74,7 +74,10 @@ MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
     "no JSON": (("import", "broken.py", "--name", "x"), r"broken\.py: malformed JSON at line 1"),
     "no name": (("import", "good.json", "--name", "../x"), "'../x' is no name"),
     "taken": (("import", "good.json", "--name", "tiny"), "tiny exists already"),
-    "unknown parameter": (("synth", "--name", "x", "--set", "wit=1"), "no parameter 'wit'; there"),
+    "unknown parameter": (
+        ("synth", "--name", "x", "--set", "wit=1"),
+        "no parameter 'wit'; the param",
+    ),
     "no number": (("synth", "--name", "x", "--set", "lapse=a"), "give a number, such as lapse=0.5"),
     "parameter outside": (("synth", "--name", "x", "--set", "lapse=7"), "lapse must be a number"),
     "no questions": (("synth", "--name", "x", "--questions", 0), "questions must be an integer"),
@@ -99,9 +102,9 @@ MISTAKES: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", MISTAKES)
-def test_mistakes(case: str, autotts: Command, own: Path) -> None:
-    arguments, message = MISTAKES[case]
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case: str, autotts: Command, own: Path) -> None:
+    arguments, message = ERRORS[case]
     small().save(own / "tiny")
     (own / "torn").mkdir()
     (own / "torn" / "card.yaml").write_text("a: [\n - ]\n", "utf-8")
@@ -120,7 +123,9 @@ def test_mistakes(case: str, autotts: Command, own: Path) -> None:
     before = set(own.rglob("*"))
     ended = autotts(*arguments)
     assert ended.code == 1
-    assert ended.out == "" or case == "play nowhere"  # played before it could not be saved
+    assert (
+        ended.out == "" or case == "play nowhere"
+    )  # the episode is printed before the image fails
     (line,) = (line for line in ended.err.splitlines() if line.strip())
     assert re.match(f"autotts: .*{message}", line)
     assert set(own.rglob("*")) == before
@@ -132,15 +137,15 @@ def test_mistakes(case: str, autotts: Command, own: Path) -> None:
     [
         (["nosuch"], "No such command 'nosuch'"),
         (["import", "x.json"], "Missing option '--name'"),
-        (["benchmark", "cmc", "--beta", "a,b"], "'a,b' is no list of numbers such as 0,0.5,1"),
-        (["benchmark", "cmc", "--beta", ","], "',' is no list of numbers"),
-        (["benchmark", "cmc", "--seeds", "0-x"], "'0-x' is no list of seeds such as 0-9"),
-        (["benchmark", "cmc", "--seeds", "9-0"], "'9-0' runs backwards"),
-        (["benchmark", "cmc", "--seeds=-1"], "'-1' is no list of seeds"),
-        (["benchmark", "cmc", "--seeds", ""], "'' is no list of seeds"),
-        (["benchmark", "cmc", "--beta", ""], "'' is no list of numbers"),
-        (["benchmark", "cmc", "--seeds", "0-9999999"], "'0-9999999' is too much"),
-        (["benchmark", "cmc", "--seeds", str(2**63)], "is too much: at most 1,000,000 seeds"),
+        (["benchmark", "cmc", "--beta", "a,b"], "'a,b' is not a list of numbers such as 0,0.5,1"),
+        (["benchmark", "cmc", "--beta", ","], "',' is not a list of numbers"),
+        (["benchmark", "cmc", "--seeds", "0-x"], "'0-x' is not a list of integers such as 0-9"),
+        (["benchmark", "cmc", "--seeds", "9-0"], "'9-0' is reversed; write 0-9"),
+        (["benchmark", "cmc", "--seeds=-1"], "'-1' is not a list of integers"),
+        (["benchmark", "cmc", "--seeds", ""], "'' is not a list of integers"),
+        (["benchmark", "cmc", "--beta", ""], "'' is not a list of numbers"),
+        (["benchmark", "cmc", "--seeds", "0-9999999"], "'0-9999999' is too large"),
+        (["benchmark", "cmc", "--seeds", str(2**63)], "is too large: at most 1,000,000 integers"),
         (["benchmark", "cmc", "--order", "wild"], "--order"),
         (["benchmark", "cmc", "--billing", "free"], "--billing"),
         (["benchmark", "cmc", "--budget", "x"], "--budget"),
@@ -156,8 +161,8 @@ def test_usage(arguments: list[str], message: str, autotts: Command) -> None:
     assert "Traceback" not in ended.err
 
 
-def test_mistakes_of_a_process(tmp_path: Path) -> None:
-    """As a shell sees it: ``python -m autotts_gym``, and the script that pip installs."""
+def test_errors_of_a_process(tmp_path: Path) -> None:
+    """Run as ``python -m autotts_gym``, and as the script that pip installs."""
     script = Path(sys.executable).with_name("autotts")
     for command in ([sys.executable, "-W", "error", "-m", "autotts_gym"], [str(script)]):
         done = subprocess.run(
@@ -168,32 +173,32 @@ def test_mistakes_of_a_process(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-# --- asking --------------------------------------------------------------------------------------
+# --- help and option values -----------------------------------------------------------------------
 
 
 def test_version_and_help(autotts: Command) -> None:
     assert autotts("--version") == (0, f"autotts_gym {autotts_gym.__version__}\n", "")
-    told = autotts("--help")
-    assert told.code == 0
+    done = autotts("--help")
+    assert done.code == 0
     for command in ("import", "envs", "synth", "benchmark", "play"):
-        assert command in told.out
+        assert command in done.out
         assert autotts(command, "--help").code == 0
     assert autotts().code != 0
 
 
 def test_lists_of_numbers() -> None:
-    assert numbers("0,0.5, 1,0.50") == [0.0, 0.5, 1.0]
-    assert integers("0-2,7, 5-6,1") == [0, 1, 2, 7, 5, 6]
+    assert parse_numbers("0,0.5, 1,0.50") == [0.0, 0.5, 1.0]
+    assert parse_integers("0-2,7, 5-6,1") == [0, 1, 2, 7, 5, 6]
 
 
-# --- environments --------------------------------------------------------------------------------
+# --- environments ---------------------------------------------------------------------------------
 
 
 def test_import_a_file(autotts: Command, own: Path) -> None:
     Path("bench.json").write_text(json.dumps([PUBLISHED]), "utf-8")
-    told = autotts("import", "bench.json", "--name", "mine")
-    assert told.code == 0
-    assert "imported mine: 1 questions, 2 branches, Δ = 500 tokens" in told.out
+    done = autotts("import", "bench.json", "--name", "mine")
+    assert done.code == 0
+    assert "imported mine: 1 questions, 2 branches, Δ = 500 tokens" in done.out
     assert TraceStore.open(own / "mine").question(0).gold == "2"
 
 
@@ -201,21 +206,21 @@ def test_import_a_folder(autotts: Command) -> None:
     for model in ("m1", "m2"):
         Path("all", model).mkdir(parents=True)
         Path("all", model, "b.json").write_text(json.dumps([PUBLISHED]), "utf-8")
-    told = autotts("import", "all", "--name", "group")
-    assert re.findall(r"imported (\S+):", told.out) == ["group/m1/b", "group/m2/b"]
+    done = autotts("import", "all", "--name", "group")
+    assert re.findall(r"imported (\S+):", done.out) == ["group/m1/b", "group/m2/b"]
     listed = autotts("envs").out
     assert "group/m1/b" in listed
     assert "group/m2/b" in listed
 
 
-def test_import_of_a_bad_folder_leaves_nothing(autotts: Command, own: Path) -> None:
+def test_import_of_a_bad_folder_writes_nothing(autotts: Command, own: Path) -> None:
     bad = {**PUBLISHED, "final_answers_trace": ["2", "4"]}
     for model, entry in (("m1", PUBLISHED), ("m2", bad)):
         Path("all", model).mkdir(parents=True)
         Path("all", model, "b.json").write_text(json.dumps([entry]), "utf-8")
-    told = autotts("import", "all", "--name", "group")
-    assert told.code == 1
-    assert "m2/b.json: question 0, branch 1: its final answer is '3', but '4'" in told.err
+    done = autotts("import", "all", "--name", "group")
+    assert done.code == 1
+    assert "m2/b.json: question 0, branch 1: its final answer is '3', but '4'" in done.err
     assert not own.exists() or not list(own.iterdir())
 
 
@@ -223,24 +228,24 @@ def test_envs(autotts: Command, own: Path) -> None:
     small().save(own / "mine")
     (own / "torn").mkdir()
     (own / "torn" / "card.yaml").write_text("[1]", "utf-8")
-    told = autotts("envs")
-    assert (told.code, told.err) == (0, "")
-    lines = told.out.splitlines()
+    done = autotts("envs")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
     (mine,) = (line for line in lines if line.startswith("mine"))
     assert mine.split() == ["mine", "2", "6", "500", "3", "767"]
     (bundled,) = (line for line in lines if line.startswith("synthetic-aime24"))
     assert bundled.split()[-1] == "synthetic"
     (real,) = (line for line in lines if line.startswith("tinylm/medium/chain "))
     assert "synthetic" not in real
-    assert "must be a mapping" in told.out  # the torn one hides no other
+    assert "must be a mapping" in done.out  # an unreadable environment does not hide the others
     assert lines[-1].endswith(str(own))
 
 
 def test_cards(autotts: Command, own: Path) -> None:
     TraceStore.from_tables(small().tables, 500, details={"note": "[b]old[/b]"}).save(own / "mine")
-    told = autotts("envs", "--cards").out
-    assert f"fingerprint: {small().card.fingerprint}" in told
-    assert "note: '[b]old[/b]'" in told
+    done = autotts("envs", "--cards").out
+    assert f"fingerprint: {small().card.fingerprint}" in done
+    assert "note: '[b]old[/b]'" in done
 
 
 def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
@@ -253,9 +258,9 @@ def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
     ]
     cards = {}
     for name, more in made:
-        told = autotts("synth", "--name", name, *size, *more)
-        assert told.code == 0
-        assert "synthetic" in told.out
+        done = autotts("synth", "--name", name, *size, *more)
+        assert done.code == 0
+        assert "synthetic" in done.out
         cards[name] = TraceStore.open(own / name).card
         assert (cards[name].questions, cards[name].branches) == (3, 12)
         assert cards[name].synthetic
@@ -265,26 +270,26 @@ def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
     assert TraceStore.open(tmp_path / "[else]where" / "one").card.interval == 1000
 
 
-# --- benchmark -----------------------------------------------------------------------------------
+# --- benchmark ------------------------------------------------------------------------------------
 
 
 def test_benchmark(autotts: Command) -> None:
     call: tuple[object, ...] = ("benchmark", "self_consistency", "cmc", "--beta", "0,1")
     call += ("--env", "synthetic-aime24", "--seeds", "0-2")
-    told = autotts(*call, "--out", "out[1]", "--max-branches", 4)
-    assert (told.code, told.err) == (0, "")
-    assert "synthetic-aime24: 60 questions × 3 seeds SYNTHETIC" in told.out
-    assert "Synthetic traces are generated" in " ".join(told.out.split())
-    rows = re.findall(r"^(\w+(?: β=\d)?) +[\d.]+ \[[\d., ]+\][* ] .*\d%$", told.out, re.M)
+    done = autotts(*call, "--out", "out[1]", "--max-branches", 4)
+    assert (done.code, done.err) == (0, "")
+    assert "synthetic-aime24: 60 questions × 3 seeds SYNTHETIC" in done.out
+    assert "Synthetic traces are generated" in " ".join(done.out.split())
+    rows = re.findall(r"^(\w+(?: β=\d)?) +[\d.]+ \[[\d., ]+\][* ] .*\d%$", done.out, re.M)
     assert rows == ["self_consistency", "cmc β=0", "cmc β=1"]
-    assert re.search(r"^compiled: self_consistency \([\d,]+ episodes/s\), cmc \(", told.out, re.M)
-    assert re.search(r"^Billed by tokens\.$", told.out, re.M)
-    assert "wrote out[1]/episodes.parquet, summary.csv, benchmark.json, frontier.png" in told.out
+    assert re.search(r"^compiled: self_consistency \([\d,]+ episodes/s\), cmc \(", done.out, re.M)
+    assert re.search(r"^Billed by tokens\.$", done.out, re.M)
+    assert "wrote out[1]/episodes.parquet, summary.csv, benchmark.json, frontier.png" in done.out
     assert pq.read_metadata("out[1]/episodes.parquet").num_rows == 3 * 3 * 60
     with Image.open("out[1]/frontier.png") as image:
         assert image.size[0] > 500
     again = autotts(*call, "--out", "out[1]", "--max-branches", 4)
-    assert "kept: self_consistency, cmc\n" in again.out
+    assert "cached: self_consistency, cmc\n" in again.out
     assert sorted(p.name for p in Path("out[1]").iterdir()) == [
         "benchmark.json",
         "cells",
@@ -295,65 +300,65 @@ def test_benchmark(autotts: Command) -> None:
     ]
 
 
-def test_benchmark_on_several(autotts: Command, own: Path) -> None:
-    """Names, groups and paths together; only what is synthetic is called so."""
+def test_benchmark_on_several_environments(autotts: Command, own: Path) -> None:
+    """Names, groups and paths together; only synthetic environments are marked."""
     small().save(own / "group" / "a")
     small(1).save(own / "group" / "b")
     small(synthetic=True).save(Path("made").resolve())
-    told = autotts(
+    done = autotts(
         *("benchmark", "self_consistency", "--env", "group", "--env", "./made"),
         *("--seeds", "3", "--max-branches", "3", "--billing", "interval", "--budget", "9000"),
     )
-    assert told.code == 0
-    titles = re.findall(r"^(\S+): \d questions × 1 seeds(.*)$", told.out, re.M)
+    assert done.code == 0
+    titles = re.findall(r"^(\S+): \d questions × 1 seeds(.*)$", done.out, re.M)
     assert titles == [("group/a", ""), ("group/b", ""), ("made", " SYNTHETIC")]
-    assert re.search(r"^average: 3 environments, 5 questions × 1 seeds SYNTHETIC$", told.out, re.M)
-    assert re.search(r"^Billed by interval\.$", told.out, re.M)
-    assert "nan" not in told.out + told.err + Path("results/summary.csv").read_text("utf-8")
+    assert re.search(r"^average: 3 environments, 5 questions × 1 seeds SYNTHETIC$", done.out, re.M)
+    assert re.search(r"^Billed by interval\.$", done.out, re.M)
+    assert "nan" not in done.out + done.err + Path("results/summary.csv").read_text("utf-8")
     envs = pq.read_table("results/episodes.parquet")["env"].to_pylist()
     assert envs == ["group/a"] * 2 + ["group/b"] + ["made"] * 2
 
 
 def test_the_published_protocol(autotts: Command, own: Path) -> None:
-    """The published settings, and published figures where the traces are those of the paper."""
+    """The published settings; published figures only for the models of the paper."""
     branches = [Branch(["7"], 700, "7")] * 64
     for name, model in (("known", "Qwen3-4B"), ("other", "my-model")):
         details = {"model": model, "benchmark": "aime24"}
         made = TraceStore.from_branches([Question("?", "7", branches)], 500, details=details)
         made.save(own / "group" / name)
-    told = autotts("benchmark", "--protocol", "paper", "--env", "group", "--seeds", "0")
-    assert (told.code, told.err) == (0, "")
+    done = autotts("benchmark", "--protocol", "paper", "--env", "group", "--seeds", "0")
+    assert (done.code, done.err) == (0, "")
     assert "Billed by tokens (self_consistency, asc, esc); by interval (parallel_probe, cmc)." in (
-        told.out
+        done.out
     )
-    outcome, latency = told.out.split("aime24: ")[1:]
+    outcome, latency = done.out.split("aime24: ")[1:]
     # 64 branches of 700 tokens; published figures in the first column alone.
     assert re.search(r"^SC@64 +100\.0 / 44\.8k +100\.0 / 44\.8k *$", outcome, re.M)
     assert re.search(r"^SC@64 .*\n  published +80\.0 / 886\.8k *$", outcome, re.M)
     assert re.search(r"^ASC .*\n  published +80\.1 / 175\.7k† *$", outcome, re.M)
     assert re.search(r"^SC@64 +0\.7k +0\.7k *\n  published +29\.3k *$", latency, re.M)
-    assert re.search(r"^CMC β=0\.5 .*\nCMC β=1 ", latency, re.M)  # nothing published of it
+    assert re.search(r"^CMC β=0\.5 .*\nCMC β=1 ", latency, re.M)  # without published figures
     both = autotts("benchmark", "--protocol", "paper", "--order", "random")
     assert both.code == 1
-    assert "--protocol paper sets the order and the billing itself" in both.err
+    assert "--protocol paper sets the order and the billing; omit both options" in both.err
 
 
-def test_benchmark_with_nothing_to_spend(autotts: Command) -> None:
-    told = autotts("benchmark", "cmc", "--budget", 0, "--seeds", "0", "--beta", "0.5")
-    assert (told.code, told.err) == (0, "")
+def test_benchmark_without_a_budget(autotts: Command) -> None:
+    done = autotts("benchmark", "cmc", "--budget", 0, "--seeds", "0", "--beta", "0.5")
+    assert (done.code, done.err) == (0, "")
     assert set(pq.read_table("results/episodes.parquet")["tokens"].to_pylist()) == {0}
 
 
-def test_benchmark_says_what_runs_as_python(
+def test_benchmark_explains_why_an_agent_is_not_compiled(
     autotts: Command, own: Path, controller: Callable[..., Agent]
 ) -> None:
     small().save(own / "tiny")
     text = "def solve(episode):\n    {}.get(episode)\n    episode.answer()\n"
     agent = controller(text, "plain")
-    told = autotts("benchmark", agent.path, *AT_TINY)
-    assert told.code == 0
-    assert re.search(r"^python: plain \([\d,]+ episodes/s\)$", told.out, re.M)
-    assert re.search(r"^plain ran as plain Python: \S", told.out, re.M)
+    done = autotts("benchmark", agent.path, *AT_TINY)
+    assert done.code == 0
+    assert re.search(r"^python: plain \([\d,]+ episodes/s\)$", done.out, re.M)
+    assert re.search(r"^plain ran as plain Python: \S", done.out, re.M)
     asked = autotts("benchmark", agent.path, *AT_TINY, "--interpret", "--out", "other")
     assert "ran as plain Python" not in asked.out
 
@@ -363,19 +368,19 @@ def test_benchmark_lists_failures(
 ) -> None:
     small().save(own / "tiny")
     agent = controller("def solve(episode): raise ValueError('an [a] and [/b] more')\n", "b[a]d")
-    for _ in range(2):  # the second time from what was kept
-        told = autotts("benchmark", agent.path, *AT_TINY, "--seeds", "0-3")
-        assert told.code == 0
-        lines = told.err.splitlines()
+    for _ in range(2):  # the second time from the result cache
+        done = autotts("benchmark", agent.path, *AT_TINY, "--seeds", "0-3")
+        assert done.code == 0
+        lines = done.err.splitlines()
         assert lines[0] == (
             "b[a]d on tiny: question 0, seed 0: ValueError: an [a] and [/b] more "
             "(8 of 8 episodes failed)"
         )
-        assert len(lines) == 3  # enough to see what is wrong
-        assert "b[a]d" in told.out
+        assert len(lines) == 3  # not all eight
+        assert "b[a]d" in done.out
 
 
-# An episode takes a while; Python's own sleep is woken by a signal.
+# Slow episodes; time.sleep is interrupted by a signal.
 SLEEPS = """
 import time
 
@@ -396,7 +401,7 @@ def test_interrupted_benchmark(tmp_path: Path, controller: Callable[..., Agent])
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Who starts the tests in the background has them ignore it.
+        # SIGINT may be ignored if the tests run in the background.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not cells.is_dir() or len(list(cells.glob("[!.]*"))) < 2:
@@ -406,24 +411,26 @@ def test_interrupted_benchmark(tmp_path: Path, controller: Callable[..., Agent])
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    assert err.strip().endswith("what was finished is kept, the same call goes on from there")
+    assert err.strip().endswith("finished work is kept; run the same command to continue")
     assert "Traceback" not in err
     kept = list(cells.iterdir())
     assert 2 <= len(kept) < 10
-    assert all(pq.read_metadata(cell).num_rows == 30 for cell in kept)  # whole ones only
+    assert all(pq.read_metadata(cell).num_rows == 30 for cell in kept)  # complete cells only
     assert os.listdir(tmp_path / "out") == ["cells"]
 
 
-# --- play ----------------------------------------------------------------------------------------
+# --- play -----------------------------------------------------------------------------------------
 
 
 def test_play(autotts: Command) -> None:
     call = ("play", "cmc", "--question", 3, "--beta", 0.2, "--seed", 5, "--billing", "interval")
-    told = autotts(*call)
-    assert (told.code, told.err) == (0, "")
-    assert re.search(r"^[\d,]+ actions, [\d,]+ tokens, [\d,]+ of them in sequence$", told.out, re.M)
-    assert autotts(*call) == told
-    assert autotts("play", "self_consistency").out != told.out
+    done = autotts(*call)
+    assert (done.code, done.err) == (0, "")
+    assert re.search(
+        r"^[\d,]+ actions, [\d,]+ total tokens, [\d,]+ sequential tokens$", done.out, re.M
+    )
+    assert autotts(*call) == done
+    assert autotts("play", "self_consistency").out != done.out
 
 
 @pytest.mark.parametrize(("name", "frames"), [("end.png", 1), ("way.gif", 9)])
@@ -436,9 +443,9 @@ def test_play_to_an_image(
         "    episode.probe_all()\n"
         "    episode.answer()\n"
     )
-    told = autotts("play", agent.path, "--image", name)
-    assert (told.code, told.err) == (0, "")
-    assert "9 actions, 64 tokens, 16 of them in sequence" in told.out
-    assert f"wrote {name}" in told.out
+    done = autotts("play", agent.path, "--image", name)
+    assert (done.code, done.err) == (0, "")
+    assert "9 actions, 64 total tokens, 16 sequential tokens" in done.out
+    assert f"wrote {name}" in done.out
     with Image.open(name) as image:
         assert getattr(image, "n_frames", 1) >= frames

@@ -1,4 +1,4 @@
-"""``autotts collect``: what it says, and how it ends."""
+"""``autotts collect``: output, files and error messages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import scripted_server
 from scripted_server import ScriptedServer
 
-from autotts_gym.cli.collect import engine_arguments
+from autotts_gym.cli.options import parse_engine_arguments
 from autotts_gym.traces.store import TraceStore
 
-#: A call that would work, but for what a test adds to it.
+#: A valid call, to which tests add options.
 PLAN = ("--branches", 2, "--interval", 20, "--max-tokens", 60, "--temperature", 0)
 
 
@@ -36,7 +36,7 @@ def questions(tmp_path: Path) -> Path:
 def collect(
     autotts: Callable[..., Any], server: ScriptedServer, questions: Path, tmp_path: Path
 ) -> Callable[..., Any]:
-    """The call with options added; those that are None left out."""
+    """Run the call with more options; those that are None are omitted."""
     protocol = scripted_server.protocol_file(tmp_path)
 
     def run(*more: object, **options: object) -> Any:
@@ -54,7 +54,7 @@ def collect(
 
 
 def error(ended: Any) -> str:
-    """What was told of an error: one line, and no traceback."""
+    """The error message, which must be one line."""
     assert ended.code == 1
     assert ended.out == ""
     *before, line = ended.err.strip().splitlines()
@@ -69,8 +69,8 @@ def test_collects(collect: Callable[..., Any], own: Path, server: ScriptedServer
     assert ended.err == ""
     lines = ended.out.strip().splitlines()
     assert lines[0].startswith("collected few: 3 questions, 6 branches, ")
-    assert lines[1] == "of the branches, 4 cut, 2 empty, 2 unanswered: kept, and flagged"
-    assert lines[2].startswith(f"what was sampled stays in {own / '.few.collecting'}, which")
+    assert lines[1] == "flagged branches: 4 cut at the token limit, 2 empty, 2 without an answer"
+    assert lines[2] == f"the sampled data in {own / '.few.collecting'} is no longer needed"
     card = TraceStore.open(own / "few").card
     assert card.interval == 20
     details = card.details
@@ -80,11 +80,11 @@ def test_collects(collect: Callable[..., Any], own: Path, server: ScriptedServer
     assert details["engine_version"] == "0.32.0"
     assert details["sampling"]["temperature"] == 0
     assert not card.synthetic
-    # The environment is there to be played, and to be listed.
+    # The environment can be opened.
     assert TraceStore.open(own / "few").question(0).gold == "57"
 
 
-def test_texts_and_another_place(collect: Callable[..., Any], tmp_path: Path) -> None:
+def test_texts_and_another_folder(collect: Callable[..., Any], tmp_path: Path) -> None:
     ended = collect("--texts", to=tmp_path / "deep", benchmark="other")
     assert ended.code == 0
     store = TraceStore.open(tmp_path / "deep" / "few")
@@ -106,7 +106,9 @@ def test_the_key_is_sent(
     assert collect().code == 0
 
 
-def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServer) -> None:
+def test_an_existing_environment_is_not_overwritten(
+    collect: Callable[..., Any], server: ScriptedServer
+) -> None:
     assert collect().code == 0
     count = len(server.asked)
     assert "few exists already, and stores are frozen: choose another name" in error(collect())
@@ -119,9 +121,12 @@ def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServe
         ({"name": "../b"}, "'../b'"),
         ({"questions": "missing.jsonl"}, "missing.jsonl: cannot be read: No such file"),
         ({"questions": "questions.txt"}, "questions.txt: unknown type of question file; expected"),
-        ({"base_url": None}, "give --model (vLLM runs it here) or --base-url (a server does)"),
+        (
+            {"base_url": None},
+            "give --model to run vLLM in this process, or --base-url for a server",
+        ),
         ({"base_url": "localhost:8000"}, "'localhost:8000' is no base URL; give one as http://"),
-        ({"engine": "max_model_len=9"}, "--engine is for vLLM that runs here; a server has its"),
+        ({"engine": "max_model_len=9"}, "--engine is for vLLM in this process; it cannot be used"),
         ({"protocol": "qwen"}, "there is no protocol 'qwen': give the path of a .yaml file, or"),
         ({"protocol": None}, "no protocol is meant for the model 'scripted'; choose one with"),
         ({"protocol": "gone.yaml"}, "gone.yaml: cannot be read: "),
@@ -140,7 +145,7 @@ def test_a_name_that_is_taken(collect: Callable[..., Any], server: ScriptedServe
         ({"split": "test"}, "a file has no split 'test'; only datasets have splits"),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_errors(
     collect: Callable[..., Any],
     server: ScriptedServer,
     own: Path,
@@ -152,7 +157,7 @@ def test_what_is_wrong_is_told(
     assert not (own / "few").exists()
 
 
-def test_a_number_that_is_none(collect: Callable[..., Any]) -> None:
+def test_an_option_that_is_not_a_number(collect: Callable[..., Any]) -> None:
     ended = collect(branches="many")
     assert ended.code == 2
     assert "Invalid value for '--branches'" in ended.err
@@ -179,19 +184,23 @@ def test_several_servers(collect: Callable[..., Any], server: ScriptedServer) ->
 
 
 def test_arguments_of_the_engine() -> None:
-    assert engine_arguments(["max_model_len=8192", "dtype=float32", "enforce_eager=true"]) == {
+    assert parse_engine_arguments(
+        ["max_model_len=8192", "dtype=float32", "enforce_eager=true"]
+    ) == {
         "max_model_len": 8192,
         "dtype": "float32",
         "enforce_eager": True,
     }
-    assert engine_arguments(["served=a=b", "none="]) == {"served": "a=b", "none": None}
+    assert parse_engine_arguments(["served=a=b", "none="]) == {"served": "a=b", "none": None}
     for wrong in ("max_model_len", "max-model-len=5", "=5"):
-        with pytest.raises(ValueError, match="give an argument as max_model_len=8192"):
-            engine_arguments([wrong])
-    with pytest.raises(ValueError, match=r"'x=\[': the value is no YAML: "):
-        engine_arguments(["x=["])
+        with pytest.raises(
+            ValueError, match="give an argument as NAME=VALUE, such as max_model_len=8192"
+        ):
+            parse_engine_arguments([wrong])
+    with pytest.raises(ValueError, match=r"'x=\[': the value is not YAML: "):
+        parse_engine_arguments(["x=["])
 
 
-def test_arguments_are_read_before_anything_starts(collect: Callable[..., Any]) -> None:
+def test_engine_arguments_are_parsed_before_vllm_starts(collect: Callable[..., Any]) -> None:
     ended = collect("--engine", "max_model_len", base_url=None, model="nowhere")
-    assert "'max_model_len': give an argument as max_model_len=8192" in error(ended)
+    assert "'max_model_len': give an argument as NAME=VALUE" in error(ended)

@@ -10,17 +10,19 @@ SMALL = ("--env", "tinylm/small/chain", "--questions", "0-4", "--seeds", "1")
 GENETIC = ("--rounds", "1", "--islands", "1", "--attempts", "2", "--evaluations", "4")
 
 
-def test_breeds(autotts) -> None:
+def test_genetic_search(autotts) -> None:
     asked = ("discover", *SMALL, *GENETIC, "--out", "found", "--workers", "1")
-    told = autotts(*asked)
-    assert told.code == 0, told.err
-    assert re.search(r"found found: score 0\.\d+, .* left out 0\.\d+; 12 programs were", told.out)
+    done = autotts(*asked)
+    assert done.code == 0, done.err
+    assert re.search(
+        r"found found: score 0\.\d+, cross-validated score 0\.\d+; 12 programs were", done.out
+    )
     text = Path("found/found.py").read_text("utf-8")
     assert "Found by: autotts" in text
     assert "On: tinylm/small/chain\n" in text
     again = autotts(*asked)
     assert again.code == 0
-    assert "going on: 12 programs were tried before" in again.out
+    assert "continuing a search: 12 programs so far" in again.out
     assert Path("found/found.py").read_text("utf-8") == text
     other = autotts(*asked, "--seed", 1)
     assert other.code == 1
@@ -32,17 +34,17 @@ def test_breeds(autotts) -> None:
     assert final["diagnosis"].splitlines()[0] in judged.out
 
 
-def test_any_command_proposes(autotts) -> None:
-    """It is told the command that judges, which says of its program what the run says."""
+def test_a_command_as_proposer(autotts) -> None:
+    """The workspace contains the judge command, which scores a program as the search does."""
     line = (
         "sed -e 's/0.75 +/0.7 +/' best.py > controller.py; "
-        "sed -n 's/^.*`\\(autotts judge.*\\)`.*$/\\1/p' README.md > told"
+        "sed -n 's/^.*`\\(autotts judge.*\\)`.*$/\\1/p' README.md > judge.txt"
     )
-    told = autotts(
+    done = autotts(
         "discover", "--proposer", "command", "--command", line, *SMALL, "--rounds", 1,
         "--attempts", 1, "--out", "made",
     )  # fmt: skip
-    assert told.code == 0, told.err
+    assert done.code == 0, done.err
     journal = Path("made/journal.jsonl").read_text("utf-8").splitlines()
     entries = {entry["name"]: entry for entry in map(json.loads, journal)}
     assert entries["1-1"]["trouble"] == ""
@@ -50,18 +52,18 @@ def test_any_command_proposes(autotts) -> None:
     assert Path("made/made.py").read_text("utf-8").startswith("# Found by: autotts")
 
 
-def test_rejected(autotts) -> None:
+def test_a_rejected_program(autotts) -> None:
     Path("none.py").write_text("def solve(episode):\n    episode.answer()\n", "utf-8")
-    told = autotts("judge", "none.py", *SMALL)
-    assert told.code == 1
-    assert "Rejected: line 1: solve(episode) does not fit" in " ".join(told.out.split())
+    done = autotts("judge", "none.py", *SMALL)
+    assert done.code == 1
+    assert "Rejected: line 1: solve(episode) does not fit" in " ".join(done.out.split())
     assert autotts("judge", "none.py", *SMALL, "--no-knob").code == 0
     missing = autotts("judge", "nosuch.py")
     assert missing.code == 1
     assert "nosuch.py: No such file" in missing.err
 
 
-def test_what_proposers_need(autotts) -> None:
+def test_missing_options_of_proposers(autotts) -> None:
     none = autotts("discover", "--proposer", "command", *SMALL, "--out", "run")
     assert none.code == 1
     assert "give a command, as 'python propose.py'" in none.err

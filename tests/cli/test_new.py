@@ -1,4 +1,4 @@
-"""``autotts new``: the written files run as they are, compiled where they can be."""
+"""``autotts new``: the templates run as is, compiled where possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def play(
     interpret: bool = False,
     terms: EpisodeConfig | None = None,
 ) -> tuple[str, EpisodeResults]:
-    """The first questions of the bundled environment, a branch order each; and how it ran."""
+    """Play the first questions of the bundled environment; also return how they were run."""
     terms = terms or EpisodeConfig()
     rollout = Rollout(load(str(path)), STORE, terms, interpret=interpret)
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_plays_well_and_spends_more_with_beta(template: Template, tmp_path: Path
         ran, played = play(path, beta, 60)
         assert ran == ("python" if template is Template.published else "compiled")
         assert played.failures == {}
-        assert played.correct.mean() > 0.75  # a branch by itself: 0.65
+        assert played.correct.mean() > 0.75  # a single branch: 0.65
         tokens.append(played.tokens.mean())
     assert sorted(set(tokens)) == tokens
     assert load(str(path)).takes_beta == (len(betas) > 1)
@@ -78,7 +78,7 @@ def test_published_survives_a_budget_and_few_branches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", list(Template))
-def test_is_written_as_ruff_would(template: Template, tmp_path: Path) -> None:
+def test_templates_pass_ruff(template: Template, tmp_path: Path) -> None:
     path = write(str(tmp_path / "mine"), template)
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
@@ -91,22 +91,22 @@ def test_is_written_as_ruff_would(template: Template, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", list(Template))
-def test_calls_itself_by_its_own_name(template: Template) -> None:
+def test_templates_contain_the_name_of_the_controller(template: Template) -> None:
     text = source(template, "mine")
     assert text.startswith('"""mine: ')
     assert "autotts play mine.py" in text
     assert "my_controller" not in text
 
 
-def test_names_only_methods_that_there_are() -> None:
-    """What the comments list is what the handle has."""
+def test_templates_list_the_methods_of_the_episode() -> None:
+    """The docstrings name all methods of the episode, and no others."""
     public = {name for name in vars(Episode) if not name.startswith("_")} | {"max_branches"}
     for template in (Template.with_beta, Template.without_beta):
         comment = source(template, "mine").split('"""')[1]
         named = set(re.findall(r"\b(\w+)\(", comment)) | set(re.findall(r"episode\.(\w+)", comment))
         assert named - public == {"solve"}
-        told = {name for name in public if re.search(rf"\b{name}\b", comment)}
-        assert public - told == {"note"}  # shown in the code below
+        listed = {name for name in public if re.search(rf"\b{name}\b", comment)}
+        assert public - listed == {"note"}  # shown in the code below
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -125,7 +125,9 @@ def test_command(
     (tmp_path / "mine").mkdir()
     code, out, _ = run(capsys, "new", "first")
     assert code == 0
-    assert out == "wrote first.py; try\n  autotts play first.py\n  autotts benchmark first.py\n"
+    assert (
+        out == "wrote first.py; to try it:\n  autotts play first.py\n  autotts benchmark first.py\n"
+    )
     assert (tmp_path / "first.py").read_text("utf-8") == source(Template.with_beta, "first")
     assert run(capsys, "new", "mine/second.py", "--without-beta")[0] == 0
     text = (tmp_path / "mine" / "second.py").read_text("utf-8")
@@ -147,10 +149,10 @@ def test_command(
         (["a.b.py"], "'a.b' is no name"),
         (["nowhere/mine"], "nowhere: there is no such folder"),
         (["taken.py/mine"], "taken.py: there is no such folder"),
-        (["mine", "--published", "--without-beta"], "give one of --without-beta and --published"),
+        (["mine", "--published", "--without-beta"], "give --without-beta or --published, not both"),
     ],
 )
-def test_refuses(
+def test_errors(
     arguments: list[str],
     message: str,
     tmp_path: Path,

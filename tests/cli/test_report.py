@@ -1,4 +1,4 @@
-"""``autotts report``: what it writes and says, and that every mistake ends in one clear line."""
+"""``autotts report``: the page, the output and one-line error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Command = Callable[..., Any]  # see conftest.py
 
 @pytest.fixture
 def played(autotts: Command, own: Path, tmp_path: Path) -> Path:
-    """A small environment, and the folder of its benchmark."""
+    """The output folder of a benchmark on a small environment."""
     branches = [Branch(["7"], 700, "7"), Branch(["8", "8"], 1200, "8"), Branch([], 400, "7")]
     questions = [Question(f"question {k}", "7", branches[k:] + branches[:k]) for k in range(3)]
     TraceStore.from_branches(questions, 500).save(own / "tiny")
@@ -30,7 +30,7 @@ def played(autotts: Command, own: Path, tmp_path: Path) -> Path:
 def test_it_writes_a_page(autotts: Command, played: Path) -> None:
     done = autotts("report")
     assert (done.code, done.err) == (0, "")
-    assert re.fullmatch(r"wrote report\.html, \d+\.\d MB, 6 episodes to watch\n", done.out)
+    assert re.fullmatch(r"wrote report\.html: \d+\.\d MB, 6 episodes\n", done.out)
     page = Path("report.html").read_text("utf-8")
     assert page.startswith("<!doctype html>")
     assert '"name":"self_consistency"' in page
@@ -41,8 +41,8 @@ def test_options(autotts: Command, played: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.html"
     done = autotts("report", played, "--out", out, "--episodes", 2, "--figures", "deep/figures")
     assert done.code == 0
-    assert f"wrote {out}, " in done.out
-    assert "2 episodes to watch" in done.out
+    assert f"wrote {out}: " in done.out
+    assert ", 2 episodes" in done.out
     drawn = sorted(path.name for path in Path("deep/figures").iterdir())
     assert drawn == ["frontier.png", "frontier.svg", "latency.png", "latency.svg"]
     for name in ("frontier", "latency"):
@@ -54,7 +54,7 @@ def test_options(autotts: Command, played: Path, tmp_path: Path) -> None:
     assert Path("again/frontier.svg").read_bytes() == first
 
 
-def test_what_is_left_out_is_said(autotts: Command, played: Path) -> None:
+def test_omissions_are_printed(autotts: Command, played: Path) -> None:
     manifest = played / "benchmark.json"
     facts = json.loads(manifest.read_text("utf-8"))
     facts["environments"][0]["fingerprint"] = "0"
@@ -62,10 +62,10 @@ def test_what_is_left_out_is_said(autotts: Command, played: Path) -> None:
     done = autotts("report")
     assert done.code == 0
     assert done.err == (
-        "left out: tiny holds other traces than those that were played: its episodes and its "
+        "omitted: tiny holds other traces than those that were played: its episodes and its "
         "bounds are left out\n"
     )
-    assert "0 episodes to watch" in done.out
+    assert ", 0 episodes" in done.out
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,7 @@ def test_what_is_left_out_is_said(autotts: Command, played: Path) -> None:
         (("results", "--episodes", "-1"), "episodes must be at least 0, got -1"),
     ],
 )
-def test_mistakes(
-    arguments: tuple[str, ...], complaint: str, autotts: Command, played: Path
-) -> None:
+def test_errors(arguments: tuple[str, ...], complaint: str, autotts: Command, played: Path) -> None:
     done = autotts("report", *arguments)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("autotts: ")
@@ -110,7 +108,7 @@ def test_damaged_results(
 
 
 def test_empty_results(autotts: Command, played: Path) -> None:
-    """A benchmark all of whose rows were given up."""
+    """A benchmark without a completed row."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(played / "episodes.parquet")

@@ -1,4 +1,4 @@
-"""``autotts solve``: on a real server of vLLM, and without one."""
+"""``autotts solve``: on a real vLLM server, and without a server."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ TINY = ("--protocol", "tinylm", "--interval", "16", "--max-tokens", "512", "--te
 
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
-def test_prints_the_answer_and_the_bill(autotts, vllm_url: str, chain: list[AskedQuestion]) -> None:
+def test_prints_the_answer_and_the_cost(autotts, vllm_url: str, chain: list[AskedQuestion]) -> None:
     question = chain[0]
-    told = autotts(
+    done = autotts(
         "solve", question.text, "--base-url", vllm_url, "--gold", question.gold, *TINY,
         "--max-branches", 16,
     )  # fmt: skip
-    assert told.code == 0, told.err
-    assert question.text in told.out
-    assert re.search(r"\d+ (right|wrong)", told.out)
-    assert re.search(r"\d+ branches, \d+ probes; votes: \d+ × \d+", told.out)
-    assert re.search(r"billed +[\d,]+ +[\d,]+ +\d+\.\d", told.out)
+    assert done.code == 0, done.err
+    assert question.text in done.out
+    assert re.search(r"\d+ (correct|incorrect)", done.out)
+    assert re.search(r"\d+ branches, \d+ probes; votes: \d+ × \d+", done.out)
+    assert re.search(r"billed +[\d,]+ +[\d,]+ +\d+\.\d", done.out)
 
 
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency"])
 def test_json(autotts, vllm_url: str, chain: list[AskedQuestion], agent: str) -> None:
-    told = autotts(
+    done = autotts(
         "solve", chain[1].text, "--agent", agent, "--base-url", vllm_url, *TINY,
         "--max-branches", 8, "--reference", "tinylm/medium/chain", "--json",
     )  # fmt: skip
-    assert told.code == 0, told.err
-    found = json.loads(told.out)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert found["answer"].isdecimal()
     assert found["correct"] is None
     assert found["error"] == ""
@@ -52,7 +52,7 @@ def test_json(autotts, vllm_url: str, chain: list[AskedQuestion], agent: str) ->
 
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
-def test_is_shown_as_it_goes_on_a_terminal(vllm_url: str, chain: list[AskedQuestion]) -> None:
+def test_shows_the_running_episode_on_a_terminal(vllm_url: str, chain: list[AskedQuestion]) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [
@@ -81,16 +81,16 @@ def test_is_shown_as_it_goes_on_a_terminal(vllm_url: str, chain: list[AskedQuest
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "tokens generated" in text  # the live view
     assert "vote" in text
-    assert "billed" in text  # and the bill
+    assert "billed" in text  # the cost
 
 
-def test_a_server_that_is_not_there_is_named(autotts) -> None:
-    told = autotts(
+def test_an_unreachable_server_is_named(autotts) -> None:
+    done = autotts(
         "solve", "1+1?", "--base-url", "http://127.0.0.1:9/v1", "--patience", "0.5", *TINY
     )
-    assert told.code == 1
-    assert "http://127.0.0.1:9/v1/models" in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    assert done.code == 1
+    assert "http://127.0.0.1:9/v1/models" in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_server_that_is_not_there_is_named(autotts) -> None:
         (["1+1?", "--engine", "x"], "give an argument as"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(autotts, arguments: list[str], message: str) -> None:
-    told = autotts("solve", *arguments)
-    assert told.code == 1
-    assert message in told.err
-    assert "Traceback" not in told.err
-    assert len(told.err.strip().splitlines()) == 1
+def test_errors(autotts, arguments: list[str], message: str) -> None:
+    done = autotts("solve", *arguments)
+    assert done.code == 1
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.strip().splitlines()) == 1

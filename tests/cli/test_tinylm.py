@@ -1,4 +1,4 @@
-"""``autotts tinylm``: training into a folder, going on, and the questions."""
+"""``autotts tinylm``: training, continuing, questions and models."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def test_writes_a_set_of_questions(tmp_path: Path, capsys: pytest.CaptureFixture
     assert list(lines[0]) == ["id", "question", "answer"]
 
 
-def test_a_set_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_set_of_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("questions", "chains", "--out", str(tmp_path / "no.jsonl")) == 1
     assert "unknown question set 'chains'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_says_where_a_model_is(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_the_path_of_a_model(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("path", size) == 0
     assert Path(capsys.readouterr().out.strip()) == model_path(size)
 
 
-def test_trains_goes_on_and_writes_over_nothing(
+def test_trains_continues_and_does_not_overwrite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "model"
@@ -58,12 +58,12 @@ def test_trains_goes_on_and_writes_over_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "export", _interrupted)
         assert run(*command) == 130
-    assert "the same command goes on" in " ".join(capsys.readouterr().err.split())
+    assert "run the same command to continue" in " ".join(capsys.readouterr().err.split())
     assert (out / CHECKPOINT).exists()
     assert run(*command) == 0
-    said = capsys.readouterr().out
-    assert "going on from step" in said
-    assert "trained small: 270,832 parameters" in said
+    output = capsys.readouterr().out
+    assert "continuing from step" in output
+    assert "trained small: 270,832 parameters" in output
     assert sorted(path.name for path in out.iterdir()) == [
         "config.json",
         "generation_config.json",
@@ -77,14 +77,14 @@ def test_trains_goes_on_and_writes_over_nothing(
     assert card["seed"] == 5
 
     assert run(*command) == 1
-    assert "already holds a trained model" in " ".join(capsys.readouterr().err.split())
+    assert "already contains a model" in " ".join(capsys.readouterr().err.split())
 
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_takes_one_length_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_takes_either_tokens_or_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path)
     assert run("train", "--out", out, "--tokens", "9", "--minutes", "1") == 2
     assert "not both" in capsys.readouterr().err

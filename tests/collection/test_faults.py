@@ -242,7 +242,7 @@ def test_interrupted(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
         err = wait_for_end(process)[1]
     assert process.returncode == 130
     assert " ".join(err.split()) == (
-        "interrupted: what was finished is kept, the same call goes on from there"
+        "interrupted: finished work is kept; run the same command to continue"
     )
     kept = call.kept()
     assert kept.traces

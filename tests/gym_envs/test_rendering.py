@@ -118,7 +118,7 @@ def columns(line: str) -> int:
     return len(line) - marks + sum(unicodedata.east_asian_width(c) in "WF" for c in line)
 
 
-# --- image -------------------------------------------------------------------------------------
+# --- image ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=15, deadline=None)
@@ -308,7 +308,7 @@ def test_palette_is_distinguishable_with_color_blindness() -> None:
     assert apart.min() == apart[:7, :7].min() > 16
 
 
-# --- text ----------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None)
@@ -365,7 +365,7 @@ def test_pruned_branches_are_not_filled() -> None:
     ]
 
 
-# --- arbitrary answers -------------------------------------------------------------
+# --- arbitrary answers ----------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -404,7 +404,7 @@ def test_odd_labels(label: str) -> None:
         assert "(empty)" in leader
 
 
-# --- window --------------------------------------------------------------------------------------
+# --- window ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["", ":99"])

@@ -1,0 +1,188 @@
+"""Tables of ``autotts benchmark``: one for each environment and average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from rich.markup import escape
+from rich.table import Table
+
+from autotts_gym.cli.console import console, print_dim, wide
+from autotts_gym.cli.formatting import format_interval, format_ratio, format_thousands
+
+if TYPE_CHECKING:
+    from autotts_gym.evaluation.analysis import Analysis, Row, Scope
+    from autotts_gym.evaluation.results import PlayedEnvironment, Results, Run
+    from autotts_gym.traces.store import TraceStore
+
+#: Numbers of branches for which pass@k is printed.
+_PASS_AT: Final = (1, 8, 64)
+
+#: Maximum width of the column of agents, which leaves room for the figures.
+_AGENT_WIDTH: Final = 28
+
+
+def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore]) -> None:
+    """Print a table and its bounds for every environment and average, and then the legend."""
+    environments = {env.name: env for env in results.environments}
+    for scope in analysis.scopes:
+        if not analysis.rows_of(scope):
+            continue
+        _print_title(scope, [environments[name] for name in scope.environments], len(results.seeds))
+        wide.print(_table(results, analysis, scope))
+        for line in _sweep_lines(analysis, scope):
+            print_dim(line)
+        if not scope.is_average:
+            for line in _bound_lines(results, scope, stores[scope.name]):
+                print_dim(line)
+        for row, missing in analysis.missing(scope).items():
+            if scope.is_average:
+                print_dim(
+                    f"{row} is not in this average: it was not played on {', '.join(missing)}"
+                )
+        console.print()
+    _print_legend(results, analysis)
+
+
+def _print_legend(results: Results, analysis: Analysis) -> None:
+    references = {
+        analysis.rows_of(scope)[0] for scope in analysis.scopes if analysis.rows_of(scope)
+    }
+    reference = references.pop() if len(references) == 1 else "the first row of each table"
+    print_dim(
+        "[95% intervals]: bootstrap over questions, and over seeds within each question; "
+        "environments are fixed. Tokens: means per question."
+    )
+    print_dim(
+        f"Δ accuracy (points) and token ratio: paired with {reference}. *: no other row is as "
+        "accurate for fewer tokens. wasted: share of the tokens that were spent after the final "
+        "answer last changed, or on an incorrect answer. area: mean accuracy under the frontier "
+        "over log-tokens, from the cheapest to the most expensive row of the table."
+    )
+    agents_by_billing: dict[str, list[str]] = {}
+    for agent in results.agents:
+        agents_by_billing.setdefault(agent.billing, []).append(agent.name)
+    billed = [
+        f"by {billing}" + (f" ({', '.join(names)})" if len(agents_by_billing) > 1 else "")
+        for billing, names in agents_by_billing.items()
+    ]
+    print_dim(f"Billed {'; '.join(billed)}.")
+    if any(env.synthetic for env in results.environments):
+        print_dim("Synthetic traces are generated, not sampled from a model.")
+
+
+def _print_title(scope: Scope, environments: Sequence[PlayedEnvironment], seeds: int) -> None:
+    synthetic = any(env.synthetic for env in environments)
+    questions = sum(env.questions for env in environments)
+    split = f", {scope.split}" if scope.split and not scope.is_average else ""
+    count = f"{len(environments)} environments, " if scope.is_average else ""
+    console.print(
+        f"[bold]{escape(scope.name)}[/]{split}: {count}{questions} questions × {seeds} seeds"
+        + (" [yellow]SYNTHETIC[/]" if synthetic else ""),
+        highlight=False,
+    )
+
+
+def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("agent", no_wrap=True, max_width=_AGENT_WIDTH)
+    for heading in (
+        *("accuracy %", "tokens", "sequential", "probes"),
+        *("Δ accuracy", "token ratio", "wasted"),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    reference = analysis.rows_of(scope)[0]
+    on_frontier = {point.row for point in analysis.frontier(scope) if point.on_frontier}
+    for row in analysis.rows_of(scope):
+        means = analysis.means(scope, row).value
+        differences = ("", "")
+        if row != reference:
+            differences = (
+                format_interval(analysis.difference(scope, row, reference, "correct"), 100, "+.1f"),
+                format_ratio(analysis.ratio(scope, row, reference, "tokens")),
+            )
+        table.add_row(
+            escape(str(row)),
+            escape(format_interval(analysis.estimate(scope, row, "correct"), 100, ".1f"))
+            + ("*" if row in on_frontier else " "),
+            format_thousands(means["tokens"]),
+            format_thousands(means["sequential_tokens"]),
+            f"{means['probes']:,.0f}",
+            *map(escape, differences),
+            _wasted_share(results, scope, row),
+        )
+    return table
+
+
+def _wasted_share(results: Results, scope: Scope, row: Row) -> str:
+    """Format the share of a row's tokens that did not contribute to a correct answer."""
+    from autotts_gym.evaluation.oracle_bounds import clairvoyant
+
+    shares = [
+        bound.share
+        for run in _runs(results, scope, row)
+        if (bound := clairvoyant(run)) is not None and not math.isnan(bound.share)
+    ]
+    return f"{100 * (1 - sum(shares) / len(shares)):.0f}%" if shares else ""
+
+
+def _runs(results: Results, scope: Scope, row: Row) -> list[Run]:
+    return [
+        run
+        for run in results.runs
+        if (run.agent, run.beta) == row and run.env in scope.environments
+    ]
+
+
+def _sweep_lines(analysis: Analysis, scope: Scope) -> list[str]:
+    """Compare each sweep over β with the first row: at its accuracy, and for its tokens."""
+    reference = analysis.rows_of(scope)[0]
+    lines = []
+    for agent in dict.fromkeys(row.agent for row in analysis.rows_of(scope)):
+        if agent == reference.agent or len(analysis.rows_of(scope, agent)) < 2:
+            continue
+        equal = analysis.equal(scope, agent, reference)
+        parts = []
+        if not math.isnan(equal.share.value):
+            bound = "at most " if equal.all_better else ""  # even the cheapest row is as accurate
+            parts.append(
+                f"{bound}{format_thousands(equal.cost.value)} tokens (ratio "
+                f"{format_ratio(equal.share)}) for {reference}'s accuracy"
+            )
+        else:
+            parts.append(f"does not reach {reference}'s accuracy")
+        if not math.isnan(equal.gain.value):
+            parts.append(
+                f"{format_interval(equal.gain, 100, '+.1f')} points of accuracy for its tokens"
+            )
+        parts.append(f"area {format_interval(analysis.area(scope, agent), 100, '.1f')}")
+        lines.append(f"{agent}, interpolated over β: {'; '.join(parts)}")
+    return lines
+
+
+def _bound_lines(results: Results, scope: Scope, store: TraceStore) -> list[str]:
+    """Print bounds on the accuracy of any controller on an environment."""
+    from autotts_gym.evaluation import oracle_bounds
+    from autotts_gym.traces.splits import HELD_OUT
+
+    fewest = int(store.tables.branch_counts.min())
+    passes = oracle_bounds.pass_at(store, [k for k in _PASS_AT if k <= fewest])
+    ceiling = oracle_bounds.ceiling(store)
+    pass_at = "  ".join(f"pass@{k} {100 * share:.1f}" for k, share in passes.items())
+    lines = [
+        f"bounds (% of questions): {pass_at}  plurality of all branches "
+        f"{100 * ceiling.plurality:.1f}  gold answer never final {100 * ceiling.never_final:.1f}, "
+        f"never revealed {100 * ceiling.never_shown:.1f}"
+    ]
+    for agent in dict.fromkeys(run.agent for run in results.runs if run.beta is not None):
+        runs = [run for run in results.runs if (run.agent, run.env) == (agent, scope.name)]
+        if len(runs) > 1 and len(results.seeds) > 1 and scope.split != HELD_OUT:
+            best = oracle_bounds.best_fixed_beta(runs, scope.split)
+            lines.append(
+                f"{agent} with the best β for each question: {100 * best.accuracy:.1f}% at "
+                f"{format_thousands(best.tokens)} tokens (β chosen on half of the seeds, scored "
+                "on the other half)"
+            )
+    return lines

@@ -1,0 +1,56 @@
+"""``autotts describe``: statistics of environments, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def describe(
+    env: Annotated[
+        list[str], typer.Argument(help="Names or paths of environments.", metavar="ENV...")
+    ],
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add columns for the published Qwen3 traces on AIME24."),
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also print quantiles and statistics by depth.")
+    ] = False,
+) -> None:
+    """Print the statistics of environments that matter to a controller, side by side.
+
+    Depth is relative: 0 at the start of a branch, 1 at its end.
+    """
+    from dataclasses import fields
+
+    from autotts_gym.traces import registry
+    from autotts_gym.traces import statistics as st
+
+    columns = {
+        name: st.describe(store)
+        for given in env
+        for name, store in registry.open_stores(given).items()
+    }
+    if published:
+        columns |= {f"{model} published": s for model, s in st.PUBLISHED_AIME24.items()}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(escape(name.replace("/", " ")), justify="right", max_width=12)
+    for item in fields(st.Statistics):
+        places = item.metadata["at"]
+        if places and not every:
+            continue
+        label, form = item.metadata["label"], item.metadata["format"]
+        values = [getattr(statistics, item.name) for statistics in columns.values()]
+        if not places:
+            table.add_row(label, *(form.format(value) for value in values))
+        for place, *row in zip(places, *values, strict=True) if places else ():
+            table.add_row(f"{label} {place}", *(form.format(value) for value in row))
+    # A fixed width: rows must not wrap in a narrow terminal.
+    Console(width=48 + 14 * len(columns)).print(table)

@@ -1,0 +1,47 @@
+"""``autotts envs``: list the environments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from autotts_gym.cli.console import console, print_dim, print_line
+
+
+def envs(
+    cards: Annotated[bool, typer.Option("--cards", help="Also print every card in full.")] = False,
+) -> None:
+    """List the available environments with the main facts of their cards."""
+    from autotts_gym.traces import registry
+    from autotts_gym.traces.splits import split_of
+    from autotts_gym.traces.store import TraceError, TraceStore
+
+    broken: dict[str, str] = {}
+    table = Table(box=None, pad_edge=False)
+    table.add_column("environment", style="bold", no_wrap=True, overflow="fold")
+    for heading in ("questions", "branches", "Δ", "depth", "tokens/branch"):
+        table.add_column(heading, justify="right")
+    table.add_column("kind")
+    for name, path in registry.listing().items():
+        try:
+            card, split = TraceStore.open(path).card, split_of(path)
+        except TraceError as problem:
+            broken[name] = str(problem)
+            continue
+        figures = (card.questions, card.branches, card.interval, card.depth)
+        kind = split or ("synthetic" if card.synthetic else "")
+        table.add_row(
+            escape(name), *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(kind)
+        )
+        if cards:
+            console.rule(name, align="left")
+            console.print(card.dump(), markup=False, highlight=False)
+    if cards:
+        console.rule()
+    console.print(table)
+    for name, error in broken.items():
+        print_line(f"[red]{escape(name)}:[/] {escape(error)}")
+    print_dim(f"\nyour environment folder: {registry.user_folder()}")

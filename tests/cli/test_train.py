@@ -1,0 +1,36 @@
+"""``autotts train``: names of algorithms and options."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from autotts_gym.cli.train import Algorithm, _parse_algorithm
+
+#: A training that fails before it starts: --early needs validation questions.
+STOPS = ("--out", "policy", "--early", "--trial", "none")
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_algorithms(algorithm: Algorithm, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _parse_algorithm(algorithm.value) is algorithm
+    assert capsys.readouterr().err == ""
+    with pytest.raises(typer.BadParameter, match="'trpo' is not one of autotts-ppo, sb3-ppo"):
+        _parse_algorithm("trpo")
+
+
+@pytest.mark.parametrize("name", ["cleanrl-ppo", "ppo", "maskable-ppo", "a2c", "dqn"])
+def test_old_names_of_algorithms_print_a_warning(autotts, name: str) -> None:
+    done = autotts("train", name, *STOPS)
+    new = "autotts-ppo" if name == "cleanrl-ppo" else f"sb3-{name}"
+    warning, error = done.err.splitlines()
+    assert warning == f"autotts: {name} is now called {new}"
+    assert error == "autotts: --early needs autotts-ppo and validation questions"
+
+
+def test_old_names_of_options(autotts) -> None:
+    done = autotts("train", "autotts-ppo", *STOPS, "--horizon", 4, "--entropy", 0.1)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    unknown = autotts("train", "trpo", *STOPS)
+    assert unknown.code == 2
+    assert "is not one of" in unknown.err
