@@ -54,6 +54,11 @@ class CompiledEpisode(NamedTuple):
     has_confidences_: np.int64
 
 
+def _item_size(dtype: Any) -> int:
+    """Bytes of one array element of a numba type."""
+    return int(dtype.size) if isinstance(dtype, types.Record) else dtype.bitwidth // 8
+
+
 @intrinsic
 def _view(typingctx: Any, address: Any, shape: Any, dtype: Any) -> Any:
     """A C-ordered array at an address, like ``numba.carray``, but without numba's runtime."""
@@ -61,7 +66,7 @@ def _view(typingctx: Any, address: Any, shape: Any, dtype: Any) -> Any:
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         view = context.make_array(array)(context, builder)
-        itemsize = context.get_constant(types.intp, dtype.dtype.bitwidth // 8)
+        itemsize = context.get_constant(types.intp, _item_size(dtype.dtype))
         sizes = cgutils.unpack_tuple(builder, args[1])
         strides = [itemsize]
         for size in reversed(sizes[1:]):
@@ -82,15 +87,15 @@ _UNUSED_LENGTH = 0
 def _state(episode):
     traces = Traces(
         _view(episode.probes, (_UNUSED_LENGTH,), np.int16),
-        _view(episode.trace_branches, (_UNUSED_LENGTH, 4), np.int64),
+        _view(episode.trace_branches, (_UNUSED_LENGTH,), s.TRACE),
         _view(episode.confidences, (_UNUSED_LENGTH,), np.float32),
         _view(episode.probe_tokens, (_UNUSED_LENGTH,), np.int32),
         _view(episode.nulls, (_UNUSED_LENGTH,), np.uint8),
     )
     n = episode.max_branches_
     return EpisodeState(
-        _view(episode.ledger, (s.LEDGER_SIZE,), np.int64),
-        _view(episode.branches, (n, s.BRANCH_SIZE), np.int64),
+        _view(episode.ledger, (1,), s.LEDGER)[0],
+        _view(episode.branches, (n,), s.BRANCH),
         _view(episode.codes, (2, episode.classes_), np.int16),
         _view(episode.order, (n,), np.int64),
         traces,
@@ -111,17 +116,17 @@ def _check_branch(episode, i):
 
 @inlined
 def _action_id(episode, block, i):
-    return 2 + block * episode.max_branches_ + i
+    return rules.action_id(block, i, episode.max_branches_)
 
 
 @inlined
 def _count_step(episode, action):
     """Log a played action, and truncate the episode at its step limit."""
     ledger = _state(episode).ledger
-    _view(episode.log_, (_UNUSED_LENGTH,), np.int32)[ledger[s.STEPS]] = action
-    ledger[s.STEPS] += 1
-    if ledger[s.STEPS] >= ledger[s.STEP_LIMIT] and ledger[s.ENDED] == 0:
-        ledger[s.ENDED] = 1
+    _view(episode.log_, (_UNUSED_LENGTH,), np.int32)[ledger.steps] = action
+    ledger.steps += 1
+    if ledger.steps >= ledger.step_limit and ledger.ended == 0:
+        ledger.ended = 1
         raise StepLimitError("the episode was truncated by its step limit")
 
 
@@ -191,7 +196,7 @@ def probe(episode, i):
     rules.probe(state, i)
     _count_step(episode, _action_id(episode, actions.PROBE, i))
     b = state.branches[i]
-    return b[s.LATEST], b[s.FINISHED] == 1
+    return b.latest, b.finished == 1
 
 
 @_method
@@ -206,9 +211,9 @@ def prune(episode, i):
 @_called_method
 def answer(episode, i=-1):
     state = _state(episode)
-    if state.ledger[s.ENDED] or (i >= 0 and not episode.can_answer(i)):
+    if state.ledger.ended or (i >= 0 and not episode.can_answer(i)):
         raise IllegalActionError("ANSWER is illegal here")
-    rules.answer(state, rules.plurality(state) if i < 0 else state.branches[i, s.LATEST])
+    rules.answer(state, rules.plurality(state) if i < 0 else state.branches[i].latest)
     _count_step(episode, actions.ANSWER if i < 0 else _action_id(episode, actions.ANSWER_BRANCH, i))
 
 
@@ -240,74 +245,74 @@ def note(episode, name, value):
 @_method
 def can_branch(episode):
     state = _state(episode)
-    return state.ledger[s.ENDED] == 0 and rules.can_branch(state)
+    return state.ledger.ended == 0 and rules.can_branch(state)
 
 
 @_method
 def can_extend(episode, i):
     state = _state(episode)
-    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_extend(state, i)
+    return state.ledger.ended == 0 and _exists(episode, i) and rules.can_extend(state, i)
 
 
 @_method
 def can_probe(episode, i):
     state = _state(episode)
-    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_probe(state, i)
+    return state.ledger.ended == 0 and _exists(episode, i) and rules.can_probe(state, i)
 
 
 @_method
 def can_prune(episode, i):
     state = _state(episode)
-    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_prune(state, i)
+    return state.ledger.ended == 0 and _exists(episode, i) and rules.can_prune(state, i)
 
 
 @_method
 def can_answer(episode, i):
     state = _state(episode)
-    return state.ledger[s.ENDED] == 0 and _exists(episode, i) and rules.can_answer(state, i)
+    return state.ledger.ended == 0 and _exists(episode, i) and rules.can_answer(state, i)
 
 
 @_method
 def active(episode, i):
-    return _state(episode).branches[_check_branch(episode, i), s.STATUS] == s.ACTIVE
+    return _state(episode).branches[_check_branch(episode, i)].status == s.ACTIVE
 
 
 @_method
 def depth(episode, i):
-    return _state(episode).branches[_check_branch(episode, i), s.REQUESTED]
+    return _state(episode).branches[_check_branch(episode, i)].requested
 
 
 @_method
 def revealed(episode, i):
-    return _state(episode).branches[_check_branch(episode, i), s.REVEALED]
+    return _state(episode).branches[_check_branch(episode, i)].revealed
 
 
 @_method
 def latest(episode, i):
-    return _state(episode).branches[_check_branch(episode, i), s.LATEST]
+    return _state(episode).branches[_check_branch(episode, i)].latest
 
 
 @_method
 def finished(episode, i):
-    return _state(episode).branches[_check_branch(episode, i), s.FINISHED] == 1
+    return _state(episode).branches[_check_branch(episode, i)].finished == 1
 
 
 @_method
 def confidence(episode, i):
     state = _state(episode)
     b = state.branches[_check_branch(episode, i)]
-    if episode.has_confidences_ == 0 or b[s.REVEALED] == 0 or b[s.FINISHED] == 1:
+    if episode.has_confidences_ == 0 or b.revealed == 0 or b.finished == 1:
         return -1.0
-    return float(state.traces.confidences[b[s.OFFSET] + b[s.REVEALED] - 1])
+    return float(state.traces.confidences[b.offset + b.revealed - 1])
 
 
 @_method
 def is_null(episode, answer):
     state = _state(episode)
-    if answer < 0 or answer >= state.ledger[s.CLASSES]:
+    if answer < 0 or answer >= state.ledger.classes:
         return False
     code = state.codes[s.CODE_OF, answer]
-    return state.traces.nulls[state.ledger[s.NULLS] + code] == 1
+    return state.traces.nulls[state.ledger.nulls + code] == 1
 
 
 @_property
@@ -317,32 +322,32 @@ def max_branches(episode):
 
 @_property
 def opened(episode):
-    return _state(episode).ledger[s.OPENED]
+    return _state(episode).ledger.opened
 
 
 @_property
 def interval(episode):
-    return _state(episode).ledger[s.INTERVAL]
+    return _state(episode).ledger.interval
 
 
 @_property
 def depth_limit(episode):
-    return _state(episode).ledger[s.DEPTH_LIMIT]
+    return _state(episode).ledger.depth_limit
 
 
 @_property
 def spent(episode):
-    return _state(episode).ledger[s.SPENT]
+    return _state(episode).ledger.spent
 
 
 @_property
 def clock(episode):
-    return _state(episode).ledger[s.CLOCK]
+    return _state(episode).ledger.clock
 
 
 @_property
 def remaining(episode):
     ledger = _state(episode).ledger
-    if ledger[s.BUDGET] == s.NO_BUDGET:
+    if ledger.budget == s.NO_BUDGET:
         return NO_BUDGET
-    return max(ledger[s.BUDGET] - ledger[s.SPENT], 0)
+    return max(ledger.budget - ledger.spent, 0)

@@ -13,9 +13,9 @@ from autotts_gym.controllers.compiled_episode import CompiledEpisode
 from autotts_gym.controllers.errors import NoAnswerError
 from autotts_gym.controllers.function_digest import global_names
 from autotts_gym.mdp import rules
-from autotts_gym.mdp import state as s
 from autotts_gym.mdp.jit import CONTROLLER, entry_point
 from autotts_gym.mdp.settled_tokens import settled_tokens
+from autotts_gym.mdp.state import state_of
 
 
 def compile_controller(solve: Callable[..., Any], takes_beta: bool) -> Any:
@@ -68,7 +68,7 @@ def compile_player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any
     controller = compile_controller(solve, takes_beta)
 
     def play(
-        state,
+        arrays,
         log,
         initial_ledgers,
         questions,
@@ -81,20 +81,21 @@ def compile_player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any
         played,
         extra_args,
     ):
-        ledger, branches, codes, order, traces = state
+        state = state_of(arrays, 0)
+        ledger, traces = state.ledger, arrays.traces
         episode = CompiledEpisode(
-            np.int64(ledger.ctypes.data),
-            np.int64(branches.ctypes.data),
-            np.int64(codes.ctypes.data),
-            np.int64(order.ctypes.data),
+            np.int64(arrays.ledger.ctypes.data),
+            np.int64(arrays.branches.ctypes.data),
+            np.int64(arrays.codes.ctypes.data),
+            np.int64(arrays.order.ctypes.data),
             np.int64(traces.probes.ctypes.data),
             np.int64(traces.branches.ctypes.data),
             np.int64(traces.confidences.ctypes.data),
             np.int64(traces.probe_tokens.ctypes.data),
             np.int64(traces.nulls.ctypes.data),
             np.int64(log.ctypes.data),
-            np.int64(branches.shape[0]),
-            np.int64(codes.shape[1]),
+            np.int64(arrays.branches.shape[1]),
+            np.int64(arrays.codes.shape[2]),
             np.int64(len(traces.confidences)),
         )
         # After an exception, the caller reads `played` and continues behind the failed episode.
@@ -102,17 +103,16 @@ def compile_player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any
             k = played[0]
             row = rows[k]
             question = questions[row]
-            initial_ledger = initial_ledgers[question[s.Q_STORE]]
-            rules.begin(state, initial_ledger, question, row, orders[k])
+            initial_ledger = initial_ledgers[question.store]
+            rules.begin(state, initial_ledger, question, row, orders[k], betas[k])
             controller(episode, betas[k], *extra_args)
-            if ledger[s.ENDED] == 0:
+            if ledger.ended == 0:
                 raise NoAnswerError("solve returned without episode.answer()")
             rules.conclude(state, results[k])
             if settle:
-                pricings = branches[:, s.PRICING]
-                actions = log[: ledger[s.STEPS]]
-                results[k, rules.SETTLED_TOKENS] = settled_tokens(
-                    recount, initial_ledger, question, row, orders[k], pricings, actions
+                actions = log[: ledger.steps]
+                results[k].settled_tokens = settled_tokens(
+                    recount, initial_ledger, question, row, orders[k], state.branches, actions
                 )
             played[0] += 1
 

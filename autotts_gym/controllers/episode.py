@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.constants import OPENED
+from autotts_gym.mdp.fields import OPENED
 
 if TYPE_CHECKING:  # a sandbox plays through this handle, and loads no more than it must
     import gymnasium as gym
@@ -85,7 +85,7 @@ class Episode:
         return i
 
     def _id(self, block: int, i: int) -> int:
-        return 2 + block * self.max_branches + self._known(i)
+        return actions.action_id(block, self._known(i), self.max_branches)
 
     # --- acting ----------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Episode:
         """Nothing is legal after the end, nor on a branch that there cannot be."""
         if self.ended or not 0 <= i < self.max_branches:
             return False
-        return bool(self._mask[2 + block * self.max_branches + i])
+        return bool(self._mask[actions.action_id(block, i, self.max_branches)])
 
     # --- what is seen of a branch ----------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.policy_network import Policy, PolicyError
-from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, decode
 from autotts_gym.mdp.batch import SKIP, TRUNCATED, EpisodeStart
 from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
@@ -219,7 +218,7 @@ class PolicyPlayer:
             )
             batch.step()
             cut[running] = batch.outcomes[running] & TRUNCATED != 0
-            running = running[batch.ledger[running, s.ENDED] == 0]
+            running = running[batch.ledger["ended"][running] == 0]
         return batch, cut
 
     def _abreast(self, count: int) -> MacroBatch:

@@ -158,15 +158,15 @@ def look_back(logged: Logged) -> EpisodeDiagnosis:
     seen = _replayed(logged, replay)
     ledgers, branches = seen.ledgers, seen.branches
     question = replay.questions[logged.questions]
-    gold = question[:, s.Q_GOLD]
-    finals = replay.traces.branches[question[:, s.Q_BRANCHES, None] + logged.orders, s.TRACE_FINAL]
+    gold = question["gold"]
+    finals = replay.traces.branches["final"][question["branches"][:, None] + logged.orders]
     ends_right = (finals == gold[:, None]) & (gold >= 0)[:, None]
-    latest, status = branches[..., s.LATEST], branches[..., s.STATUS]
+    latest, status = branches["latest"], branches["status"]
     opened, active, pruned = status != s.UNOPENED, status == s.ACTIVE, status == s.PRUNED
-    unread = active & (branches[..., s.FINISHED] == 0)
-    failed = ledgers[:, s.ENDED] == 0
+    unread = active & (branches["finished"] == 0)
+    failed = ledgers["ended"] == 0
     failed[list(logged.failures)] = True
-    given, shown = ledgers[:, s.ANSWER], seen.gold_class >= 0
+    given, shown = ledgers["answer"], seen.gold_class >= 0
 
     def is_right(votes: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether the final answers of some branches have the right plurality."""
@@ -189,7 +189,7 @@ def look_back(logged: Logged) -> EpisodeDiagnosis:
     return EpisodeDiagnosis(
         logged=logged,
         cause=cause,
-        tokens=ledgers[:, s.TRUE_SPENT],
+        tokens=ledgers["true_spent"],
         settled=seen.settled,
         reading_on=_reading_on(branches, active & (cause == EARLY)[:, None], logged),
         share=_shares(replay)[logged.questions],
@@ -209,14 +209,14 @@ class _Replayed:
     """How episodes stand at their ends.
 
     Attributes:
-        ledgers: int64[K, LEDGER_SIZE].
-        branches: int64[K, max_branches, BRANCH_SIZE].
+        ledgers: LEDGER[K].
+        branches: BRANCH[K, max_branches].
         gold_class: int64[K], the class of the right answer; -1 where it was never shown.
         settled: int64[K], settled tokens.
     """
 
-    ledgers: NDArray[np.int64]
-    branches: NDArray[np.int64]
+    ledgers: s.Records
+    branches: s.Records
     gold_class: NDArray[np.int64]
     settled: NDArray[np.int64]
 
@@ -224,24 +224,24 @@ class _Replayed:
 def _replayed(logged: Logged, replay: TraceDataset) -> _Replayed:
     count, n = logged.orders.shape
     recount = Recount.allocate(replay, n)
-    episode = recount.episode
-    agreed = logged.terms.ledger(logged.store)
-    pricings = np.full(n, BILLINGS[logged.terms.billing])
+    state = recount.episodes
+    initial = logged.terms.ledger(logged.store)[None]
+    billed = np.zeros(n, s.BRANCH)
+    billed["billing"] = BILLINGS[logged.terms.billing]
     seen = _Replayed(
-        np.empty((count, s.LEDGER_SIZE), np.int64),
-        np.empty((count, n, s.BRANCH_SIZE), np.int64),
+        np.empty(count, s.LEDGER),
+        np.empty((count, n), s.BRANCH),
         np.empty(count, np.int64),
         np.empty(count, np.int64),
     )
     for k, row in enumerate(logged.questions.tolist()):
-        question = replay.questions[row]
         order = np.ascontiguousarray(logged.orders[k])
         log = np.ascontiguousarray(logged.logs[k], np.int32)
-        seen.settled[k] = settle(recount, agreed, question, row, order, pricings, log)
-        seen.ledgers[k] = episode.ledger
-        seen.branches[k] = episode.branches
-        gold = question[s.Q_GOLD]
-        seen.gold_class[k] = episode.codes[s.CLASS_OF, gold] if gold >= 0 else -1
+        seen.settled[k] = settle(recount, initial, replay.questions, row, order, billed, log)
+        seen.ledgers[k] = state.ledger[0]
+        seen.branches[k] = state.branches[0]
+        gold = replay.questions["gold"][row]
+        seen.gold_class[k] = state.codes[0, s.CLASS_OF, gold] if gold >= 0 else -1
     return seen
 
 
@@ -264,23 +264,23 @@ def _plurality(answers: NDArray[np.int64], votes: NDArray[np.bool_]) -> NDArray[
 
 
 def _reading_on(
-    branches: NDArray[np.int64], which: NDArray[np.bool_], logged: Logged
+    branches: s.Records, which: NDArray[np.bool_], logged: Logged
 ) -> NDArray[np.int64]:
     """Tokens from where branches stand to their ends, sums by episode, int64[K]."""
     bill = cast(Any, rules.bill).py_func
     interval = logged.store.card.interval
     found = np.zeros(len(branches), np.int64)
     for k in np.flatnonzero(which.any(axis=1)):
-        for branch in branches[k, which[k]].tolist():
-            whole = bill(branch, branch[s.LENGTH] + 1, interval)
-            found[k] += whole - bill(branch, branch[s.REQUESTED], interval)
+        for branch in branches[k, which[k]].view(np.recarray):
+            whole = bill(branch, branch.length + 1, interval)
+            found[k] += whole - bill(branch, branch.requested, interval)
     return found
 
 
 def _shares(replay: TraceDataset) -> NDArray[np.float64]:
     """Share of the recorded branches of every question that end right, float64[Q]."""
-    gold = np.repeat(replay.questions[:, s.Q_GOLD], replay.branch_counts)
-    right = replay.traces.branches[:, s.TRACE_FINAL] == gold
-    sums = np.add.reduceat(right.astype(np.int64), replay.questions[:, s.Q_BRANCHES])
+    gold = np.repeat(replay.questions["gold"], replay.branch_counts)
+    right = replay.traces.branches["final"] == gold
+    sums = np.add.reduceat(right.astype(np.int64), replay.questions["branches"])
     found: NDArray[np.float64] = sums / replay.branch_counts
     return found

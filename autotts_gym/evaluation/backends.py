@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError, GivenUpError
-from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order, branch_orders
@@ -141,7 +140,7 @@ class InProcessWorker:
     """
 
     def __init__(
-        self, ledger: NDArray[np.int64] | None = None, time_limit: float = TIME_LIMIT
+        self, ledger: s.Records | None = None, time_limit: float = TIME_LIMIT
     ) -> None:
         self._ledger, self._time_limit = ledger, time_limit
         self._rollouts: dict[tuple[Any, ...], Rollout] = {}
@@ -209,19 +208,18 @@ class SubprocessWorker:
         multiprocessing.resource_tracker.ensure_running()
         # Fork would copy whatever state the threads of this process are in.
         self._context = multiprocessing.get_context("spawn")
-        self._played, self._played_memory = self._shared(1)
-        self._ledger, self._ledger_memory = self._shared(s.LEDGER_SIZE)
-        results, self._results_memory = self._shared(_CHUNK * rules.RESULT_SIZE)
-        self._results = results.reshape(_CHUNK, rules.RESULT_SIZE)
+        self._played, self._played_memory = self._shared(1, np.dtype(np.int64))
+        self._ledger, self._ledger_memory = self._shared(1, s.LEDGER)
+        self._results, self._results_memory = self._shared(_CHUNK, s.RESULT)
         self._process: Any = None
         self._pipe: Connection | None = None
         self._stores: set[str] = set()
         self._lock = threading.Lock()
         self._closed = False
 
-    def _shared(self, size: int) -> tuple[NDArray[np.int64], Any]:
-        memory = self._context.RawArray("q", size)
-        return np.frombuffer(memory, np.int64), memory
+    def _shared(self, count: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any]:
+        memory = self._context.RawArray("b", count * dtype.itemsize)
+        return np.frombuffer(memory, dtype), memory
 
     def _start(self) -> Connection:
         if self._pipe is not None:
@@ -264,7 +262,7 @@ class SubprocessWorker:
 
     def play(self, job: Job) -> Played:
         questions = job.questions()
-        results = np.zeros((job.count, rules.RESULT_SIZE), np.int64)
+        results = np.zeros(job.count, s.RESULT)
         failures: dict[int, str] = {}
         path, reason, seconds, ended, in_a_row = "", "", 0.0, 0, 0
         start = 0
@@ -298,7 +296,7 @@ class SubprocessWorker:
             if in_a_row == MAX_CONSECUTIVE_KILLS:
                 raise GivenUpError(self._why(job, start, outcome, in_a_row))
             if begun:
-                results[start] = failed_row(self._ledger, job.settle)
+                results[start] = failed_row(self._ledger[0], job.settle)
                 failures[start] = outcome
                 ended += 1
                 start += 1
@@ -391,9 +389,9 @@ def _serve(pipe: Connection, played: Any, ledger: Any, results: Any, time_limit:
     end_with_parent(group=True)
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a program prints is no part of the tables
-    here = InProcessWorker(np.frombuffer(ledger, np.int64), time_limit)
+    here = InProcessWorker(np.frombuffer(ledger, s.LEDGER), time_limit)
     counter = np.frombuffer(played, np.int64)
-    rows = np.frombuffer(results, np.int64).reshape(_CHUNK, rules.RESULT_SIZE)
+    rows = np.frombuffer(results, s.RESULT)
     stores: dict[str, TraceStore] = {}
     while True:
         try:

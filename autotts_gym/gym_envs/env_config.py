@@ -1,11 +1,11 @@
-"""The arguments of ``AutoTTS-v0``, checked, and the draw of an episode from them."""
+"""The options of ``AutoTTS-v0``: their validation, spaces, and how an episode's start is drawn."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 import numpy as np
 from gymnasium import spaces
@@ -18,22 +18,55 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
 
+#: What ``env`` accepts: a name, a path, or a trace store.
 Environment = str | os.PathLike[str] | TraceStore
 
-_OPTIONS: Final = frozenset({"env", "question", "beta", "branch_order"})
+#: A number in [0, 1], a range ``(low, high)``, or a function that draws a number.
+Beta = float | tuple[float, float] | Callable[[np.random.Generator], float]
+
+_RESET_OPTIONS: Final = frozenset({"env", "question", "beta", "branch_order"})
+
+
+class EnvOptions(TypedDict, total=False):
+    """Keyword arguments of all ``AutoTTS`` environments; see ``AutoTTSEnv``, "Arguments"."""
+
+    beta: Beta
+    questions: Sequence[int | str] | None
+    billing: Literal["tokens", "interval"]
+    max_branches: int
+    budget: int | None
+    probe_tokens: int | Literal["recorded"]
+    invalid_action: Literal["penalize", "raise"]
+    invalid_penalty: float
+    auto_probe: bool
+    observation: Literal["full", "compact"]
+    max_depth: int | None
+    max_classes: int
+    step_limit: int | None
 
 
 class EnvConfig:
-    """The arguments of ``AutoTTS-v0``, checked: what single and vector environment share.
+    """The validated options of an environment, shared by single and vector environments.
 
-    The arguments are described in :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
+    Args: see :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`, "Arguments".
+
+    Raises:
+        ValueError: an option is invalid; the message names it and what is valid.
+
+    Attributes:
+        dataset: the traces that are played.
+        config: the configuration of every episode.
+        strict: whether an illegal action raises.
+        invalid_penalty: penalty for an illegal action, in units of reward.
+        plane: whether observations have planes.
+        max_depth, max_classes: D and M.
     """
 
     def __init__(
         self,
         env: Environment | Iterable[Environment] | TraceDataset = registry.DEFAULT,
         *,
-        beta: float | tuple[float, float] | Callable[[np.random.Generator], float] = 0.5,
+        beta: Beta = 0.5,
         questions: Sequence[int | str] | None = None,
         billing: Literal["tokens", "interval"] = "tokens",
         max_branches: int = 64,
@@ -47,34 +80,38 @@ class EnvConfig:
         max_classes: int = 64,
         step_limit: int | None = None,
     ) -> None:
-        self.replay = env if isinstance(env, TraceDataset) else TraceDataset(_open(env))
+        self.dataset = env if isinstance(env, TraceDataset) else TraceDataset(_open_stores(env))
         self._draw_beta = beta if callable(beta) else functools.partial(_uniform, _check_beta(beta))
         self._rows: list[Sequence[int]] = [
-            self.replay.rows(store) for store in range(len(self.replay.stores))
+            self.dataset.rows(store) for store in range(len(self.dataset.stores))
         ]
         if questions is not None:
             if not questions:
-                raise ValueError("questions must name at least one, or be None for all")
+                raise ValueError(
+                    "questions is empty; name at least one question, or pass None for all"
+                )
             self._rows = [
-                [rows[_find_question(self.replay, store, q, "questions")] for q in questions]
+                [rows[_find_question(self.dataset, store, q, "questions")] for q in questions]
                 for store, rows in enumerate(self._rows)
             ]
-        self.terms = EpisodeConfig(
+        self.config = EpisodeConfig(
             max_branches, billing, budget, probe_tokens, auto_probe, step_limit
         )
         if invalid_action not in ("penalize", "raise"):
             raise ValueError(
                 f'invalid_action must be "penalize" or "raise", got {invalid_action!r}'
             )
-        number = isinstance(invalid_penalty, int | float | np.number)
-        if not number or not 0 <= invalid_penalty < np.inf:
-            raise ValueError(f"invalid_penalty must be a number from 0, got {invalid_penalty!r}")
+        is_number = isinstance(invalid_penalty, int | float | np.number)
+        if not is_number or not 0 <= invalid_penalty < np.inf:
+            raise ValueError(
+                f"invalid_penalty must be a finite number of at least 0, got {invalid_penalty!r}"
+            )
         if observation not in ("full", "compact"):
             raise ValueError(f'observation must be "full" or "compact", got {observation!r}')
         self.strict = invalid_action == "raise"
         self.invalid_penalty = float(invalid_penalty)
         self.plane = observation == "full"
-        self.max_depth = self.replay.depth if max_depth is None else max_depth
+        self.max_depth = self.dataset.depth if max_depth is None else max_depth
         self.max_classes = max_classes
         for name in ("max_depth", "max_classes"):
             value = getattr(self, name)
@@ -83,24 +120,25 @@ class EnvConfig:
 
     def observation_space(self) -> spaces.Dict:
         return observations.space(
-            self.terms.max_branches,
+            self.config.max_branches,
             self.max_depth,
             self.max_classes,
             plane=self.plane,
-            confidences=self.replay.has_confidences,
+            confidences=self.dataset.has_confidences,
         )
 
     def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(actions.count(self.terms.max_branches))
+        return spaces.Discrete(actions.count(self.config.max_branches))
 
     def batch(self, num_envs: int) -> Batch:
-        return Batch(num_envs=num_envs, **self._of_batch())
+        """A batch of ``num_envs`` episodes."""
+        return Batch(num_envs=num_envs, **self._batch_arguments())
 
-    def _of_batch(self) -> dict[str, Any]:
-        """The arguments of a batch, whatever its size."""
+    def _batch_arguments(self) -> dict[str, Any]:
+        """The arguments of a batch, except its size."""
         return {
-            "replay": self.replay,
-            "terms": self.terms,
+            "dataset": self.dataset,
+            "config": self.config,
             "max_depth": self.max_depth,
             "max_classes": self.max_classes,
             "plane": self.plane,
@@ -108,22 +146,27 @@ class EnvConfig:
         }
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> EpisodeStart:
-        """Draw what an episode starts from; ``options`` fix what they name.
+        """Draw what an episode starts from; reset ``options`` fix what they name.
 
-        Every path to an episode draws in this order, so that the same seed starts the same one.
+        All environment types draw in this order, so that the same seed starts the same episode.
+
+        Raises:
+            ValueError: an option is unknown or invalid.
         """
         options = options or {}
-        if not options.keys() <= _OPTIONS:
-            unknown = sorted(options.keys() - _OPTIONS)
-            raise ValueError(f"unknown reset options {unknown}; there are {sorted(_OPTIONS)}")
-        replay = self.replay
+        if not options.keys() <= _RESET_OPTIONS:
+            unknown = sorted(options.keys() - _RESET_OPTIONS)
+            raise ValueError(
+                f"unknown reset options {unknown}; valid options are {sorted(_RESET_OPTIONS)}"
+            )
+        dataset = self.dataset
         store = self._draw_store(rng, options.get("env"))
         question = options.get("question")
         if question is None:
             rows = self._rows[store]
             row = rows[int(rng.integers(len(rows)))]
         else:
-            row = replay.rows(store)[_find_question(replay, store, question)]
+            row = dataset.rows(store)[_find_question(dataset, store, question)]
         beta = options.get("beta")
         if beta is not None:
             value, high = _check_beta(beta)
@@ -131,41 +174,41 @@ class EnvConfig:
                 raise ValueError(f"options['beta'] must be a number in [0, 1], got {beta!r}")
         else:
             value = self._draw_beta(rng)
-        count = int(replay.branch_counts[row])
+        count = int(dataset.branch_counts[row])
         order = options.get("branch_order")
-        width = self.terms.max_branches
-        opening = rng.permutation(count) if order is None else _check_order(order, count, width)
-        return EpisodeStart(row, value, opening[:width])
+        width = self.config.max_branches
+        chosen = rng.permutation(count) if order is None else _check_order(order, count, width)
+        return EpisodeStart(row, value, chosen[:width])
 
     def _draw_store(self, rng: np.random.Generator, name: str | None) -> int:
-        names = self.replay.names
+        names = self.dataset.names
         if name is not None:
             if name not in names:
-                raise ValueError(f"options['env'] is {name!r}; this environment has {names}")
+                raise ValueError(f"options['env'] is {name!r}; this environment plays {names}")
             return names.index(name)
         return 0 if len(names) == 1 else int(rng.integers(len(names)))
 
 
-def _open(env: Environment | Iterable[Environment]) -> dict[str, TraceStore]:
-    wanted = [env] if isinstance(env, str | os.PathLike | TraceStore) else list(env)
+def _open_stores(env: Environment | Iterable[Environment]) -> dict[str, TraceStore]:
+    given = [env] if isinstance(env, str | os.PathLike | TraceStore) else list(env)
     stores: dict[str, TraceStore] = {}
-    for one in wanted:
-        if isinstance(one, TraceStore):
-            name = one.path.as_posix() if one.path else f"store-{one.card.fingerprint[:8]}"
-            stores[name] = one
+    for entry in given:
+        if isinstance(entry, TraceStore):
+            name = entry.path.as_posix() if entry.path else f"store-{entry.card.fingerprint[:8]}"
+            stores[name] = entry
         else:
-            stores |= registry.open_stores(one)
+            stores |= registry.open_stores(entry)
     return stores
 
 
 def _uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
-    """A number between the limits; nothing is drawn where they are the same."""
+    """A uniform draw between two limits; draws nothing if they are equal."""
     low, high = limits
     return low if low == high else float(rng.uniform(low, high))
 
 
 def _check_beta(beta: Any) -> tuple[float, float]:
-    """β as a range; raises ``ValueError`` unless it is a number or a range within [0, 1]."""
+    """β as a range; raises ``ValueError`` unless it is a number or a range in [0, 1]."""
     try:
         low, high = map(float, (beta, beta) if np.isscalar(beta) else beta)
     except (TypeError, ValueError):
@@ -176,30 +219,30 @@ def _check_beta(beta: Any) -> tuple[float, float]:
 
 
 def _find_question(
-    replay: TraceDataset, store: int, question: Any, what: str = "options['question']"
+    dataset: TraceDataset, store: int, question: Any, what: str = "options['question']"
 ) -> int:
-    """Row within its store of a question that is named by row or by id."""
-    ids = replay.stores[store].tables.ids
+    """Row within its store of a question given by row or by id."""
+    ids = dataset.stores[store].tables.ids
     if isinstance(question, str):
         if question not in ids:
-            name = replay.names[store]
+            name = dataset.names[store]
             raise ValueError(f"{what}: {name!r} has no question {question!r}")
         return ids.index(question)
     if isinstance(question, bool) or not isinstance(question, int | np.integer):
         raise ValueError(f"{what} must be a row or an id, got {question!r}")
     if not 0 <= question < len(ids):
-        raise ValueError(f"{what} is {question}; there are 0..{len(ids) - 1}")
+        raise ValueError(f"{what} is {question}; valid rows are 0..{len(ids) - 1}")
     return int(question)
 
 
 def _check_order(order: Sequence[int], count: int, needed: int) -> NDArray[np.int64]:
-    """A branch order that was asked for: at least ``needed`` distinct numbers below ``count``."""
+    """A given branch order, checked: at least ``needed`` distinct numbers below ``count``."""
     given = np.asarray(order)
     if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer):
         raise ValueError("options['branch_order'] must be a sequence of branch numbers")
     if len(given) < needed or len(np.unique(given)) < len(given):
         raise ValueError(
-            f"options['branch_order'] must name at least max_branches={needed} branches, each once"
+            f"options['branch_order'] must hold at least max_branches={needed} branch numbers, each once"
         )
     if given.min() < 0 or given.max() >= count:
         raise ValueError(f"options['branch_order'] must stay within 0..{count - 1}")

@@ -134,12 +134,12 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self._questions = (
                 read_questions(questions) if isinstance(questions, str | Path) else list(questions)
             )
-            live_setting = LiveEnvConfig(live, mean_tokens, setting)
-            self._set_up(live_setting, render_mode)
+            live_config = LiveEnvConfig(live, mean_tokens, setting)
+            self._set_up(live_config, render_mode)
         except BaseException:
             self.close()
             raise
-        self._replay: LiveTraces = live_setting.live_replay
+        self._replay: LiveTraces = live_config.live_replay
         self._draw = EpisodeStart(0, 0.0, np.arange(self.max_branches))
         self._log: list[int] = []
         self._begun = 0.0
@@ -210,7 +210,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         try:
             if legal:
                 self._prepare(action)
-            if (legal and ends) or len(self._log) + 1 >= self._ledger[s.STEP_LIMIT]:
+            if (legal and ends) or len(self._log) + 1 >= self._ledger["step_limit"]:
                 self._settle()
         except EngineError as error:
             self._running = False
@@ -229,7 +229,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             i = self.opened
         if i is None:
             return
-        depth = int(self._batch.branches[0, i, s.REQUESTED])
+        depth = int(self._batch.branches["requested"][0, i])
         if name in ("BRANCH", "CONTINUE"):
             self._branches.extend(i)
             if self.auto_probe:
@@ -258,7 +258,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         unseen = {
             i: end
             for i, end in self._branches.known_ends().items()
-            if not self._batch.branches[0, i, s.FINISHED]
+            if not self._batch.branches["finished"][0, i]
         }
         for i, (length, tokens) in unseen.items():
             self._replay.end(i, length, tokens, "")
@@ -282,15 +282,15 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         found: dict[str, int] = {}
         for i in range(self.opened):
             row = self._batch.branches[0, i]
-            if row[s.STATUS] == s.ACTIVE and row[s.LATEST] >= 0:
-                answer = self.answer_text(int(row[s.LATEST]))
+            if row["status"] == s.ACTIVE and row["latest"] >= 0:
+                answer = self.answer_text(int(row["latest"]))
                 found[answer] = found.get(answer, 0) + 1
         return found
 
     @property
     def opened(self) -> int:
         """Branches opened so far."""
-        return int(self._ledger[s.OPENED])
+        return int(self._ledger["opened"])
 
     @property
     def generated(self) -> int:

@@ -166,15 +166,15 @@ class MacroEnvConfig(EnvConfig):
         super().__init__(env, **arguments)
 
     def observation_space(self) -> spaces.Dict:
-        return observation_space(self.terms.max_branches, atomic=self._atomic)
+        return observation_space(self.config.max_branches, atomic=self._atomic)
 
     def action_space(self) -> spaces.Discrete:
-        return action_space(self.terms.max_branches, atomic=self._atomic)
+        return action_space(self.config.max_branches, atomic=self._atomic)
 
     def batch(self, num_envs: int) -> MacroBatch:
-        if self.terms.auto_probe and not self._atomic:
+        if self.config.auto_probe and not self._atomic:
             raise ValueError("decisions probe for themselves: make it with auto_probe=False")
-        return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._of_batch())
+        return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._batch_arguments())
 
 
 class MacroVectorEnv(AutoTTSVectorEnv):
@@ -192,8 +192,8 @@ class MacroVectorEnv(AutoTTSVectorEnv):
     ) -> None:
         super().__init__(num_envs, env, **{"observation": "compact", **arguments})
 
-    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> EnvConfig:
-        return MacroEnvConfig(env, **arguments)
+    def _make_config(self, env: Environment | Iterable[Environment], options: Any) -> EnvConfig:
+        return MacroEnvConfig(env, **options)
 
     @property
     def batch(self) -> MacroBatch:

@@ -1,9 +1,9 @@
-"""``AutoTTS-v0`` for many episodes at once, in one compiled call a step."""
+"""The vector environment of ``AutoTTS-v0``: one compiled call per step for all episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -13,8 +13,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation, Trail, scene
-from autotts_gym.gym_envs.env_config import EnvConfig, Environment
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
+from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
+from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
 from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, EpisodeStart
 from autotts_gym.traces import registry
@@ -23,21 +24,22 @@ from autotts_gym.traces import registry
 class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """Many independent episodes of :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
 
-    Every sub-environment has a random generator of its own, seeded with ``seed + i``, and draws
-    like a single environment does: runs of single environments, of ``SyncVectorEnv`` and of this
-    class are identical, their ``info`` included.
+    Sub-environment i has its own random generator, seeded with ``seed + i``, and draws as a single
+    environment does: runs of single environments, of ``SyncVectorEnv`` and of this class are
+    identical, ``info`` included.
 
     Args:
-        num_envs: E, how many episodes are played side by side.
-        env: what is played, see :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`; so are all further arguments.
-        autoreset_mode: ``SAME_STEP`` (default: the observation is that of the next episode's
-            start, and ``info["final_obs"]``, ``info["final_info"]`` hold the last of the one that
-            ended), ``NEXT_STEP`` or ``DISABLED`` (reset with ``options={"reset_mask": bool[E]}``).
-        max_episode_steps: as ``step_limit``, for ``gym.make_vec``; give one of them.
-        render_mode: ``"rgb_array"`` or ``"ansi"``: :meth:`render` returns a frame each.
+        num_envs: E, number of sub-environments.
+        env: what to play; it and ``options`` are the arguments of
+            :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
+        autoreset_mode: ``SAME_STEP`` (default: the step that ends an episode returns the first
+            observation of the next one; ``info["final_obs"]`` and ``info["final_info"]`` hold the
+            last of the ended one), ``NEXT_STEP`` or ``DISABLED`` (reset with ``options={"reset_mask": bool[E]}``).
+        max_episode_steps: same as ``step_limit``, for ``gym.make_vec``; pass only one of them.
+        render_mode: ``"rgb_array"`` or ``"ansi"``: :meth:`render` returns one frame per sub-environment.
 
     Raises:
-        ValueError: an argument is not among what it can be.
+        ValueError: an argument is invalid; the message names it and what is valid.
     """
 
     def __init__(
@@ -48,16 +50,16 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         max_episode_steps: int | None = None,
         render_mode: Literal["rgb_array", "ansi"] | None = None,
-        **setting: Any,
+        **options: Unpack[EnvOptions],
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be an integer of at least 1, got {num_envs!r}")
         if render_mode not in (None, "rgb_array", "ansi"):
             raise ValueError(f'render_mode must be "rgb_array" or "ansi", got {render_mode!r}')
         if max_episode_steps is not None:
-            if setting.get("step_limit") is not None:
+            if options.get("step_limit") is not None:
                 raise ValueError("give either step_limit or max_episode_steps, not both")
-            setting["step_limit"] = max_episode_steps
+            options["step_limit"] = max_episode_steps
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -66,11 +68,11 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             "render_modes": ["rgb_array", "ansi"],
             "autoreset_mode": self.autoreset_mode,
         }
-        self._setting = self._set(env, setting)
-        self._batch = self._setting.batch(num_envs)
-        self._trail = None if render_mode is None else Trail(self._batch)
-        self.single_observation_space = self._setting.observation_space()
-        self.single_action_space = self._setting.action_space()
+        self._config = self._make_config(env, options)
+        self._batch = self._config.batch(num_envs)
+        self._revealed = None if render_mode is None else RevealedAnswers(self._batch)
+        self.single_observation_space = self._config.observation_space()
+        self.single_action_space = self._config.action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._action_count = int(self.single_action_space.n)
@@ -78,14 +80,16 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
         self._running = np.zeros(num_envs, np.bool_)
-        self._idle = True  # whether some sub-environment has no running episode
-        self._everyone = np.ones(num_envs, np.bool_)
+        self._any_idle = True  # whether some sub-environment has no running episode
+        self._all = np.ones(num_envs, np.bool_)
         self._last_actions = np.full(num_envs, SKIP, np.int64)
         self._bind()
 
-    def _set(self, env: Environment | Iterable[Environment], arguments: Any) -> EnvConfig:
-        """The arguments, checked."""
-        return EnvConfig(env, **arguments)
+    def _make_config(
+        self, env: Environment | Iterable[Environment], options: EnvOptions
+    ) -> EnvConfig:
+        """The options, validated."""
+        return EnvConfig(env, **options)
 
     def _bind(self) -> None:
         arrays = self._batch.observed()
@@ -100,12 +104,12 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     @property  # type: ignore[misc]
     def np_random(self) -> Any:
-        """The sub-environments' generators, a tuple of E."""
+        """The random generators of the sub-environments, a tuple of E."""
         return tuple(self._generators)
 
     @property
     def np_random_seed(self) -> Any:
-        """The seeds that they started from, a tuple of E."""
+        """The seeds of the sub-environments, a tuple of E."""
         return tuple(self._seeds)
 
     def reset(
@@ -114,46 +118,47 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode everywhere, or where ``options["reset_mask"]`` (bool[E]) says so.
+        """Start an episode in every sub-environment, or in those of ``options["reset_mask"]``.
 
         Args:
-            seed: sub-environment i is seeded with ``seed + i``; or a seed (or None) for each.
-            options: as for the single environment, the same for all.
+            seed: sub-environment i is seeded with ``seed + i``; or one seed (or None) each.
+            options: reset options of the single environment, the same for all, and
+                ``reset_mask``, bool[E].
 
         Raises:
-            ValueError, TypeError: a seed list of the wrong length, a mask that is no bool[E], or
-                an option as for the single environment. No episode was started then.
+            ValueError, TypeError: the list of seeds has the wrong length, the mask is not bool[E],
+                or a reset option is invalid. No episode is started then.
             gymnasium.error.ResetNeeded: the first reset has a mask.
         """
         seeds = self._spread(seed)
         options = dict(options or {})
-        mask = self._check_mask(options.pop("reset_mask", self._everyone))
+        mask = self._check_mask(options.pop("reset_mask", self._all))
         rows = np.flatnonzero(mask).tolist()
         if not self._generators:
             if len(rows) < self.num_envs:
                 raise error.ResetNeeded("the first reset must start every sub-environment")
-            drawn = [seeding.np_random(s) for s in seeds]
-            self._generators, self._seeds = [g for g, _ in drawn], [s for _, s in drawn]
+            seeded = [seeding.np_random(s) for s in seeds]
+            self._generators, self._seeds = [g for g, _ in seeded], [s for _, s in seeded]
         else:
             for e in rows:
                 if seeds[e] is not None:
                     self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
-        self._start(rows, [self._setting.draw(self._generators[e], options) for e in rows])
-        found = self._copy()
-        return found, {
-            "action_mask": self._masked(found["action_mask"], mask),
+        self._start(rows, [self._config.draw(self._generators[e], options) for e in rows])
+        observed = self._copy()
+        return observed, {
+            "action_mask": self._masked(observed["action_mask"], mask),
             "_action_mask": mask,
         }
 
-    def _start(self, episodes: list[int], draws: list[EpisodeStart] | None = None) -> None:
-        if draws is None:
-            draws = [self._setting.draw(self._generators[e], None) for e in episodes]
-        self._batch.reset(episodes, draws)
+    def _start(self, episodes: list[int], starts: list[EpisodeStart] | None = None) -> None:
+        if starts is None:
+            starts = [self._config.draw(self._generators[e], None) for e in episodes]
+        self._batch.reset(episodes, starts)
         self._running[episodes] = True
-        self._idle = not self._running.all()
+        self._any_idle = not self._running.all()
         self._last_actions[episodes] = SKIP
-        if self._trail is not None:
-            self._trail.clear(episodes)
+        if self._revealed is not None:
+            self._revealed.clear(episodes)
 
     def step(
         self, actions: ArrayLike
@@ -168,22 +173,22 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         Raises:
             gymnasium.error.ResetNeeded: an episode has ended and was not reset.
             gymnasium.error.InvalidAction: an id is outside the action space, or an action is
-                illegal and ``invalid_action="raise"``; nothing was played then.
+                illegal and ``invalid_action="raise"``. No sub-environment is stepped then.
         """
         batch = self._batch
         batch.actions[:] = self._check_actions(actions)
-        playing = self._everyone
-        if self._idle:
+        playing = self._all
+        if self._any_idle:
             if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._generators:
                 idle = int(np.flatnonzero(~self._running)[0])
                 raise error.ResetNeeded(f"sub-environment {idle} has no running episode: reset it")
             playing = self._running.copy()
             batch.actions[~playing] = SKIP
         count = batch.step()
-        if self._trail is not None:
-            self._trail.follow(batch)
+        if self._revealed is not None:
+            self._revealed.update(batch)
             self._last_actions[:] = batch.actions
-        if playing is not self._everyone:
+        if playing is not self._all:
             self._start(np.flatnonzero(~playing).tolist())
         outcomes = batch.outcomes
         terminated = outcomes & TERMINATED != 0
@@ -194,13 +199,13 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         stepped = playing
         if count:
             stepped = self._finish(infos, terminated | truncated, invalid, cost) & playing
-        found = self._copy()
-        infos |= {"action_mask": found["action_mask"], "_action_mask": self._everyone.copy()}
-        if stepped is self._everyone or stepped.any():
+        observed = self._copy()
+        infos |= {"action_mask": observed["action_mask"], "_action_mask": self._all.copy()}
+        if stepped is self._all or stepped.any():
             infos["invalid_action"] = self._masked(invalid, stepped)
             infos["cost"] = self._masked(cost, stepped)
             infos |= {"_invalid_action": stepped.copy(), "_cost": stepped.copy()}
-        return found, batch.rewards.copy(), terminated, truncated, infos
+        return observed, batch.rewards.copy(), terminated, truncated, infos
 
     def _finish(
         self,
@@ -209,17 +214,18 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         invalid: NDArray[np.bool_],
         cost: NDArray[np.float64],
     ) -> NDArray[np.bool_]:
-        """Record how episodes ended and, in ``SAME_STEP``, start the next ones.
+        """Add the final infos of ended episodes and, in ``SAME_STEP``, start the next ones.
 
-        Returns which sub-environments' own info is that of a step, rather than of a reset.
+        Returns:
+            bool[E], sub-environments whose info is that of a step, not of a reset.
         """
         self._running &= ~ended
-        self._idle = True
+        self._any_idle = True
         rows = np.flatnonzero(ended).tolist()
         results = [self._batch.result(e) for e in rows]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             infos |= self._gather(results, rows, ended)
-            return self._everyone.copy()
+            return self._all.copy()
         last = {key: array[rows] for key, array in self._arrays}
         observations = np.full(self.num_envs, None, dtype=object)
         for k, e in enumerate(rows):
@@ -241,9 +247,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
     def _gather(
         self, results: list[dict[str, Any]], rows: list[int], ended: NDArray[np.bool_]
     ) -> dict[str, Any]:
-        """Infos of some sub-environments as arrays over all, as ``_add_info`` lays them out.
+        """Infos of some sub-environments as arrays over all, in the layout of ``_add_info``.
 
-        It goes key by key: training ends many episodes in a step.
+        Key by key, since many episodes can end in one step of training.
         """
         gathered: dict[str, Any] = {}
         for key, example in results[0].items():
@@ -257,7 +263,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     @property
     def batch(self) -> Batch:
-        """The episodes themselves, hidden state included: for training, never for an agent."""
+        """The batch of episodes, with hidden state: for training code, not for agents."""
         return self._batch
 
     @property
@@ -266,25 +272,26 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         return self._batch.betas.copy()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions are legal, bool[E, 2 + 4N]."""
+        """Legal actions, bool[E, 2 + 4N]."""
         return self._batch.mask.astype(np.bool_)
 
     def render(self) -> tuple[Any, ...] | None:
-        """A frame (uint8[H, W, 3]) or a text for every sub-environment."""
+        """One frame (uint8[H, W, 3]) or text per sub-environment."""
         from autotts_gym.gym_envs import rendering
 
-        trail = self._trail
-        if trail is None:
+        revealed = self._revealed
+        if revealed is None:
             gym.logger.warn("render() does nothing without a render mode; see make_vec's arguments")
             return None
         draw = rendering.render_image if self.render_mode == "rgb_array" else rendering.render_ansi
         return tuple(
-            draw(scene(self._batch, e, trail, self._describe(e))) for e in range(self.num_envs)
+            draw(scene_of(self._batch, e, revealed, self._describe(e)))
+            for e in range(self.num_envs)
         )
 
     def _describe(self, e: int) -> str:
         action = int(self._last_actions[e])
-        return "" if action == SKIP else str(decode(action, self._setting.terms.max_branches))
+        return "" if action == SKIP else str(decode(action, self._config.config.max_branches))
 
     # --- helpers ---------------------------------------------------------------------------------
 
@@ -292,8 +299,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         return {key: array.copy() for key, array in self._arrays}
 
     def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """``values`` where the mask holds and zero elsewhere, as infos of sub-environments are."""
-        if mask is self._everyone or mask.all():
+        """``values`` where the mask is true and zero elsewhere, as Gymnasium lays out infos."""
+        if mask is self._all or mask.all():
             return values
         kept = np.zeros_like(values)
         kept[mask] = values[mask]
@@ -324,10 +331,10 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                 f"actions must be integers of shape ({self.num_envs},), "
                 f"got {given.dtype} of shape {given.shape}"
             )
-        # As unsigned numbers negative ones are large, so one comparison finds both.
+        # Negative numbers are large as unsigned ones, so one comparison finds both.
         if given.astype(np.uint64).max() >= self._action_count:
             raise error.InvalidAction(f"an action is outside {self.single_action_space}")
-        if self._setting.strict:
+        if self._config.strict:
             legal = self._batch.mask[np.arange(self.num_envs), given] != 0
             illegal = np.flatnonzero(~legal & self._running)
             if illegal.size:

@@ -49,17 +49,17 @@ class PrivilegedFeatures:
 
     def __init__(self, batch: MacroBatch) -> None:
         self._batch = batch
-        replay = batch.replay
+        replay = batch.dataset
         traces = replay.traces.branches
         # As questions are laid out one after the other, so are their branches.
-        starts = replay.questions[:, s.Q_BRANCHES]
+        starts = replay.questions["branches"]
         question = np.repeat(np.arange(len(starts)), replay.branch_counts)
-        self._right = traces[:, s.TRACE_FINAL] == replay.questions[question, s.Q_GOLD]
-        self._lengths = traces[:, s.TRACE_LENGTH] + 1
+        self._right = traces["final"] == replay.questions["gold"][question]
+        self._lengths = traces["length"] + 1
         self._facts = np.zeros((len(starts), 3), np.float32)
         for q, (start, count) in enumerate(zip(starts, replay.branch_counts, strict=True)):
             own = slice(start, start + count)
-            wrong = traces[own, s.TRACE_FINAL][~self._right[own]]
+            wrong = traces["final"][own][~self._right[own]]
             most = np.unique(wrong, return_counts=True)[1].max(initial=0)
             share, length = self._right[own].mean(), self._lengths[own].mean()
             self._facts[q] = share, most / count, length
@@ -69,20 +69,20 @@ class PrivilegedFeatures:
         batch = self._batch
         rows = np.arange(len(batch.actions))
         mean = batch.mean_lengths(rows)
-        opened = batch.branches[:, :, s.STATUS] != s.UNOPENED
-        gold = batch.ledger[:, s.GOLD]
+        opened = batch.branches["status"] != s.UNOPENED
+        gold = batch.ledger["gold"]
         branches = np.zeros((*opened.shape, BRANCH_SIZE), np.float32)
         branches[:, :, 0] = self._right[batch.order] & opened
-        latest = batch.branches[:, :, s.LATEST]
+        latest = batch.branches["latest"]
         branches[:, :, 1] = self._says(latest, gold) & opened
-        left = self._lengths[batch.order] - batch.branches[:, :, s.REQUESTED]
+        left = self._lengths[batch.order] - batch.branches["requested"]
         branches[:, :, 2] = np.where(opened, left.clip(0) / (2 * mean[:, None]), 0)
         features = np.zeros((len(rows), SIZE), np.float32)
         leader = batch.memory[:, -1, d.LEADER]
         features[:, 0] = self._says(leader[:, None], gold)[:, 0]
-        features[:, 1:4] = self._facts[batch.ledger[:, s.QUESTION]]
+        features[:, 1:4] = self._facts[batch.ledger["question"]]
         features[:, 3] /= 2 * mean
-        after = batch.ledger[:, s.OPENED]
+        after = batch.ledger["opened"]
         there = after < batch.order.shape[1]
         following = batch.order[rows, np.minimum(after, batch.order.shape[1] - 1)]
         features[:, 4] = self._right[following] & there

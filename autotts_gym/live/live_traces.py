@@ -81,17 +81,17 @@ class LiveTraces(TraceDataset):
         self._codes: dict[str, int] = {}
         self._answers = [[]]
         self._traces.nulls[:] = 0
-        self._traces.branches[:, s.TRACE_LENGTH] = self._depth - 1
-        self._traces.branches[:, s.TRACE_TOKENS] = self._depth * self._interval
-        self._traces.branches[:, s.TRACE_FINAL] = 0
-        self.questions[0, s.Q_GOLD] = -1 if gold is None else self._code(gold)
+        self._traces.branches["length"] = self._depth - 1
+        self._traces.branches["tokens"] = self._depth * self._interval
+        self._traces.branches["final"] = 0
+        self.questions["gold"][0] = -1 if gold is None else self._code(gold)
 
     def gold(self, row: int) -> str | None:
         return self._gold
 
     def show(self, i: int, depth: int, probe: Probe) -> None:
         """Branch ``i`` was probed at a depth, intervals, before its end."""
-        at = self._traces.branches[i, s.TRACE_OFFSET] + depth - 1
+        at = self._traces.branches["offset"][i] + depth - 1
         self._traces.probes[at] = self._code(probe.answer)
         self._traces.confidences[at] = probe.confidence
         self._traces.probe_tokens[at] = probe.tokens
@@ -105,9 +105,9 @@ class LiveTraces(TraceDataset):
             final: its final answer.
         """
         row = self._traces.branches[i]
-        row[s.TRACE_LENGTH] = length
-        row[s.TRACE_TOKENS] = tokens
-        row[s.TRACE_FINAL] = self._code(final)
+        row["length"] = length
+        row["tokens"] = tokens
+        row["final"] = self._code(final)
 
     def _code(self, answer: str) -> int:
         code = self._codes.get(answer)

@@ -17,16 +17,16 @@ PROBE: Final = 1
 PRUNE: Final = 2
 ANSWER_BRANCH: Final = 3
 
-#: Added to BRANCH where actions are queued, as in a sandbox: it is then billed by what was
-#: generated, whatever the terms say.
+#: Added to BRANCH in queued actions: the branch is billed by ``"tokens"``, whatever the
+#: configuration says.
 BY_TOKENS: Final = 1 << 20
 
-_FIRST: Final = 2  # the ids before the blocks
+_FIRST: Final = 2  # number of ids before the blocks
 _NAMES: Final = ("CONTINUE", "PROBE", "PRUNE", "ANSWER")
 
 
 class Action(NamedTuple):
-    """A decoded action: its name, and the branch it acts on (``None`` for plain ANSWER, BRANCH)."""
+    """A decoded action: its name and its branch (``None`` for BRANCH and for plain ANSWER)."""
 
     name: str
     branch: int | None
@@ -40,8 +40,8 @@ def count(max_branches: int) -> int:
     return _FIRST + 4 * max_branches
 
 
-def most_legal(max_branches: int, depth: int) -> int:
-    """The most legal actions that an episode can have, its answer included.
+def max_legal_actions(max_branches: int, depth: int) -> int:
+    """Largest number of legal actions in an episode, its answer included.
 
     A branch can be requested ``depth`` times (the environment's depth limit), probed as often, and
     pruned once.
@@ -49,15 +49,28 @@ def most_legal(max_branches: int, depth: int) -> int:
     return max_branches * (2 * depth + 1) + 1
 
 
-def encode(block: int, branch: int, max_branches: int) -> int:
-    """Id of the action of ``block`` (``CONTINUE``, ``PROBE``, ``PRUNE`` or ``ANSWER_BRANCH``)."""
-    if not 0 <= branch < max_branches:
-        raise ValueError(f"branch {branch} is outside 0..{max_branches - 1}")
+def action_id(block: int, branch: int, max_branches: int) -> int:
+    """Id of the action of ``block`` on ``branch``, unchecked; also compiled and vectorized."""
     return _FIRST + block * max_branches + branch
 
 
+def encode(block: int, branch: int, max_branches: int) -> int:
+    """Id of the action of ``block`` (``CONTINUE``, ``PROBE``, ``PRUNE`` or ``ANSWER_BRANCH``).
+
+    Raises:
+        ValueError: ``branch`` is outside 0..``max_branches`` - 1.
+    """
+    if not 0 <= branch < max_branches:
+        raise ValueError(f"branch {branch} is outside 0..{max_branches - 1}")
+    return action_id(block, branch, max_branches)
+
+
 def decode(action: int, max_branches: int) -> Action:
-    """The name and the branch behind an id; raises ``ValueError`` for an id that does not exist."""
+    """Name and branch of an action id.
+
+    Raises:
+        ValueError: the id does not exist.
+    """
     if not 0 <= action < count(max_branches):
         raise ValueError(f"action {action} is outside 0..{count(max_branches) - 1}")
     if action < _FIRST:

@@ -19,11 +19,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from autotts_gym.mdp import actions
+from autotts_gym.mdp import actions, fields
 from autotts_gym.mdp import observation as o
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.observation import View
+from autotts_gym.mdp.rules import action_id
 
 # --- decisions -----------------------------------------------------------------------------------
 
@@ -148,15 +149,15 @@ class Tally(NamedTuple):
 @inlined
 def _runs(view: View, i: int) -> bool:
     """Whether branch ``i`` is active and was not seen to end."""
-    return view.branches[s.STATUS, i] == s.ACTIVE and view.branches[s.FINISHED, i] == 0
+    return view.branches[fields.STATUS, i] == s.ACTIVE and view.branches[fields.FINISHED, i] == 0
 
 
 @inlined
 def _votes(view: View, i: int) -> bool:
     """Whether branch ``i`` is active, was seen to end, and has an answer that is not null."""
-    if view.branches[s.STATUS, i] != s.ACTIVE or view.branches[s.FINISHED, i] == 0:
+    if view.branches[fields.STATUS, i] != s.ACTIVE or view.branches[fields.FINISHED, i] == 0:
         return False
-    return not _null(view, view.branches[s.LATEST, i])
+    return not _null(view, view.branches[fields.LATEST, i])
 
 
 @inlined
@@ -172,22 +173,22 @@ def _weight(depth: int, mean: float) -> float:
 @compiled
 def _tally(view: View, mean: float):
     """The weighted vote of finished branches; ties go to the answer that was first, by branch."""
-    opened = int(view.globals[o.OPENED])
+    opened = int(view.globals[fields.OPENED])
     leader, second, first, runner_up, total = -1, -1, 0.0, 0.0, 0.0
     for i in range(opened):
         if not _votes(view, i):
             continue
-        answer = view.branches[s.LATEST, i]
-        total += _weight(view.branches[s.REVEALED, i], mean)
+        answer = view.branches[fields.LATEST, i]
+        total += _weight(view.branches[fields.REVEALED, i], mean)
         known = False
         for j in range(i):
-            known = known or (_votes(view, j) and view.branches[s.LATEST, j] == answer)
+            known = known or (_votes(view, j) and view.branches[fields.LATEST, j] == answer)
         if known:
             continue
         mass = 0.0
         for j in range(i, opened):
-            if _votes(view, j) and view.branches[s.LATEST, j] == answer:
-                mass += _weight(view.branches[s.REVEALED, j], mean)
+            if _votes(view, j) and view.branches[fields.LATEST, j] == answer:
+                mass += _weight(view.branches[fields.REVEALED, j], mean)
         if mass > first:
             leader, second, first, runner_up = answer, leader, mass, first
         elif mass > runner_up:
@@ -198,19 +199,19 @@ def _tally(view: View, mean: float):
 @compiled
 def _plurality(view: View, finished: bool):
     """Leading class, and its votes, of active branches, or of those that finished."""
-    opened = int(view.globals[o.OPENED])
+    opened = int(view.globals[fields.OPENED])
     best, most = -1, 0
     for i in range(opened):
-        answer = view.branches[s.LATEST, i]
-        if view.branches[s.STATUS, i] != s.ACTIVE or answer < 0:
+        answer = view.branches[fields.LATEST, i]
+        if view.branches[fields.STATUS, i] != s.ACTIVE or answer < 0:
             continue
-        if finished and view.branches[s.FINISHED, i] == 0:
+        if finished and view.branches[fields.FINISHED, i] == 0:
             continue
         votes = 0
         for j in range(opened):
-            counts = view.branches[s.FINISHED, j] != 0 or not finished
-            active = view.branches[s.STATUS, j] == s.ACTIVE
-            votes += active and counts and view.branches[s.LATEST, j] == answer
+            counts = view.branches[fields.FINISHED, j] != 0 or not finished
+            active = view.branches[fields.STATUS, j] == s.ACTIVE
+            votes += active and counts and view.branches[fields.LATEST, j] == answer
         if votes > most:
             best, most = answer, votes
     return best, most
@@ -238,16 +239,16 @@ def remember(memory, view: View, mean: float) -> None:
     """Take in what a decision has revealed."""
     n = memory.shape[0] - 1
     leader = leading(view, mean)
-    for i in range(int(view.globals[o.OPENED])):
-        answer = view.branches[s.LATEST, i]
+    for i in range(int(view.globals[fields.OPENED])):
+        answer = view.branches[fields.LATEST, i]
         if answer != memory[i, SEEN]:
             memory[i, SEEN] = answer
-            memory[i, SINCE] = view.branches[s.REVEALED, i]
+            memory[i, SINCE] = view.branches[fields.REVEALED, i]
         if answer < 0 or answer == leader:
             memory[i, DISSENT] = 0
-        elif _runs(view, i) and view.branches[s.REVEALED, i] != memory[i, LOOKED]:
+        elif _runs(view, i) and view.branches[fields.REVEALED, i] != memory[i, LOOKED]:
             memory[i, DISSENT] += 1
-        memory[i, LOOKED] = view.branches[s.REVEALED, i]
+        memory[i, LOOKED] = view.branches[fields.REVEALED, i]
     memory[n, TAKEN] += 1
     memory[n, STABLE] = memory[n, STABLE] + 1 if leader == memory[n, LEADER] else 0
     memory[n, LEADER] = leader
@@ -260,7 +261,7 @@ def remember(memory, view: View, mean: float) -> None:
 def _continues(view: View, memory, decision: int, i: int, picked: int, leader: int) -> bool:
     """Whether branch ``i`` is one that a decision to deepen is about; it can be continued."""
     if decision == DEEPEN_LEADERS:
-        return view.branches[s.LATEST, i] == leader
+        return view.branches[fields.LATEST, i] == leader
     if decision in (DEEPEN_OLDEST, DEEPEN_YOUNGEST):
         return i == picked
     return True
@@ -268,7 +269,7 @@ def _continues(view: View, memory, decision: int, i: int, picked: int, leader: i
 
 @inlined
 def _can_extend(view: View, i: int) -> bool:
-    return view.mask[2 + i] != 0
+    return view.mask[action_id(actions.CONTINUE, i, view.branches.shape[1])] != 0
 
 
 @compiled
@@ -278,12 +279,12 @@ def _extreme(view: View, oldest: bool, but: int) -> int:
     Of equals the first; ``but`` is left out.
     """
     best = -1
-    for i in range(int(view.globals[o.OPENED])):
+    for i in range(int(view.globals[fields.OPENED])):
         if i == but or not _can_extend(view, i):
             continue
         ahead = 1
         if best >= 0:
-            ahead = view.branches[s.REQUESTED, i] - view.branches[s.REQUESTED, best]
+            ahead = view.branches[fields.REQUESTED, i] - view.branches[fields.REQUESTED, best]
         if best < 0 or (ahead > 0 if oldest else ahead < 0):
             best = i
     return best
@@ -292,9 +293,12 @@ def _extreme(view: View, oldest: bool, but: int) -> int:
 @compiled
 def _speaker(view: View, answer: int, finished: bool) -> int:
     """The first active branch that gives an answer; ``finished``: of those that have ended."""
-    for i in range(int(view.globals[o.OPENED])):
-        speaks = view.branches[s.STATUS, i] == s.ACTIVE and view.branches[s.LATEST, i] == answer
-        if speaks and (view.branches[s.FINISHED, i] != 0 or not finished):
+    for i in range(int(view.globals[fields.OPENED])):
+        speaks = (
+            view.branches[fields.STATUS, i] == s.ACTIVE
+            and view.branches[fields.LATEST, i] == answer
+        )
+        if speaks and (view.branches[fields.FINISHED, i] != 0 or not finished):
             return i
     return -1
 
@@ -317,8 +321,8 @@ def bundle(view: View, memory, mean: float, depth_limit: int, decision: int, log
         log: int32[>= N (depth limit + 1) + 1].
     """
     n = memory.shape[0] - 1
-    opened = int(view.globals[o.OPENED])
-    log[0] = actions.BRANCH if opened == n else 2 + opened  # CONTINUE of one that is not open
+    opened = int(view.globals[fields.OPENED])
+    log[0] = actions.BRANCH if opened == n else action_id(actions.CONTINUE, opened, n)  # illegal
     if decision <= ANSWER_WEIGHTED:
         speaker = -1
         if decision == ANSWER_FINISHED:
@@ -327,7 +331,7 @@ def bundle(view: View, memory, mean: float, depth_limit: int, decision: int, log
         elif decision == ANSWER_WEIGHTED:
             answer = _tally(view, mean).leader
             speaker = _speaker(view, answer, True) if answer >= 0 else -1
-        log[0] = actions.ANSWER if speaker < 0 else 2 + actions.ANSWER_BRANCH * n + speaker
+        log[0] = actions.ANSWER if speaker < 0 else action_id(actions.ANSWER_BRANCH, speaker, n)
         return 1
     if decision < DEEPEN_1:
         if view.mask[actions.BRANCH] == 0:
@@ -335,7 +339,7 @@ def bundle(view: View, memory, mean: float, depth_limit: int, decision: int, log
         wanted = min(1 << (decision - WIDEN), n - opened)
         for k in range(wanted):
             log[k] = actions.BRANCH
-            log[wanted + k] = 2 + actions.PROBE * n + opened + k
+            log[wanted + k] = action_id(actions.PROBE, opened + k, n)
         return 2 * wanted
     if decision >= PRUNE_DISSENTERS:
         leader = memory[n, LEADER]
@@ -346,8 +350,8 @@ def bundle(view: View, memory, mean: float, depth_limit: int, decision: int, log
                 chosen = _runs(view, i) and leader >= 0 and memory[i, DISSENT] >= PATIENCE
             else:
                 chosen = i == oldest
-            if chosen and view.mask[2 + actions.PRUNE * n + i] != 0:
-                log[count] = 2 + actions.PRUNE * n + i
+            if chosen and view.mask[action_id(actions.PRUNE, i, n)] != 0:
+                log[count] = action_id(actions.PRUNE, i, n)
                 count += 1
         return count
     stride = 1 if decision == DEEPEN_1 else STRIDE
@@ -364,17 +368,18 @@ def bundle(view: View, memory, mean: float, depth_limit: int, decision: int, log
                 view, memory, decision, i, picked, leader
             ):
                 continue
-            depth = view.branches[s.REQUESTED, i]
+            depth = view.branches[fields.REQUESTED, i]
             goal = max(target, depth) if decision == READ else depth + stride
             for _ in range(min(goal, depth_limit) - depth):
-                log[count] = 2 + actions.CONTINUE * n + i
+                log[count] = action_id(actions.CONTINUE, i, n)
                 count += 1
     requests = count
     last = -1
     for k in range(requests):  # all text is requested before the first look
         if log[k] != last:
             last = log[k]
-            log[count] = last + (actions.PROBE - actions.CONTINUE) * n
+            branch = last - action_id(actions.CONTINUE, 0, n)
+            log[count] = action_id(actions.PROBE, branch, n)
             count += 1
     return count
 
@@ -388,13 +393,13 @@ def show_mask(view: View, memory, mean: float, mask) -> None:
     mask[:WIDEN] = 1
     mask[WIDEN:DEEPEN_1] = view.mask[actions.BRANCH]
     mask[DEEPEN_1:] = 0
-    for i in range(int(view.globals[o.OPENED])):
+    for i in range(int(view.globals[fields.OPENED])):
         if _can_extend(view, i):
             mask[DEEPEN_1] = mask[DEEPEN_4] = 1
             mask[DEEPEN_OLDEST] = mask[DEEPEN_YOUNGEST] = mask[PRUNE_OLDEST] = 1
-            if view.branches[s.REQUESTED, i] < target:
+            if view.branches[fields.REQUESTED, i] < target:
                 mask[READ] = 1
-            if view.branches[s.LATEST, i] == leader:
+            if view.branches[fields.LATEST, i] == leader:
                 mask[DEEPEN_LEADERS] = 1
         if _runs(view, i) and leader >= 0 and memory[i, DISSENT] >= PATIENCE:
             mask[PRUNE_DISSENTERS] = 1
@@ -412,7 +417,7 @@ def _log(count: float) -> float:
 def summarize(view: View, memory, mean: float, depth_limit: int, branches, totals) -> None:
     """Write what a decision is made from: float32[N, BRANCH_SIZE] and float32[SIZE]."""
     n = memory.shape[0] - 1
-    opened = int(view.globals[o.OPENED])
+    opened = int(view.globals[fields.OPENED])
     tally = _tally(view, mean)
     leader = memory[n, LEADER]
     live, live_votes = _plurality(view, False)
@@ -424,37 +429,40 @@ def summarize(view: View, memory, mean: float, depth_limit: int, branches, total
     branches[:] = 0
     for i in range(opened):
         row = branches[i]
-        depth = view.branches[s.REQUESTED, i] / mean
-        answer = view.branches[s.LATEST, i]
+        depth = view.branches[fields.REQUESTED, i] / mean
+        answer = view.branches[fields.LATEST, i]
         row[3] = min(depth, 4.0) / 2
-        row[4] = view.branches[s.REQUESTED, i] / depth_limit
+        row[4] = view.branches[fields.REQUESTED, i] / depth_limit
         row[8] = _null(view, answer)
         row[11] = min(memory[i, DISSENT], 8) / 8
         if view.confidences.shape[0] > 0:
             row[12] = min(max(view.confidences[i], 0.0), 1.0)
-        if view.branches[s.FINISHED, i] == 0:
-            unread = view.branches[s.REQUESTED, i] - view.branches[s.REVEALED, i]
+        if view.branches[fields.FINISHED, i] == 0:
+            unread = view.branches[fields.REQUESTED, i] - view.branches[fields.REVEALED, i]
             row[13] = min(unread / mean, 1.0)
-        if view.branches[s.STATUS, i] != s.ACTIVE:
+        if view.branches[fields.STATUS, i] != s.ACTIVE:
             row[2] = 1
             pruned += 1
             continue
         if answer >= 0:
-            row[5] = min((view.branches[s.REVEALED, i] - memory[i, SINCE] + 1) / mean, 2.0)
+            row[5] = min((view.branches[fields.REVEALED, i] - memory[i, SINCE] + 1) / mean, 2.0)
             row[6] = answer == leader
             row[7] = answer == tally.second
-            row[9] = _weight(view.branches[s.REVEALED, i], mean)
+            row[9] = _weight(view.branches[fields.REVEALED, i], mean)
             supporters = 0
             before = False
             for j in range(opened):
-                if view.branches[s.STATUS, j] == s.ACTIVE and view.branches[s.LATEST, j] == answer:
+                if (
+                    view.branches[fields.STATUS, j] == s.ACTIVE
+                    and view.branches[fields.LATEST, j] == answer
+                ):
                     supporters += 1
-                    before = before or (j < i and view.branches[s.FINISHED, j] != 0)
+                    before = before or (j < i and view.branches[fields.FINISHED, j] != 0)
             row[10] = supporters
             voters += 1
-            if view.branches[s.FINISHED, i] != 0 and not before:
+            if view.branches[fields.FINISHED, i] != 0 and not before:
                 answers += 1
-        if view.branches[s.FINISHED, i] != 0:
+        if view.branches[fields.FINISHED, i] != 0:
             row[1] = 1
             finished += 1
             nulls += row[8] > 0
@@ -470,15 +478,15 @@ def summarize(view: View, memory, mean: float, depth_limit: int, branches, total
             youngest = min(youngest, depth)
     for i in range(opened):
         branches[i, 10] /= max(voters, 1)
-    beta = float(view.globals[o.BETA])
-    spent = float(view.globals[o.SPENT])
+    beta = float(view.globals[fields.BETA])
+    spent = float(view.globals[fields.SPENT])
     mass = max(tally.mass, 1e-9)
     price = np.log(max(1 - beta, 1e-9)) - np.log(max(beta, 1e-9))
     totals[0] = beta
     totals[1] = min(max(price, -6.0), 6.0) / 3
     totals[2] = min(spent, 2.0)
     totals[3] = _log(spent * n)
-    totals[4] = _log(float(view.globals[o.CLOCK]) * n)
+    totals[4] = _log(float(view.globals[fields.CLOCK]) * n)
     totals[5] = opened / n
     totals[6] = _log(opened)
     totals[7] = _log(running)

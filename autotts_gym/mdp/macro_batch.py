@@ -9,34 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.mdp import macro_actions as d
-from autotts_gym.mdp import state as s
-from autotts_gym.mdp.actions import most_legal
-from autotts_gym.mdp.batch import SKIP, Batch, EpisodeStart, play_action, view_of
+from autotts_gym.mdp.actions import max_legal_actions
+from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart, play_action
 from autotts_gym.mdp.jit import entry_point
-from autotts_gym.mdp.observation import View
-from autotts_gym.mdp.state import EpisodeState, Traces
+from autotts_gym.mdp.observation import View, view_of
+from autotts_gym.mdp.state import state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
 
-@entry_point("decisions")
+@entry_point("decisions", flatten=BatchArrays)
 def _decide(
-    probes,
-    trace_branches,
-    trace_confidences,
-    trace_probe_tokens,
-    nulls,
-    ledger,
-    branches,
-    codes,
-    order,
-    weights,
-    plane,
-    confidence_plane,
-    shown_branches,
-    confidences,
-    classes,
-    totals,
-    mask,
+    batch,
     actions,
     rewards,
     costs,
@@ -51,7 +34,6 @@ def _decide(
     lengths,
     atomic,
 ):
-    traces = Traces(probes, trace_branches, trace_confidences, trace_probe_tokens, nulls)
     ended = 0
     for e in range(len(actions)):
         rewards[e] = 0.0
@@ -59,11 +41,9 @@ def _decide(
         outcomes[e] = 0
         if actions[e] == SKIP:
             continue
-        episode = EpisodeState(ledger[e], branches[e], codes[e], order[e], traces)
-        view = view_of(
-            e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
-        )
-        mean, limit = means[e], episode.ledger[s.DEPTH_LIMIT]
+        episode = state_of(batch.episodes, e)
+        view = view_of(batch.views, e)
+        mean, limit = means[e], episode.ledger.depth_limit
         if atomic:
             count, log[0] = 0, actions[e]
         else:
@@ -74,83 +54,37 @@ def _decide(
             if history.shape[1] > 0:
                 history[e, lengths[e]] = log[k]
                 lengths[e] += 1
-            reward, cost, outcome = play_action(episode, view, weights[e], log[k])
+            reward, cost, outcome = play_action(episode, view, log[k])
             rewards[e] += reward
             costs[e] += cost
             outcomes[e] |= outcome
-            if episode.ledger[s.ENDED]:
+            if episode.ledger.ended:
                 break
-        ended += episode.ledger[s.ENDED]
+        ended += episode.ledger.ended
         d.remember(memory[e], view, mean)
         d.summarize(view, memory[e], mean, limit, branch_features[e], features[e])
         d.show_mask(view, memory[e], mean, decision_mask[e])
     return ended
 
 
-@entry_point("decisions")
-def _begin(
-    ledger,
-    plane,
-    confidence_plane,
-    shown_branches,
-    confidences,
-    classes,
-    totals,
-    mask,
-    means,
-    memory,
-    branch_features,
-    features,
-    decision_mask,
-    episodes,
-):
+@entry_point("decisions", flatten=BatchArrays)
+def _begin(batch, means, memory, branch_features, features, decision_mask, episodes):
     for e in episodes:
-        view = view_of(
-            e, plane, confidence_plane, shown_branches, confidences, classes, totals, mask
-        )
-        limit = ledger[e, s.DEPTH_LIMIT]
+        view = view_of(batch.views, e)
+        limit = batch.episodes.ledger[e].depth_limit
         d.forget(memory[e])
         d.summarize(view, memory[e], means[e], limit, branch_features[e], features[e])
         d.show_mask(view, memory[e], means[e], decision_mask[e])
 
 
-@entry_point("decisions")
-def _lay(
-    plane,
-    confidence_plane,
-    shown_branches,
-    confidences,
-    classes,
-    totals,
-    mask,
-    memory,
-    mean,
-    limit,
-    decision,
-    log,
-):
-    view = view_of(0, plane, confidence_plane, shown_branches, confidences, classes, totals, mask)
-    return d.bundle(view, memory, mean, limit, decision, log)
+@entry_point("decisions", flatten=View)
+def _lay(views, memory, mean, limit, decision, log):
+    return d.bundle(view_of(views, 0), memory, mean, limit, decision, log)
 
 
-@entry_point("decisions")
-def _take_in(
-    plane,
-    confidence_plane,
-    shown_branches,
-    confidences,
-    classes,
-    totals,
-    mask,
-    memory,
-    mean,
-    limit,
-    starts,
-    branch_features,
-    features,
-    decision_mask,
-):
-    view = view_of(0, plane, confidence_plane, shown_branches, confidences, classes, totals, mask)
+@entry_point("decisions", flatten=View)
+def _take_in(views, memory, mean, limit, starts, branch_features, features, decision_mask):
+    view = view_of(views, 0)
     if starts:
         d.forget(memory)
     else:
@@ -229,8 +163,8 @@ class MacroBatch(Batch):
 
     def __init__(
         self,
-        replay: TraceDataset,
-        terms: EpisodeConfig,
+        dataset: TraceDataset,
+        config: EpisodeConfig,
         num_envs: int,
         max_depth: int,
         max_classes: int,
@@ -240,31 +174,31 @@ class MacroBatch(Batch):
         atomic: bool = False,
     ) -> None:
         self._atomic = atomic
-        n = terms.max_branches
-        longest = most_legal(n, replay.depth) if keeps else 0
+        n = config.max_branches
+        longest = max_legal_actions(n, dataset.depth) if keeps else 0
         self.history = np.zeros((num_envs, longest), np.int32)
         self.lengths = np.zeros(num_envs, np.int64)
         self._means = np.ones(num_envs)
-        self._log = np.empty(d.longest(n, replay.depth), np.int32)
+        self._log = np.empty(d.longest(n, dataset.depth), np.int32)
         self.memory = np.zeros((num_envs, n + 1, d.MEMORY_SIZE), np.int32)
         self.branch_features = np.zeros((num_envs, n, d.BRANCH_SIZE), np.float32)
         self.features = np.zeros((num_envs, d.SIZE), np.float32)
         self._mask = np.zeros((num_envs, d.COUNT), np.int8)
-        super().__init__(replay, terms, num_envs, max_depth, max_classes, plane, invalid_penalty)
+        super().__init__(dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty)
 
     def _bind(self) -> None:
         super()._bind()
         shown = (self.memory, self.branch_features, self.features, self._mask)
         kept = (self.history, self.lengths)
         self._decide_arrays = (
-            *self._step_arrays,
+            *self._step_arguments,
             self._means,
             self._log,
             *shown,
             *kept,
             self._atomic,
         )
-        self._begin_arrays = (self.ledger, *self.view, self._means, *shown)
+        self._begin_arrays = (*self._arrays, self._means, *shown)
 
     def __getstate__(self) -> dict[str, Any]:
         left = ("_decide_arrays", "_begin_arrays")
@@ -286,8 +220,8 @@ class MacroBatch(Batch):
         """Make the decisions in ``self.actions``; returns how many episodes ended with it."""
         return int(_decide(*self._decide_arrays))
 
-    def reset(self, episodes: Sequence[int], draws: Sequence[EpisodeStart]) -> None:
-        super().reset(episodes, draws)
+    def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
+        super().reset(episodes, starts)
         rows = np.array(episodes, np.int64)
         self._means[rows] = self.mean_lengths(rows)
         self.lengths[rows] = 0

@@ -1,12 +1,14 @@
-"""What a controller observes: its spaces, and how it is kept up to date.
+"""The observation of an episode: its arrays, its space, and incremental updates.
 
-An observation is one flat dictionary of fixed-size arrays (see :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`
-for the table). It is a function of the visible state alone, brought up to date branch by branch
-in place, and copied once when it is handed out.
+An observation is one flat dictionary of fixed-size arrays; ``ARRAYS`` lists them, and the table in
+:class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv` is made from that list. It depends on the
+visible state only. The arrays are updated in place, branch by branch, and copied once when an
+environment returns them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,13 +16,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from autotts_gym.mdp import actions, rules
+from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.constants import BETA as BETA
-from autotts_gym.mdp.constants import CLOCK as CLOCK
-from autotts_gym.mdp.constants import GLOBALS_SIZE as GLOBALS_SIZE
-from autotts_gym.mdp.constants import OPENED as OPENED
-from autotts_gym.mdp.constants import REMAINING as REMAINING
-from autotts_gym.mdp.constants import SPENT as SPENT
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.state import EpisodeState
 
@@ -28,26 +25,20 @@ from autotts_gym.mdp.state import EpisodeState
 VOTES: Final = 0
 NULL: Final = 1
 
-#: "remaining" where there is no budget.
-UNLIMITED: Final = -1.0
-
-_INT16_MAX: Final = np.iinfo(np.int16).max
-_HIGHEST: Final = 1e6  # bound of the global figures; Box bounds must be finite
-
 
 class View(NamedTuple):
     """The arrays of one observation; N branches, D intervals, M class columns, A actions.
 
-    A :class:`~autotts_gym.mdp.batch.Batch` holds them with an axis of episodes: in front, or
+    A :class:`~autotts_gym.mdp.batch.Batch` holds them with an axis of E episodes: in front, or
     after the columns of ``branches`` and ``classes``, so that each column is contiguous.
 
     Attributes:
-        plane: int16[N, D], or int16[N, 0] where it is left out.
-        confidence_plane: float32[N, D], or float32[N, 0] where there is none.
-        branches: int16[5, N], the state's first five columns.
-        confidences: float32[N], or float32[0] where there are none.
-        classes: int16[2, M].
-        globals: float32[5].
+        plane: int16[N, D], or int16[N, 0] without planes.
+        confidence_plane: float32[N, D], or float32[N, 0] without planes or confidences.
+        branches: int16[C, N], rows as in ``fields.BRANCH_COLUMNS``.
+        confidences: float32[N], or float32[0] without confidences.
+        classes: int16[2, M], rows ``VOTES`` and ``NULL``.
+        globals: float32[G], entries as in ``fields.GLOBAL_COLUMNS``.
         mask: int8[A].
     """
 
@@ -60,37 +51,188 @@ class View(NamedTuple):
     mask: NDArray[np.int8]
 
 
+@inlined
+def view_of(arrays: View, e: int) -> View:
+    """The observation of episode ``e`` among those of a batch; compiled code only."""
+    return View(
+        arrays.plane[e],
+        arrays.confidence_plane[e],
+        arrays.branches[:, e],
+        arrays.confidences[e],
+        arrays.classes[:, e],
+        arrays.globals[e],
+        arrays.mask[e],
+    )
+
+
+# --- the list of arrays --------------------------------------------------------------------------
+
+
+class ObservedArray(NamedTuple):
+    """One array of the observation.
+
+    Attributes:
+        key: its key in the dictionary.
+        dtype: its dtype.
+        shape: ``"N"``, ``"M"``, ``"A"``, ``"G"`` or ``"N · D"``.
+        low, high: bounds; ``None`` for N.
+        meaning: what it holds.
+        select: the array among those of a batch, with the axis of episodes in front.
+        plane: whether ``observation="compact"`` leaves it out.
+        confidences: whether it exists only if the traces hold confidences.
+    """
+
+    key: str
+    dtype: type[np.generic]
+    shape: str
+    low: float
+    high: float | None
+    meaning: str
+    select: Callable[[View], NDArray[Any]]
+    plane: bool = False
+    confidences: bool = False
+
+
+def _branch_array(row: int, column: f.BranchColumn) -> ObservedArray:
+    return ObservedArray(
+        f"branch_{column.name}",
+        np.int16,
+        "N",
+        column.low,
+        column.high,
+        column.meaning,
+        lambda view: view.branches[row],
+    )
+
+
+#: Every array of an observation, in the order of the documentation.
+ARRAYS: Final = (
+    ObservedArray(
+        "plane",
+        np.int16,
+        "N · D",
+        -1,
+        f.INT16_MAX,
+        "at i · D + k, the class that a probe of branch i revealed after interval k + 1; −1 none",
+        lambda view: view.plane.reshape(len(view.mask), -1),
+        plane=True,
+    ),
+    *(_branch_array(row, column) for row, column in enumerate(f.BRANCH_COLUMNS)),
+    ObservedArray(
+        "class_votes",
+        np.int16,
+        "M",
+        0,
+        None,
+        "active branches whose latest answer is in this class",
+        lambda view: view.classes[VOTES],
+    ),
+    ObservedArray(
+        "class_null",
+        np.int16,
+        "M",
+        0,
+        1,
+        "1 for a null answer",
+        lambda view: view.classes[NULL],
+    ),
+    ObservedArray(
+        "globals",
+        np.float32,
+        "G",
+        min(column.low for column in f.GLOBAL_COLUMNS),
+        f.FLOAT_MAX,
+        "; ".join(column.meaning for column in f.GLOBAL_COLUMNS),
+        lambda view: view.globals,
+    ),
+    ObservedArray(
+        "action_mask", np.int8, "A", 0, 1, "1 where an action is legal", lambda view: view.mask
+    ),
+    ObservedArray(
+        "branch_confidence",
+        np.float32,
+        "N",
+        -1,
+        f.FLOAT_MAX,
+        "confidence of the latest probe; −1 none",
+        lambda view: view.confidences,
+        confidences=True,
+    ),
+    ObservedArray(
+        "confidence_plane",
+        np.float32,
+        "N · D",
+        -1,
+        f.FLOAT_MAX,
+        "confidence of every probe, laid out as plane; −1 none",
+        lambda view: view.confidence_plane.reshape(len(view.mask), -1),
+        plane=True,
+        confidences=True,
+    ),
+)
+
+
 def space(
     max_branches: int, max_depth: int, max_classes: int, *, plane: bool, confidences: bool
 ) -> spaces.Dict:
     """The observation space.
 
-    Its bounds depend on nothing but these arguments, so that a policy trained on one environment
-    fits another. Every array has one axis, for that is what learners take without ado.
+    Its bounds depend on these arguments only, so that a policy trained on one environment fits
+    another. Every array has one axis, which is what RL libraries expect.
     """
-    n, m, cells = (max_branches,), (max_classes,), (max_branches * max_depth,)
-    lows = np.zeros(GLOBALS_SIZE, np.float32)
-    lows[REMAINING] = UNLIMITED
-    highs = np.full(GLOBALS_SIZE, _HIGHEST, np.float32)
-    highs[BETA] = 1
-    found: dict[str, spaces.Space[NDArray[np.generic]]] = {
-        "action_mask": spaces.Box(0, 1, (actions.count(max_branches),), np.int8),
-        "branch_finished": spaces.Box(0, 1, n, np.int16),
-        "branch_latest": spaces.Box(-1, _INT16_MAX, n, np.int16),
-        "branch_requested": spaces.Box(0, _INT16_MAX, n, np.int16),
-        "branch_revealed": spaces.Box(0, _INT16_MAX, n, np.int16),
-        "branch_status": spaces.Box(0, s.PRUNED, n, np.int16),
-        "class_null": spaces.Box(0, 1, m, np.int16),
-        "class_votes": spaces.Box(0, max_branches, m, np.int16),
-        "globals": spaces.Box(lows, highs, dtype=np.float32),
+    sizes = {
+        "N": max_branches,
+        "M": max_classes,
+        "A": actions.count(max_branches),
+        "G": len(f.GLOBAL_COLUMNS),
+        "N · D": max_branches * max_depth,
     }
-    if plane:
-        found["plane"] = spaces.Box(-1, _INT16_MAX, cells, np.int16)
-    if confidences:
-        found["branch_confidence"] = spaces.Box(-1, _HIGHEST, n, np.float32)
-        if plane:
-            found["confidence_plane"] = spaces.Box(-1, _HIGHEST, cells, np.float32)
-    return spaces.Dict(found)
+    boxes: dict[str, spaces.Space[Any]] = {}
+    for array in ARRAYS:
+        if (array.plane and not plane) or (array.confidences and not confidences):
+            continue
+        shape = (sizes[array.shape],)
+        low = np.full(shape, array.low, array.dtype)
+        high = np.full(shape, max_branches if array.high is None else array.high, array.dtype)
+        if array.key == "globals":
+            low[:] = [column.low for column in f.GLOBAL_COLUMNS]
+            high[:] = [column.high for column in f.GLOBAL_COLUMNS]
+        boxes[array.key] = spaces.Box(low, high, dtype=array.dtype)
+    return spaces.Dict(boxes)
+
+
+def by_key(arrays: View) -> dict[str, NDArray[Any]]:
+    """The arrays of a batch by their keys, each with the axis of episodes in front."""
+    return {array.key: array.select(arrays) for array in ARRAYS}
+
+
+def table(indent: str = "") -> str:
+    """The arrays of an observation as a Markdown table, for docstrings."""
+    rows: list[tuple[str, ...]] = [("Key", "Dtype, shape", "Bounds", "Values")]
+    for array in ARRAYS:
+        kind = f"{np.dtype(array.dtype).name} ({array.shape},)"
+        if array.key == "globals":
+            rows.append((f"`{array.key}`", kind, "", "G entries:"))
+            rows += [("", "", _bounds(c.low, c.high), c.meaning) for c in f.GLOBAL_COLUMNS]
+        else:
+            bounds = _bounds(array.low, array.high)
+            rows.append((f"`{array.key}`", kind, bounds, array.meaning))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    lines = (
+        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return f"\n{indent}".join(f"| {line} |" for line in lines)
+
+
+def _bounds(low: float, high: float | None) -> str:
+    start = f"{low:g}".replace("-", "−")
+    if high == f.INT16_MAX:
+        return f"≥ {start}"
+    if high == f.FLOAT_MAX:
+        return f"{start}..10^6"
+    return f"{start}..{'N' if high is None else f'{high:g}'}"
 
 
 def allocate(
@@ -102,117 +244,139 @@ def allocate(
     plane: bool,
     confidences: bool,
 ) -> View:
-    """The arrays behind ``num_envs`` observations."""
+    """The arrays of ``num_envs`` observations."""
     e, n = num_envs, max_branches
     return View(
         plane=np.empty((e, n, max_depth if plane else 0), np.int16),
         confidence_plane=np.empty((e, n, max_depth if plane and confidences else 0), np.float32),
-        branches=np.empty((s.OBSERVED, e, n), np.int16),
+        branches=np.empty((len(f.BRANCH_COLUMNS), e, n), np.int16),
         confidences=np.empty((e, n if confidences else 0), np.float32),
         classes=np.empty((2, e, max_classes), np.int16),
-        globals=np.empty((e, GLOBALS_SIZE), np.float32),
+        globals=np.empty((e, len(f.GLOBAL_COLUMNS)), np.float32),
         mask=np.zeros((e, actions.count(n)), np.int8),  # nothing is legal before the first reset
     )
 
 
-def by_key(view: View) -> dict[str, NDArray[Any]]:
-    """The arrays by their keys in the observation, each with the axis of episodes in front."""
-    e = len(view.mask)
-    return {
-        "action_mask": view.mask,
-        "branch_confidence": view.confidences,
-        "branch_finished": view.branches[s.FINISHED],
-        "branch_latest": view.branches[s.LATEST],
-        "branch_requested": view.branches[s.REQUESTED],
-        "branch_revealed": view.branches[s.REVEALED],
-        "branch_status": view.branches[s.STATUS],
-        "class_null": view.classes[NULL],
-        "class_votes": view.classes[VOTES],
-        "confidence_plane": view.confidence_plane.reshape(e, -1),
-        "globals": view.globals,
-        "plane": view.plane.reshape(e, -1),
-    }
+# --- updates -------------------------------------------------------------------------------------
+
+
+def _branch_writer(columns: tuple[f.BranchColumn, ...]) -> Any:
+    """One compiled function that writes all columns of a branch."""
+    row = len(columns) - 1
+    value = inlined(columns[row].value)
+    if row == 0:
+
+        @inlined
+        def write_first(shown, i, branch, ledger):
+            shown[0, i] = value(branch, ledger)
+
+        return write_first
+    write_others = _branch_writer(columns[:row])
+
+    @inlined
+    def write(shown, i, branch, ledger):
+        write_others(shown, i, branch, ledger)
+        shown[row, i] = value(branch, ledger)
+
+    return write
+
+
+def _globals_writer(columns: tuple[f.GlobalColumn, ...]) -> Any:
+    """One compiled function that writes all global columns."""
+    row = len(columns) - 1
+    value, high = inlined(columns[row].value), columns[row].high
+    if row == 0:
+
+        @inlined
+        def write_first(shown, ledger):
+            shown[0] = min(value(ledger), high)
+
+        return write_first
+    write_others = _globals_writer(columns[:row])
+
+    @inlined
+    def write(shown, ledger):
+        write_others(shown, ledger)
+        shown[row] = min(value(ledger), high)
+
+    return write
+
+
+_write_branch = _branch_writer(f.BRANCH_COLUMNS)
+_write_globals = _globals_writer(f.GLOBAL_COLUMNS)
 
 
 @compiled
-def show_start(view: View, episode: EpisodeState, beta: float) -> None:
-    """The observation of a first state, but for ``show_totals``."""
+def show_start(view: View, episode: EpisodeState) -> None:
+    """Write the observation of an initial state, except for what ``show_totals`` writes."""
     view.plane[:] = -1
     view.confidence_plane[:] = -1
-    view.branches[:] = 0
-    view.branches[s.LATEST] = -1
     view.confidences[:] = -1
     view.classes[:] = 0
-    view.globals[BETA] = beta
     view.mask[:] = 0
     view.mask[actions.ANSWER] = 1
+    for i in range(episode.branches.shape[0]):
+        _write_branch(view.branches, i, episode.branches[i], episode.ledger)
 
 
 @inlined
 def show_mask(view: View, episode: EpisodeState, i: int) -> None:
-    """Which actions on branch ``i`` are legal."""
+    """Write which actions on branch ``i`` are legal."""
     n = episode.branches.shape[0]
-    view.mask[2 + i] = rules.can_extend(episode, i)
-    view.mask[2 + n + i] = rules.can_probe(episode, i)
-    view.mask[2 + 2 * n + i] = rules.can_prune(episode, i)
-    view.mask[2 + 3 * n + i] = rules.can_answer(episode, i)
+    mask = view.mask
+    mask[rules.action_id(actions.CONTINUE, i, n)] = rules.can_extend(episode, i)
+    mask[rules.action_id(actions.PROBE, i, n)] = rules.can_probe(episode, i)
+    mask[rules.action_id(actions.PRUNE, i, n)] = rules.can_prune(episode, i)
+    mask[rules.action_id(actions.ANSWER_BRANCH, i, n)] = rules.can_answer(episode, i)
 
 
 @inlined
-def is_null(episode: EpisodeState, seen: int) -> bool:
-    """Whether a class of the episode means that a probe found no answer."""
-    return episode.traces.nulls[episode.ledger[s.NULLS] + episode.codes[s.CODE_OF, seen]] == 1
+def is_null(episode: EpisodeState, answer: int) -> bool:
+    """Whether an answer class of the episode is a null answer."""
+    return episode.traces.nulls[episode.ledger.nulls + episode.codes[s.CODE_OF, answer]] == 1
 
 
 @inlined
 def show_reveal(view: View, episode: EpisodeState, i: int) -> None:
-    """What branch ``i``'s latest probe revealed."""
+    """Write what the latest probe of branch ``i`` revealed."""
     b = episode.branches[i]
-    latest = b[s.LATEST]
-    column = b[s.REVEALED] - 1
+    latest = b.latest
+    column = b.revealed - 1
     if column < view.plane.shape[1]:
         view.plane[i, column] = latest
     if view.confidences.shape[0] > 0:
         confidence = np.float32(-1)
-        if b[s.FINISHED] == 0:
-            confidence = episode.traces.confidences[b[s.OFFSET] + column]
+        if b.finished == 0:
+            confidence = episode.traces.confidences[b.offset + column]
         view.confidences[i] = confidence
         if column < view.confidence_plane.shape[1]:
             view.confidence_plane[i, column] = confidence
     last = view.classes.shape[1] - 1
     null = is_null(episode, latest)
-    if latest >= last:  # a column that classes share is null only while all of them are
-        for other in range(last, episode.ledger[s.CLASSES]):
+    if latest >= last:  # the last column is shared: it is null only while all its classes are
+        for other in range(last, episode.ledger.classes):
             null = null and is_null(episode, other)
     view.classes[NULL, min(latest, last)] = null
 
 
 @inlined
 def show_branch(view: View, episode: EpisodeState, i: int) -> None:
-    """Bring everything that is observed of branch ``i`` up to date."""
+    """Update everything that is observed of branch ``i``."""
     b = episode.branches[i]
     shown = view.branches
     last = view.classes.shape[1] - 1
-    if shown[s.STATUS, i] == s.ACTIVE and shown[s.LATEST, i] >= 0:
-        view.classes[VOTES, min(shown[s.LATEST, i], last)] -= 1
-    if shown[s.REVEALED, i] != b[s.REVEALED]:
+    if shown[f.STATUS, i] == s.ACTIVE and shown[f.LATEST, i] >= 0:
+        view.classes[VOTES, min(shown[f.LATEST, i], last)] -= 1
+    if shown[f.REVEALED, i] != b.revealed:
         show_reveal(view, episode, i)
-    for column in range(s.OBSERVED):
-        shown[column, i] = b[column]
-    if b[s.STATUS] == s.ACTIVE and b[s.LATEST] >= 0:
-        view.classes[VOTES, min(b[s.LATEST], last)] += 1
+    _write_branch(shown, i, b, episode.ledger)
+    if b.status == s.ACTIVE and b.latest >= 0:
+        view.classes[VOTES, min(b.latest, last)] += 1
     show_mask(view, episode, i)
 
 
 @inlined
-def show_totals(view: View, episode: EpisodeState, full_cost: float) -> None:
-    """Bring the global figures up to date; ``full_cost`` is C, tokens."""
-    ledger = episode.ledger
+def show_totals(view: View, episode: EpisodeState) -> None:
+    """Update the global columns and the legality of BRANCH."""
     view.mask[actions.BRANCH] = rules.can_branch(episode)
-    view.globals[OPENED] = ledger[s.OPENED]
-    view.globals[SPENT] = min(ledger[s.SPENT] / full_cost, _HIGHEST)
-    view.globals[CLOCK] = min(ledger[s.CLOCK] / full_cost, _HIGHEST)
-    view.globals[REMAINING] = UNLIMITED
-    if ledger[s.BUDGET] != s.NO_BUDGET:
-        remaining = max(ledger[s.BUDGET] - ledger[s.SPENT], 0)
-        view.globals[REMAINING] = min(remaining / full_cost, _HIGHEST)
+    _write_globals(view.globals, episode.ledger)

@@ -1,9 +1,9 @@
-"""Settled tokens: what an episode had spent when its outcome was there to stay.
+"""Settled tokens: the tokens that an episode had spent when its final answer last changed.
 
-The outcome is there to stay from the earliest moment after which the plurality (what ANSWER would
-give) never again differs from the answer that was given in the end; what was spent afterwards only
-confirmed it. No controller could know that moment, so it is found afterwards: the episode's actions
-are played once more by the same rules, and the votes are counted along.
+The answer is settled at the earliest step after which the plurality (the answer of ANSWER) never
+again differs from the answer that the episode ends with; everything spent afterwards confirmed it.
+No controller can recognise that step while it plays, so it is computed afterwards: the episode's
+actions are played again by the same rules, and the votes are counted along.
 """
 
 from __future__ import annotations
@@ -16,39 +16,40 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH
-from autotts_gym.mdp.jit import compiled, entry_point, inlined
-from autotts_gym.mdp.state import EpisodeState
+from autotts_gym.mdp.jit import compiled, entry_point, inlined, leaves
+from autotts_gym.mdp.state import EpisodeArrays, Records, state_of
 from autotts_gym.mdp.trace_dataset import TraceDataset
 
 
 class Recount(NamedTuple):
-    """Room for an episode that is played once more.
+    """Arrays for playing an episode again.
 
     Attributes:
-        episode: the episode.
+        episodes: the state of one episode.
         vote_of: int64[max_branches], the class that each branch votes for, -1 for none.
-        votes: int64[K], the votes of each class.
+        votes: int64[K], number of votes of each class.
     """
 
-    episode: EpisodeState
+    episodes: EpisodeArrays
     vote_of: NDArray[np.int64]
     votes: NDArray[np.int64]
 
     @classmethod
-    def allocate(cls, replay: TraceDataset, max_branches: int) -> Recount:
+    def allocate(cls, dataset: TraceDataset, max_branches: int) -> Recount:
+        """Arrays for one episode over ``dataset``."""
         return cls(
-            EpisodeState.allocate(replay.traces, max_branches, replay.classes),
+            EpisodeArrays.allocate(dataset.traces, dataset.classes, max_branches),
             np.empty(max_branches, np.int64),
-            np.empty(replay.classes, np.int64),
+            np.empty(dataset.classes, np.int64),
         )
 
 
 @inlined
-def _leader(recount: Recount, most: int) -> int:
-    """The first branch's class that has ``most`` votes, as ties go; -1 where there is no vote."""
-    for i in range(recount.episode.ledger[s.OPENED]):
-        vote = recount.vote_of[i]
-        if vote >= 0 and recount.votes[vote] == most:
+def _leader(vote_of, votes, opened: int, most: int) -> int:
+    """Class with ``most`` votes that the earliest branch votes for; -1 without any vote."""
+    for i in range(opened):
+        vote = vote_of[i]
+        if vote >= 0 and votes[vote] == most:
             return int(vote)
     return -1
 
@@ -56,27 +57,28 @@ def _leader(recount: Recount, most: int) -> int:
 @compiled
 def settled_tokens(
     recount: Recount,
-    terms: NDArray[np.int64],
-    question: NDArray[np.int64],
+    initial: Records,
+    question: Records,
     row: int,
     order: NDArray[np.int64],
-    pricings: NDArray[np.int64],
+    branches: Records,
     log: NDArray[np.int32],
 ) -> int:
-    """The settled tokens of an episode; see above.
+    """Settled tokens of an episode; see the module's docstring.
 
-    That is the true cost right after the look (or the prune) that brought the last change of the
-    plurality about, 0 where nothing ever did. Where the answer given is not the plurality in the
-    end, and where none was given, it is the whole cost.
+    They are the true tokens right after the probe or prune that changed the plurality last, 0 if
+    none did. If the episode ended with another answer than the plurality, or without one, they are
+    its total tokens.
 
     Args:
-        terms, question, row, order: what the episode began with, as for ``rules.begin``.
-        pricings: int64[max_branches], the billing of each of its branches.
+        recount: arrays to play it in.
+        initial, question, row, order: the episode's start, as for ``rules.begin``.
+        branches: BRANCH[max_branches], the branches at the episode's end, for their billing.
         log: int32[actions], the ids of its actions, all legal.
     """
-    episode, vote_of, votes = recount.episode, recount.vote_of, recount.votes
-    ledger, branches = episode.ledger, episode.branches
-    rules.begin(episode, terms, question, row, order)
+    episode, vote_of, votes = state_of(recount.episodes, 0), recount.vote_of, recount.votes
+    ledger = episode.ledger
+    rules.begin(episode, initial, question, row, order, 0.0)
     vote_of[:] = -1
     votes[:] = 0
     most = 0
@@ -84,11 +86,12 @@ def settled_tokens(
     settled = 0
     for action in log:
         if action == BRANCH:
-            ledger[s.BILLING] = pricings[ledger[s.OPENED]]
+            ledger.billing = branches[ledger.opened].billing
         i = rules.act(episode, action)
         if i < 0:
             continue
-        vote = branches[i, s.LATEST] if branches[i, s.STATUS] == s.ACTIVE else -1
+        b = episode.branches[i]
+        vote = b.latest if b.status == s.ACTIVE else -1
         before = vote_of[i]
         if vote == before:
             continue
@@ -100,26 +103,36 @@ def settled_tokens(
             votes[before] -= 1
             if votes[before] == most - 1:
                 most = 0
-                for c in range(ledger[s.CLASSES]):
+                for c in range(ledger.classes):
                     most = max(most, votes[c])
-        leader = _leader(recount, most)
+        leader = _leader(vote_of, votes, ledger.opened, most)
         if leader != plurality:
             plurality = leader
-            settled = ledger[s.TRUE_SPENT]
-    if ledger[s.ENDED] == 0 or ledger[s.ANSWER] != plurality:
-        return int(ledger[s.TRUE_SPENT])
+            settled = ledger.true_spent
+    if ledger.ended == 0 or ledger.answer != plurality:
+        return int(ledger.true_spent)
     return int(settled)
 
 
-@entry_point()
+@entry_point(flatten=Recount)
+def _settle(recount, initial, questions, row, order, branches, log):
+    return settled_tokens(recount, initial[0], questions[row], row, order, branches, log)
+
+
 def settle(
     recount: Recount,
-    terms: NDArray[np.int64],
-    question: NDArray[np.int64],
+    initial: Records,
+    questions: Records,
     row: int,
     order: NDArray[np.int64],
-    pricings: NDArray[np.int64],
+    branches: Records,
     log: NDArray[np.int32],
 ) -> int:
-    """:func:`settled_tokens` for Python."""
-    return settled_tokens(recount, terms, question, row, order, pricings, log)
+    """:func:`settled_tokens`, for Python.
+
+    Args:
+        recount, row, order, branches, log: as for :func:`settled_tokens`.
+        initial: LEDGER[1].
+        questions: QUESTION[Q], those of the dataset.
+    """
+    return int(_settle(*leaves(recount), initial, questions, row, order, branches, log))

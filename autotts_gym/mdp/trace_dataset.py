@@ -1,4 +1,4 @@
-"""What is played: the stores of one or several environments as arrays, and the terms of play."""
+"""Trace datasets (the stores of one or several environments as arrays) and episode configs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.mdp import state as s
+from autotts_gym.mdp.state import Records
 from autotts_gym.traces.store import Tables, TraceStore
 
 BILLINGS: Final = {"tokens": s.BY_TOKENS, "interval": s.BY_INTERVAL}
@@ -21,18 +22,18 @@ _DEEPEST: Final = np.iinfo(np.int16).max
 
 @dataclass(frozen=True)
 class EpisodeConfig:
-    """What is agreed before an episode starts.
+    """The configuration of an episode.
 
     Attributes:
-        max_branches: N, the widest that an episode can get, branches.
-        billing: ``"tokens"`` (what was generated) or ``"interval"`` (every started one in full).
+        max_branches: N, the largest number of branches of an episode.
+        billing: ``"tokens"`` (tokens generated) or ``"interval"`` (every started interval in full).
         budget: B, tokens; None for no budget.
-        probe_tokens: tokens that a probe costs, or ``"recorded"``: what the traces say of each.
+        probe_tokens: tokens that a probe costs, or ``"recorded"``: as recorded with each probe.
         auto_probe: BRANCH and CONTINUE also probe; PROBE is never legal.
-        step_limit: actions after which an episode is cut off; None for no limit.
+        step_limit: actions after which an episode is truncated; None for no limit.
 
     Raises:
-        ValueError: names the argument, what it was, and what it can be.
+        ValueError: an argument is invalid; the message names it, its value and what is valid.
     """
 
     max_branches: int = 64
@@ -55,77 +56,83 @@ class EpisodeConfig:
         if not isinstance(self.auto_probe, bool | np.bool_):
             raise ValueError(f"auto_probe must be True or False, got {self.auto_probe!r}")
 
-    def ledger(self, store: TraceStore) -> NDArray[np.int64]:
-        """The terms as the ledger of an episode over ``store`` holds them, int64[TERMS_SIZE]."""
+    def ledger(self, store: TraceStore) -> Records:
+        """The initial ledger of an episode over ``store``, a LEDGER record.
+
+        Raises:
+            ValueError: ``probe_tokens="recorded"``, and the store has no recorded probe tokens.
+        """
         probe_tokens, probe_charge = self.probe_tokens, self.probe_tokens
         if probe_tokens == "recorded":
             recorded = store.tables.probe_tokens
             if recorded is None:
                 raise ValueError(f'probe_tokens="recorded", but {store!r} records none')
-            # What the next probe costs is not known before it is taken, so that legality must
-            # not depend on it: the budget must cover the dearest.
+            # The cost of a probe is unknown until it is taken, and legality must not depend on it:
+            # the budget must cover the most expensive one.
             probe_tokens, probe_charge = s.RECORDED, int(recorded.max(initial=0))
         interval = store.card.interval
-        ledger = np.zeros(s.LEDGER_SIZE, np.int64)
-        ledger[s.INTERVAL] = interval
-        ledger[s.DEPTH_LIMIT] = store.card.depth
-        ledger[s.BUDGET] = s.NO_BUDGET if self.budget is None else self.budget
-        ledger[s.BILLING] = BILLINGS[self.billing]
-        ledger[s.PROBE_TOKENS] = probe_tokens
-        ledger[s.PROBE_CHARGE] = probe_charge
-        ledger[s.EXTEND_CHARGE] = interval + (int(probe_charge) if self.auto_probe else 0)
-        ledger[s.AUTO_PROBE] = self.auto_probe
-        ledger[s.STEP_LIMIT] = s.NO_BUDGET if self.step_limit is None else self.step_limit
-        return ledger[s.TERMS]
+        ledger = np.zeros((), s.LEDGER)
+        ledger["answer"] = -1
+        ledger["interval"] = interval
+        ledger["depth_limit"] = store.card.depth
+        ledger["budget"] = s.NO_BUDGET if self.budget is None else self.budget
+        ledger["billing"] = BILLINGS[self.billing]
+        ledger["probe_tokens"] = probe_tokens
+        ledger["probe_charge"] = probe_charge
+        ledger["extend_charge"] = interval + (int(probe_charge) if self.auto_probe else 0)
+        ledger["auto_probe"] = self.auto_probe
+        ledger["step_limit"] = s.NO_BUDGET if self.step_limit is None else self.step_limit
+        ledger["full_cost"] = self.max_branches * store.card.mean_tokens
+        return ledger
 
 
 class TraceDataset:
-    """The traces of one or several stores, laid out for compiled code.
+    """The traces of one or several trace stores, laid out for compiled code.
 
     Attributes:
         names: the environments' names, and ``stores`` their stores.
-        traces: what was recorded, store after store.
-        questions: int64[Q, QUESTION_SIZE], store after store.
-        first_question: int64[S + 1], where each store's questions begin.
-        classes: K, the most answer classes that any question has.
+        traces: the recorded branches, store after store.
+        questions: QUESTION[Q], store after store.
+        first_question: int64[S + 1], row of each store's first question.
+        classes: K, the largest number of answer classes of any question.
     """
 
     def __init__(self, stores: Mapping[str, TraceStore]) -> None:
         if not stores:
-            raise ValueError("there is no store to play; at least one is needed")
+            raise ValueError("stores is empty; at least one trace store is needed")
         self.names = list(stores)
         self.stores = list(stores.values())
         tables = [store.tables for store in self.stores]
         for name, store in stores.items():
             if store.card.depth > _DEEPEST:
-                raise ValueError(f"{name}: a branch of {store.card.depth} intervals is too deep")
+                raise ValueError(
+                    f"{name}: a branch has {store.card.depth} intervals; at most {_DEEPEST} are possible"
+                )
         counts = np.concatenate([t.branch_counts for t in tables])
         classes = np.array([len(answers) for t in tables for answers in t.answers])
         self.classes = int(classes.max())
         self.first_question = np.cumsum([0, *(len(t.ids) for t in tables)])
-        # Resets ask for these one at a time, which lists answer faster than arrays.
+        # Resets read single entries, which is faster from lists than from arrays.
         self._golds = [gold for t in tables for gold in t.golds]
         self._answers = [answers for t in tables for answers in t.answers]
         self._rows = [range(*pair) for pair in pairwise(self.first_question.tolist())]
         self._places = [(n, q) for n, t in enumerate(tables) for q in range(len(t.ids))]
-        self.questions = np.empty((len(counts), s.QUESTION_SIZE), np.int64)
-        self.questions[:, s.Q_BRANCHES] = np.cumsum(counts) - counts
-        self.questions[:, s.Q_GOLD] = [
+        self.questions = np.empty(len(counts), s.QUESTION)
+        self.questions["branches"] = np.cumsum(counts) - counts
+        self.questions["gold"] = [
             answers.index(gold) if gold in answers else -1
             for t in tables
             for gold, answers in zip(t.golds, t.answers, strict=True)
         ]
-        self.questions[:, s.Q_NULLS] = np.cumsum(classes) - classes
-        self.questions[:, s.Q_STORE] = np.repeat(
-            np.arange(len(tables)), [len(t.ids) for t in tables]
-        )
+        self.questions["nulls"] = np.cumsum(classes) - classes
+        self.questions["store"] = np.repeat(np.arange(len(tables)), [len(t.ids) for t in tables])
         self.branch_counts = counts
         lengths = np.concatenate([t.lengths for t in tables])
-        branches = np.empty((len(lengths), 4), np.int64)
-        branches[:, s.TRACE_OFFSET] = np.cumsum(lengths) - lengths
-        branches[:, s.TRACE_LENGTH] = lengths
-        branches[:, s.TRACE_TOKENS] = np.concatenate([t.tokens for t in tables])
-        branches[:, s.TRACE_FINAL] = np.concatenate([t.finals for t in tables])
+        branches = np.empty(len(lengths), s.TRACE)
+        branches["offset"] = np.cumsum(lengths) - lengths
+        branches["length"] = lengths
+        branches["tokens"] = np.concatenate([t.tokens for t in tables])
+        branches["final"] = np.concatenate([t.finals for t in tables])
         self.traces = s.Traces(
             probes=_frozen(_joined([t.probes for t in tables])),
             branches=_frozen(branches),
@@ -135,7 +142,7 @@ class TraceDataset:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TraceDataset:
-        return self  # frozen: copies of an environment share it
+        return self  # read-only: copies of an environment share it
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -152,19 +159,19 @@ class TraceDataset:
         return self.traces.confidences.size > 0
 
     def locate(self, row: int) -> tuple[int, int]:
-        """Store and row within it of the question that is played as ``row``."""
+        """Store and row within that store of the dataset's question ``row``."""
         return self._places[row]
 
     def rows(self, store: int) -> range:
-        """The rows as which the questions of a store are played."""
+        """Rows in the dataset of the questions of a store."""
         return self._rows[store]
 
     def answers(self, row: int) -> list[str]:
-        """The answer classes of the question that is played as ``row``, by stored code."""
+        """The answer classes of question ``row``, by stored code."""
         return self._answers[row]
 
     def gold(self, row: int) -> str | None:
-        """The gold answer of the question that is played as ``row``; None where nobody knows it."""
+        """The gold answer of question ``row``; None if it is unknown."""
         return self._golds[row]
 
     def check_width(self, max_branches: int) -> None:
@@ -207,12 +214,12 @@ def _check_int(name: str, value: object, low: int, high: int) -> None:
 
 
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """One array of several; a single one is not copied, for stores can be large."""
+    """Concatenation of arrays; a single one is not copied, since stores can be large."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _optional(tables: list[Tables], column: str, dtype: type, missing: float) -> NDArray[Any]:
-    """A column that stores may lack: ``missing`` where one lacks it, empty where all do."""
+    """An optional column: ``missing`` for stores without it, empty if no store has it."""
     columns = [getattr(t, column) for t in tables]
     if not any(values is not None and values.size for values in columns):
         return np.empty(0, dtype)
@@ -225,7 +232,7 @@ def _optional(tables: list[Tables], column: str, dtype: type, missing: float) ->
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view: compiled code is specialised on it, so every array must be alike."""
+    """A contiguous read-only view: compiled code is specialised on that type of array."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import rules
 from autotts_gym.mdp.settled_tokens import Recount, settle
+from autotts_gym.mdp.state import RESULT, Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.traces.store import TraceStore
@@ -45,7 +45,7 @@ class EpisodePlayer(abc.ABC):
         self._dataset = TraceDataset({str(store.path or "the store"): store})
         self._dataset.check_width(config.max_branches)
         self._config, self._settle = config, settle
-        self._initial_ledgers = np.array([config.ledger(store) for store in self._dataset.stores])
+        self._initial_ledgers = np.stack([config.ledger(store) for store in self._dataset.stores])
         self._recount = Recount.allocate(self._dataset, config.max_branches)
         self.logs: list[NDArray[np.int32]] = []
 
@@ -66,7 +66,7 @@ class EpisodePlayer(abc.ABC):
         if not 0 <= beta <= 1:
             raise ValueError(f"beta must be within [0, 1], got {beta}")
         self._dataset.check_episodes(questions, orders, self._config.max_branches)
-        results = np.zeros((len(questions), rules.RESULT_SIZE), np.int64)
+        results = np.zeros(len(questions), RESULT)
         failures: dict[int, str] = {}
         played = np.zeros(1, np.int64)
         self.play_remaining(questions, orders, beta, results, played, failures.__setitem__)
@@ -79,15 +79,15 @@ class EpisodePlayer(abc.ABC):
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: Records,
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
         """Play the episodes from index ``played[0]`` on; arguments as checked by :meth:`play`.
 
         Args:
-            results: int64[K, RESULT_SIZE], see :mod:`autotts_gym.mdp.rules`. An episode's row is
-                written when it ends.
+            results: RESULT[K], see :mod:`autotts_gym.mdp.state`. An episode's record is written
+                when it ends.
             played: int64[1], number of finished episodes. ``results`` and ``played`` may be shared
                 memory that another process reads.
             fail: called with the index and the message of each episode that ends with an error.
@@ -97,7 +97,7 @@ class EpisodePlayer(abc.ABC):
         self,
         question: int,
         order: NDArray[np.int64],
-        pricings: NDArray[np.int64],
+        branches: Records,
         log: Sequence[int] | NDArray[np.int32],
     ) -> int:
         """Settled tokens of an episode with these actions; -1 if they are not computed."""
@@ -105,10 +105,10 @@ class EpisodePlayer(abc.ABC):
             return -1
         return settle(
             self._recount,
-            self._initial_ledgers[0],
-            self._dataset.questions[question],
+            self._initial_ledgers,
+            self._dataset.questions,
             question,
             order,
-            pricings,
+            branches,
             np.asarray(log, np.int32),
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import Batch
 from autotts_gym.traces.store import TraceStore
@@ -47,59 +47,57 @@ class EpisodeResults:
         cls,
         store: TraceStore,
         questions: NDArray[np.int64],
-        results: NDArray[np.int64],
+        results: s.Records,
         failures: dict[int, str],
         logs: list[NDArray[np.int32]] | None = None,
     ) -> EpisodeResults:
-        """Build from result rows, int64[K, RESULT_SIZE] (:mod:`autotts_gym.mdp.rules`)."""
+        """Build from result records, RESULT[K]."""
         answers = store.tables.answers
         return cls(
-            correct=results[:, rules.RIGHT] == 1,
+            correct=results["correct"] == 1,
             answers=[
                 "" if code < 0 else answers[question][code]
-                for question, code in zip(
-                    questions.tolist(), results[:, rules.CODE].tolist(), strict=True
-                )
+                for question, code in zip(questions.tolist(), results["code"].tolist(), strict=True)
             ],
-            tokens=results[:, rules.TOKENS],
-            sequential_tokens=results[:, rules.SEQUENTIAL_TOKENS],
-            actions=results[:, rules.STEPS],
-            probes=results[:, rules.PROBES],
-            settled_tokens=results[:, rules.SETTLED_TOKENS],
+            tokens=results["tokens"],
+            sequential_tokens=results["sequential_tokens"],
+            actions=results["steps"],
+            probes=results["probes"],
+            settled_tokens=results["settled_tokens"],
             failures=failures,
             logs=logs or [],
         )
 
 
-def failed_row(ledger: NDArray[np.int64], settle: bool = False) -> NDArray[np.int64]:
+def failed_row(ledger: Any, settle: bool = False) -> s.Records:
     """Result row of an episode that ended without an answer: incorrect, at the cost so far.
 
     Args:
-        ledger: int64[LEDGER_SIZE], the episode's current ledger.
+        ledger: the episode's current LEDGER record.
         settle: whether settled tokens are computed; they equal the total tokens here.
 
     Returns:
-        int64[RESULT_SIZE].
+        A RESULT record.
     """
-    row = np.zeros(rules.RESULT_SIZE, np.int64)
-    row[rules.CODE] = -1
-    row[rules.TOKENS] = ledger[s.TRUE_SPENT]
-    row[rules.SEQUENTIAL_TOKENS] = ledger[s.TRUE_CLOCK]
-    row[rules.STEPS] = ledger[s.STEPS]
-    row[rules.PROBES] = ledger[s.PROBES]
-    row[rules.SETTLED_TOKENS] = ledger[s.TRUE_SPENT] if settle else -1
+    row = np.zeros((), s.RESULT)
+    row["code"] = -1
+    row["tokens"] = ledger["true_spent"]
+    row["sequential_tokens"] = ledger["true_clock"]
+    row["steps"] = ledger["steps"]
+    row["probes"] = ledger["probes"]
+    row["settled_tokens"] = ledger["true_spent"] if settle else -1
     return row
 
 
-def answered_row(batch: Batch, e: int) -> NDArray[np.int64]:
+def answered_row(batch: Batch, e: int) -> s.Records:
     """Result row of the batch's episode ``e``, which has answered; without settled tokens.
 
     Returns:
-        int64[RESULT_SIZE].
+        A RESULT record.
     """
     row = failed_row(batch.ledger[e])
-    answer = batch.ledger[e, s.ANSWER]
+    answer = batch.ledger["answer"][e]
     if answer >= 0:
-        row[rules.CODE] = batch.codes[e, s.CODE_OF, answer]
-        row[rules.RIGHT] = row[rules.CODE] == batch.ledger[e, s.GOLD]
+        row["code"] = batch.codes[e, s.CODE_OF, answer]
+        row["correct"] = row["code"] == batch.ledger["gold"][e]
     return row

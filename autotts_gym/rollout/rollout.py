@@ -22,9 +22,9 @@ from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import failure_message, first_line
 from autotts_gym.controllers.function_agent import FunctionAgent
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.mdp import actions, rules
+from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.actions import most_legal
+from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.episode_results import answered_row, failed_row
@@ -41,7 +41,7 @@ class Rollout(EpisodePlayer):
         interpret: play as plain Python even if the controller can be compiled.
         settle: compute the settled tokens of every episode; roughly doubles the time.
         logs: keep the actions of every episode.
-        ledger: int64[LEDGER_SIZE], holds the running episode's ledger, for example in shared
+        ledger: LEDGER[1], holds the running episode's ledger, for example in shared
             memory; by default an array of its own.
         extra_args: further arguments for a compiled controller. They may change between calls, but
             not their types.
@@ -65,7 +65,7 @@ class Rollout(EpisodePlayer):
         interpret: bool = False,
         settle: bool = False,
         logs: bool = False,
-        ledger: NDArray[np.int64] | None = None,
+        ledger: s.Records | None = None,
         extra_args: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(store, config, settle)
@@ -94,14 +94,14 @@ class Rollout(EpisodePlayer):
         if self.path == "python":
             self._set_up_env()
 
-    def _allocate(self, ledger: NDArray[np.int64] | None) -> None:
+    def _allocate(self, ledger: s.Records | None) -> None:
         """Allocate the arrays of one episode and its action log."""
         n, dataset = self._config.max_branches, self._dataset
-        self._episode = s.EpisodeState.allocate(dataset.traces, n, dataset.classes)
+        self._episode = s.EpisodeArrays.allocate(dataset.traces, dataset.classes, n)
         if ledger is not None:
             self._episode = self._episode._replace(ledger=ledger)
         self.ledger = self._episode.ledger
-        self._log = np.empty(most_legal(n, dataset.depth), np.int32)
+        self._log = np.empty(max_legal_actions(n, dataset.depth), np.int32)
 
     def _try_to_compile(self, agent: FunctionAgent) -> None:
         """Compile the controller with the rules, by a call that plays no episodes."""
@@ -109,7 +109,7 @@ class Rollout(EpisodePlayer):
             self._compiled = compile_player(agent.solve, agent.takes_beta, agent.digest)
             orders = np.empty((0, self._config.max_branches), np.int64)
             no_episodes = np.empty(0, np.int64), orders, np.empty(0)
-            results = np.empty((0, rules.RESULT_SIZE), np.int64)
+            results = np.empty(0, s.RESULT)
             with warnings.catch_warnings(category=NumbaWarning, action="ignore"):
                 self._run_compiled(*no_episodes, results, np.zeros(1, np.int64))
         except NumbaError as error:
@@ -132,19 +132,19 @@ class Rollout(EpisodePlayer):
             probe_tokens=config.probe_tokens,
             step_limit=config.step_limit,
         )
-        self._pricings = env._batch.branches[0, :, s.PRICING]
+        self._branches = env._batch.branches[0]
         self._env = _LedgerCopy(env, self.ledger)
         order = np.arange(config.max_branches)
         self._env.reset(options={"question": 0, "branch_order": order})
         self._env.step(actions.ANSWER)
-        self._settled_tokens(0, order, self._pricings, [actions.ANSWER])
+        self._settled_tokens(0, order, self._branches, [actions.ANSWER])
 
     def _run_compiled(
         self,
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         betas: NDArray[np.float64],
-        results: NDArray[np.int64],
+        results: s.Records,
         played: NDArray[np.int64],
     ) -> None:
         self._compiled(
@@ -167,7 +167,7 @@ class Rollout(EpisodePlayer):
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: s.Records,
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
@@ -180,7 +180,7 @@ class Rollout(EpisodePlayer):
                 raise
             except BaseException as error:  # including SystemExit: only its episode fails
                 k = int(played[0])
-                results[k] = failed_row(self.ledger, self._settle)
+                results[k] = failed_row(self.ledger[0], self._settle)
                 fail(k, failure_message(error))
                 self._count_episode(played)
 
@@ -190,7 +190,7 @@ class Rollout(EpisodePlayer):
             if self.path == "python":
                 log = np.array(self._handle.log, np.int32)
             else:  # for a policy, only if the episode could not start
-                log = self._log[: self.ledger[s.STEPS]].copy()
+                log = self._log[: self.ledger["steps"][0]].copy()
             self.logs.append(log)
         played[0] += 1
 
@@ -199,7 +199,7 @@ class Rollout(EpisodePlayer):
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: s.Records,
         played: NDArray[np.int64],
     ) -> None:
         betas = np.full(len(questions), beta)
@@ -217,7 +217,7 @@ class Rollout(EpisodePlayer):
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: s.Records,
         played: NDArray[np.int64],
     ) -> None:
         env = self._env
@@ -229,14 +229,14 @@ class Rollout(EpisodePlayer):
             self._agent(episode, beta)
             info = episode.info
             answers = self._dataset.answers(question)
-            results[k, rules.RIGHT] = info["correct"]
-            results[k, rules.CODE] = answers.index(info["answer"]) if info["answer"] else -1
-            results[k, rules.TOKENS] = info["tokens"]
-            results[k, rules.SEQUENTIAL_TOKENS] = info["sequential_tokens"]
-            results[k, rules.STEPS] = info["steps"]
-            results[k, rules.PROBES] = info["probes"]
-            results[k, rules.SETTLED_TOKENS] = self._settled_tokens(
-                question, orders[k], self._pricings, episode.log
+            results["correct"][k] = info["correct"]
+            results["code"][k] = answers.index(info["answer"]) if info["answer"] else -1
+            results["tokens"][k] = info["tokens"]
+            results["sequential_tokens"][k] = info["sequential_tokens"]
+            results["steps"][k] = info["steps"]
+            results["probes"][k] = info["probes"]
+            results["settled_tokens"][k] = self._settled_tokens(
+                question, orders[k], self._branches, episode.log
             )
             self._count_episode(played)
 
@@ -245,7 +245,7 @@ class Rollout(EpisodePlayer):
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: s.Records,
         played: NDArray[np.int64],
     ) -> None:
         assert self._player is not None
@@ -259,10 +259,10 @@ class Rollout(EpisodePlayer):
                     results[k] = failed_row(batch.ledger[e], self._settle)
                 else:
                     results[k] = answered_row(batch, e)
-                    results[k, rules.SETTLED_TOKENS] = self._settled_tokens(
+                    results["settled_tokens"][k] = self._settled_tokens(
                         int(questions[k]),
                         orders[k],
-                        batch.branches[e, :, s.PRICING],
+                        batch.branches[e],
                         batch.history[e, : batch.lengths[e]] if self._settle else (),
                     )
                 if self._keep_logs:
@@ -273,9 +273,9 @@ class Rollout(EpisodePlayer):
 class _LedgerCopy(gym.Wrapper[Any, Any, Any, Any]):
     """Copies the environment's ledger to another array after every reset and step."""
 
-    def __init__(self, env: AutoTTSEnv, ledger: NDArray[np.int64]) -> None:
+    def __init__(self, env: AutoTTSEnv, ledger: s.Records) -> None:
         super().__init__(env)
-        self._source, self._target = env._ledger, ledger
+        self._source, self._target = env._batch.ledger, ledger
 
     def reset(self, **arguments: Any) -> Any:
         result = self.env.reset(**arguments)

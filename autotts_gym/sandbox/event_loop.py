@@ -14,8 +14,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import state as s
-from autotts_gym.mdp.actions import most_legal
+from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import ILLEGAL, Batch, play_queues
 from autotts_gym.mdp.jit import compiled, entry_point
 from autotts_gym.sandbox import guest, memory_layout
@@ -81,7 +80,7 @@ class Service:
 
     def __init__(self, batch: Batch, memory: Memory) -> None:
         count = memory.count
-        longest = most_legal(batch.terms.max_branches, batch.replay.depth)
+        longest = max_legal_actions(batch.config.max_branches, batch.dataset.depth)
         self.traffic = traffic = Traffic(
             polls=np.zeros((count, 2), np.int32),
             telling=np.zeros(count, np.int32),
@@ -95,7 +94,11 @@ class Service:
         )
         self._outcomes = batch.outcomes
         shown = batch.ledger, batch.outcomes, memory.facts, memory.known
-        self._arguments: Any = (batch.arrays(traffic.queues, traffic.counts), *shown, traffic)
+        self._arguments: Any = (
+            batch.queue_arguments(traffic.queues, traffic.counts),
+            *shown,
+            traffic,
+        )
         for slot in range(count):
             self.leave(slot)
         self.serve(0)  # compiles
@@ -141,9 +144,9 @@ def _serve(timeout, arrays, ledger, outcomes, facts, known, traffic):
         play_queues(*arrays)
         for slot in range(len(waiting)):
             if waiting[slot]:
-                facts[slot, memory_layout.SPENT] = ledger[slot, s.SPENT]
-                facts[slot, memory_layout.CLOCK] = ledger[slot, s.CLOCK]
-                if ledger[slot, s.CLASSES] != known[slot]:
+                facts[slot, memory_layout.SPENT] = ledger[slot].spent
+                facts[slot, memory_layout.CLOCK] = ledger[slot].clock
+                if ledger[slot].classes != known[slot]:
                     bits |= ANSWERS
         if bits & ANSWERS:
             break

@@ -22,8 +22,8 @@ from typing import Any, Final
 from autotts_gym.controllers import published_programs
 from autotts_gym.controllers.episode import NO_BUDGET, Episode
 from autotts_gym.controllers.errors import NoAnswerError, failure_message
-from autotts_gym.mdp import actions
-from autotts_gym.mdp.constants import BETA, GLOBALS_SIZE, OPENED
+from autotts_gym.mdp import actions, fields
+from autotts_gym.mdp.fields import BETA, BRANCH_COLUMNS, GLOBAL_COLUMNS, OPENED
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 
@@ -111,19 +111,18 @@ class Remote:
         self._by_tokens = 0
         # Copies, which run ahead of the slot by what is held back.
         self._mask: list[int] = []
-        self._columns: list[list[int]] = [[] for _ in range(memory_layout.OBSERVED)]
+        self._columns: list[list[int]] = [[] for _ in BRANCH_COLUMNS]
         self._opened = [0.0]
-        names = ("status", "requested", "revealed", "latest", "finished")
         self.observation: dict[str, Any] = {
             "globals": self._opened,  # the handle looks at the first entry alone
             "action_mask": self._mask,
-            **{f"branch_{name}": some for name, some in zip(names, self._columns, strict=True)},
+            **{f"branch_{c.name}": v for c, v in zip(BRANCH_COLUMNS, self._columns, strict=True)},
         }
         self._copy()
         self._nothing: tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
         self._nothing = self.observation, 0.0, False, False, {}
         if layout.confidences:
-            self.observation["branch_confidence"] = self._floats[GLOBALS_SIZE:][:n]
+            self.observation["branch_confidence"] = self._floats[len(GLOBAL_COLUMNS) :][:n]
 
     def get_wrapper_attr(self, name: str) -> Any:
         return getattr(self, name)
@@ -137,8 +136,9 @@ class Remote:
         if self.foresees and len(held) < _MOST and self._foresee(action):
             return self._nothing
         outcome = self._send()
-        if self.foresees and 2 + n <= action < 2 + 2 * n:
-            self._learn(action - 2 - n)
+        first = actions.action_id(actions.PROBE, 0, n)
+        if self.foresees and first <= action < first + n:
+            self._learn(action - first)
         else:
             self._copy()
         if not outcome:
@@ -149,7 +149,7 @@ class Remote:
         """PROBE some branches, all in one round trip; where it foresees."""
         if not branches:
             return
-        first = 2 + actions.PROBE * self.max_branches
+        first = actions.action_id(actions.PROBE, 0, self.max_branches)
         self._held.extend([first + i for i in branches])
         self._send()
         for i in branches:
@@ -157,30 +157,31 @@ class Remote:
 
     def _foresee(self, action: int) -> bool:
         """Do to the copies what an action does, if that is known beforehand."""
-        status, requested, _, latest, _ = self._columns
-        mask, n = self._mask, self.max_branches
-        if 2 <= action < 2 + n:  # CONTINUE
-            branch = action - 2
+        columns, mask, n = self._columns, self._mask, self.max_branches
+        requested = columns[fields.REQUESTED]
+        extend, probe, prune, answer = (actions.action_id(block, 0, n) for block in range(4))
+        if extend <= action < probe:
+            branch = action - extend
             depth = requested[branch] + 1
         elif action & ~actions.BY_TOKENS == actions.BRANCH:
             branch = int(self._opened[0])
             depth = 1
-            status[branch], latest[branch] = _ACTIVE, -1
-            mask[2 + actions.PRUNE * n + branch] = 1
+            columns[fields.STATUS][branch], columns[fields.LATEST][branch] = _ACTIVE, -1
+            mask[prune + branch] = 1
             self._opened[0] = branch + 1
             mask[actions.BRANCH] = branch + 1 < n
-        elif 2 + actions.PRUNE * n <= action < 2 + actions.ANSWER_BRANCH * n:
-            branch = action - 2 - actions.PRUNE * n
-            status[branch] = _PRUNED
-            for block in (actions.CONTINUE, actions.PROBE, actions.PRUNE):
-                mask[2 + block * n + branch] = 0
+        elif prune <= action < answer:
+            branch = action - prune
+            columns[fields.STATUS][branch] = _PRUNED
+            for block in (extend, probe, prune):
+                mask[block + branch] = 0
             return True
         else:
             return False
         requested[branch] = depth
         self.spent += self.interval
-        mask[2 + branch] = depth < self.depth_limit
-        mask[2 + n + branch] = 1
+        mask[extend + branch] = depth < self.depth_limit
+        mask[probe + branch] = 1
         return True
 
     def _send(self) -> int:
@@ -200,15 +201,12 @@ class Remote:
     def _learn(self, i: int) -> None:
         """Catch up with what a look has shown of a branch."""
         words, layout, n = self._words, self._layout, self.max_branches
-        _, requested, revealed, latest, finished = self._columns
-        mask, at = self._mask, layout.columns + i
-        requested[i] = words[at + n]
-        revealed[i] = words[at + 2 * n]
-        latest[i] = words[at + 3 * n]
-        finished[i] = words[at + 4 * n]
-        at = layout.mask
-        for place in (2 + i, 2 + n + i, 2 + 3 * n + i):
-            mask[place] = words[at + place]
+        for k, column in enumerate(self._columns):
+            if k != fields.STATUS:
+                column[i] = words[layout.columns + k * n + i]
+        for block in (actions.CONTINUE, actions.PROBE, actions.ANSWER_BRANCH):
+            place = actions.action_id(block, i, n)
+            self._mask[place] = words[layout.mask + place]
 
     def _copy(self) -> None:
         """Catch up with the slot as a whole."""

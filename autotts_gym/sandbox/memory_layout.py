@@ -12,10 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.constants import GLOBALS_SIZE
-
-#: Columns of the state that are observed, as in :mod:`autotts_gym.mdp.state`.
-OBSERVED: Final = 5
+from autotts_gym.mdp.fields import BRANCH_COLUMNS, GLOBAL_COLUMNS
 
 # The facts, one word each.
 SPENT: Final = 0  # visible, tokens
@@ -34,7 +31,7 @@ class Layout:
     """Where everything stands in a slot, from front to back.
 
     First the globals and the confidences of the branches, as float64, the latter where there are
-    any; then, as int64: the facts, the mask of A actions, five columns of N branches, the votes and
+    any; then, as int64: the facts, the mask of A actions, the columns of N branches, the votes and
     the nulls of K + 1 classes as an observation has them, and where the text of each of K classes
     ends. Behind them stand the texts of the answers that were revealed, UTF-8, class after class.
 
@@ -53,7 +50,7 @@ class Layout:
     @property
     def floats(self) -> int:
         """Floats at the front."""
-        return GLOBALS_SIZE + (self.branches if self.confidences else 0)
+        return len(GLOBAL_COLUMNS) + (self.branches if self.confidences else 0)
 
     @property
     def mask(self) -> int:
@@ -68,7 +65,7 @@ class Layout:
     @property
     def votes(self) -> int:
         """The word where the votes of the classes begin; their nulls follow."""
-        return self.columns + OBSERVED * self.branches
+        return self.columns + len(BRANCH_COLUMNS) * self.branches
 
     @property
     def ends(self) -> int:

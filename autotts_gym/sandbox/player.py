@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.errors import MAX_MESSAGE_LENGTH, GivenUpError, IllegalActionError
-from autotts_gym.mdp import actions, rules
-from autotts_gym.mdp import state as s
+from autotts_gym.mdp import actions
 from autotts_gym.mdp.batch import TRUNCATED, Batch, EpisodeStart
+from autotts_gym.mdp.state import Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.episode_results import answered_row, failed_row
@@ -101,7 +101,7 @@ class Sandbox(EpisodePlayer):
         self._service = Service(self._batch, self._slots)
         self._zygote: Starter | None = None
         order = np.arange(config.max_branches)
-        self._settled_tokens(0, order, self._batch.branches[0, :, s.PRICING], ())  # compiles
+        self._settled_tokens(0, order, self._batch.branches[0], ())  # compiles
 
     def __enter__(self) -> Sandbox:
         return self
@@ -129,7 +129,7 @@ class Sandbox(EpisodePlayer):
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: Records,
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
@@ -163,7 +163,7 @@ class _Game:
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        results: NDArray[np.int64],
+        results: Records,
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
@@ -240,7 +240,7 @@ class _Game:
         name = f"action {action}"
         if 0 <= action < actions.count(width):
             name = str(actions.decode(action, width))
-        ended = self._batch.ledger[one.slot, s.ENDED]
+        ended = self._batch.ledger["ended"][one.slot]
         why = "the episode has ended" if ended else "see 'Action Space' of AutoTTS-v0"
         self._failed(one, f"{IllegalActionError.__name__}: {name} is illegal here: {why}")
 
@@ -248,7 +248,7 @@ class _Game:
         word = struct.unpack_from("=i", frame)[0] if len(frame) >= 4 else 0
         text = frame[4:].decode("utf-8", "replace")[:MAX_MESSAGE_LENGTH]
         if word == guest.DONE and len(frame) == 4:
-            if self._batch.ledger[one.slot, s.ENDED]:
+            if self._batch.ledger["ended"][one.slot]:
                 self._done(one)
             else:
                 self._failed(one, "NoAnswerError: solve returned without episode.answer()")
@@ -282,11 +282,10 @@ class _Game:
             row = failed_row(batch.ledger[one.slot], box._settle)
         else:
             row = answered_row(batch, one.slot)
-            pricings = batch.branches[one.slot, :, s.PRICING]
-            row[rules.SETTLED_TOKENS] = box._settled_tokens(
+            row["settled_tokens"] = box._settled_tokens(
                 int(self._questions[one.k]),
                 self._orders[one.k],
-                pricings,
+                batch.branches[one.slot],
                 self._service.log(one.slot),
             )
         self._finish(one, row)
@@ -312,7 +311,7 @@ class _Game:
             where = f"question {question}, {MAX_CONSECUTIVE_KILLS} times in a row"
             raise GivenUpError(f"{message} ({where})")
 
-    def _finish(self, one: _Process, row: NDArray[np.int64]) -> None:
+    def _finish(self, one: _Process, row: Records) -> None:
         """Write an episode's row; those before it are counted as soon as none is missing."""
         self._results[one.k] = row
         self.logs[one.k] = self._service.log(one.slot)
@@ -325,7 +324,7 @@ class _Game:
             self._played[0] += 1
 
     def _leave(self, one: _Process) -> None:
-        self._batch.ledger[one.slot, s.ENDED] = 1
+        self._batch.ledger["ended"][one.slot] = 1
         self._service.leave(one.slot)
         del self._running[one.slot]
         os.close(one.hearing)

@@ -16,7 +16,8 @@ from autotts_gym.controllers.episode import NO_BUDGET
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import Batch
-from autotts_gym.mdp.observation import GLOBALS_SIZE, View
+from autotts_gym.mdp.fields import BRANCH_COLUMNS, GLOBAL_COLUMNS
+from autotts_gym.mdp.observation import View
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 
@@ -61,38 +62,38 @@ class Memory:
         self.view = View(
             plane=none.astype(np.int16),
             confidence_plane=none.astype(np.float32),
-            branches=words(layout.columns, memory_layout.OBSERVED, n).swapaxes(0, 1),
-            confidences=words(GLOBALS_SIZE, n if layout.confidences else 0, kind=np.float64),
+            branches=words(layout.columns, len(BRANCH_COLUMNS), n).swapaxes(0, 1),
+            confidences=words(len(GLOBAL_COLUMNS), n if layout.confidences else 0, kind=np.float64),
             classes=words(layout.votes, 2, layout.classes + 1).swapaxes(0, 1),
-            globals=words(0, GLOBALS_SIZE, kind=np.float64),
+            globals=words(0, len(GLOBAL_COLUMNS), kind=np.float64),
             mask=words(layout.mask, actions.count(n)),
         )
         self.view.mask[:] = 0
 
-    def begin(self, chosen: Sequence[int], ledger: NDArray[np.int64]) -> None:
+    def begin(self, chosen: Sequence[int], ledger: s.Records) -> None:
         """Show what is agreed of new episodes; nothing is left of those before."""
         facts = self.facts
         self.known[chosen] = 0
         self._ends[chosen] = -1
         self._texts[chosen] = 0
         facts[chosen] = 0
-        facts[chosen, memory_layout.INTERVAL] = ledger[chosen, s.INTERVAL]
-        facts[chosen, memory_layout.DEPTH_LIMIT] = ledger[chosen, s.DEPTH_LIMIT]
-        budgets = ledger[chosen, s.BUDGET]
-        facts[chosen, memory_layout.FORESEEN] = (ledger[chosen, s.STEP_LIMIT] == s.NO_BUDGET) & (
-            ledger[chosen, s.BUDGET] == s.NO_BUDGET
+        facts[chosen, memory_layout.INTERVAL] = ledger["interval"][chosen]
+        facts[chosen, memory_layout.DEPTH_LIMIT] = ledger["depth_limit"][chosen]
+        budgets = ledger["budget"][chosen]
+        facts[chosen, memory_layout.FORESEEN] = (ledger["step_limit"][chosen] == s.NO_BUDGET) & (
+            ledger["budget"][chosen] == s.NO_BUDGET
         )
         facts[chosen, memory_layout.BUDGET] = np.where(budgets == s.NO_BUDGET, NO_BUDGET, budgets)
 
     def reveal(self, batch: Batch) -> None:
         """Show the texts of the answers that a step has shown for the first time."""
-        classes = batch.ledger[:, s.CLASSES]
+        classes = batch.ledger["classes"]
         for slot in np.flatnonzero(classes > self.known).tolist():
             self._reveal(slot, batch)
         self.known[:] = classes
 
     def _reveal(self, slot: int, batch: Batch) -> None:
-        for seen in range(int(self.known[slot]), int(batch.ledger[slot, s.CLASSES])):
+        for seen in range(int(self.known[slot]), int(batch.ledger["classes"][slot])):
             start = int(self._ends[slot, seen - 1]) if seen else 0
             text = encoded(batch.answer_text(slot, seen))
             self._texts[slot, start : start + len(text)] = np.frombuffer(text, np.uint8)

@@ -294,12 +294,12 @@ def test_copies_continue_alike_and_alone(
 
 def test_copies_do_not_copy_traces(two_stores: list[str]) -> None:
     env = AutoTTSEnv(two_stores, max_branches=5)
-    traces = env._setting.replay.traces
+    traces = env._config.dataset.traces
     twin = copy.deepcopy(env)
-    assert all(a is b for a, b in zip(twin._batch.replay.traces, traces, strict=True))
+    assert all(a is b for a, b in zip(twin._batch.dataset.traces, traces, strict=True))
     # In another process there are others, frozen all the same: compiled code is made for those.
     twin = pickle.loads(pickle.dumps(env))
-    assert not any(array.flags.writeable for array in twin._batch.replay.traces)
+    assert not any(array.flags.writeable for array in twin._batch.dataset.traces)
 
 
 def test_what_was_returned_stays_and_may_be_changed() -> None:
@@ -442,7 +442,7 @@ def test_text_tells_how_it_went() -> None:
     assert "none yet" in texts[0]
     assert "BRANCH" in texts[1]
     assert "CONTINUE(0)" in texts[2]
-    assert "cut off by the step limit" in texts[2]
+    assert "truncated by the step limit" in texts[2]
     # An empty answer with the last action that there is: not cut off.
     env.reset()
     env.step(BRANCH)

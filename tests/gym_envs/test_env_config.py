@@ -59,9 +59,9 @@ def draws(
         ),
         ({"auto_probe": 1}, "auto_probe must be True or False, got 1"),
         ({"invalid_action": "ignore"}, 'must be "penalize" or "raise", got \'ignore\''),
-        ({"invalid_penalty": -0.1}, "invalid_penalty must be a number from 0, got -0.1"),
-        ({"invalid_penalty": float("inf")}, "invalid_penalty must be a number from 0, got inf"),
-        ({"invalid_penalty": "high"}, "invalid_penalty must be a number from 0, got 'high'"),
+        ({"invalid_penalty": -0.1}, "invalid_penalty must be a finite number of at least 0, got -0.1"),
+        ({"invalid_penalty": float("inf")}, "invalid_penalty must be a finite number of at least 0, got inf"),
+        ({"invalid_penalty": "high"}, "invalid_penalty must be a finite number of at least 0, got 'high'"),
         ({"observation": "image"}, 'observation must be "full" or "compact", got \'image\''),
         ({"max_depth": 0}, "max_depth must be an integer of at least 1, got 0"),
         ({"max_depth": 3.5}, "max_depth must be an integer of at least 1, got 3.5"),
@@ -85,7 +85,7 @@ def test_unknown_arguments_are_named(cls: type) -> None:
 @pytest.mark.parametrize("name", ["max_branches", "max_depth", "max_classes", "step_limit"])
 def test_integers_may_be_numpys(name: str) -> None:
     found = EnvConfig(**{name: np.int64(4)})
-    owner = found.terms if hasattr(found.terms, name) else found
+    owner = found.config if hasattr(found.config, name) else found
     assert getattr(owner, name) == 4
 
 
@@ -102,7 +102,7 @@ def test_what_is_played_has_a_name(two_stores: list[str]) -> None:
         (iter([shallow, shallow]), [shallow]),  # the same twice is drawn no more often
         (Path(deep).parent, two_stores),  # a folder means all that lie in it
     ):
-        assert EnvConfig(env, max_branches=5).replay.names == names
+        assert EnvConfig(env, max_branches=5).dataset.names == names
 
 
 def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
@@ -123,10 +123,10 @@ def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": 3, "order": 1}, "unknown reset options ['order', 'seed']; there are ['beta', "),
-        ({"env": "elsewhere"}, "options['env'] is 'elsewhere'; this environment has ["),
-        ({"question": -1}, "options['question'] is -1; there are 0..59"),
-        ({"question": 60}, "options['question'] is 60; there are 0..59"),
+        ({"seed": 3, "order": 1}, "unknown reset options ['order', 'seed']; valid options are ['beta', "),
+        ({"env": "elsewhere"}, "options['env'] is 'elsewhere'; this environment plays ["),
+        ({"question": -1}, "options['question'] is -1; valid rows are 0..59"),
+        ({"question": 60}, "options['question'] is 60; valid rows are 0..59"),
         ({"question": "nope"}, f"options['question']: {DEFAULT!r} has no question 'nope'"),
         ({"question": 1.0}, "options['question'] must be a row or an id, got 1.0"),
         ({"question": True}, "options['question'] must be a row or an id, got True"),
@@ -136,8 +136,8 @@ def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
         ({"branch_order": ["a", "b"]}, "must be a sequence of branch numbers"),
         ({"branch_order": [0.0, 1.0]}, "must be a sequence of branch numbers"),
         ({"branch_order": [[0, 1]]}, "must be a sequence of branch numbers"),
-        ({"branch_order": [7]}, "must name at least max_branches=2 branches, each once"),
-        ({"branch_order": [7, 7, 8]}, "must name at least max_branches=2 branches, each once"),
+        ({"branch_order": [7]}, "must hold at least max_branches=2 branch numbers, each once"),
+        ({"branch_order": [7, 7, 8]}, "must hold at least max_branches=2 branch numbers, each once"),
         ({"branch_order": [0, 128]}, "options['branch_order'] must stay within 0..127"),
         ({"branch_order": [-1, 0]}, "options['branch_order'] must stay within 0..127"),
     ],
@@ -150,7 +150,7 @@ def test_bad_options_are_named(cls: type, options: dict[str, Any], message: str)
 
 def test_options_fix_what_they_name(two_stores: list[str]) -> None:
     setting = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
-    first = setting.replay.first_question
+    first = setting.dataset.first_question
     ids = TraceStore.open(two_stores[1]).tables.ids
     for options, wanted in (
         ({"env": two_stores[1]}, lambda d: first[1] <= d.question < first[2]),
@@ -176,7 +176,7 @@ def test_everything_comes_up(two_stores: list[str], options: dict[str, Any] | No
     setting = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
     found = draws(setting, options)
     questions = np.bincount([d.question for d in found])
-    first = setting.replay.first_question
+    first = setting.dataset.first_question
     assert len(questions) == first[-1]
     assert questions.all()
     # Environments are drawn alike, however many questions they have.

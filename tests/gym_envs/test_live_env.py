@@ -25,7 +25,6 @@ from autotts_gym.inference.engine import EngineError, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.live.connection import connect
 from autotts_gym.mdp import actions
-from autotts_gym.mdp import state as s
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm")]
@@ -201,7 +200,7 @@ def test_continue_does_not_wait_and_a_probe_does(live: AutoTTSLiveEnv) -> None:
     live.step(actions.BRANCH)
     for _ in range(20):
         live.step(actions.encode(actions.CONTINUE, 0, WIDTH))
-    assert live._ledger[s.CLOCK] == 0
+    assert live._ledger["clock"] == 0
     found, *_ = live.step(actions.encode(actions.PROBE, 0, WIDTH))
     assert found["branch_latest"][0] == 0
     assert live.clock > 0
@@ -218,7 +217,7 @@ def test_pruning_aborts_and_bills_what_was_requested(live: AutoTTSLiveEnv) -> No
     live.step(actions.encode(actions.PROBE, 0, WIDTH))
     *_, info = live.step(actions.ANSWER)
     assert info["generated_tokens"] < 512
-    ended = live._replay.traces.branches[1, s.TRACE_LENGTH] < live.depth_limit - 1
+    ended = live._replay.traces.branches["length"][1] < live.depth_limit - 1
     assert ended or info["tokens"] == 16 + 512
 
 

@@ -87,7 +87,7 @@ def episode(seed: int, branches: int, depth: int, steps: int = 60) -> Iterator[S
             spent=500 * int(s.requested.sum()),
             clock=500 * int(s.requested.max()),
             last_action=action,
-            outcome="answered 204: right" if step == steps - 1 else "",
+            outcome="answered 204: correct" if step == steps - 1 else "",
         )
 
 

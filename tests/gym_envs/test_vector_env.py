@@ -326,10 +326,10 @@ def test_copies_continue_alike_and_alone(
 
 def test_copies_do_not_copy_traces(two_stores: list[str]) -> None:
     env = AutoTTSVectorEnv(2, two_stores, max_branches=5)
-    assert copy.deepcopy(env)._setting.replay is env._setting.replay
-    assert copy.deepcopy(env)._batch.replay is env._batch.replay
+    assert copy.deepcopy(env)._config.dataset is env._config.dataset
+    assert copy.deepcopy(env)._batch.dataset is env._batch.dataset
     twin = pickle.loads(pickle.dumps(env))
-    assert not any(array.flags.writeable for array in twin._batch.replay.traces)
+    assert not any(array.flags.writeable for array in twin._batch.dataset.traces)
 
 
 def spoil(found: Any) -> None:

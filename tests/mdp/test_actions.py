@@ -12,7 +12,7 @@ from autotts_gym.mdp.actions import (
     count,
     decode,
     encode,
-    most_legal,
+    max_legal_actions,
 )
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -56,7 +56,7 @@ def test_there_is_no_such_id(action):
 
 
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (1, 4), (3, 3)])
-def test_the_most_legal_actions(width, depth):
+def test_the_max_legal_actions_actions(width, depth):
     branch = Branch(["7"] * (depth - 1), 100 * depth, "7")
     store = TraceStore.from_branches([Question("?", "7", [branch] * width)], 100)
     env = AutoTTSEnv(store, max_branches=width, invalid_action="raise")
@@ -67,4 +67,4 @@ def test_the_most_legal_actions(width, depth):
     while not ended:
         legal = env.action_masks()
         _, _, ended, _, info = env.step(next(action for action in longest if legal[action]))
-    assert info["steps"] == most_legal(width, depth)
+    assert info["steps"] == max_legal_actions(width, depth)

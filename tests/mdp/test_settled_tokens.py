@@ -34,16 +34,18 @@ def compiled(
     row: int,
     order: list[int],
     log: list[int],
-    pricing: int,
+    billing_code: int,
 ) -> int:
-    replay, n = TraceDataset({"store": store}), terms.max_branches
+    dataset, n = TraceDataset({"store": store}), terms.max_branches
+    branches = np.zeros(n, s.BRANCH)
+    branches["billing"] = billing_code
     return settle(
-        Recount.allocate(replay, n),
-        terms.ledger(store),
-        replay.questions[row],
+        Recount.allocate(dataset, n),
+        terms.ledger(store)[None],
+        dataset.questions,
         row,
         np.array(order[:n]),
-        np.full(n, pricing),
+        branches,
         np.array(log, np.int32),
     )
 
@@ -77,8 +79,8 @@ def test_random_episodes(random: Random) -> None:
         log.append(action)
     if not one.done and random.random() < 0.8:  # others were cut off
         log.append(ANSWER)
-    pricing = s.BY_TOKENS if terms["billing"] == "tokens" else s.BY_INTERVAL
-    found = compiled(store, EpisodeConfig(**terms), row, order, log, pricing)
+    billing_code = s.BY_TOKENS if terms["billing"] == "tokens" else s.BY_INTERVAL
+    found = compiled(store, EpisodeConfig(**terms), row, order, log, billing_code)
     assert found == plain(reference.Episode(game, 0, row, order, 0.0), log)
 
 

@@ -61,28 +61,29 @@ def test_terms_say_what_is_wrong(wrong, message):
         EpisodeConfig(**wrong)
 
 
-def test_terms_take_numpys_integers_and_a_budget_of_nothing():
-    terms = EpisodeConfig(np.int64(3), budget=0, probe_tokens=np.int32(2), step_limit=np.int16(9))
-    ledger = terms.ledger(PLAIN)
-    assert ledger[s.BUDGET - s.INTERVAL] == 0
+def test_config_accepts_numpy_integers_and_a_budget_of_zero():
+    config = EpisodeConfig(np.int64(3), budget=0, probe_tokens=np.int32(2), step_limit=np.int16(9))
+    assert config.ledger(PLAIN)["budget"] == 0
 
 
-def of(ledger: np.ndarray, *columns: int) -> list[int]:
-    assert ledger.shape == (s.TERMS_SIZE,)
-    return [int(ledger[column - s.INTERVAL]) for column in columns]
+def values(ledger: np.ndarray, *names: str) -> list[int]:
+    assert ledger.dtype == s.LEDGER
+    return [int(ledger[name]) for name in names]
 
 
-def test_terms_over_a_store():
-    columns = s.INTERVAL, s.DEPTH_LIMIT, s.BUDGET, s.BILLING, s.STEP_LIMIT
-    assert of(EpisodeConfig().ledger(PLAIN), *columns) == [
+def test_initial_ledger_of_a_store():
+    names = "interval", "depth_limit", "budget", "billing", "step_limit", "answer"
+    assert values(EpisodeConfig().ledger(PLAIN), *names) == [
         10,
         3,
         s.NO_BUDGET,
         s.BY_TOKENS,
         s.NO_BUDGET,
+        -1,
     ]
-    terms = EpisodeConfig(billing="interval", budget=70, step_limit=5)
-    assert of(terms.ledger(RECORDING), *columns) == [20, 4, 70, s.BY_INTERVAL, 5]
+    config = EpisodeConfig(billing="interval", budget=70, step_limit=5)
+    assert values(config.ledger(RECORDING), *names) == [20, 4, 70, s.BY_INTERVAL, 5, -1]
+    assert config.ledger(RECORDING)["full_cost"] == 64 * RECORDING.card.mean_tokens
 
 
 @pytest.mark.parametrize(
@@ -91,15 +92,15 @@ def test_terms_over_a_store():
         (0, False, 0, 0, 20),
         (6, False, 6, 6, 20),
         (6, True, 6, 6, 26),
-        # What the next probe costs is known after the look only: the dearest must be covered.
+        # The cost of a probe is known after it was taken: the budget must cover the largest.
         ("recorded", False, s.RECORDED, 30, 20),
         ("recorded", True, s.RECORDED, 30, 50),
     ],
 )
-def test_what_the_budget_must_cover(probe_tokens, auto_probe, cost, charge, extend):
+def test_charges_that_the_budget_must_cover(probe_tokens, auto_probe, cost, charge, extend):
     ledger = EpisodeConfig(probe_tokens=probe_tokens, auto_probe=auto_probe).ledger(RECORDING)
-    columns = s.PROBE_TOKENS, s.PROBE_CHARGE, s.EXTEND_CHARGE, s.AUTO_PROBE
-    assert of(ledger, *columns) == [cost, charge, extend, int(auto_probe)]
+    names = "probe_tokens", "probe_charge", "extend_charge", "auto_probe"
+    assert values(ledger, *names) == [cost, charge, extend, int(auto_probe)]
 
 
 def test_recorded_costs_must_be_recorded():
@@ -117,11 +118,11 @@ def test_several_stores_one_after_another(both):
         ["4", "5", "6", ""],
     ]
     assert [both.gold(row) for row in range(3)] == ["7", "absent", ""]
-    assert both.questions[:, s.Q_GOLD].tolist() == [0, -1, 3]  # -1: no branch gives it
-    assert both.questions[:, s.Q_BRANCHES].tolist() == [0, 2, 5]
+    assert both.questions["gold"].tolist() == [0, -1, 3]  # -1: no branch gives it
+    assert both.questions["branches"].tolist() == [0, 2, 5]
     assert both.branch_counts.tolist() == [2, 3, 2]
     assert (both.classes, both.depth) == (4, 4)
-    nulls = [both.traces.nulls[at:].tolist() for at in both.questions[:, s.Q_NULLS]]
+    nulls = [both.traces.nulls[at:].tolist() for at in both.questions["nulls"]]
     assert [flags[:n] for flags, n in zip(nulls, (3, 1, 4), strict=True)] == [
         [0, 1, 0],
         [0],
@@ -134,7 +135,7 @@ def test_branches_are_found_where_the_question_says(both):
         answers = both.answers(row)
         for number, branch in enumerate(question.branches):
             at, length, tokens, final = both.traces.branches[
-                both.questions[row, s.Q_BRANCHES] + number
+                both.questions["branches"][row] + number
             ]
             probes = both.traces.probes[at : at + length]
             assert [answers[code] for code in probes] == branch.probes
@@ -172,7 +173,7 @@ def test_no_store():
 
 def test_too_deep_to_be_observed():
     deep = TraceStore.from_branches([Question("", "7", [Branch(["7"] * 32_767, 9, "7")])], 10)
-    with pytest.raises(ValueError, match="deep: a branch of 32768 intervals is too deep"):
+    with pytest.raises(ValueError, match="deep: a branch has 32768 intervals; at most 32767 are possible"):
         TraceDataset({"deep": deep})
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from autotts_gym.mdp import actions
-from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.sandbox import guest, memory_layout
@@ -84,7 +83,7 @@ def test_actions_are_played_shown_told_and_written_down(served: Served) -> None:
     assert served.service.log(1).tolist() == []
     assert served.service.log(2).tolist() == [actions.BRANCH]
     assert served.memory.facts[:, memory_layout.SPENT].tolist() == [200, 0, 100]
-    assert served.batch.ledger[:, s.OPENED].tolist() == [1, 0, 1]
+    assert served.batch.ledger["opened"].tolist() == [1, 0, 1]
 
 
 def test_an_answer_that_is_new_is_told_after_its_text(served: Served) -> None:
