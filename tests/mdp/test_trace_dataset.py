@@ -167,7 +167,7 @@ def test_traces_are_read_only_and_shared_by_copies(both):
 
 
 def test_no_store():
-    with pytest.raises(ValueError, match="no store to play; at least one is needed"):
+    with pytest.raises(ValueError, match="stores is empty; at least one trace store is needed"):
         TraceDataset({})
 
 
