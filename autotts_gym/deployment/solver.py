@@ -1,51 +1,55 @@
-"""Answering a question with a controller on a running model: what an application calls.
+"""``solve``: answers a question with a controller on a running model.
 
 ::
 
-    from autotts_gym.live.connection import connect
     from autotts_gym.deployment.solver import solve
+    from autotts_gym.live.connection import connect
 
     with connect("http://127.0.0.1:8000/v1", reference="my-environment") as model:
-        found = solve("What is 17 · 12?", "cmc", beta=0.5, live=model)
-        print(found.answer, found.tokens, found.wall_seconds)
+        solution = solve("What is 17 · 12?", "cmc", beta=0.5, live=model)
+        print(solution.answer, solution.tokens, solution.wall_seconds)
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
+from autotts_gym.gym_envs.live_config import LiveEnvOptions
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv, LiveError
 from autotts_gym.traces import registry
 
 
 @dataclass(frozen=True)
 class Solution:
-    """An answer, and its bill.
+    """The answer to a question, and its cost.
 
     Attributes:
-        answer: empty where there is none.
-        votes: what the branches that were active at the end had shown last, and how many of them.
-        confidence: share of these votes that the answer has; 0 without votes.
-        correct: whether it is the gold answer; None where that is not known.
-        tokens: total tokens as billed: what was requested of every branch, up to its end.
-        sequential_tokens: the latency of the critical path, tokens.
-        generated_tokens: tokens that branches really generated.
-        probe_tokens, probes: tokens that probes generated, and how many there were.
-        branches: how many were opened.
-        wall_seconds: from the question to the answer.
-        self_consistency_tokens, self_consistency_seconds: what reading ``max_branches`` whole
-            branches would be expected to cost, by the reference environment's branches and by the
-            seconds that a sequential token took here; None without a reference.
-        error: what the model failed with; empty where it did not. The answer is then the best one
-            that was there by then.
+        answer: the answer; empty if there is none.
+        votes: latest answers of the branches that were active at the end, with their counts.
+        confidence: fraction of the votes for the answer; 0 without votes.
+        correct: whether the answer equals the gold answer; None if that is not known.
+        tokens: billed total tokens: the requested tokens of every branch, up to its end.
+        sequential_tokens: billed tokens on the critical path.
+        generated_tokens: tokens that branches actually generated.
+        probe_tokens: tokens that probes generated.
+        probes: number of probes.
+        branches: number of branches opened.
+        wall_seconds: time from the question to the answer.
+        self_consistency_tokens: expected total tokens of self-consistency with ``max_branches``
+            branches, from the reference environment; None without a reference.
+        self_consistency_seconds: its expected time, from the seconds per sequential token in this
+            episode; None without a reference.
+        error: error message if the model failed, else empty. The answer is then the best one at
+            the time of the failure.
     """
 
     answer: str
@@ -61,62 +65,64 @@ class Solution:
     wall_seconds: float
     self_consistency_tokens: int | None = None
     self_consistency_seconds: float | None = None
-    error: str = field(default="")
+    error: str = ""
 
     def facts(self) -> dict[str, Any]:
-        """Everything by name, as for JSON."""
+        """Return the attributes as a dictionary, for JSON."""
         return asdict(self)
 
 
 class _Watched(gym.Wrapper[Any, Any, Any, Any]):
     """Calls a function after every reset and step."""
 
-    def __init__(self, env: gym.Env[Any, Any], watch: Callable[[AutoTTSLiveEnv], None]) -> None:
+    def __init__(self, env: AutoTTSLiveEnv, watch: Callable[[AutoTTSLiveEnv], None]) -> None:
         super().__init__(env)
+        self._live_env = env
         self._watch = watch
 
-    def reset(self, **arguments: Any) -> Any:
-        found = self.env.reset(**arguments)
-        self._watch(self.unwrapped)  # type: ignore[arg-type]
-        return found
+    def reset(self, **options: Any) -> Any:
+        result = self.env.reset(**options)
+        self._watch(self._live_env)
+        return result
 
     def step(self, action: Any) -> Any:
-        found = self.env.step(action)
-        self._watch(self.unwrapped)  # type: ignore[arg-type]
-        return found
+        result = self.env.step(action)
+        self._watch(self._live_env)
+        return result
 
 
 def solve(
     question: str,
-    agent: str | Agent = "cmc",
+    agent: str | os.PathLike[str] | Callable[..., Any] | Agent = "cmc",
     *,
-    beta: float = 0.5,
     gold: str | None = None,
     seed: int | None = None,
     watch: Callable[[AutoTTSLiveEnv], None] | None = None,
-    **arguments: Any,
+    **options: Unpack[LiveEnvOptions],
 ) -> Solution:
     """Answer a question.
 
     Args:
-        question: its text.
-        agent: a controller, by name or path.
-        beta: β, for controllers that have the knob.
-        gold: the right answer, where it is known.
-        seed: of the branches' draws.
-        watch: called with the environment after every action; it can be rendered then.
-        arguments: those of ``AutoTTS-Live-v0``: ``live``, or ``base_url`` or ``model``, ...
+        question: text of the question.
+        agent: a controller: its name or path, a function, or an ``Agent``.
+        gold: gold answer, if known.
+        seed: random seed of the branches' samples.
+        watch: called with the environment after every action, for example to render it.
+        options: arguments of ``AutoTTS-Live-v0``, such as ``live`` (a connected model),
+            ``base_url``, ``model`` or ``beta`` (default 0.5).
 
     Returns:
-        The answer and its bill. Where the model fails on the way it is what was known by then,
-        with ``error``.
+        The answer and its cost. If the model fails during the episode, the best answer so far, with
+        ``error``.
 
     Raises:
-        EngineError: the model cannot be reached at all.
-        AgentError, IllegalActionError, NoAnswerError: the controller cannot be loaded, or misplays.
+        EngineError: the model cannot be reached.
+        AgentError: the controller cannot be loaded.
+        IllegalActionError, NoAnswerError: the controller plays an illegal action or does not
+            answer.
     """
-    controller = load(agent) if isinstance(agent, str) else agent
-    env = AutoTTSLiveEnv(beta=beta, **arguments)
+    controller = load(agent)
+    env = AutoTTSLiveEnv(**options)
     try:
         played: gym.Env[Any, Any] = env if watch is None else _Watched(env, watch)
         error = ""
@@ -124,38 +130,47 @@ def solve(
             info = controller.play(played, seed=seed, question=question, gold=gold)
         except LiveError as failure:
             info, error = failure.info, str(failure)
-        return _solution(env, info, error)
+        return _make_solution(env, info, error)
     finally:
         env.close()
 
 
-async def solve_async(question: str, agent: str | Agent = "cmc", **arguments: Any) -> Solution:
-    """:func:`solve`, awaited: many questions can be under way at once, on one ``live`` model.
+async def solve_async(
+    question: str,
+    agent: str | os.PathLike[str] | Callable[..., Any] | Agent = "cmc",
+    *,
+    gold: str | None = None,
+    seed: int | None = None,
+    watch: Callable[[AutoTTSLiveEnv], None] | None = None,
+    **options: Unpack[LiveEnvOptions],
+) -> Solution:
+    """Like :func:`solve`, as a coroutine: one ``live`` model can answer many questions at once.
 
-    Cancelled, it stops waiting at once; what is under way on the model is aborted with the next
-    action of the controller.
+    If the coroutine is cancelled, it stops waiting immediately. Generation on the model is aborted
+    after the controller's next action.
     """
-    stopped = False
-    watch = arguments.pop("watch", None)
+    cancelled = False
 
     def check(env: AutoTTSLiveEnv) -> None:
-        if stopped:
+        if cancelled:
             raise asyncio.CancelledError
         if watch is not None:
             watch(env)
 
     try:
-        return await asyncio.to_thread(solve, question, agent, watch=check, **arguments)
+        return await asyncio.to_thread(
+            solve, question, agent, gold=gold, seed=seed, watch=check, **options
+        )
     finally:
-        stopped = True
+        cancelled = True
 
 
-def _solution(env: AutoTTSLiveEnv, info: dict[str, Any], error: str) -> Solution:
+def _make_solution(env: AutoTTSLiveEnv, info: dict[str, Any], error: str) -> Solution:
     votes = env.votes
     total = sum(votes.values())
     tokens = seconds = None
     if env.live.reference is not None:
-        tokens, longest = self_consistency(env.live.reference, env.max_branches)
+        tokens, longest = self_consistency_cost(env.live.reference, env.max_branches)
         if info["sequential_tokens"]:
             seconds = longest * info["wall_seconds"] / info["sequential_tokens"]
     return Solution(
@@ -176,8 +191,13 @@ def _solution(env: AutoTTSLiveEnv, info: dict[str, Any], error: str) -> Solution
     )
 
 
-def self_consistency(reference: str, width: int) -> tuple[int, float]:
-    """What reading ``width`` branches costs in an environment: total and sequential tokens."""
+def self_consistency_cost(reference: str | os.PathLike[str], width: int) -> tuple[int, float]:
+    """Return the expected cost of reading ``width`` whole branches in an environment.
+
+    Returns:
+        Total tokens, and sequential tokens: the mean length of the longest of the first ``width``
+        branches of a question.
+    """
     store = next(iter(registry.open_stores(reference).values()))
     ends = np.cumsum(store.tables.branch_counts)
     longest = [part[:width].max() for part in np.split(store.tables.tokens, ends[:-1])]

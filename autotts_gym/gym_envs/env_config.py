@@ -27,11 +27,10 @@ Beta = float | tuple[float, float] | Callable[[np.random.Generator], float]
 _RESET_OPTIONS: Final = frozenset({"env", "question", "beta", "branch_order"})
 
 
-class EnvOptions(TypedDict, total=False):
-    """Keyword arguments of all ``AutoTTS`` environments; see ``AutoTTSEnv``, "Arguments"."""
+class CommonEnvOptions(TypedDict, total=False):
+    """Keyword arguments that recorded and live environments share; see ``AutoTTSEnv``."""
 
     beta: Beta
-    questions: Sequence[int | str] | None
     billing: Literal["tokens", "interval"]
     max_branches: int
     budget: int | None
@@ -43,6 +42,12 @@ class EnvOptions(TypedDict, total=False):
     max_depth: int | None
     max_classes: int
     step_limit: int | None
+
+
+class EnvOptions(CommonEnvOptions, total=False):
+    """Keyword arguments of environments with recorded traces; see ``AutoTTSEnv``, "Arguments"."""
+
+    questions: Sequence[int | str] | None
 
 
 class EnvConfig:

@@ -1,39 +1,63 @@
-"""The arguments that ``AutoTTS-Live-v0`` shares with ``AutoTTS-v0``."""
+"""Options of ``AutoTTS-Live-v0``, and the validated ones that it shares with ``AutoTTS-v0``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Sequence
+from typing import Literal, Unpack
 
-from autotts_gym.gym_envs.env_config import EnvConfig
-from autotts_gym.live.connection import expected_branch_tokens
+from autotts_gym.collection.asked_question import AskedQuestion
+from autotts_gym.gym_envs.env_config import CommonEnvOptions, EnvConfig
+from autotts_gym.live.connection import ConnectionOptions, expected_branch_tokens
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.live.live_traces import LiveTraces
 
 
+class LiveEnvOptions(ConnectionOptions, CommonEnvOptions, total=False):
+    """Keyword arguments of ``AutoTTSLiveEnv``, where other functions pass them on."""
+
+    live: LiveModel | None
+    mean_tokens: float | None
+    questions: str | os.PathLike[str] | Sequence[AskedQuestion]
+    render_mode: Literal["human", "rgb_array", "ansi"] | None
+
+
 class LiveEnvConfig(EnvConfig):
-    """The arguments of ``AutoTTS-Live-v0`` that it has in common with ``AutoTTS-v0``.
+    """The validated options that ``AutoTTS-Live-v0`` shares with ``AutoTTS-v0``.
 
     Args:
         live: the model.
-        mean_tokens: expected tokens of a branch; those of its reference by default.
-        setting: those of ``AutoTTS-v0``.
+        mean_tokens: expected tokens of a branch; by default those of the model's reference.
+        options: options of ``AutoTTS-v0``, except ``env`` and ``questions``.
+
+    Attributes:
+        live_traces: the dataset that live episodes fill in.
+
+    Raises:
+        ValueError: an option is invalid; the message names it.
     """
 
     def __init__(
         self,
         live: LiveModel,
-        mean_tokens: float | None,
-        setting: Mapping[str, Any],
+        mean_tokens: float | None = None,
+        **options: Unpack[CommonEnvOptions],
     ) -> None:
         if mean_tokens is None:
             mean_tokens = expected_branch_tokens(live)
         if not mean_tokens > 0:
             raise ValueError(f"mean_tokens must be above 0, got {mean_tokens!r}")
-        if "env" in setting:
-            raise ValueError("a live environment has no env; reference= names one for its card")
-        width = setting.get("max_branches", 64)
-        self.live_replay = LiveTraces(
-            "live", live.interval, live.depth_limit, width, mean_tokens, live.protocol.probe_tokens
+        if "env" in options:
+            raise ValueError(
+                "env is not an option of a live environment; reference names an environment whose "
+                "card is used"
+            )
+        self.live_traces = LiveTraces(
+            "live",
+            live.interval,
+            live.depth_limit,
+            options.get("max_branches", 64),
+            mean_tokens,
+            live.protocol.probe_tokens,
         )
-        super().__init__(self.live_replay, **setting)
+        super().__init__(self.live_traces, **options)

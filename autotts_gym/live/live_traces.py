@@ -1,8 +1,8 @@
-"""What a live episode has learned of its branches, in the form of recorded traces.
+"""``LiveTraces``: the trace dataset of a live episode, filled in while the episode is played.
 
-The rules play recorded traces. A live episode gives them arrays that begin with what is known of a
-branch before it is generated, and are filled in as it grows: nothing that can be seen depends on
-what is not yet revealed, so the rules need not know the difference.
+The rules play recorded traces. A live episode gives them the arrays of a dataset that starts with
+placeholders and is filled in as branches grow. Nothing visible depends on what is not yet revealed,
+so the rules are the same.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.trace_dataset import TraceDataset
 from autotts_gym.traces.store import Card, Tables, TraceStore
 
-#: Answer classes that an episode can have: codes are int16.
-_MOST_CLASSES: Final = np.iinfo(np.int16).max
+#: Maximum number of answer classes of an episode: codes are int16.
+_MAX_CLASSES: Final = np.iinfo(np.int16).max
 
 
 class LiveTraces(TraceDataset):
-    """One question whose branches grow while they are played.
+    """A dataset of one question, whose branches grow while they are played.
 
     Args:
-        name: what is played, for results.
+        name: name of the environment in results.
         interval: Δ, tokens.
-        depth: the depth limit, intervals.
-        width: branches.
+        depth: depth limit, intervals.
+        width: number of branches.
         mean_tokens: expected tokens of a whole branch, for C.
-        probe_tokens: most tokens that a probe costs.
+        probe_tokens: maximum tokens of a probe.
     """
 
     def __init__(
@@ -43,8 +43,9 @@ class LiveTraces(TraceDataset):
         probe_tokens: int,
     ) -> None:
         self._interval, self._depth, self._width = interval, depth, width
-        classes = min(width * depth + 1, _MOST_CLASSES)
-        cells = width * depth  # one more a branch than it has probes, so that there is always one
+        classes = min(width * depth + 1, _MAX_CLASSES)
+        # A branch has at most depth - 1 probes; the extra cell keeps the arrays non-empty.
+        cells = width * depth
         tables = Tables(
             ids=["live"],
             texts=[""],
@@ -69,14 +70,19 @@ class LiveTraces(TraceDataset):
             fingerprint="live",
         )
         super().__init__({name: TraceStore(card, tables=tables)})
-        # Compiled code gets views that cannot be written to, as of any traces; these are behind.
+        # Compiled code gets read-only views, as of recorded traces; this object writes to the
+        # arrays behind them.
         arrays: dict[str, Any] = {k: array.copy() for k, array in self.traces._asdict().items()}
         self._traces = s.Traces(**arrays)
         self.traces = s.Traces(**{k: _read_only(array) for k, array in arrays.items()})
-        self.forget(None)
+        self.start_question(None)
 
-    def forget(self, gold: str | None) -> None:
-        """Begin with a question of which nothing is known but its gold answer, if anything."""
+    def start_question(self, gold: str | None) -> None:
+        """Reset all branches for a new question.
+
+        Args:
+            gold: its normalised gold answer; None if it is not known.
+        """
         self._gold = gold
         self._codes: dict[str, int] = {}
         self._answers = [[]]
@@ -84,35 +90,36 @@ class LiveTraces(TraceDataset):
         self._traces.branches["length"] = self._depth - 1
         self._traces.branches["tokens"] = self._depth * self._interval
         self._traces.branches["final"] = 0
-        self.questions["gold"][0] = -1 if gold is None else self._code(gold)
+        self.questions["gold"][0] = -1 if gold is None else self._answer_code(gold)
 
     def gold(self, row: int) -> str | None:
         return self._gold
 
-    def show(self, i: int, depth: int, probe: Probe) -> None:
-        """Branch ``i`` was probed at a depth, intervals, before its end."""
+    def record_probe(self, i: int, depth: int, probe: Probe) -> None:
+        """Record a probe of branch ``i`` at ``depth`` intervals, before the branch's end."""
         at = self._traces.branches["offset"][i] + depth - 1
-        self._traces.probes[at] = self._code(probe.answer)
+        self._traces.probes[at] = self._answer_code(probe.answer)
         self._traces.confidences[at] = probe.confidence
         self._traces.probe_tokens[at] = probe.tokens
 
-    def end(self, i: int, length: int, tokens: int, final: str) -> None:
-        """Branch ``i`` has ended.
+    def record_end(self, i: int, length: int, tokens: int, final: str) -> None:
+        """Record the end of branch ``i``.
 
         Args:
+            i: number of the branch.
             length: n, whole intervals before the last.
-            tokens: T, its closing text included.
+            tokens: T, its tokens, including the closing text.
             final: its final answer.
         """
         row = self._traces.branches[i]
         row["length"] = length
         row["tokens"] = tokens
-        row["final"] = self._code(final)
+        row["final"] = self._answer_code(final)
 
-    def _code(self, answer: str) -> int:
+    def _answer_code(self, answer: str) -> int:
         code = self._codes.get(answer)
         if code is None:
-            # The last code is shared, should there ever be that many.
+            # All answers beyond the maximum number share the last code.
             code = min(len(self._codes), self.classes - 1)
             self._codes[answer] = code
             self._answers[0].append(answer)

@@ -91,6 +91,7 @@ from pathlib import Path
 # Imports llvmlite, which makes vLLM's processes crash if they import this script.
 import autotts_gym.gym_envs.autotts_env
 from autotts_gym.collection.pipeline import collect_store
+from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, collection_questions

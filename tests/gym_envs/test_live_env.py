@@ -1,4 +1,4 @@
-"""Live episodes on a real server of vLLM."""
+"""Live episodes on a real vLLM server."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load
-from autotts_gym.deployment.solver import solve, solve_async
+from autotts_gym.deployment.solver import Solution, solve, solve_async
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
 from autotts_gym.inference.engine import EngineError, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.live.connection import connect
+from autotts_gym.live.live_model import LiveModel
 from autotts_gym.mdp import actions
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm")]
 
 WIDTH = 8
-#: As the tiny models are sampled.
-TERMS = {
+#: Options for a tiny model.
+OPTIONS = {
     "protocol": "tinylm",
     "interval": 16,
     "max_tokens": 512,
@@ -42,36 +43,36 @@ TERMS = {
 
 @pytest.fixture
 def live(vllm_url: str, chain: list[AskedQuestion]) -> Iterator[AutoTTSLiveEnv]:
-    env = AutoTTSLiveEnv(vllm_url, questions=chain[:6], beta=0.5, **TERMS)
+    env = AutoTTSLiveEnv(vllm_url, questions=chain[:6], beta=0.5, **OPTIONS)
     yield env
     env.close()
 
 
-def learned(env: AutoTTSLiveEnv) -> TraceStore:
-    """What a live episode has learned of its branches, as a store of recorded traces."""
-    replay = env._replay
-    answers = replay.answers(0)
+def recorded_store(env: AutoTTSLiveEnv) -> TraceStore:
+    """The traces that a live episode has filled in, as a store."""
+    traces = env._traces
+    answers = traces.answers(0)
     branches = []
-    for row in replay.traces.branches.tolist():
+    for row in traces.traces.branches.tolist():
         first, n, tokens, final = row
         probes = slice(first, first + n)
         branches.append(
             Branch(
-                [answers[code] for code in replay.traces.probes[probes]],
+                [answers[code] for code in traces.traces.probes[probes]],
                 tokens,
                 answers[final],
-                confidences=replay.traces.confidences[probes].astype(float).tolist(),
-                probe_tokens=replay.traces.probe_tokens[probes].tolist(),
+                confidences=traces.traces.confidences[probes].astype(float).tolist(),
+                probe_tokens=traces.traces.probe_tokens[probes].tolist(),
             )
         )
-    store = TraceStore.from_branches([Question("?", replay.gold(0) or "", branches)], env.interval)
+    store = TraceStore.from_branches([Question("?", traces.gold(0) or "", branches)], env.interval)
     card = replace(store.card, depth=env.depth_limit, mean_tokens=float(env.live.max_tokens))
     return TraceStore(card, tables=store.tables)
 
 
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency", "parallel_probe", "esc", "asc"])
-def test_a_live_episode_is_its_own_replay(live: AutoTTSLiveEnv, agent: str) -> None:
-    """Observations, masks, rewards, costs and results: the same actions over what was learned."""
+def test_a_live_episode_equals_its_replay(live: AutoTTSLiveEnv, agent: str) -> None:
+    """Observations, masks, rewards, costs and results of the same actions on the recorded store."""
     observation, info = live.reset(seed=3, options={"question": 2})
     seen = [(observation, info["action_mask"], 0.0, {})]
 
@@ -84,7 +85,11 @@ def test_a_live_episode_is_its_own_replay(live: AutoTTSLiveEnv, agent: str) -> N
     episode = Episode(Recorder(live), observation)
     load(agent)(episode, 0.5)
     env = gym.make(
-        "AutoTTS-v0", env=learned(live), max_branches=WIDTH, beta=0.5, disable_env_checker=True
+        "AutoTTS-v0",
+        env=recorded_store(live),
+        max_branches=WIDTH,
+        beta=0.5,
+        disable_env_checker=True,
     ).unwrapped
     found, info = env.reset(options={"question": 0, "branch_order": range(WIDTH)})
     steps = [(found, info["action_mask"], 0.0, {})]
@@ -112,7 +117,7 @@ def test_a_live_episode_is_its_own_replay(live: AutoTTSLiveEnv, agent: str) -> N
 def test_greedy_live_equals_the_collected_trace(
     vllm_url: str, chain: list[AskedQuestion], tmp_path: Path
 ) -> None:
-    """One branch, likeliest tokens: the same answers at the same depths for the same tokens."""
+    """One branch at temperature 0: the same answers at the same depths for the same tokens."""
     plan = CollectionPlan(
         branches=1, interval=16, max_tokens=512, sampling=Sampling(temperature=0.0)
     )
@@ -133,7 +138,7 @@ def solve(episode):
     path.write_text(one_by_one)
     agent = load(str(path))
     recorded = gym.make("AutoTTS-v0", env=store, max_branches=1, disable_env_checker=True)
-    arguments = {**TERMS, "sampling": {"temperature": 0.0}, "max_branches": 1}
+    arguments = {**OPTIONS, "sampling": {"temperature": 0.0}, "max_branches": 1}
     live = AutoTTSLiveEnv(vllm_url, questions=questions, **arguments)
     same = 0
     for q in range(len(questions)):
@@ -145,18 +150,18 @@ def solve(episode):
             infos.append(episode.info)
             planes.append(list(np.trim_zeros(episode._observation["plane"] + 1)))
         keys = ("answer", "tokens", "sequential_tokens", "steps", "probes", "correct")
-        told = [[info[key] for key in keys] for info in infos]
-        same += told[0] == told[1] and planes[0] == planes[1]
+        results = [[info[key] for key in keys] for info in infos]
+        same += results[0] == results[1] and planes[0] == planes[1]
     live.close()
-    # Arithmetic in bfloat16 depends on what else is in the batch: a tie may fall the other way.
+    # Arithmetic in bfloat16 depends on the other requests in the batch: ties may differ.
     assert same >= len(questions) - 1
 
 
-def test_an_uninterrupted_branch_and_one_in_pieces_are_the_same_text(
+def test_a_branch_generated_in_parts_has_the_same_text(
     vllm_url: str, chain: list[AskedQuestion]
 ) -> None:
-    """Branches are continued by prefix: asked for whole or step by step, greedily the same."""
-    arguments = {**TERMS, "sampling": {"temperature": 0.0}, "max_branches": 1}
+    """At temperature 0, a branch requested at once equals one requested interval by interval."""
+    arguments = {**OPTIONS, "sampling": {"temperature": 0.0}, "max_branches": 1}
     texts = []
     for eager in (True, False):
         env = AutoTTSLiveEnv(vllm_url, questions=chain[:1], **arguments)
@@ -177,25 +182,25 @@ def test_an_uninterrupted_branch_and_one_in_pieces_are_the_same_text(
     assert texts[0] == texts[1]
 
 
-def test_spaces_are_those_of_a_replay(live: AutoTTSLiveEnv) -> None:
+def test_spaces_equal_those_of_a_replay(live: AutoTTSLiveEnv) -> None:
     load("cmc").play(live, question=0)
-    recorded = gym.make("AutoTTS-v0", env=learned(live), max_branches=WIDTH)
+    recorded = gym.make("AutoTTS-v0", env=recorded_store(live), max_branches=WIDTH)
     assert live.observation_space == recorded.observation_space
     assert live.action_space == recorded.action_space
 
 
-def test_gymnasium_accepts_it(vllm_url: str, chain: list[AskedQuestion]) -> None:
+def test_gymnasium_check_env(vllm_url: str, chain: list[AskedQuestion]) -> None:
     env = gym.make(
         "AutoTTS-Live-v0",
         base_url=vllm_url,
         questions=chain[:2],
-        **{**TERMS, "max_branches": 2, "max_tokens": 48},
+        **{**OPTIONS, "max_branches": 2, "max_tokens": 48},
     )
     check_env(env.unwrapped, skip_render_check=True)
     env.close()
 
 
-def test_continue_does_not_wait_and_a_probe_does(live: AutoTTSLiveEnv) -> None:
+def test_continue_does_not_wait_and_probe_waits(live: AutoTTSLiveEnv) -> None:
     live.reset(options={"question": 0})
     live.step(actions.BRANCH)
     for _ in range(20):
@@ -217,19 +222,19 @@ def test_pruning_aborts_and_bills_what_was_requested(live: AutoTTSLiveEnv) -> No
     live.step(actions.encode(actions.PROBE, 0, WIDTH))
     *_, info = live.step(actions.ANSWER)
     assert info["generated_tokens"] < 512
-    ended = live._replay.traces.branches["length"][1] < live.depth_limit - 1
+    ended = live._traces.traces.branches["length"][1] < live.depth_limit - 1
     assert ended or info["tokens"] == 16 + 512
 
 
-def test_what_is_not_known_is_none(live: AutoTTSLiveEnv) -> None:
+def test_an_unknown_gold_answer_gives_none(live: AutoTTSLiveEnv) -> None:
     agent = load("cmc")
     info = agent.play(live, question="a=11;b+2;c+3?")
     assert info["correct"] is None
     assert info["gold"] is None
     assert info["accuracy_reward"] == 0.0
     assert info["question"] == -1
-    right = agent.play(live, question="a=11;b+2;c+3?", gold=info["answer"])
-    assert right["correct"] in (True, False)
+    checked = agent.play(live, question="a=11;b+2;c+3?", gold=info["answer"])
+    assert checked["correct"] in (True, False)
 
 
 @pytest.mark.parametrize(
@@ -244,46 +249,46 @@ def test_what_is_not_known_is_none(live: AutoTTSLiveEnv) -> None:
         ({"beta": 7}, "beta must be"),
     ],
 )
-def test_wrong_options_are_named(
+def test_invalid_reset_options(
     live: AutoTTSLiveEnv, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         live.reset(options=options)
 
 
-def test_a_seed_draws_the_same_question_and_beta(vllm_url: str, chain: list[AskedQuestion]) -> None:
+def test_a_seed_determines_question_and_beta(vllm_url: str, chain: list[AskedQuestion]) -> None:
     drawn = []
     for _ in range(2):
-        env = AutoTTSLiveEnv(vllm_url, questions=chain, **{**TERMS, "beta": (0.0, 1.0)})
+        env = AutoTTSLiveEnv(vllm_url, questions=chain, **{**OPTIONS, "beta": (0.0, 1.0)})
         env.reset(seed=11)
-        drawn.append((env._row, env.beta))
+        drawn.append((env._question_row, env.beta))
         env.close()
     assert drawn[0] == drawn[1]
 
 
-def test_a_budget_and_a_step_limit_hold_live(vllm_url: str, chain: list[AskedQuestion]) -> None:
-    env = AutoTTSLiveEnv(vllm_url, questions=chain[:1], budget=100, **TERMS)
+def test_budget_and_step_limit(vllm_url: str, chain: list[AskedQuestion]) -> None:
+    env = AutoTTSLiveEnv(vllm_url, questions=chain[:1], budget=100, **OPTIONS)
     info = load("self_consistency").play(env, question=0)
     assert info["tokens"] <= 100 + 16
     env.close()
-    env = AutoTTSLiveEnv(vllm_url, questions=chain[:1], step_limit=5, **TERMS)
+    env = AutoTTSLiveEnv(vllm_url, questions=chain[:1], step_limit=5, **OPTIONS)
     info = load("self_consistency").play(env, question=0)
     assert info["steps"] == 5
     assert not info["correct"]
     env.close()
 
 
-def test_solving_many_at_once_on_one_model(vllm_url: str, chain: list[AskedQuestion]) -> None:
-    async def all_of(model: object) -> list[object]:
-        asked = [solve_async(q.text, "cmc", gold=q.gold, live=model) for q in chain[:4]]
-        return list(await asyncio.gather(*asked))
+def test_concurrent_questions_on_one_model(vllm_url: str, chain: list[AskedQuestion]) -> None:
+    async def solve_all(model: LiveModel) -> list[Solution]:
+        solutions = [solve_async(q.text, "cmc", gold=q.gold, live=model) for q in chain[:4]]
+        return list(await asyncio.gather(*solutions))
 
-    terms = {key: TERMS[key] for key in ("protocol", "interval", "max_tokens", "sampling")}
-    with connect(vllm_url, **terms) as model:
-        found = asyncio.run(all_of(model))
+    options = {key: OPTIONS[key] for key in ("protocol", "interval", "max_tokens", "sampling")}
+    with connect(vllm_url, **options) as model:
+        solutions = asyncio.run(solve_all(model))
         again = solve(chain[0].text, "cmc", gold=chain[0].gold, live=model)
-    assert len(found) == 4
-    for solution in [*found, again]:
+    assert len(solutions) == 4
+    for solution in [*solutions, again]:
         assert solution.error == ""
         assert solution.answer
         assert solution.correct in (True, False)
@@ -294,16 +299,16 @@ def test_solving_many_at_once_on_one_model(vllm_url: str, chain: list[AskedQuest
         solve(chain[0].text, "cmc", live=model)
 
 
-def test_cancelling_stops_what_is_under_way(vllm_url: str, chain: list[AskedQuestion]) -> None:
-    terms = {key: TERMS[key] for key in ("protocol", "interval", "max_tokens", "sampling")}
+def test_cancelling_stops_generation(vllm_url: str, chain: list[AskedQuestion]) -> None:
+    options = {key: OPTIONS[key] for key in ("protocol", "interval", "max_tokens", "sampling")}
 
-    async def cancelled(model: object) -> None:
+    async def cancel(model: LiveModel) -> None:
         task = asyncio.create_task(solve_async(chain[0].text, "self_consistency", live=model))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with connect(vllm_url, **terms) as model:
-        asyncio.run(cancelled(model))
+    with connect(vllm_url, **options) as model:
+        asyncio.run(cancel(model))
     assert not any(thread.name == "autotts-live" for thread in threading.enumerate())

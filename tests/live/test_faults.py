@@ -1,4 +1,4 @@
-"""Live episodes on a server that fails: what was there by then is told, and nothing hangs."""
+"""Live episodes on a failing server: partial results are returned, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ WIDTH = 6
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
     monkeypatch.setattr(module, "_BACKOFF", backoff)
 
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as made:
-        yield made
+    with ScriptedServer() as scripted:
+        yield scripted
 
 
 @pytest.fixture
-def terms(tmp_path: Path) -> dict[str, Any]:
-    """The likeliest tokens, so that an episode is the same each time."""
+def options(tmp_path: Path) -> dict[str, Any]:
+    """Temperature 0, so that episodes are deterministic."""
     return {
         "protocol": scripted_server.protocol_file(tmp_path),
         "interval": 8,
@@ -48,8 +48,8 @@ def terms(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def played(server: ScriptedServer, agent: str, terms: dict[str, Any]) -> dict[str, Any]:
-    env = AutoTTSLiveEnv(server.url, **terms)
+def play(server: ScriptedServer, agent: str, options: dict[str, Any]) -> dict[str, Any]:
+    env = AutoTTSLiveEnv(server.url, **options)
     try:
         info = load(agent).play(env, question="plain 1", gold="7")
     finally:
@@ -58,23 +58,23 @@ def played(server: ScriptedServer, agent: str, terms: dict[str, Any]) -> dict[st
 
 
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency"])
-def test_what_passes_is_not_noticed(
-    server: ScriptedServer, terms: dict[str, Any], agent: str
+def test_transient_faults_do_not_change_the_episode(
+    server: ScriptedServer, options: dict[str, Any], agent: str
 ) -> None:
-    """Every fault that may pass, at random points: the episode is the undisturbed one."""
-    undisturbed = played(server, agent, terms)
+    """Every transient fault, at random points: the episode is the same as without faults."""
+    undisturbed = play(server, agent, options)
     assert undisturbed["answer"]
     for seed in range(4):
         server.plan = at_random(seed, FAULTS, 0.3)
-        disturbed = played(server, agent, {**terms, "engine": {"stall": 0.3}})
+        disturbed = play(server, agent, {**options, "engine": {"stall": 0.3}})
         assert disturbed == undisturbed
     assert sum(server.faults.values()) >= 5
 
 
-def test_a_server_that_dies_leaves_the_best_answer_so_far(
-    server: ScriptedServer, terms: dict[str, Any]
+def test_a_server_that_dies_during_an_episode(
+    server: ScriptedServer, options: dict[str, Any]
 ) -> None:
-    env = AutoTTSLiveEnv(server.url, patience=0.5, **terms)
+    env = AutoTTSLiveEnv(server.url, patience=0.5, **options)
     env.reset(options={"question": "plain 1", "gold": "7"})
     for i in range(4):
         env.step(actions.BRANCH)
@@ -82,11 +82,11 @@ def test_a_server_that_dies_leaves_the_best_answer_so_far(
     votes = env.votes
     assert sum(votes.values()) == 4
     server.die()
-    env.step(actions.encode(actions.CONTINUE, 0, WIDTH))  # does not wait, so nothing is wrong yet
-    begun = time.monotonic()
-    with pytest.raises(LiveError, match="in the midst of an episode") as failure:
+    env.step(actions.encode(actions.CONTINUE, 0, WIDTH))  # does not wait, so it does not fail
+    started = time.monotonic()
+    with pytest.raises(LiveError, match="during an episode") as failure:
         env.step(actions.encode(actions.PROBE, 0, WIDTH))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started < 10
     info = failure.value.info
     assert info["votes"] == votes
     assert info["answer"] == max(votes, key=votes.__getitem__)
@@ -102,10 +102,10 @@ def test_a_server_that_dies_leaves_the_best_answer_so_far(
 
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency", "parallel_probe"])
 @pytest.mark.parametrize("after", [0, 2, 5])
-def test_solve_returns_what_there_was(
-    server: ScriptedServer, terms: dict[str, Any], agent: str, after: int
+def test_solve_returns_the_best_answer_so_far(
+    server: ScriptedServer, options: dict[str, Any], agent: str, after: int
 ) -> None:
-    """Dead after some requests, wherever that is: an answer or none, and why; no thread stays."""
+    """The server dies after some requests: the best answer, the error, and no leftover thread."""
     seen = 0
 
     def plan(asked: scripted_server.Asked) -> str | None:
@@ -117,40 +117,40 @@ def test_solve_returns_what_there_was(
         return None
 
     server.plan = plan
-    found = solve("plain 2", agent, base_url=server.url, patience=0.5, **terms)
-    assert server.url.removesuffix("/v1") in found.error
-    assert found.answer == max(found.votes, key=found.votes.__getitem__, default="")
-    assert found.correct is None
+    solution = solve("plain 2", agent, base_url=server.url, patience=0.5, **options)
+    assert server.url.removesuffix("/v1") in solution.error
+    assert solution.answer == max(solution.votes, key=solution.votes.__getitem__, default="")
+    assert solution.correct is None
     assert not [thread for thread in threading.enumerate() if thread.name == "autotts-live"]
 
 
-def test_a_stall_is_no_hang(server: ScriptedServer, terms: dict[str, Any]) -> None:
+def test_a_stall_is_an_error(server: ScriptedServer, options: dict[str, Any]) -> None:
     server.plan = lambda asked: "stall" if asked.kind else None
-    begun = time.monotonic()
-    found = solve("plain 1", "cmc", base_url=server.url, patience=0.4, **terms)
-    assert found.error
-    assert time.monotonic() - begun < 15
+    started = time.monotonic()
+    solution = solve("plain 1", "cmc", base_url=server.url, patience=0.4, **options)
+    assert solution.error
+    assert time.monotonic() - started < 15
 
 
-def test_what_will_not_pass_is_told_at_once(server: ScriptedServer, terms: dict[str, Any]) -> None:
+def test_a_permanent_fault_is_not_retried(server: ScriptedServer, options: dict[str, Any]) -> None:
     server.without = {"token_ids"}
-    begun = time.monotonic()
-    found = solve("plain 1", "cmc", base_url=server.url, patience=60, **terms)
-    assert "no token ids" in found.error
-    assert time.monotonic() - begun < 20
+    started = time.monotonic()
+    solution = solve("plain 1", "cmc", base_url=server.url, patience=60, **options)
+    assert "no token ids" in solution.error
+    assert time.monotonic() - started < 20
 
 
-def test_a_server_that_was_never_there_is_an_error(terms: dict[str, Any]) -> None:
+def test_an_unreachable_server_is_an_error(options: dict[str, Any]) -> None:
     with pytest.raises(EngineError, match=r"127\.0\.0\.1:9"):
-        solve("plain 1", "cmc", base_url="http://127.0.0.1:9/v1", patience=0.3, **terms)
+        solve("plain 1", "cmc", base_url="http://127.0.0.1:9/v1", patience=0.3, **options)
 
 
-def test_pruned_and_abandoned_generation_is_aborted(
-    server: ScriptedServer, terms: dict[str, Any]
+def test_pruning_and_answering_abort_generation(
+    server: ScriptedServer, options: dict[str, Any]
 ) -> None:
-    """The server notices that nobody reads any more."""
+    """The server sees that the connection is closed."""
     server.pace = 0.2
-    env = AutoTTSLiveEnv(server.url, **terms)
+    env = AutoTTSLiveEnv(server.url, **options)
     env.reset(options={"question": "never 1"})
     for i in range(2):
         env.step(actions.BRANCH)
@@ -167,14 +167,14 @@ def test_pruned_and_abandoned_generation_is_aborted(
     while server.left < 2 and time.monotonic() < until:
         time.sleep(0.02)
     assert server.left == 2
-    assert info["tokens"] == 2 * 11 * 8  # as requested
+    assert info["tokens"] == 2 * 11 * 8  # billed as requested
     assert info["generated_tokens"] < info["tokens"]
     env.close()
 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_solve_command_prints_the_best_answer_and_fails(
-    autotts, server: ScriptedServer, terms: dict[str, Any], as_json: bool
+    autotts, server: ScriptedServer, options: dict[str, Any], as_json: bool
 ) -> None:
     seen = 0
 
@@ -187,17 +187,19 @@ def test_solve_command_prints_the_best_answer_and_fails(
         return None
 
     server.plan = plan
-    told = autotts(
+    ended = autotts(
         "solve", "plain 2", "--agent", "parallel_probe", "--base-url", server.url,
-        "--protocol", terms["protocol"], "--interval", 8, "--max-tokens", 120,
+        "--protocol", options["protocol"], "--interval", 8, "--max-tokens", 120,
         "--temperature", 0, "--max-branches", WIDTH, "--patience", 0.5,
         *(["--json"] if as_json else []),
     )  # fmt: skip
-    assert told.code == 1
+    assert ended.code == 1
     if as_json:
-        found = json.loads(told.out)
-        assert "in the midst of an episode" in found["error"]
-        assert found["answer"] == max(found["votes"], key=found["votes"].__getitem__, default="")
+        solution = json.loads(ended.out)
+        assert "during an episode" in solution["error"]
+        assert solution["answer"] == max(
+            solution["votes"], key=solution["votes"].__getitem__, default=""
+        )
     else:
-        assert "in the midst of an episode" in told.err
-        assert "votes:" in told.out
+        assert "during an episode" in ended.err
+        assert "votes:" in ended.out
