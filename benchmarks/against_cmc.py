@@ -26,8 +26,9 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.evaluation import benchmark
 from autotts_gym.evaluation.analysis import Analysis
-from autotts_gym.evaluation.metrics import Estimate
-from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results, Run
+from autotts_gym.evaluation.bootstrap import Estimate
+from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
+from autotts_gym.evaluation.runs import IncompleteRun, Run
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces import registry
 from autotts_gym.traces.splits import split_of
@@ -49,9 +50,11 @@ def play(
     played = []
     for agent in agents:
         rows = list(
-            benchmark.run([load(agent)], stores, betas, range(seeds), folder, terms=EpisodeConfig())
+            benchmark.run(
+                [load(agent)], stores, betas, range(seeds), folder, config=EpisodeConfig()
+            )
         )
-        assert not any(isinstance(row, Incomplete) for row in rows)
+        assert not any(isinstance(row, IncompleteRun) for row in rows)
         played.append([row for row in rows if isinstance(row, Run)])
     return played
 
@@ -133,16 +136,18 @@ def main() -> None:
     rows = played[0] if len(played) == 1 else out_of_fold(contenders, played)
     rows = [replace(row, agent=NEW) for row in rows]
     results = Results(
-        agents=[PlayedAgent.of(load("cmc"), EpisodeConfig())],
-        environments=[PlayedEnvironment.of(n, s, split_of(s.path)) for n, s in stores.items()],
+        agents=[AgentRecord.from_agent(load("cmc"), EpisodeConfig())],
+        environments=[
+            EnvironmentRecord.from_store(n, s, split_of(s.path)) for n, s in stores.items()
+        ],
         runs=[*cmc, *rows],
         incomplete=[],
         order="random",
         seeds=list(range(given.seeds)),
-        terms=EpisodeConfig(),
+        config=EpisodeConfig(),
         protocol="",
     )
-    analysis = Analysis.of(results)
+    analysis = Analysis.from_results(results)
     name = given.controllers[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
     table = Table(title=f"{name}, {given.seeds} seeds", title_justify="left", box=None)
     table.add_column("environment")
@@ -150,15 +155,15 @@ def main() -> None:
     for heading in (*headings, "points more at its tokens"):
         table.add_column(heading, justify="right")
     for scope in analysis.scopes:
-        for row in analysis.rows_of(scope, "cmc"):
-            found = analysis.equal(scope, NEW, row)
+        for row in analysis.rows_in(scope, "cmc"):
+            found = analysis.compare(scope, NEW, row)
             table.add_row(
                 scope.name,
                 f"{row.beta:g}",
                 f"{100 * analysis.estimate(scope, row, 'correct').value:.1f}",
                 f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
-                shown(found.share, 100, ".0f"),
-                shown(found.gain, 100, "+.1f"),
+                shown(found.cost_ratio, 100, ".0f"),
+                shown(found.accuracy_gain, 100, "+.1f"),
             )
     Console(width=130).print(table)
 

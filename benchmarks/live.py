@@ -32,7 +32,7 @@ from rich.table import Table
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.collection.plan import probe_positions
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.metrics import Estimate
+from autotts_gym.evaluation.bootstrap import Estimate
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
 from autotts_gym.inference import protocol
 from autotts_gym.inference.vllm_engine import LocalEngine

@@ -26,7 +26,8 @@ from autotts_gym.utils.processes import core_count
 if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
     from autotts_gym.evaluation.backends import WorkerPool
-    from autotts_gym.evaluation.results import Incomplete, Results, Run
+    from autotts_gym.evaluation.results import Results
+    from autotts_gym.evaluation.runs import IncompleteRun, Run
     from autotts_gym.mdp.trace_dataset import EpisodeConfig
     from autotts_gym.traces.store import TraceStore
 
@@ -114,7 +115,8 @@ def benchmark(
     interrupted, run it again to continue. The results do not depend on the number of workers.
     """
     from autotts_gym.evaluation import published_protocol
-    from autotts_gym.evaluation.results import Incomplete, PlayedAgent, PlayedEnvironment, Results
+    from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
+    from autotts_gym.evaluation.runs import IncompleteRun
     from autotts_gym.mdp.trace_dataset import EpisodeConfig
     from autotts_gym.traces.splits import split_of
 
@@ -145,15 +147,16 @@ def benchmark(
     pool = _worker_pool(workers, ray, time_limit)
     rows = _play(loaded, stores, betas, chosen_seeds, out, chosen_order, configs, interpret, pool)
     results = Results(
-        agents=[PlayedAgent.of(agent, configs[agent.name]) for agent in loaded],
+        agents=[AgentRecord.from_agent(agent, configs[agent.name]) for agent in loaded],
         environments=[
-            PlayedEnvironment.of(name, store, splits[name]) for name, store in stores.items()
+            EnvironmentRecord.from_store(name, store, splits[name])
+            for name, store in stores.items()
         ],
-        runs=[row for row in rows if not isinstance(row, Incomplete)],
-        incomplete=[row for row in rows if isinstance(row, Incomplete)],
+        runs=[row for row in rows if not isinstance(row, IncompleteRun)],
+        incomplete=[row for row in rows if isinstance(row, IncompleteRun)],
         order=chosen_order.value,
         seeds=chosen_seeds,
-        terms=config,
+        config=config,
         protocol=protocol or "",
     )
     _write_and_print(results, stores, out)
@@ -208,10 +211,10 @@ def _worker_pool(workers: int | None, ray: str | None, time_limit: float) -> Wor
     if not time_limit > 0:
         raise ValueError(f"--time-limit must be above 0 seconds, got {time_limit:g}")
     if ray is not None:
-        return backends.on_ray(ray, workers, time_limit)
+        return backends.ray_pool(ray, workers, time_limit)
     if workers == 0:
         return None
-    return backends.local(workers or core_count(), time_limit)
+    return backends.local_pool(workers or core_count(), time_limit)
 
 
 def _play(
@@ -224,7 +227,7 @@ def _play(
     configs: Mapping[str, EpisodeConfig],
     interpret: bool,
     pool: WorkerPool | None,
-) -> list[Run | Incomplete]:
+) -> list[Run | IncompleteRun]:
     """Play everything that is not in the result cache, with a progress bar."""
     from autotts_gym.evaluation import benchmark as evaluation
 
@@ -244,10 +247,10 @@ def _play(
                 seeds,
                 out,
                 order=order.value,
-                terms=configs,
+                config=configs,
                 interpret=interpret,
                 settle=True,
-                team=pool,
+                pool=pool,
                 progress=update,
             )
         )
@@ -256,17 +259,16 @@ def _play(
 def _write_and_print(results: Results, stores: Mapping[str, TraceStore], out: Path) -> None:
     """Write the output folder, and print the tables."""
     from autotts_gym.evaluation.analysis import Analysis
-    from autotts_gym.evaluation.plots import FIGURES, frontier
+    from autotts_gym.evaluation.plots import FIGURES, save_frontier
     from autotts_gym.evaluation.summary import write_summary
 
     results.save(out)
-    analysis = Analysis.of(results)
+    analysis = Analysis.from_results(results)
     write_summary(results, analysis, out / "summary.csv")
     if not results.runs:
         return
-    synthetic = [env.name for env in results.environments if env.synthetic]
     for name, cost in FIGURES.items():
-        frontier(analysis, out / f"{name}.png", cost, synthetic)
+        save_frontier(analysis, out / f"{name}.png", cost, results.synthetic)
     benchmark_table.print_tables(results, analysis, stores)
     if results.protocol:
         published_table.print_tables(results, analysis)

@@ -14,7 +14,8 @@ from autotts_gym.cli.formatting import format_interval, format_ratio, format_tho
 
 if TYPE_CHECKING:
     from autotts_gym.evaluation.analysis import Analysis, Row, Scope
-    from autotts_gym.evaluation.results import PlayedEnvironment, Results, Run
+    from autotts_gym.evaluation.results import EnvironmentRecord, Results
+    from autotts_gym.evaluation.runs import Run
     from autotts_gym.traces.store import TraceStore
 
 #: Numbers of branches for which pass@k is printed.
@@ -28,7 +29,7 @@ def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, Trac
     """Print a table and its bounds for every environment and average, and then the legend."""
     environments = {env.name: env for env in results.environments}
     for scope in analysis.scopes:
-        if not analysis.rows_of(scope):
+        if not analysis.rows_in(scope):
             continue
         _print_title(scope, [environments[name] for name in scope.environments], len(results.seeds))
         wide.print(_table(results, analysis, scope))
@@ -48,7 +49,7 @@ def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, Trac
 
 def _print_legend(results: Results, analysis: Analysis) -> None:
     references = {
-        analysis.rows_of(scope)[0] for scope in analysis.scopes if analysis.rows_of(scope)
+        analysis.rows_in(scope)[0] for scope in analysis.scopes if analysis.rows_in(scope)
     }
     reference = references.pop() if len(references) == 1 else "the first row of each table"
     print_dim(
@@ -73,7 +74,7 @@ def _print_legend(results: Results, analysis: Analysis) -> None:
         print_dim("Synthetic traces are generated, not sampled from a model.")
 
 
-def _print_title(scope: Scope, environments: Sequence[PlayedEnvironment], seeds: int) -> None:
+def _print_title(scope: Scope, environments: Sequence[EnvironmentRecord], seeds: int) -> None:
     synthetic = any(env.synthetic for env in environments)
     questions = sum(env.questions for env in environments)
     split = f", {scope.split}" if scope.split and not scope.is_average else ""
@@ -93,9 +94,9 @@ def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
         *("Δ accuracy", "token ratio", "wasted"),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    reference = analysis.rows_of(scope)[0]
+    reference = analysis.rows_in(scope)[0]
     on_frontier = {point.row for point in analysis.frontier(scope) if point.on_frontier}
-    for row in analysis.rows_of(scope):
+    for row in analysis.rows_in(scope):
         means = analysis.means(scope, row).value
         differences = ("", "")
         if row != reference:
@@ -118,12 +119,12 @@ def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
 
 def _wasted_share(results: Results, scope: Scope, row: Row) -> str:
     """Format the share of a row's tokens that did not contribute to a correct answer."""
-    from autotts_gym.evaluation.oracle_bounds import clairvoyant
+    from autotts_gym.evaluation.oracle_bounds import oracle_cost
 
     shares = [
-        bound.share
+        bound.ratio
         for run in _runs(results, scope, row)
-        if (bound := clairvoyant(run)) is not None and not math.isnan(bound.share)
+        if (bound := oracle_cost(run)) is not None and not math.isnan(bound.ratio)
     ]
     return f"{100 * (1 - sum(shares) / len(shares)):.0f}%" if shares else ""
 
@@ -138,24 +139,24 @@ def _runs(results: Results, scope: Scope, row: Row) -> list[Run]:
 
 def _sweep_lines(analysis: Analysis, scope: Scope) -> list[str]:
     """Compare each sweep over β with the first row: at its accuracy, and for its tokens."""
-    reference = analysis.rows_of(scope)[0]
+    reference = analysis.rows_in(scope)[0]
     lines = []
-    for agent in dict.fromkeys(row.agent for row in analysis.rows_of(scope)):
-        if agent == reference.agent or len(analysis.rows_of(scope, agent)) < 2:
+    for agent in dict.fromkeys(row.agent for row in analysis.rows_in(scope)):
+        if agent == reference.agent or len(analysis.rows_in(scope, agent)) < 2:
             continue
-        equal = analysis.equal(scope, agent, reference)
+        equal = analysis.compare(scope, agent, reference)
         parts = []
-        if not math.isnan(equal.share.value):
+        if not math.isnan(equal.cost_ratio.value):
             bound = "at most " if equal.all_better else ""  # even the cheapest row is as accurate
             parts.append(
                 f"{bound}{format_thousands(equal.cost.value)} tokens (ratio "
-                f"{format_ratio(equal.share)}) for {reference}'s accuracy"
+                f"{format_ratio(equal.cost_ratio)}) for {reference}'s accuracy"
             )
         else:
             parts.append(f"does not reach {reference}'s accuracy")
-        if not math.isnan(equal.gain.value):
+        if not math.isnan(equal.accuracy_gain.value):
             parts.append(
-                f"{format_interval(equal.gain, 100, '+.1f')} points of accuracy for its tokens"
+                f"{format_interval(equal.accuracy_gain, 100, '+.1f')} points of accuracy for its tokens"
             )
         parts.append(f"area {format_interval(analysis.area(scope, agent), 100, '.1f')}")
         lines.append(f"{agent}, interpolated over β: {'; '.join(parts)}")
@@ -179,7 +180,7 @@ def _bound_lines(results: Results, scope: Scope, store: TraceStore) -> list[str]
     for agent in dict.fromkeys(run.agent for run in results.runs if run.beta is not None):
         runs = [run for run in results.runs if (run.agent, run.env) == (agent, scope.name)]
         if len(runs) > 1 and len(results.seeds) > 1 and scope.split != HELD_OUT:
-            best = oracle_bounds.best_fixed_beta(runs, scope.split)
+            best = oracle_bounds.best_beta_per_question(runs, scope.split)
             lines.append(
                 f"{agent} with the best β for each question: {100 * best.accuracy:.1f}% at "
                 f"{format_thousands(best.tokens)} tokens (β chosen on half of the seeds, scored "

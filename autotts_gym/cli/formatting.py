@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autotts_gym.evaluation.metrics import Estimate
+    from autotts_gym.evaluation.bootstrap import Estimate
 
 
 def format_interval(estimate: Estimate, scale: float, form: str) -> str:

@@ -30,13 +30,13 @@ def print_tables(results: Results, analysis: Analysis) -> None:
         _print_table(title, cards, analysis, _measured_outcome, _published_outcome)
         title = f"{name}: sequential tokens"
         _print_table(title, cards, analysis, _measured_latency, _published_latency)
-    for (label, model), reason in published_protocol.UNLIKE.items():
+    for (label, model), reason in published_protocol.NOT_REPRODUCED.items():
         print_dim(f"† {label} on {model}: {reason}")
     print_dim(
         "Published sequential tokens are those of the longest branch (ESC: of every window); "
         "measured sequential tokens are those of the critical path."
     )
-    config = results.terms
+    config = results.config
     limits = config.max_branches, config.budget, config.step_limit
     if limits != (published_protocol.WIDTH, None, None):
         print_dim(
@@ -50,7 +50,7 @@ def _print_table(
     cards: Mapping[Scope, Mapping[str, object]],
     analysis: Analysis,
     measured: Callable[[Mapping[str, float]], str],
-    published: Callable[[published_protocol.Figures], str],
+    published: Callable[[published_protocol.PublishedFigures], str],
 ) -> None:
     """Print a table with a column for each model, and published figures below measured ones."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
@@ -58,9 +58,9 @@ def _print_table(
     models = {scope: str(card.get("model", scope.name)) for scope, card in cards.items()}
     for model in models.values():
         table.add_column(model, justify="right", no_wrap=True)
-    for entry in published_protocol.ENTRIES:
+    for entry in published_protocol.ROWS:
         row = entry.agent, entry.beta
-        rows = {scope: [r for r in analysis.rows_of(scope) if r == row] for scope in cards}
+        rows = {scope: [r for r in analysis.rows_in(scope) if r == row] for scope in cards}
         table.add_row(
             entry.label,
             *(
@@ -70,8 +70,8 @@ def _print_table(
         )
         cells = []
         for scope, card in cards.items():
-            figures = published_protocol.published(entry.label, card)
-            mark = "†" if (entry.label, models[scope]) in published_protocol.UNLIKE else " "
+            figures = published_protocol.published_figures(entry.label, card)
+            mark = "†" if (entry.label, models[scope]) in published_protocol.NOT_REPRODUCED else " "
             cells.append(f"{text}{mark}" if figures and (text := published(figures)) else "")
         if any(cells):
             table.add_row("  published", *cells, style="dim")
@@ -83,7 +83,7 @@ def _measured_outcome(means: Mapping[str, float]) -> str:
     return f"{100 * means['correct']:.1f} / {format_thousands(means['tokens'])}"
 
 
-def _published_outcome(figures: published_protocol.Figures) -> str:
+def _published_outcome(figures: published_protocol.PublishedFigures) -> str:
     return f"{figures.accuracy:.1f} / {figures.tokens:,.1f}k"
 
 
@@ -91,5 +91,5 @@ def _measured_latency(means: Mapping[str, float]) -> str:
     return format_thousands(means["sequential_tokens"])
 
 
-def _published_latency(figures: published_protocol.Figures) -> str:
+def _published_latency(figures: published_protocol.PublishedFigures) -> str:
     return "" if figures.sequential is None else f"{figures.sequential:,.1f}k"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from autotts_gym.discovery.proposal import Tried
-from autotts_gym.evaluation.results import write_table
 from autotts_gym.utils.journal import JsonlJournal
+from autotts_gym.utils.parquet import write_table
 
 JOURNAL: Final = "journal.jsonl"
 TABLE: Final = "journal.parquet"

@@ -1,1 +1,1 @@
-"""Playing controllers in bulk, and what is made of the results."""
+"""The benchmark: bulk evaluation of controllers, and the analysis of its results."""

@@ -1,9 +1,8 @@
-"""What is left: bounds on what any controller can reach, from the traces and from the episodes.
+"""Oracle bounds: limits on what any controller can reach on a store, or save in an episode.
 
-The bounds of a store (:func:`pass_at`, :func:`ceiling`) are of its recorded branches, whoever
-plays. Those of episodes ask what the same decisions would have cost one who knows
-(:func:`clairvoyant`), and what there is in choosing β question by question
-(:func:`best_fixed_beta`).
+The bounds of a store (:func:`pass_at`, :func:`ceiling`) depend on its recorded branches only. The
+bounds of episodes are the cost of the same actions with perfect stopping (:func:`oracle_cost`), and
+the accuracy with the best β for each question (:func:`best_beta_per_question`).
 """
 
 from __future__ import annotations
@@ -14,47 +13,48 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.evaluation.metrics import common_grid
-from autotts_gym.evaluation.results import Run
+from autotts_gym.evaluation.bootstrap import common_grid
+from autotts_gym.evaluation.runs import Run
 from autotts_gym.traces.splits import HELD_OUT
 from autotts_gym.traces.statistics import pass_rates
 from autotts_gym.traces.store import TraceStore
 
-# --- of a store ----------------------------------------------------------------------------------
+# --- bounds of a store ---------------------------------------------------------------------------
 
 
 def pass_at(store: TraceStore, ks: Sequence[int]) -> dict[int, float]:
-    """Probability that one of k branches ends with the right answer, mean over questions, by k.
+    """Return pass@k for each k: the probability that at least one of k branches ends correctly.
 
-    The mean over questions of :func:`autotts_gym.traces.statistics.pass_rates`.
+    It is the mean over questions of :func:`autotts_gym.traces.statistics.pass_rates`.
 
     Raises:
-        ValueError: a k is below 1, or above the number of branches that some question has.
+        ValueError: a k is below 1, or above the number of branches of some question.
     """
-    right = _right(store)
-    counts = np.array([len(of) for of in right])
-    rights = np.array([of.sum() for of in right])
+    correct = _correct_branches(store)
+    counts = np.array([len(branches) for branches in correct])
+    correct_counts = np.array([branches.sum() for branches in correct])
     for k in ks:
         if not 1 <= k <= counts.min():
             raise ValueError(
                 f"pass@{k} needs k between 1 and the branches of every question: question "
                 f"{counts.argmin()} has {counts.min()}"
             )
-    rates = pass_rates(counts, rights, max(ks, default=0))
+    rates = pass_rates(counts, correct_counts, max(ks, default=0))
     return {k: float(rates[:, k - 1].mean()) for k in ks}
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the final answers of all recorded branches come to; shares of questions.
+    """Upper bounds on accuracy; shares of questions.
 
     Attributes:
-        plurality: probability that their plurality is right, in a random order: where several
-            answers have the most votes, each of them is as likely to be the one counted first, and
-            that one wins. Null answers vote, as they do in an environment.
-        never_final: questions where no branch ends with the right answer: no vote over final
-            answers can be right.
-        never_shown: questions where no probe shows it either: no controller can be right.
+        plurality: probability that the plurality of all final answers is correct, in a random
+            branch order: of several answers with the most votes, the one counted first wins, and
+            each is equally likely to be first. Null answers vote, as they do in an environment.
+        never_final: questions on which no branch ends with the correct answer, so that no vote over
+            final answers can be correct.
+        never_shown: questions on which no probe shows the correct answer either, so that no
+            controller can be correct.
     """
 
     plurality: float
@@ -63,12 +63,12 @@ class Ceiling:
 
 
 def ceiling(store: TraceStore) -> Ceiling:
-    """What voting can come to, and on which share of questions nothing can."""
+    """Compute the upper bounds on accuracy that the recorded branches set."""
     t = store.tables
     ends = np.cumsum(t.branch_counts)
     probe_ends = np.concatenate([[0], np.cumsum(t.lengths)])
     plurality, never_final, never_shown = [], [], []
-    for gold, end, count in zip(_golds(store), ends, t.branch_counts, strict=True):
+    for gold, end, count in zip(_gold_codes(store), ends, t.branch_counts, strict=True):
         start = end - count
         votes = np.bincount(t.finals[start:end], minlength=1)
         leading = np.flatnonzero(votes == votes.max())
@@ -82,8 +82,8 @@ def ceiling(store: TraceStore) -> Ceiling:
     )
 
 
-def _golds(store: TraceStore) -> list[int]:
-    """Code of every question's right answer; -1 where it is none of its answer classes."""
+def _gold_codes(store: TraceStore) -> list[int]:
+    """Code of each question's gold answer; -1 if no branch gives it."""
     t = store.tables
     return [
         answers.index(gold) if gold in answers else -1
@@ -91,54 +91,54 @@ def _golds(store: TraceStore) -> list[int]:
     ]
 
 
-def _right(store: TraceStore) -> list[NDArray[np.bool_]]:
-    """For every question, which of its branches end with the right answer."""
+def _correct_branches(store: TraceStore) -> list[NDArray[np.bool_]]:
+    """For each question, which of its branches end with the gold answer."""
     finals = np.split(store.tables.finals, np.cumsum(store.tables.branch_counts)[:-1])
-    return [of == gold for of, gold in zip(finals, _golds(store), strict=True)]
+    return [codes == gold for codes, gold in zip(finals, _gold_codes(store), strict=True)]
 
 
-# --- of episodes ---------------------------------------------------------------------------------
+# --- bounds of episodes --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Clairvoyant:
-    """What a row's decisions would have cost one who knows how they come out.
+class OracleCost:
+    """Cost of a run with perfect stopping.
 
     Attributes:
-        tokens: mean tokens an episode.
-        share: of the row's own; NaN where those are 0.
+        tokens: mean tokens per episode.
+        ratio: divided by the run's own mean tokens; NaN if those are 0.
     """
 
     tokens: float
-    share: float
+    ratio: float
 
 
-def clairvoyant(run: Run) -> Clairvoyant | None:
-    """The cost of a row's decisions without what was spent on making sure.
+def oracle_cost(run: Run) -> OracleCost | None:
+    """Compute the cost of a run if every episode stopped at the best moment.
 
-    An episode that comes out right costs its settled tokens (see :mod:`autotts_gym.mdp.settled_tokens`):
-    it is ended as soon as its answer stands for good. One that comes out wrong costs nothing: it is
-    given up at once. The accuracy is the row's own. No controller can do it, for neither can be
-    known; it bounds what better stopping alone could save.
+    A correct episode costs its settled tokens (see :mod:`autotts_gym.mdp.settled_tokens`): it stops
+    when the final answer last changed. A wrong episode costs nothing: it is abandoned at once. The
+    accuracy is that of the run. No controller can reach this bound, since neither moment can be
+    known in advance; it limits what better stopping alone can save.
 
     Returns:
-        None where settled tokens were not worked out.
+        None if the run has no settled tokens.
     """
     if "settled_tokens" not in run.episodes:
         return None
     tokens = np.where(run.episodes["correct"], run.episodes["settled_tokens"], 0).mean()
-    own = np.mean(run.episodes["tokens"])
-    return Clairvoyant(float(tokens), float(tokens / own) if own else float("nan"))
+    run_tokens = np.mean(run.episodes["tokens"])
+    return OracleCost(float(tokens), float(tokens / run_tokens) if run_tokens else float("nan"))
 
 
 @dataclass(frozen=True)
 class BestBeta:
-    """Choosing β question by question, one β for all seeds of a question.
+    """Cross-fitted choice of one β for each question.
 
     Attributes:
-        accuracy, tokens: means over the episodes of the seeds that had no part in the choice.
-        betas: float64[2, Q], β of every question, chosen on the first half of the seeds (scored on
-            the second) and on the second (scored on the first).
+        accuracy, tokens: means over all episodes, each scored with a β chosen on other seeds.
+        betas: float64[2, Q], β of each question, chosen on the first half of the seeds (scored on
+            the second) and on the second half (scored on the first).
     """
 
     accuracy: float
@@ -146,50 +146,53 @@ class BestBeta:
     betas: NDArray[np.float64]
 
 
-def best_fixed_beta(runs: Sequence[Run], split: str) -> BestBeta:
-    """The best fixed β of every question, chosen on half of the seeds and scored on the other.
+def best_beta_per_question(runs: Sequence[Run], split: str) -> BestBeta:
+    """Choose the best β of each question on half of the seeds, and score it on the other half.
 
-    Both ways round, so every episode is scored once, and none by a choice that it had a part in.
-    The best β has the highest accuracy; among equals the fewest tokens, then it is the lowest. The
-    first half of the seeds is every other one, from the first on.
+    Both halves take both roles, so every episode is scored once, by a choice that did not use it.
+    The best β has the highest accuracy; ties are broken by the fewest tokens, then by the lowest β.
+    The first half of the seeds are those at even positions.
 
-    A β that is chosen on an environment is tuned on it. So this is refused on a held-out one, where
-    nothing is selected, cross-fitted or not.
+    A β chosen on an environment is tuned on it, even if cross-fitted, so held-out environments are
+    rejected.
 
     Args:
-        runs: one agent's rows on one environment, two β or more, the same episodes in each.
-        split: the environment's; ``"held-out"`` is refused.
+        runs: runs of one agent on one environment for at least two values of β, with the same
+            episodes.
+        split: split of the environment; ``"held-out"`` is rejected.
 
     Raises:
-        ValueError: the environment is held out; the rows are not those of one agent on one
-            environment over different β; there are fewer than two of them, or than two seeds.
+        ValueError: the environment is held out; the runs are not of one agent on one environment
+            with different β; there are fewer than two runs or two seeds.
     """
     if len({(run.agent, run.env) for run in runs}) != 1:
-        raise ValueError("the rows must be those of one agent on one environment")
+        raise ValueError("the runs must be of one agent on one environment")
     where = f"{runs[0].agent} on {runs[0].env}"
     if split == HELD_OUT:
-        raise ValueError(f"{where}: nothing is selected on a held-out environment, β neither")
+        raise ValueError(f"{where}: β must not be chosen on a held-out environment")
     by_beta = {run.beta: run for run in runs if run.beta is not None}
     if len(by_beta) < len(runs) or len(by_beta) < 2:
-        raise ValueError(f"{where}: needs two different β or more, got {[r.beta for r in runs]}")
+        raise ValueError(
+            f"{where}: needs runs with at least two different β, got {[r.beta for r in runs]}"
+        )
     betas = sorted(by_beta)
     s, q = common_grid({f"{where} at β={b:g}": by_beta[b].episodes for b in betas})
     if s < 2:
-        raise ValueError(f"{where}: needs two seeds or more, one to choose and one to score")
+        raise ValueError(f"{where}: needs at least two seeds, one to choose and one to score")
     # float64[β, seed, question]
-    right, tokens = (
+    correct, tokens = (
         np.stack([np.asarray(by_beta[b].episodes[name], np.float64) for b in betas]).reshape(
             -1, s, q
         )
         for name in ("correct", "tokens")
     )
     first = np.arange(s) % 2 == 0
-    chosen, rights, costs = [], 0.0, 0.0
+    chosen, total_correct, total_tokens = [], 0.0, 0.0
     for half in (first, ~first):
-        # Sums, not means: equal counts are equal, however they would round.
-        sums = right[:, half].sum(axis=1), tokens[:, half].sum(axis=1)
-        best = np.lexsort((sums[1], -sums[0]), axis=0)[0]  # stable, and β rises
+        # Sums, not means: equal counts must compare equal, without rounding.
+        sums = correct[:, half].sum(axis=1), tokens[:, half].sum(axis=1)
+        best = np.lexsort((sums[1], -sums[0]), axis=0)[0]  # stable, and β is ascending
         chosen.append(np.array(betas)[best])
-        rights += right[best, :, np.arange(q)][:, ~half].sum()
-        costs += tokens[best, :, np.arange(q)][:, ~half].sum()
-    return BestBeta(float(rights / (s * q)), float(costs / (s * q)), np.stack(chosen))
+        total_correct += correct[best, :, np.arange(q)][:, ~half].sum()
+        total_tokens += tokens[best, :, np.arange(q)][:, ~half].sum()
+    return BestBeta(float(total_correct / (s * q)), float(total_tokens / (s * q)), np.stack(chosen))

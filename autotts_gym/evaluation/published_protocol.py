@@ -1,25 +1,28 @@
-"""The published protocol, and the published table.
+"""The published protocol and the published table of AutoTTS (arXiv 2605.08083).
 
-AutoTTS (arXiv 2605.08083) plays every controller on every (model, benchmark) pair over seeded
-branch orders, the same order for all questions of a seed, and bills self-consistency, ASC and ESC
-by what was generated, but the probing controllers by every started interval in full.
+The protocol plays every controller on every (model, benchmark) pair over seeded branch orders, with
+the same order for all questions of a seed. Self-consistency, ASC and ESC are billed by generated
+tokens, the probing controllers by started intervals in full. The data are in
+``published_protocol.toml``.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any, Final, Literal
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedRow:
     """A row of the published table.
 
     Attributes:
-        label: what the table calls it.
-        agent, beta: who plays it here.
-        billing: how it is billed there.
+        label: its label in the table.
+        agent, beta: the controller that reproduces it, and its β.
+        billing: how the publication bills it.
     """
 
     label: str
@@ -28,33 +31,16 @@ class Entry:
     billing: Literal["tokens", "interval"]
 
 
-#: The published rows, and CMC at β = 0 besides.
-ENTRIES: Final = (
-    Entry("SC@64", "self_consistency", None, "tokens"),
-    Entry("ASC", "asc", None, "tokens"),
-    Entry("ESC", "esc", None, "tokens"),
-    Entry("Parallel-Probe", "parallel_probe", None, "interval"),
-    Entry("CMC β=0", "cmc", 0.0, "interval"),
-    Entry("CMC β=0.5", "cmc", 0.5, "interval"),
-    Entry("CMC β=1", "cmc", 1.0, "interval"),
-)
-
-AGENTS: Final = tuple(dict.fromkeys(entry.agent for entry in ENTRIES))
-BETAS: Final = tuple(entry.beta for entry in ENTRIES if entry.beta is not None)
-SEEDS: Final = "0-99"
-
-#: Branches that a controller could open there.
-WIDTH: Final = 64
-
-BILLING: Final[Mapping[str, Literal["tokens", "interval"]]] = {e.agent: e.billing for e in ENTRIES}
-
-
 @dataclass(frozen=True)
-class Figures:
-    """A published cell: accuracy in percent, total and sequential tokens in thousands.
+class PublishedFigures:
+    """A cell of the published table.
 
-    Published sequential tokens count the longest branch (for ESC the sum over windows, for ASC the
-    total), not the clock of this package; None where there are none.
+    Attributes:
+        accuracy: percent.
+        tokens: total tokens, thousands.
+        sequential: sequential tokens, thousands; None if not published. The publication counts the
+            longest branch (for ESC the sum over windows, for ASC the total), not the clock of this
+            package.
     """
 
     accuracy: float
@@ -62,46 +48,52 @@ class Figures:
     sequential: float | None = None
 
 
-_MODELS: Final = ("Qwen3-0.6B", "Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B")
+def _data() -> dict[str, Any]:
+    file = resources.files("autotts_gym.evaluation") / "published_protocol.toml"
+    return tomllib.loads(file.read_text("utf-8"))
 
 
-def _row(*cells: tuple[float, ...]) -> dict[str, Figures]:
-    return {model: Figures(*cell) for model, cell in zip(_MODELS, cells, strict=True)}
+_DATA: Final = _data()
 
+#: Rows of the published table, and CMC at β = 0.
+ROWS: Final = tuple(
+    PublishedRow(row["label"], row["agent"], row.get("beta"), row["billing"])
+    for row in _DATA["rows"]
+)
 
-#: label -> model -> figures on AIME24, the search set of the publication.
+#: The protocol: controllers, values of β, branch orders, width, and billing by controller.
+AGENTS: Final = tuple(dict.fromkeys(row.agent for row in ROWS))
+BETAS: Final = tuple(row.beta for row in ROWS if row.beta is not None)
+SEEDS: Final[str] = _DATA["seeds"]
+WIDTH: Final[int] = _DATA["max_branches"]
+BILLING: Final[Mapping[str, Literal["tokens", "interval"]]] = {
+    row.agent: row.billing for row in ROWS
+}
+
+#: label -> model -> published figures.
 PUBLISHED: Final = {
-    "SC@64": _row(
-        (21.4, 1008.6, 32.7), (72.5, 1025.8, 31.4), (80.0, 886.8, 29.3), (80.4, 910.8, 30.1)
-    ),
-    "ASC": _row(
-        (21.4, 805.5, 805.5), (72.3, 482.6, 482.6), (80.1, 175.7, 175.7), (80.4, 226.0, 226.0)
-    ),
-    "ESC": _row(
-        (21.4, 986.7, 192.9), (72.5, 909.2, 170.4), (80.0, 528.9, 98.9), (80.4, 459.4, 84.7)
-    ),
-    "Parallel-Probe": _row(
-        (21.8, 773.8, 20.8), (68.1, 748.5, 20.5), (79.7, 688.9, 19.2), (81.5, 730.8, 20.3)
-    ),
-    "CMC β=0.5": _row((19.2, 283.6), (68.5, 276.3), (82.0, 236.7), (84.3, 255.3)),
-    "CMC β=1": _row((20.9, 542.2), (70.4, 499.1), (83.5, 424.9), (85.8, 467.4)),
+    row["label"]: {
+        model: PublishedFigures(*figures)
+        for model, figures in zip(_DATA["models"], row["figures"], strict=True)
+    }
+    for row in _DATA["rows"]
+    if "figures" in row
 }
-_BENCHMARK: Final = "aime24"
 
-#: (label, model) of published cells that their stated settings do not reproduce, and why.
-UNLIKE: Final = {
-    ("ASC", "Qwen3-4B"): "published with at most 40 samples instead of 64",
-    ("Parallel-Probe", "Qwen3-1.7B"): "does not reproduce under its stated settings",
+#: (label, model) of published figures that the stated settings do not reproduce -> reason.
+NOT_REPRODUCED: Final = {
+    (entry["label"], entry["model"]): str(entry["reason"]) for entry in _DATA["not_reproduced"]
 }
 
 
-def published(label: str, details: Mapping[str, Any]) -> Figures | None:
-    """The published cell of a row on an environment, by what its card says.
+def published_figures(label: str, details: Mapping[str, Any]) -> PublishedFigures | None:
+    """Return the published figures of a row on an environment, if there are any.
 
     Args:
-        label: of the row.
-        details: the card's; an import has ``model`` and ``benchmark``.
+        label: label of the row.
+        details: details of the environment's card; imported traces have ``model`` and
+            ``benchmark``.
     """
-    if str(details.get("benchmark", "")).lower() != _BENCHMARK:
+    if str(details.get("benchmark", "")).lower() != _DATA["benchmark"]:
         return None
     return PUBLISHED.get(label, {}).get(str(details.get("model", "")))

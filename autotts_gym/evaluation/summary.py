@@ -1,49 +1,76 @@
-"""The table of a benchmark as a file: every figure with its interval."""
+"""Summary table of a benchmark: every row in every scope, with intervals."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import os
 from pathlib import Path
 from typing import Final
 
 from autotts_gym.evaluation.analysis import Analysis, Row, Scope
-from autotts_gym.evaluation.metrics import METRICS, Estimate
+from autotts_gym.evaluation.bootstrap import METRICS
 from autotts_gym.evaluation.results import Results
 from autotts_gym.utils.files import write_text
 
-#: What the columns call a metric, where it is not its own name.
-_NAMES: Final = {"correct": "accuracy"}
+#: Value of a summary column; an undefined estimate is NaN.
+Value = str | int | float | bool | None
 
-_FACTS: Final = ("env", "split", "synthetic", "agent", "beta", "billing", "episodes", "failed")
+#: Metrics whose column has another name.
+_COLUMN_NAMES: Final = {"correct": "accuracy"}
+
+_ESTIMATES: Final = (
+    *(_COLUMN_NAMES.get(metric, metric) for metric in METRICS),
+    "accuracy_difference",
+    "tokens_ratio",
+)
+
+#: Columns of the summary. ``beta`` is None for an agent without the knob. ``_low`` and ``_high``
+#: are the ends of 95% intervals. ``accuracy_difference`` and ``tokens_ratio`` compare with the
+#: first row of the scope, paired.
+COLUMNS: Final = (
+    *("env", "split", "synthetic", "agent", "beta", "billing", "episodes", "failed"),
+    *(f"{name}{end}" for name in _ESTIMATES for end in ("", "_low", "_high")),
+)
 
 
-def write_summary(results: Results, analysis: Analysis, path: Path) -> None:
-    """Write a row for every agent, β and environment, and for the averages, as CSV.
+def summary_rows(results: Results, analysis: Analysis) -> list[dict[str, Value]]:
+    """One dict with ``COLUMNS`` for each row in each environment and average."""
+    table = []
+    for scope in analysis.scopes:
+        rows = analysis.rows_in(scope)
+        for row in rows:
+            estimates = [
+                *(analysis.estimate(scope, row, metric) for metric in METRICS),
+                analysis.difference(scope, row, rows[0], "correct"),
+                analysis.ratio(scope, row, rows[0], "tokens"),
+            ]
+            values = [
+                value
+                for estimate in estimates
+                for value in (estimate.value, estimate.low, estimate.high)
+            ]
+            facts = _facts(results, scope, row)
+            table.append(dict(zip(COLUMNS, [*facts, *values], strict=True)))
+    return table
 
-    ``_low`` and ``_high`` are ends of 95% intervals. ``accuracy_difference`` and ``tokens_ratio``
-    compare with the first row of the table, paired.
+
+def write_summary(results: Results, analysis: Analysis, path: str | os.PathLike[str]) -> None:
+    """Write :func:`summary_rows` as CSV, with six digits; NaN and None are empty.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    metrics = [_NAMES.get(metric, metric) for metric in METRICS]
-    figures = [*metrics, "accuracy_difference", "tokens_ratio"]
-    table.writerow(
-        [*_FACTS, *(f"{name}{end}" for name in figures for end in ("", "_low", "_high"))]
-    )
-    for scope in analysis.scopes:
-        rows = analysis.rows_of(scope)
-        for row in rows:
-            estimates = [analysis.estimate(scope, row, metric) for metric in METRICS]
-            estimates.append(analysis.difference(scope, row, rows[0], "correct"))
-            estimates.append(analysis.ratio(scope, row, rows[0], "tokens"))
-            texts = [_text(end) for estimate in estimates for end in _ends(estimate)]
-            table.writerow([*_facts(results, scope, row), *texts])
-    write_text(path, text.getvalue())
+    table.writerow(COLUMNS)
+    for row in summary_rows(results, analysis):
+        table.writerow(map(_text, row.values()))
+    write_text(Path(path), text.getvalue())
 
 
-def _facts(results: Results, scope: Scope, row: Row) -> list[str | int]:
+def _facts(results: Results, scope: Scope, row: Row) -> list[Value]:
     runs = [
         run
         for run in results.runs
@@ -52,19 +79,18 @@ def _facts(results: Results, scope: Scope, row: Row) -> list[str | int]:
     return [
         scope.name,
         scope.split,
-        str(any(run.synthetic for run in runs)).lower(),
+        any(run.synthetic for run in runs),
         row.agent,
-        "" if row.beta is None else f"{row.beta:g}",
+        row.beta,
         next((agent.billing for agent in results.agents if agent.name == row.agent), ""),
         sum(len(run.episodes["seed"]) for run in runs),
         sum(len(run.failures) for run in runs),
     ]
 
 
-def _ends(estimate: Estimate) -> tuple[float, float, float]:
-    return estimate.value, estimate.low, estimate.high
-
-
-def _text(figure: float) -> str:
-    """A figure; nothing where there is none, such as the interval of a single question."""
-    return "" if math.isnan(figure) else f"{figure:.6g}"
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -17,12 +17,13 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.controllers.policy_network import Policy
-from autotts_gym.evaluation.metrics import Floats, cost_at
+from autotts_gym.evaluation.pareto import cost_at
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.arrays import Floats
 
 #: Knobs at which a policy plays, and β at which the Confidence Momentum Controller does.
 KNOBS: Final = tuple(np.linspace(0, 1, 9).tolist())

@@ -74,7 +74,7 @@ def write_report(
     results = Results.load(folder)
     if not results.runs:
         raise ValueError(f"{folder}: there is nothing to report: no row of it is complete")
-    analysis = Analysis.of(results)
+    analysis = Analysis.from_results(results)
     sources = Sources.of(results)
     recordings = record(results, sources, episodes, limit=limit, progress=progress)
     schedules, failed = _schedules(results, sources)

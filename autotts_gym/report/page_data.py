@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 
 from autotts_gym.evaluation.analysis import Analysis, Cost, Row, Scope
-from autotts_gym.evaluation.metrics import METRICS, REPLICATES, Estimate
+from autotts_gym.evaluation.bootstrap import METRICS, REPLICATES, Estimate
 from autotts_gym.evaluation.oracle_bounds import ceiling, pass_at
 from autotts_gym.evaluation.plots import COLOURS
-from autotts_gym.evaluation.results import Results, Run
+from autotts_gym.evaluation.results import Results
+from autotts_gym.evaluation.runs import Run
 from autotts_gym.gym_envs.rendering import PALETTE
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.report.recordings import Recordings
@@ -46,7 +47,7 @@ def page_data(
         schedules: by agent.
         problems: what is missing on the page, a sentence each.
     """
-    bounds = {env: _bounds(store, results.terms) for env, store in sources.stores.items()}
+    bounds = {env: _bounds(store, results.config) for env, store in sources.stores.items()}
     names: dict[str, dict[Any, int]] = {
         "rows": {row: k for k, row in enumerate(analysis.rows)},
         "agents": {agent.name: k for k, agent in enumerate(results.agents)},
@@ -76,7 +77,7 @@ def page_data(
             _scope(results, analysis, scope, names, schedules)
             | {"bounds": bounds_of(scope, bounds)}
             for scope in analysis.scopes
-            if analysis.rows_of(scope)
+            if analysis.rows_in(scope)
         ],
         "schedules": {
             names["agents"][agent]: asdict(schedule) for agent, schedule in schedules.items()
@@ -116,7 +117,7 @@ def _run(results: Results) -> dict[str, Any]:
         "protocol": results.protocol,
         "order": results.order,
         "seeds": results.seeds,
-        "terms": asdict(results.terms),
+        "terms": asdict(results.config),
         "replicates": REPLICATES,
         "failed": sum(len(run.failures) for run in results.runs),
         "incomplete": [
@@ -140,7 +141,7 @@ def _scope(
     names: Mapping[str, Mapping[Any, int]],
     schedules: Mapping[str, Schedule],
 ) -> dict[str, Any]:
-    rows = analysis.rows_of(scope)
+    rows = analysis.rows_in(scope)
     inside = [run for run in results.runs if run.env in scope.environments]
     return {
         "name": scope.name,
@@ -179,7 +180,7 @@ def _scope(
         "landing": {
             names["agents"][agent]: landing(analysis, scope, agent)
             for agent in schedules
-            if analysis.rows_of(scope, agent)
+            if analysis.rows_in(scope, agent)
         },
     }
 
@@ -191,7 +192,7 @@ def landing(analysis: Analysis, scope: Scope, agent: str) -> list[list[float | N
     of those that were played.
     """
     sweep = sorted(
-        (row.beta, row) for row in analysis.rows_of(scope, agent) if row.beta is not None
+        (row.beta, row) for row in analysis.rows_in(scope, agent) if row.beta is not None
     )
     played = [beta for beta, _ in sweep]
     means = [analysis.means(scope, row).value for _, row in sweep]

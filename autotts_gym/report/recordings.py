@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.episode import Episode
-from autotts_gym.evaluation.results import Results, Run
+from autotts_gym.evaluation.results import Results
+from autotts_gym.evaluation.runs import Run
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -166,7 +167,7 @@ class _Table:
         self._results = results
         self._stores, self._agents = sources.stores, sources.agents
         self._terms: dict[str, EpisodeConfig] = {
-            agent.name: replace(results.terms, billing=agent.billing)  # type: ignore[arg-type]
+            agent.name: replace(results.config, billing=agent.billing)  # type: ignore[arg-type]
             for agent in results.agents
         }
         self._envs: dict[tuple[str, EpisodeConfig], _Recorder] = {}

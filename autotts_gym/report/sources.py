@@ -15,12 +15,12 @@ from typing import TypeVar
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results
+from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
 from autotts_gym.sandbox.untrusted_agent import load_untrusted
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceError, TraceStore
 
-Played = TypeVar("Played", PlayedAgent, PlayedEnvironment)
+Played = TypeVar("Played", AgentRecord, EnvironmentRecord)
 Found = TypeVar("Found")
 
 
@@ -65,7 +65,7 @@ def _all(
     return found
 
 
-def _store(played: PlayedEnvironment) -> TraceStore:
+def _store(played: EnvironmentRecord) -> TraceStore:
     there = False
     for store in _stores(played):
         there = True
@@ -76,7 +76,7 @@ def _store(played: PlayedEnvironment) -> TraceStore:
     )
 
 
-def _stores(played: PlayedEnvironment) -> Iterator[TraceStore]:
+def _stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
     for place in (played.path, played.name):
         try:
             if place:
@@ -85,7 +85,7 @@ def _stores(played: PlayedEnvironment) -> Iterator[TraceStore]:
             continue
 
 
-def _agent(played: PlayedAgent) -> Agent:
+def _agent(played: AgentRecord) -> Agent:
     # A class of a file is named after a colon.
     _, colon, program = played.name.partition(":")
     there = False

@@ -72,7 +72,7 @@ def test_omissions_are_printed(autotts: Command, played: Path) -> None:
     ("arguments", "complaint"),
     [
         (("nowhere",), "there is no folder nowhere"),
-        ((".",), "holds no results"),
+        ((".",), "contains no benchmark results"),
         (("results", "--out", "x.pdf"), "--out must end in .html, got 'x.pdf'"),
         (("results", "--out", "no/x.html"), "--out: there is no folder no"),
         (("results", "--episodes", "-1"), "episodes must be at least 0, got -1"),
@@ -90,7 +90,7 @@ def test_errors(arguments: tuple[str, ...], complaint: str, autotts: Command, pl
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"format": 0, "version": "0.0.1"}, "was written by autotts_gym 0.0.1"),
+        ({"format": 0, "version": "0.0.1"}, "autotts_gym 0.0.1 wrote them"),
         ({"agents": 3}, "cannot be read"),
         ({"terms": {}, "environments": [{}]}, "cannot be read"),
     ],

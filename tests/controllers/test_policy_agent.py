@@ -14,7 +14,7 @@ from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Network, Pointers, Policy, Shape, save
 from autotts_gym.evaluation import benchmark
-from autotts_gym.evaluation.backends import local
+from autotts_gym.evaluation.backends import local_pool
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -94,19 +94,19 @@ def test_is_played_elsewhere_as_it_was_loaded(tmp_path: Path, store: TraceStore)
     assert again == policy
     (tmp_path / "policy-0" / "card.yaml").write_text("gone")
     rows = {}
-    for name, team in (("here", None), ("there", local(1, 60.0))):
+    for name, pool in (("here", None), ("there", local_pool(1, 60.0))):
         (row,) = benchmark.run(
             [policy],
             {"made": store},
             [0.5],
             range(3),
             tmp_path / name,
-            terms=EpisodeConfig(N),
-            team=team,
+            config=EpisodeConfig(N),
+            pool=pool,
         )
         rows[name] = row
-    assert not isinstance(rows["here"], benchmark.Incomplete)
-    assert not isinstance(rows["there"], benchmark.Incomplete)
+    assert not isinstance(rows["here"], benchmark.IncompleteRun)
+    assert not isinstance(rows["there"], benchmark.IncompleteRun)
     assert rows["here"].path == rows["there"].path == "policy"
     assert np.array_equal(rows["here"].episodes["tokens"], rows["there"].episodes["tokens"])
 

@@ -23,9 +23,9 @@ from autotts_gym.discovery.proposal import Proposal, Tried
 from autotts_gym.discovery.proposers.genetic import Breeding, Genetic, forgotten
 from autotts_gym.discovery.search_loop import SEEDS, Discovery, RunError
 from autotts_gym.discovery.variation import seeds
-from autotts_gym.evaluation.results import read_table
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
+from autotts_gym.utils.parquet import read_table
 
 HOW = Breeding(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
 ROUNDS = 2

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from autotts_gym.evaluation.analysis import Analysis, Row, Scope
-from autotts_gym.evaluation.metrics import METRICS, Estimate
-from autotts_gym.evaluation.results import Run
+from autotts_gym.evaluation.bootstrap import METRICS, Estimate
+from autotts_gym.evaluation.runs import Run
 
 
 def made(
@@ -90,45 +90,43 @@ def test_rows_in_the_order_of_the_table() -> None:
     analysis = Analysis([*runs, made("a", right=drawn(1)), made("a", env="f", right=drawn(1))])
     assert [str(row) for row in analysis.rows] == ["cmc β=1", "cmc β=0.25", "a"]
     first, second, average = analysis.scopes
-    assert analysis.rows_of(first) == analysis.rows
-    assert analysis.rows_of(first, "cmc") == [("cmc", 1.0), ("cmc", 0.25)]
-    assert analysis.rows_of(second) == analysis.rows_of(average) == [A]
+    assert analysis.rows_in(first) == analysis.rows
+    assert analysis.rows_in(first, "cmc") == [("cmc", 1.0), ("cmc", 0.25)]
+    assert analysis.rows_in(second) == analysis.rows_in(average) == [A]
 
 
 def test_an_average_is_over_complete_rows_only() -> None:
     runs = [made("a", env=env, right=drawn(k)) for k, env in enumerate("xyz")]
     analysis = Analysis([*runs, made("b", env="y", right=drawn(5))])
     *_, average = analysis.scopes
-    assert analysis.rows_of(average) == [A]
+    assert analysis.rows_in(average) == [A]
     assert analysis.missing(average) == {B: ["x", "z"]}
     assert analysis.missing(analysis.scopes[1]) == {}
-    with pytest.raises(ValueError, match="b has no figure in average: not played on x"):
+    with pytest.raises(ValueError, match="b is not in average: it was not played on x"):
         analysis.means(average, B)
-    with pytest.raises(ValueError, match="b has no figure in average"):
+    with pytest.raises(ValueError, match="b is not in average: no row was"):
         analysis.area(average, "b")
-    with pytest.raises(ValueError, match="b has no figure in average"):
-        analysis.equal(average, "a", B)
+    with pytest.raises(ValueError, match="b is not in average"):
+        analysis.compare(average, "a", B)
     assert [point.row for point in analysis.frontier(average)] == [A]
 
 
 def test_rows_of_different_episodes_are_named() -> None:
     runs = [made("a", right=drawn(0)), made("cmc", 0.5, right=drawn(0, (3, 12)))]
-    with pytest.raises(
-        ValueError, match=r"^e: a and cmc β=0.5 did not play the same seeds \(a has 3"
-    ):
+    with pytest.raises(ValueError, match=r"^e: a and cmc β=0.5 played different seeds \(a has 3"):
         Analysis(runs)
     other = made("cmc", 0.5, right=drawn(0))
     other.episodes["question"] = other.episodes["question"] + 1
-    with pytest.raises(ValueError, match=r"^e: a and cmc β=0.5 did not play the same questions"):
+    with pytest.raises(ValueError, match=r"^e: a and cmc β=0.5 played different questions"):
         Analysis([runs[0], other])
-    with pytest.raises(ValueError, match=r"^e: a is there twice"):
+    with pytest.raises(ValueError, match=r"^e: two runs of a"):
         Analysis([runs[0], runs[0]])
 
 
 def test_environments_of_one_benchmark_have_the_same_questions() -> None:
     runs = [made("a", env="x", right=drawn(0)), made("a", env="y", right=drawn(0, (4, 11)))]
     assert len(Analysis(runs).scopes) == 3
-    with pytest.raises(ValueError, match="x and y are said to hold the questions of aime"):
+    with pytest.raises(ValueError, match="x and y should hold the same questions, those of aime"):
         Analysis(runs, benchmarks={"x": "aime", "y": "aime"})
 
 
@@ -307,20 +305,20 @@ def test_equal_accuracy_and_equal_cost() -> None:
         ]
     )
     (scope,) = analysis.scopes
-    found = analysis.equal(scope, "cmc", A)
+    found = analysis.compare(scope, "cmc", A)
     assert (found.cost.value, found.cost.low, found.cost.high) == pytest.approx((100, 100, 100))
-    assert found.share.value == pytest.approx(0.1)
+    assert found.cost_ratio.value == pytest.approx(0.1)
     assert found.all_better
     assert not found.all_cheaper
     gain = (more.mean() - right.mean()) / 2
-    assert found.gain.value == pytest.approx(gain)
+    assert found.accuracy_gain.value == pytest.approx(gain)
     assert found.accuracy.value == pytest.approx(right.mean() + gain)
-    assert found.gain.low < gain < found.gain.high
-    by_clock = analysis.equal(scope, "cmc", A, "sequential_tokens")
+    assert found.accuracy_gain.low < gain < found.accuracy_gain.high
+    by_clock = analysis.compare(scope, "cmc", A, "sequential_tokens")
     assert by_clock.cost.value == pytest.approx(30)
     assert by_clock.all_cheaper
-    assert by_clock.gain.value == pytest.approx(2 * gain)
-    back = analysis.equal(scope, "a", Row("cmc", 1.0))
+    assert by_clock.accuracy_gain.value == pytest.approx(2 * gain)
+    back = analysis.compare(scope, "a", Row("cmc", 1.0))
     assert np.isnan(back.cost.value)  # never as accurate
     assert 0 <= back.cost.share < 0.05
 
@@ -332,12 +330,12 @@ def everything(analysis: Analysis) -> list[Any]:
     """All that can be asked of an analysis."""
     found: list[Any] = []
     for scope in analysis.scopes:
-        rows = analysis.rows_of(scope)
+        rows = analysis.rows_in(scope)
         found.append(analysis.missing(scope))
         for cost in ("tokens", "sequential_tokens"):
             found += analysis.frontier(scope, cost)
             found += [analysis.area(scope, row.agent, cost) for row in rows]
-            found += [analysis.equal(scope, a.agent, b, cost) for a in rows for b in rows]
+            found += [analysis.compare(scope, a.agent, b, cost) for a in rows for b in rows]
         for metric in METRICS:
             found += [analysis.estimate(scope, row, metric) for row in rows]
             found += [analysis.ratio(scope, a, b, metric) for a in rows for b in rows]

@@ -21,12 +21,13 @@ from autotts_gym.evaluation import backends
 from autotts_gym.evaluation.backends import (
     InProcessWorker,
     Job,
-    Played,
+    JobResult,
     SubprocessWorker,
     WorkerPool,
+    worker_process,
 )
 from autotts_gym.evaluation.benchmark import run
-from autotts_gym.evaluation.results import Incomplete, Run, write_episodes
+from autotts_gym.evaluation.runs import IncompleteRun, Run, write_episodes
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -42,7 +43,7 @@ TERMS = EpisodeConfig(max_branches=1)
 
 
 def job(agent: Agent, seeds: tuple[int, ...] = (0, 1), interpret: bool = True) -> Job:
-    """Played as plain Python unless it matters: compiling takes longer than all the rest."""
+    """JobResult as plain Python unless it matters: compiling takes longer than all the rest."""
     return Job(agent, 0.0, STORE, TERMS, "random", seeds, interpret)
 
 
@@ -90,7 +91,7 @@ def test_an_endless_episode_fails_alone(
     assert played.path == ("compiled" if case == "compiled" else "python")
     message = f"TimeLimitError: no end after {LIMIT:g} s"
     assert played.episodes.failures == {2: message, 6: message}
-    assert not played.whole
+    assert not played.reproducible
     same(played.episodes, healthy.episodes, but=(2, 6))
     for k in (2, 6):  # wrong, at what it had cost
         assert not played.episodes.correct[k]
@@ -113,7 +114,7 @@ def test_an_episode_that_ends_its_process_fails_alone(
     message = f"ProcessError: the process of the episode ended with {how}"
     assert played.episodes.failures == {2: message, 6: message}
     same(played.episodes, healthy.episodes, but=(2, 6))
-    assert not played.whole
+    assert not played.reproducible
 
 
 def test_errors_come_with_their_episodes(
@@ -130,7 +131,7 @@ def test_errors_come_with_their_episodes(
         }
     )
     same(here.episodes, there.episodes)
-    assert there.whole
+    assert there.reproducible
 
 
 def test_given_up_after_three_in_a_row(
@@ -139,7 +140,7 @@ def test_given_up_after_three_in_a_row(
     agent = controller(program("os._exit(1)", "episode.spent > 100", "import os"))
     with pytest.raises(GivenUpError, match=r"exit code 1 \(question 3, seed 0, 3 times"):
         worker.play(job(agent))
-    assert worker.play(job(load("self_consistency"))).whole  # and the worker goes on
+    assert worker.play(job(load("self_consistency"))).reproducible  # and the worker goes on
 
 
 def test_an_agent_that_cannot_be_loaded_there_is_given_up(
@@ -148,7 +149,7 @@ def test_an_agent_that_cannot_be_loaded_there_is_given_up(
     alone = "import multiprocessing\nassert not multiprocessing.parent_process(), 'only there'"
     with pytest.raises(GivenUpError, match=r"agent\.py: cannot be loaded: AssertionError: only"):
         worker.play(job(controller(program("pass", before=alone))))
-    assert worker.play(job(load("self_consistency"))).whole
+    assert worker.play(job(load("self_consistency"))).reproducible
 
 
 def test_a_process_that_ends_between_episodes_harms_none(
@@ -161,8 +162,8 @@ def test_a_process_that_ends_between_episodes_harms_none(
     # Cut off from its parent after the very last episode, before it could say that it is done.
     last = program("os.closerange(3, 200)", "episode.spent == 103", "import os")
     cut_off = worker.play(job(controller(last), (0,)))
-    assert again.whole
-    assert cut_off.whole
+    assert again.reproducible
+    assert cut_off.reproducible
     assert not again.episodes.failures
     assert not cut_off.episodes.failures
     same(again.episodes, healthy.episodes)
@@ -220,7 +221,7 @@ def test_more_episodes_than_the_shared_memory_holds(
 ) -> None:
     agent = controller(program("raise ValueError('so')"))
     seeds = tuple(range(300))
-    assert job(agent, seeds).count > backends._CHUNK
+    assert job(agent, seeds).count > worker_process.CHUNK
     same(
         InProcessWorker().play(job(agent, seeds)).episodes, worker.play(job(agent, seeds)).episodes
     )
@@ -246,14 +247,14 @@ def test_an_agent_is_pickled_as_its_text(controller: Callable[..., Agent]) -> No
 STORES = {"a": STORE, "b": TraceStore.from_tables(STORE.tables, 400)}
 
 
-def bench(folder: Path, agents: list[Agent], team: WorkerPool | None) -> list[Run | Incomplete]:
+def bench(folder: Path, agents: list[Agent], pool: WorkerPool | None) -> list[Run | IncompleteRun]:
     rows = run(
-        agents, STORES, (0.0, 1.0), range(25), folder, terms=TERMS, team=team, interpret=True
+        agents, STORES, (0.0, 1.0), range(25), folder, config=TERMS, pool=pool, interpret=True
     )
     return list(rows)
 
 
-def written(rows: list[Run | Incomplete], path: Path) -> bytes:
+def written(rows: list[Run | IncompleteRun], path: Path) -> bytes:
     write_episodes([row for row in rows if isinstance(row, Run)], path)
     return path.read_bytes()
 
@@ -262,7 +263,7 @@ def test_the_same_bytes_whoever_plays(tmp_path: Path, controller: Callable[..., 
     agents = [load("cmc"), controller(program("raise ValueError('so')")), load("self_consistency")]
     expected = written(bench(tmp_path / "here", agents, None), tmp_path / "here.parquet")
     for count in (1, 3):
-        rows = bench(tmp_path / str(count), agents, backends.local(count))
+        rows = bench(tmp_path / str(count), agents, backends.local_pool(count))
         assert [row.agent for row in rows][::4] == ["cmc", "agent"]
         assert written(rows, tmp_path / f"{count}.parquet") == expected
 
@@ -272,9 +273,9 @@ def test_who_is_given_up_leaves_the_others_unharmed(
 ) -> None:
     bad = controller(program("os._exit(1)", "True", "import os"), "bad")
     expected = bench(tmp_path / "here", [load("cmc")], None)
-    rows = bench(tmp_path / "there", [bad, load("cmc")], backends.local(2))
-    assert [type(row) for row in rows] == [Incomplete] * 2 + [Run] * 4
-    assert {row.agent for row in rows if isinstance(row, Incomplete)} == {"bad"}
+    rows = bench(tmp_path / "there", [bad, load("cmc")], backends.local_pool(2))
+    assert [type(row) for row in rows] == [IncompleteRun] * 2 + [Run] * 4
+    assert {row.agent for row in rows if isinstance(row, IncompleteRun)} == {"bad"}
     for one, other in zip(expected, rows[2:], strict=True):
         assert isinstance(one, Run)
         assert isinstance(other, Run)
@@ -292,11 +293,11 @@ def test_the_same_is_given_up_whoever_plays(
     where = f"episode.interval == {interval}"
     bad = controller(program("os._exit(1)", where, "import os"), "bad")
     for count in (1, 3):
-        folder, team = tmp_path / str(count), backends.local(count)
+        folder, pool = tmp_path / str(count), backends.local_pool(count)
         rows = list(
-            run([bad], stores, (), range(25), folder, terms=TERMS, team=team, interpret=True)
+            run([bad], stores, (), range(25), folder, config=TERMS, pool=pool, interpret=True)
         )
-        incomplete = [row for row in rows if isinstance(row, Incomplete)]
+        incomplete = [row for row in rows if isinstance(row, IncompleteRun)]
         assert [row.env for row in incomplete] == given_up
         for row in incomplete:
             assert "(question 2, seed 0, 3 times in a row)" in row.message
@@ -307,8 +308,8 @@ def test_what_was_ended_from_outside_is_not_kept(
 ) -> None:
     """It depends on the moment: the next call plays it again."""
     agent = controller(program("os._exit(1)", before="import os"))
-    team = backends.local(1)
-    (row,) = run([agent], {"a": STORE}, (), (0,), tmp_path, terms=TERMS, team=team, interpret=True)
+    pool = backends.local_pool(1)
+    (row,) = run([agent], {"a": STORE}, (), (0,), tmp_path, config=TERMS, pool=pool, interpret=True)
     assert isinstance(row, Run)
     assert list(row.failures) == [(0, 2)]
     assert not list((tmp_path / "cells").iterdir())
@@ -318,7 +319,7 @@ CRASHED = """
 import sys
 from pathlib import Path
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation import workers
+from autotts_gym.evaluation.backends import local_pool
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import TraceStore
@@ -326,7 +327,7 @@ from autotts_gym.traces.store import TraceStore
 if __name__ == "__main__":
     store = TraceStore.open(sys.argv[1])
     for _ in run([load(sys.argv[2])], {"a": store}, (), (0,), Path(sys.argv[3]),
-                 terms=EpisodeConfig(max_branches=1), team=workers.local(2, 600), interpret=True):
+                 config=EpisodeConfig(max_branches=1), pool=local_pool(2, 600), interpret=True):
         pass
 """
 
@@ -379,11 +380,11 @@ def alive(pid: int) -> bool:
 
 
 def test_a_team_of_one_plays_in_turn() -> None:
-    team = WorkerPool([InProcessWorker()])
+    pool = WorkerPool([InProcessWorker()])
     jobs = [job(load("self_consistency"), (seed,)) for seed in range(3)]
-    played = list(team.play(jobs))
+    played = list(pool.play(jobs))
     assert [made for made, _ in played] == jobs
-    assert all(isinstance(result, Played) for _, result in played)
+    assert all(isinstance(result, JobResult) for _, result in played)
 
 
 # --- Ray -----------------------------------------------------------------------------------------
@@ -400,12 +401,12 @@ def test_a_ray_cluster_plays_the_same(tmp_path: Path, controller: Callable[..., 
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=1)
-        team = backends.on_ray(cluster.address, time_limit=60)
-        assert len(team.workers) == 2
-        there = bench(tmp_path / "ray", [load("cmc")], team)
-        team = backends.on_ray(cluster.address)
+        pool = backends.ray_pool(cluster.address, time_limit=60)
+        assert len(pool.workers) == 2
+        there = bench(tmp_path / "ray", [load("cmc")], pool)
+        pool = backends.ray_pool(cluster.address)
         (failed,) = run(
-            [crash], {"a": STORE}, (), (0,), tmp_path, terms=TERMS, team=team, interpret=True
+            [crash], {"a": STORE}, (), (0,), tmp_path, config=TERMS, pool=pool, interpret=True
         )
     finally:
         ray.shutdown()
@@ -418,4 +419,4 @@ def test_a_ray_cluster_plays_the_same(tmp_path: Path, controller: Callable[..., 
 def test_no_ray_cluster() -> None:
     pytest.importorskip("ray")
     with pytest.raises(ValueError, match=r"there is no Ray cluster at '127\.0\.0\.1:1'"):
-        backends.on_ray("127.0.0.1:1")
+        backends.ray_pool("127.0.0.1:1")

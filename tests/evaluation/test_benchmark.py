@@ -23,7 +23,7 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import result_cache as kept_work
 from autotts_gym.evaluation.benchmark import run
-from autotts_gym.evaluation.results import EPISODE, Run, write_episodes
+from autotts_gym.evaluation.runs import EPISODE_COLUMNS, Run, write_episodes
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order, branch_order
 from autotts_gym.rollout.rollout import Rollout
@@ -75,7 +75,7 @@ def bench(
     **more: Any,
 ) -> list[Run]:
     loaded = [load(agent) if isinstance(agent, str) else agent for agent in agents]
-    rows = run(loaded, stores or {"e": STORE}, betas, seeds, folder, **{"terms": TERMS, **more})
+    rows = run(loaded, stores or {"e": STORE}, betas, seeds, folder, **{"config": TERMS, **more})
     return [row for row in rows if isinstance(row, Run)]
 
 
@@ -117,14 +117,16 @@ def test_columns_and_types(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "episodes.parquet")
     types = [str(field.type) for field in table.schema]
     facts = {"agent": "string", "beta": "double", "env": "string"}
-    wanted = facts | {name: kind for name, kind in EPISODE.items() if name != "settled_tokens"}
+    wanted = facts | {
+        name: kind for name, kind in EPISODE_COLUMNS.items() if name != "settled_tokens"
+    }
     assert dict(zip(table.column_names, types, strict=True)) == wanted
     rows = table.to_pylist()
     assert len(rows) == 3 * 2 * 3
     assert [row["beta"] for row in rows] == [None] * 6 + [0.0] * 6 + [0.25] * 6
     assert all(None not in {**row, "beta": 0}.values() for row in rows)
     for row, k in zip(rows[:6], range(6), strict=True):
-        for name in list(EPISODE)[2:-1]:
+        for name in list(EPISODE_COLUMNS)[2:-1]:
             assert row[name] == runs[0].episodes[name][k]
 
 
@@ -177,7 +179,7 @@ def test_beta_outside(beta: float, tmp_path: Path) -> None:
 
 def test_too_few_branches(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 4 branches; pass max_branches=4 or fewer"):
-        bench(tmp_path, terms=EpisodeConfig(max_branches=5))
+        bench(tmp_path, config=EpisodeConfig(max_branches=5))
 
 
 def test_agents_of_one_name(tmp_path: Path) -> None:
@@ -240,13 +242,13 @@ def test_more_betas_and_agents_play_only_the_new_ones(tmp_path: Path, played: li
     ("change", "again"),
     [
         ({}, False),
-        ({"terms": EpisodeConfig(np.int64(3))}, False),  # type: ignore[arg-type]
+        ({"config": EpisodeConfig(np.int64(3))}, False),  # type: ignore[arg-type]
         ({"interpret": True}, False),  # the episodes are the same
         ({"stores": {"renamed": STORE}}, False),
-        ({"terms": EpisodeConfig(2)}, True),
-        ({"terms": EpisodeConfig(3, billing="interval")}, True),
-        ({"terms": EpisodeConfig(3, budget=1000)}, True),
-        ({"terms": EpisodeConfig(3, probe_tokens=1)}, True),
+        ({"config": EpisodeConfig(2)}, True),
+        ({"config": EpisodeConfig(3, billing="interval")}, True),
+        ({"config": EpisodeConfig(3, budget=1000)}, True),
+        ({"config": EpisodeConfig(3, probe_tokens=1)}, True),
         ({"order": "published"}, True),
         ({"stores": {"e": store(gold="8")}}, True),
         ({"betas": (0.75,)}, True),

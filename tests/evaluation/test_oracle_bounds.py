@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 from stores import random_store
 
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.oracle_bounds import best_fixed_beta, ceiling, clairvoyant, pass_at
-from autotts_gym.evaluation.results import Run
+from autotts_gym.evaluation.oracle_bounds import (
+    best_beta_per_question,
+    ceiling,
+    oracle_cost,
+    pass_at,
+)
+from autotts_gym.evaluation.runs import Run
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -96,7 +101,7 @@ def test_pass_at_k_needs_k_branches(k: int) -> None:
 
 
 def test_plurality_is_what_self_consistency_gets_over_all_orders() -> None:
-    """Played by the environment's own rules, every order of the branches once."""
+    """JobResult by the environment's own rules, every order of the branches once."""
     agent = load("self_consistency")
     random = Random(4)
     ties = 0
@@ -144,18 +149,18 @@ def test_ceiling_from_the_branches_themselves(random: Random) -> None:
 
 def test_one_who_knows_pays_for_what_comes_out_right() -> None:
     run = run_of([[1, 0], [1, 1]], tokens=[[100, 500], [300, 300]], settled=[[40, 450], [60, 0]])
-    found = clairvoyant(run)
+    found = oracle_cost(run)
     assert found is not None
     assert found.tokens == 25
-    assert found.share == pytest.approx(100 / 1200)
+    assert found.ratio == pytest.approx(100 / 1200)
 
 
 def test_one_who_knows_where_nothing_is_known() -> None:
-    assert clairvoyant(run_of([[1, 0]])) is None
-    free = clairvoyant(run_of([[1, 0]], tokens=0, settled=0))
+    assert oracle_cost(run_of([[1, 0]])) is None
+    free = oracle_cost(run_of([[1, 0]], tokens=0, settled=0))
     assert free is not None
     assert free.tokens == 0
-    assert np.isnan(free.share)
+    assert np.isnan(free.ratio)
 
 
 # --- the best β ----------------------------------------------------------------------------------
@@ -165,11 +170,11 @@ def test_best_beta_is_chosen_for_every_question() -> None:
     """Question 0 is right at β = 1 alone, question 1 everywhere, question 2 nowhere."""
     low = run_of(np.tile([0, 1, 0], (4, 1)), tokens=[10, 10, 10], beta=0.0)
     high = run_of(np.tile([1, 1, 0], (4, 1)), tokens=[90, 90, 5], beta=1.0)
-    found = best_fixed_beta([high, low], "search")
+    found = best_beta_per_question([high, low], "search")
     np.testing.assert_array_equal(found.betas, np.tile([1, 0, 1], (2, 1)))
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.tokens == pytest.approx((90 + 10 + 5) / 3)
-    same = best_fixed_beta([low, run_of(np.tile([0, 1, 0], (4, 1)), 10, beta=1.0)], "")
+    same = best_beta_per_question([low, run_of(np.tile([0, 1, 0], (4, 1)), 10, beta=1.0)], "")
     np.testing.assert_array_equal(same.betas, 0)  # the lowest among equals
 
 
@@ -181,7 +186,7 @@ def test_best_beta_is_scored_on_the_other_seeds(
     right = rng.random((count, seeds, questions)) < 0.5
     tokens = rng.integers(0, 3, right.shape)
     runs = [run_of(right[b], tokens[b], beta=b / 4) for b in range(count)]
-    found = best_fixed_beta(runs, "")
+    found = best_beta_per_question(runs, "")
     rights, costs = [], []
     even, odd = slice(0, None, 2), slice(1, None, 2)
     for half, other in ((even, odd), (odd, even)):
@@ -205,7 +210,7 @@ def test_best_beta_is_not_optimistic() -> None:
     """Where β makes no difference, choosing it gains nothing, though the best of five looks so."""
     rng = np.random.default_rng(5)
     right = rng.random((5, 8, 4000)) < 0.5
-    found = best_fixed_beta([run_of(right[b], beta=b / 4) for b in range(5)], "")
+    found = best_beta_per_question([run_of(right[b], beta=b / 4) for b in range(5)], "")
     assert found.accuracy == pytest.approx(0.5, abs=0.015)
     assert right.mean(axis=1).max(axis=0).mean() > 0.65
 
@@ -216,9 +221,9 @@ def right_of(seeds: int = 2, questions: int = 2) -> NDArray[np.bool_]:
 
 def test_nothing_is_selected_on_a_held_out_environment() -> None:
     runs = [run_of(right_of(), beta=beta) for beta in (0.0, 1.0)]
-    assert best_fixed_beta(runs, "search").accuracy == 1
-    with pytest.raises(ValueError, match="cmc on e: nothing is selected on a held-out"):
-        best_fixed_beta(runs, "held-out")
+    assert best_beta_per_question(runs, "search").accuracy == 1
+    with pytest.raises(ValueError, match="cmc on e: β must not be chosen on a held-out"):
+        best_beta_per_question(runs, "held-out")
 
 
 @pytest.mark.parametrize(
@@ -227,16 +232,16 @@ def test_nothing_is_selected_on_a_held_out_environment() -> None:
         ([], "one agent on one environment"),
         ([run_of(right_of()), run_of(right_of(), agent="asc")], "one agent on one environment"),
         ([run_of(right_of()), run_of(right_of(), env="f")], "one agent on one environment"),
-        ([run_of(right_of())], "needs two different β or more, got \\[0.5\\]"),
-        ([run_of(right_of())] * 2, "needs two different β or more"),
-        ([run_of(right_of(), beta=None)] * 2, "needs two different β or more"),
-        ([run_of(right_of(1)), run_of(right_of(1), beta=1.0)], "needs two seeds or more"),
+        ([run_of(right_of())], "needs runs with at least two different β, got \\[0.5\\]"),
+        ([run_of(right_of())] * 2, "at least two different β"),
+        ([run_of(right_of(), beta=None)] * 2, "at least two different β"),
+        ([run_of(right_of(1)), run_of(right_of(1), beta=1.0)], "needs at least two seeds"),
         (
             [run_of(right_of()), run_of(right_of(3), beta=1.0)],
-            "cmc on e at β=0.5 and cmc on e at β=1 did not play the same seeds",
+            "cmc on e at β=0.5 and cmc on e at β=1 played different seeds",
         ),
     ],
 )
 def test_best_beta_needs_a_sweep(runs: list[Run], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        best_fixed_beta(runs, "")
+        best_beta_per_question(runs, "")

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from autotts_gym.evaluation.analysis import Analysis
-from autotts_gym.evaluation.metrics import METRICS
-from autotts_gym.evaluation.plots import frontier
-from autotts_gym.evaluation.results import Run
+from autotts_gym.evaluation.bootstrap import METRICS
+from autotts_gym.evaluation.plots import save_frontier
+from autotts_gym.evaluation.runs import Run
 
 
 def made(
@@ -50,7 +50,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def draw(*runs: Run) -> Figure:
         path = tmp_path / "frontier.png"
-        frontier(Analysis(runs), path, synthetic={r.env for r in runs if r.synthetic})
+        save_frontier(Analysis(runs), path, synthetic={r.env for r in runs if r.synthetic})
         with Image.open(path) as image:
             width, height = image.size
             assert width > 700
@@ -106,7 +106,7 @@ def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     later.episodes["sequential_tokens"] = np.full(4, 2_000)  # more tokens, less latency
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    frontier(Analysis([later, run]), tmp_path / "latency.png", "sequential_tokens")
+    save_frontier(Analysis([later, run]), tmp_path / "latency.png", "sequential_tokens")
     (panel,) = drawn[0].axes
     (line,) = lines(panel)
     assert points(line) == [(3_000, 75), (2_000, 75)]  # along β
@@ -115,7 +115,7 @@ def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_vector_picture_is_the_same_every_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        frontier(Analysis([made()]), tmp_path / f"{name}.svg")
+        save_frontier(Analysis([made()]), tmp_path / f"{name}.svg")
     first = (tmp_path / "a.svg").read_bytes()
     assert b"<svg" in first
     assert first == (tmp_path / "b.svg").read_bytes()

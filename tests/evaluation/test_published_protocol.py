@@ -9,13 +9,11 @@ from autotts_gym.evaluation import published_protocol
 
 
 def test_every_row_can_be_played() -> None:
-    for entry in published_protocol.ENTRIES:
+    for entry in published_protocol.ROWS:
         agent = load(entry.agent)
         assert agent.takes_beta == (entry.beta is not None)
         assert published_protocol.BILLING[entry.agent] == entry.billing
-    assert set(published_protocol.PUBLISHED) <= {
-        entry.label for entry in published_protocol.ENTRIES
-    }
+    assert set(published_protocol.PUBLISHED) <= {entry.label for entry in published_protocol.ROWS}
 
 
 def test_probing_controllers_are_billed_by_interval() -> None:
@@ -27,10 +25,12 @@ def test_probing_controllers_are_billed_by_interval() -> None:
 
 def test_figures_belong_to_a_model_and_a_benchmark() -> None:
     card = {"model": "Qwen3-4B", "benchmark": "aime24"}
-    found = published_protocol.published("CMC β=0.5", card)
+    found = published_protocol.published_figures("CMC β=0.5", card)
     assert found is not None
     assert (found.accuracy, found.tokens, found.sequential) == (82.0, 236.7, None)
-    assert published_protocol.published("CMC β=0", card) is None  # not in the published table
+    assert (
+        published_protocol.published_figures("CMC β=0", card) is None
+    )  # not in the published table
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,12 @@ def test_figures_belong_to_a_model_and_a_benchmark() -> None:
     ],
 )
 def test_no_figures_for_anything_else(card: dict[str, str]) -> None:
-    assert published_protocol.published("SC@64", card) is None
+    assert published_protocol.published_figures("SC@64", card) is None
 
 
 def test_cells_that_cannot_match_are_published_ones() -> None:
-    for label, model in published_protocol.UNLIKE:
+    for label, model in published_protocol.NOT_REPRODUCED:
         assert (
-            published_protocol.published(label, {"model": model, "benchmark": "aime24"}) is not None
+            published_protocol.published_figures(label, {"model": model, "benchmark": "aime24"})
+            is not None
         )

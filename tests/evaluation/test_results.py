@@ -14,13 +14,11 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import (
-    EPISODE,
-    Incomplete,
-    PlayedAgent,
-    PlayedEnvironment,
+    AgentRecord,
+    EnvironmentRecord,
     Results,
-    Run,
 )
+from autotts_gym.evaluation.runs import EPISODE_COLUMNS, IncompleteRun, Run
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
@@ -38,18 +36,18 @@ def results(tmp_path: Path, controller: Callable[..., Agent]) -> Results:
     failing = controller("def solve(episode): raise ValueError('so')\n")
     agents = [load("self_consistency"), load("cmc"), failing]
     stores = {"x": STORE, "y": TraceStore.from_tables(STORE.tables, 400)}
-    rows = run(agents, stores, (0.0, 0.5), (3, 1), tmp_path / "out", terms=TERMS, settle=True)
+    rows = run(agents, stores, (0.0, 0.5), (3, 1), tmp_path / "out", config=TERMS, settle=True)
     return Results(
-        agents=[PlayedAgent.of(agent, TERMS) for agent in agents],
+        agents=[AgentRecord.from_agent(agent, TERMS) for agent in agents],
         environments=[
-            PlayedEnvironment.of(name, store, split)
+            EnvironmentRecord.from_store(name, store, split)
             for (name, store), split in zip(stores.items(), ("search", "held-out"), strict=True)
         ],
         runs=[row for row in rows if isinstance(row, Run)],
-        incomplete=[Incomplete("endless", 0.5, "x", "TimeLimitError: no end after 1 s")],
+        incomplete=[IncompleteRun("endless", 0.5, "x", "TimeLimitError: no end after 1 s")],
         order="random",
         seeds=[3, 1],
-        terms=TERMS,
+        config=TERMS,
         protocol="paper",
     )
 
@@ -57,15 +55,15 @@ def results(tmp_path: Path, controller: Callable[..., Agent]) -> Results:
 def test_what_is_saved_is_loaded(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path / "out")
     again = Results.load(tmp_path / "out")
-    for name in ("agents", "environments", "incomplete", "order", "seeds", "terms", "protocol"):
+    for name in ("agents", "environments", "incomplete", "order", "seeds", "config", "protocol"):
         assert getattr(again, name) == getattr(results, name)
     assert again.splits == {"x": "search", "y": "held-out"}
     assert len(again.runs) == len(results.runs) == 8
     for one, other in zip(results.runs, again.runs, strict=True):
         key = ("agent", "beta", "env", "synthetic", "failures")
         assert [getattr(one, name) for name in key] == [getattr(other, name) for name in key]
-        assert list(other.episodes) == list(EPISODE)
-        for name in EPISODE:
+        assert list(other.episodes) == list(EPISODE_COLUMNS)
+        for name in EPISODE_COLUMNS:
             assert np.array_equal(one.episodes[name], other.episodes[name])
     assert again.runs[-1].failures == {
         (seed, q): "ValueError: so" for seed in (1, 3) for q in range(3)
@@ -81,7 +79,7 @@ def test_saved_twice_is_saved_the_same(results: Results, tmp_path: Path) -> None
 
 
 def test_settled_tokens_only_where_asked_for(tmp_path: Path, results: Results) -> None:
-    rows = run([load("cmc")], {"x": STORE}, (0.5,), (0,), tmp_path / "out", terms=TERMS)
+    rows = run([load("cmc")], {"x": STORE}, (0.5,), (0,), tmp_path / "out", config=TERMS)
     plain = [row for row in rows if isinstance(row, Run)]
     Results([], results.environments, plain, [], "random", [0], TERMS).save(tmp_path / "out")
     assert "settled_tokens" not in pq.read_table(tmp_path / "out" / "episodes.parquet").column_names
@@ -95,7 +93,9 @@ def test_nothing_played(tmp_path: Path) -> None:
 
 
 def test_no_results(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no results: `autotts benchmark --out` writes"):
+    with pytest.raises(
+        ValueError, match=r"contains no benchmark results: `autotts benchmark --out` writes"
+    ):
         Results.load(tmp_path)
 
 
@@ -108,11 +108,17 @@ def _edit(folder: Path, **facts: object) -> None:
     ("damage", "message"),
     [
         (lambda folder: (folder / "benchmark.json").write_text("{"), "cannot be read: Expecting"),
-        (lambda folder: (folder / "benchmark.json").write_text("[]"), "cannot be read: list ind"),
+        (
+            lambda folder: (folder / "benchmark.json").write_text("[]"),
+            "cannot be read: benchmark.json: Expected `object`, got `array`",
+        ),
         (lambda folder: (folder / "episodes.parquet").write_bytes(b"no"), "cannot be read: Parq"),
         (lambda folder: (folder / "episodes.parquet").unlink(), "cannot be read: "),
-        (lambda folder: _edit(folder, format=0, version="0.0.1"), "written by autotts_gym 0.0.1"),
-        (lambda folder: _edit(folder, agents=[{"name": "a"}]), "missing 5 required"),
+        (lambda folder: _edit(folder, format=0, version="0.0.1"), "autotts_gym 0.0.1 wrote them"),
+        (
+            lambda folder: _edit(folder, agents=[{"name": "a"}]),
+            r"missing required field `path` - at `\$\.agents\[0\]`",
+        ),
     ],
 )
 def test_damaged_results(

@@ -13,7 +13,8 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.benchmark import run
-from autotts_gym.evaluation.results import PlayedAgent, PlayedEnvironment, Results, Run
+from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
+from autotts_gym.evaluation.runs import Run
 from autotts_gym.evaluation.summary import write_summary
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces.store import Branch, Question, TraceStore
@@ -29,17 +30,17 @@ def store(questions: int, interval: int = 500) -> TraceStore:
 def summary(
     agents: list[Agent], stores: dict[str, TraceStore], split: str, folder: Path
 ) -> tuple[list[dict[str, str]], Results]:
-    rows = run(agents, stores, (0.0, 0.5), range(5), folder, terms=TERMS)
+    rows = run(agents, stores, (0.0, 0.5), range(5), folder, config=TERMS)
     results = Results(
-        [PlayedAgent.of(agent, TERMS) for agent in agents],
-        [PlayedEnvironment.of(name, made, split) for name, made in stores.items()],
+        [AgentRecord.from_agent(agent, TERMS) for agent in agents],
+        [EnvironmentRecord.from_store(name, made, split) for name, made in stores.items()],
         [row for row in rows if isinstance(row, Run)],
         [],
         "random",
         list(range(5)),
         TERMS,
     )
-    write_summary(results, Analysis.of(results), folder / "summary.csv")
+    write_summary(results, Analysis.from_results(results), folder / "summary.csv")
     with (folder / "summary.csv").open(newline="") as lines:
         return list(csv.DictReader(lines)), results
 

@@ -11,7 +11,7 @@ import torch
 
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Policy, Shape
-from autotts_gym.evaluation.metrics import cost_at
+from autotts_gym.evaluation.pareto import cost_at
 from autotts_gym.learning import validation as module
 from autotts_gym.learning.ppo import Config, Progress, Training
 from autotts_gym.learning.validation import BETAS, KNOBS, Validation, ValidationScore

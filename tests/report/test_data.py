@@ -12,7 +12,8 @@ import pytest
 
 from autotts_gym.evaluation.analysis import Analysis, Row
 from autotts_gym.evaluation.oracle_bounds import ceiling, pass_at
-from autotts_gym.evaluation.results import Incomplete, Results
+from autotts_gym.evaluation.results import Results
+from autotts_gym.evaluation.runs import IncompleteRun
 from autotts_gym.report.page_data import landing, page_data
 from autotts_gym.report.recordings import record
 from autotts_gym.report.schedules import BETAS, Schedule, schedule_of
@@ -64,7 +65,7 @@ def test_rows_and_scopes(data: dict[str, Any]) -> None:
 
 def test_every_figure_is_the_analysis(data: dict[str, Any], analysis: Analysis) -> None:
     for scope, shown in zip(analysis.scopes, data["scopes"], strict=True):
-        rows = analysis.rows_of(scope)
+        rows = analysis.rows_in(scope)
         assert [data["rows"][row["row"]]["name"] for row in shown["rows"]] == list(map(str, rows))
         for a, figures in zip(rows, shown["rows"], strict=True):
             tokens = analysis.estimate(scope, a, "tokens")
@@ -165,7 +166,7 @@ def test_one_question_has_no_interval(results: Results) -> None:
 
 
 def test_what_is_incomplete_is_told(results: Results) -> None:
-    lost = Incomplete("cmc", 1.0, "hard", "the machine went away")
+    lost = IncompleteRun("cmc", 1.0, "hard", "the machine went away")
     runs = [run for run in results.runs if (run.agent, run.beta, run.env) != ("cmc", 1.0, "hard")]
     data = made(replace(results, runs=runs, incomplete=[lost]))
     assert data["run"]["incomplete"] == ["cmc β=1 on hard: the machine went away"]

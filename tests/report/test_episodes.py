@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation.results import Results, Run
+from autotts_gym.evaluation.results import Results
+from autotts_gym.evaluation.runs import Run
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.report.recordings import Recording, choose, record
@@ -90,8 +91,8 @@ def test_a_recording_is_the_episode(results: Results) -> None:
     for recording in found.episodes:
         run = results.runs[recording.run]
         store = sources.stores[run.env]
-        env = AutoTTSEnv(store, **asdict(results.terms))
-        width = results.terms.max_branches
+        env = AutoTTSEnv(store, **asdict(results.config))
+        width = results.config.max_branches
         count = int(store.tables.branch_counts[recording.question])
         order = branch_order(results.order, recording.seed, recording.question, count)[:width]
         env.reset(options={"question": recording.question, "branch_order": order})

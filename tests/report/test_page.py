@@ -105,7 +105,7 @@ def test_what_cannot_be_reported(place: Any, tmp_path: Path) -> None:
         write_report(place.results, tmp_path / "r.html", episodes=-1)
     with pytest.raises(ValueError, match="there is no folder"):
         write_report(tmp_path / "nothing", tmp_path / "r.html")
-    with pytest.raises(ValueError, match="holds no results"):
+    with pytest.raises(ValueError, match="contains no benchmark results"):
         write_report(tmp_path, tmp_path / "r.html")
     assert list(tmp_path.iterdir()) == []
 

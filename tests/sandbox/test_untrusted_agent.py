@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.loader import load, names
-from autotts_gym.evaluation.results import PlayedAgent
+from autotts_gym.evaluation.results import AgentRecord
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.sandbox.source_inspection import MAX_SOURCE_SIZE, SourceError, inspect_source
 from autotts_gym.sandbox.untrusted_agent import (
@@ -33,7 +33,10 @@ def test_it_is_as_if_it_were_loaded(name: str) -> None:
         assert getattr(agent, fact) == getattr(trusted, fact)
     assert agent != trusted
     assert (agent.is_untrusted, trusted.is_untrusted) == (True, False)
-    assert (PlayedAgent.of(agent, EpisodeConfig()).untrusted, trusted.is_policy) == (True, False)
+    assert (AgentRecord.from_agent(agent, EpisodeConfig()).untrusted, trusted.is_policy) == (
+        True,
+        False,
+    )
 
 
 TWO = """

@@ -1,0 +1,69 @@
+"""Comparison of a β sweep with a row: cost at equal accuracy, and accuracy at equal cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autotts_gym.evaluation.bootstrap import Estimate, Means
+from autotts_gym.evaluation.pareto import accuracy_at, cost_at
+from autotts_gym.utils.arrays import divide_or_nan
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An agent's β sweep compared with one row of another agent.
+
+    Attributes:
+        cost: lowest cost at which the sweep reaches the row's accuracy, tokens.
+        cost_ratio: that cost divided by the row's cost.
+        accuracy: highest accuracy of the sweep for at most the row's cost.
+        accuracy_gain: that accuracy minus the row's accuracy.
+        all_better: the cheapest point of the sweep reaches the row's accuracy already, so ``cost``
+            is the cost of that point: an upper bound.
+        all_cheaper: the most expensive point of the sweep costs less than the row, so the sweep
+            reaches ``accuracy`` for less than the row's cost.
+    """
+
+    cost: Estimate
+    cost_ratio: Estimate
+    accuracy: Estimate
+    accuracy_gain: Estimate
+    all_better: bool
+    all_cheaper: bool
+
+
+def compare_sweep(sweep: Sequence[Means], row: Means, cost: str = "tokens") -> Comparison:
+    """Compare a sweep with a row by interpolation along β.
+
+    Every bootstrap replicate interpolates along its own sweep and compares with its own row.
+
+    Args:
+        sweep: the agent's rows in any order, at least one.
+        row: the row to compare with.
+        cost: ``"tokens"`` or ``"sequential_tokens"``.
+    """
+    costs = np.array([means.value[cost] for means in sweep])
+    accuracies = np.array([means.value["correct"] for means in sweep])
+    drawn_costs = np.stack([means.replicates[cost] for means in sweep], axis=-1)
+    drawn_accuracies = np.stack([means.replicates["correct"] for means in sweep], axis=-1)
+    row_cost, drawn_row_cost = row.value[cost], row.replicates[cost]
+    row_accuracy, drawn_row_accuracy = row.value["correct"], row.replicates["correct"]
+    needed = float(cost_at(row_accuracy, costs, accuracies))
+    drawn_needed = cost_at(drawn_row_accuracy, drawn_costs, drawn_accuracies)
+    reached = float(accuracy_at(row_cost, costs, accuracies))
+    drawn_reached = accuracy_at(drawn_row_cost, drawn_costs, drawn_accuracies)
+    return Comparison(
+        cost=Estimate.from_replicates(needed, drawn_needed),
+        cost_ratio=Estimate.from_replicates(
+            float(divide_or_nan(needed, row_cost)), divide_or_nan(drawn_needed, drawn_row_cost)
+        ),
+        accuracy=Estimate.from_replicates(reached, drawn_reached),
+        accuracy_gain=Estimate.from_replicates(
+            reached - row_accuracy, drawn_reached - drawn_row_accuracy
+        ),
+        all_better=bool(accuracies[costs.argmin()] >= row_accuracy),
+        all_cheaper=bool(costs.max() < row_cost),
+    )
