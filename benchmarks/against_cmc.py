@@ -1,11 +1,12 @@
-"""Controllers against the Confidence Momentum Controller: the figures of the documentation.
+"""Compare controllers with the Confidence Momentum Controller, as in the documentation.
 
-For each environment and β of CMC: the share of CMC's tokens for which a controller, along its knob,
-is as accurate; and how much more accurate it is for as many tokens. Intervals are paired, over
-questions and seeds.
+For each environment and β of CMC, the table shows the tokens at which a controller reaches CMC's
+accuracy along its own β, as a percentage of CMC's tokens, and its accuracy gain at equal tokens.
+Intervals are paired bootstrap intervals over questions and seeds.
 
 Several trained policies, or folders of ``autotts discover``, each made on a part of the questions,
-are played *out of fold*: each on those that it was not made on, as if they were one.
+are evaluated *out of fold*: each plays the questions on which it was not made, and their episodes
+are combined into one row.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def play(
     seeds: int,
     folder: Path,
 ) -> list[list[Run]]:
-    """Rows of each agent."""
+    """Play agents; returns the runs of each."""
     played = []
     for agent in agents:
         rows = list(
@@ -61,19 +62,19 @@ def play(
 
 @dataclass(frozen=True)
 class Contender:
-    """Who is compared.
+    """A controller that is compared with CMC.
 
     Attributes:
-        agent: as ``autotts benchmark`` takes it.
-        made_on: rows of the questions that it was made on; None for all.
+        agent: name or path, as for ``autotts benchmark``.
+        made_on: rows of the questions on which it was made; None for all.
     """
 
     agent: str
     made_on: list[int] | None
 
     @classmethod
-    def of(cls, place: str) -> Contender:
-        """A controller, a trained policy, or what a folder of ``autotts discover`` found."""
+    def load(cls, place: str) -> Contender:
+        """Load a controller, a trained policy, or the result of ``autotts discover``."""
         run = Path(place) / "run.json"
         if run.exists():
             made_on = json.loads(run.read_text("utf-8"))["questions"]
@@ -82,24 +83,24 @@ class Contender:
         return cls(place, agent.card["questions"] if isinstance(agent, PolicyAgent) else None)
 
     def unseen(self, questions: int) -> np.ndarray:
-        """Which questions it was not made on, bool[questions]."""
-        found = np.full(questions, self.made_on is not None)
-        found[self.made_on or []] = False
-        return found
+        """bool[questions], the questions on which it was not made."""
+        mask = np.full(questions, self.made_on is not None)
+        mask[self.made_on or []] = False
+        return mask
 
 
 def out_of_fold(contenders: Sequence[Contender], played: Sequence[Sequence[Run]]) -> list[Run]:
-    """One row for the rows of several contenders, each on what it was not made on."""
+    """Combine the runs of several contenders, each on the questions on which it was not made."""
     joined = []
     for rows in zip(*played, strict=True):
         count = 1 + max(int(row.episodes["question"].max()) for row in rows)
         masks = np.stack([contender.unseen(count) for contender in contenders])
         if (masks.sum(axis=0) != 1).any():
-            raise SystemExit("the folds must leave out each question once")
+            raise SystemExit("each question must be left out of exactly one fold")
         kept = [mask[row.episodes["question"]] for row, mask in zip(rows, masks, strict=True)]
         table = {
             key: np.concatenate(
-                [np.asarray(row.episodes[key])[own] for row, own in zip(rows, kept, strict=True)]
+                [np.asarray(row.episodes[key])[mask] for row, mask in zip(rows, kept, strict=True)]
             )
             for key in rows[0].episodes
         }
@@ -109,7 +110,7 @@ def out_of_fold(contenders: Sequence[Contender], played: Sequence[Sequence[Run]]
     return joined
 
 
-def shown(estimate: Estimate, scale: float, form: str) -> str:
+def formatted(estimate: Estimate, scale: float, form: str) -> str:
     value, low, high = (
         f"{scale * x:{form}}" for x in (estimate.value, estimate.low, estimate.high)
     )
@@ -120,17 +121,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("controllers", nargs="+", help="one, or the folds of one")
+    parser.add_argument("controllers", nargs="+", help="a controller, or its folds")
     parser.add_argument("--env", action="append", required=True)
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--out", type=Path, help="where episodes are kept")
+    parser.add_argument("--out", type=Path, help="folder of the episode cache")
     given = parser.parse_args()
     torch.set_num_threads(1)
     stores = registry.open_stores(*given.env)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder)
-        contenders = [Contender.of(place) for place in given.controllers]
+        contenders = [Contender.load(place) for place in given.controllers]
         agents = [contender.agent for contender in contenders]
         played = play(agents, stores, KNOBS, given.seeds, folder)
     rows = played[0] if len(played) == 1 else out_of_fold(contenders, played)
@@ -151,19 +152,19 @@ def main() -> None:
     name = given.controllers[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
     table = Table(title=f"{name}, {given.seeds} seeds", title_justify="left", box=None)
     table.add_column("environment")
-    headings = ("CMC's β", "accuracy", "tokens", "% of its tokens at its accuracy")
-    for heading in (*headings, "points more at its tokens"):
+    headings = ("CMC's β", "accuracy", "tokens", "% of tokens at equal accuracy")
+    for heading in (*headings, "accuracy gain at equal tokens"):
         table.add_column(heading, justify="right")
     for scope in analysis.scopes:
         for row in analysis.rows_in(scope, "cmc"):
-            found = analysis.compare(scope, NEW, row)
+            comparison = analysis.compare(scope, NEW, row)
             table.add_row(
                 scope.name,
                 f"{row.beta:g}",
                 f"{100 * analysis.estimate(scope, row, 'correct').value:.1f}",
                 f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
-                shown(found.cost_ratio, 100, ".0f"),
-                shown(found.accuracy_gain, 100, "+.1f"),
+                formatted(comparison.cost_ratio, 100, ".0f"),
+                formatted(comparison.accuracy_gain, 100, "+.1f"),
             )
     Console(width=130).print(table)
 

@@ -1,8 +1,7 @@
 """The published controllers as published-style programs: classes with ``solve(question)``.
 
-Self-contained and plain, in the style of the code that accompanies AutoTTS (arXiv 2605.08083).
-They serve as a second, independent writing of the controllers, as a test that such files play as
-they are, and as the plain-Python side of the speed comparison.
+Self-contained, in the style of the code that accompanies AutoTTS (arXiv 2605.08083). They are an
+independent second implementation of the controllers, and they test that such files run unchanged.
 """
 
 from math import comb
@@ -17,7 +16,7 @@ CONFIDENCE = [[_confidence(a, b) for b in range(65)] for a in range(65)]
 
 
 def plurality(answers):
-    """The most common answer (the first counted among equals), and the two highest counts."""
+    """The most common answer (ties go to the first counted), and the two highest counts."""
     counts = {}
     for answer in answers:
         counts[answer] = counts.get(answer, 0) + 1

@@ -1,13 +1,12 @@
-"""Controllers as lean as plain Python gets: what bulk evaluation is compared with.
+"""Controllers in optimised plain Python, the baseline of the speed of bulk evaluation.
 
-There is no environment here, no handle and no log. A controller runs straight over lists of answer
-codes, and keeps what its two figures (right, total tokens) depend on and nothing else: a branch is
-an iterator over its answers, and what it has cost follows from how far it was read. Where a rule
-can be put so that the interpreter has less to do, it is. No compiled code takes part but the
-interpreter's own.
+A controller runs directly over lists of answer codes, without an environment, an episode object or
+a log. It computes only its two results: whether the answer is correct, and total tokens. A branch
+is an iterator over its answers, and its cost follows from how far it was read. Rules are
+reformulated where that saves work in the interpreter. No compiled extension is used.
 
-Every controller is called as ``(question, order) -> (right, tokens)``, with the branches' indices
-in the order in which they open.
+Every controller is a function ``(question, order) -> (correct, tokens)``; ``order`` has the indices
+of the branches in the order in which they open.
 """
 
 from collections import Counter
@@ -22,14 +21,14 @@ WIDTH = 64
 
 
 class Question(NamedTuple):
-    """A question's branches as plain lists, by branch.
+    """The branches of a question as plain lists, with one entry per branch.
 
     Attributes:
-        probes: the codes of the answers that its probes show, interval after interval.
-        finals: the code of the final answer.
-        closing: what its last interval costs, billed by interval, tokens.
+        probes: answer codes of the probes, interval after interval.
+        finals: code of the final answer.
+        closing: cost of the last interval, billed by interval, tokens.
         generated: T, tokens.
-        gold: the gold answer's code; -1 where no branch ever gives it.
+        gold: code of the gold answer; -1 if no branch gives it.
         interval: Δ, tokens.
     """
 
@@ -50,24 +49,24 @@ def questions(store: TraceStore) -> list[Question]:
     tables, interval = store.tables, store.card.interval
     shown, finals = iter(tables.probes.tolist()), iter(tables.finals.tolist())
     lengths, tokens = iter(tables.lengths.tolist()), iter(tables.tokens.tolist())
-    found = []
+    converted = []
     for row, count in enumerate(tables.branch_counts.tolist()):
         probes = [list(islice(shown, n)) for n in islice(lengths, count)]
         generated = list(islice(tokens, count))
         closing = [max(0, t - len(p) * interval) for t, p in zip(generated, probes, strict=True)]
         codes, gold = tables.answers[row], tables.golds[row]
         code = codes.index(gold) if gold in codes else -1
-        found.append(
+        converted.append(
             Question(probes, list(islice(finals, count)), closing, generated, code, interval)
         )
-    return found
+    return converted
 
 
 def self_consistency(question: Question, order: Sequence[int]) -> Result:
-    """SC@64, billed by what was generated."""
+    """SC@64, billed by generated tokens."""
     read = order[:WIDTH]
     votes = Counter([question.finals[i] for i in read])
-    # Of equals, max takes the first, and a dict keeps what was counted first in front.
+    # Ties go to the answer counted first: max returns the first maximum, and dicts keep order.
     winner = max(votes, key=votes.__getitem__)
     return winner == question.gold, sum([question.generated[i] for i in read])
 
@@ -78,8 +77,9 @@ STABILITY, PATIENCE, WARM_UP, ROUNDS = 40, 7, 15, 100
 def parallel_probe(question: Question, order: Sequence[int]) -> Result:
     """Parallel-Probe, billed by interval.
 
-    All chains are equally deep, so that a round is a tuple out of ``zip``. A chain on track has no
-    count. Some chain always agrees with the plurality, so that pruning never takes the last one.
+    All chains have the same depth, so a round is one tuple from ``zip``. ``off_track`` has no entry
+    for a chain that agrees with the plurality. Some chain always agrees, so pruning never removes
+    the last one.
     """
     interval, finals, closing = question.interval, question.finals, question.closing
     live = order[:WIDTH]
@@ -134,7 +134,7 @@ CONFIDENCE = [[_confidence(a, b) for b in range(WIDTH + 1)] for a in range(WIDTH
 
 
 def leader(pool: dict[int, int]) -> tuple[int, float]:
-    """The plurality of a pool with votes by class, and its confidence."""
+    """The plurality of a pool (votes by answer code), and its confidence."""
     first, *rest = sorted(pool.values(), reverse=True)
     return max(pool, key=pool.__getitem__), CONFIDENCE[first][rest[0] if rest else 0]
 
@@ -142,9 +142,9 @@ def leader(pool: dict[int, int]) -> tuple[int, float]:
 def cmc(beta: float) -> Controller:
     """The Confidence Momentum Controller at β, billed by interval.
 
-    The pool changes in few rounds, so its winner and confidence are kept from change to change. A
-    branch that agrees with the winner has no count. Order matters only among branches that finish
-    in the same round, so only those are sorted.
+    The pool changes in few rounds, so its winner and confidence are only updated when it changes.
+    ``against`` has no entry for a branch that agrees with the winner. Order matters only among
+    branches that finish in the same round, so only those are sorted.
     """
     initial = max(2, round(2 + 6 * beta))
     ceiling = min(64, round(4 + 60 * beta))
@@ -159,15 +159,15 @@ def cmc(beta: float) -> Controller:
     completed = max(2, round(2 + 3 * beta))
     first_widening = max(1, warm_up // 2)
     retained = 1 - weight
-    end = repeat(-1)  # what is read past the last probe
+    end = repeat(-1)  # read after the last probe
 
     def play(question: Question, order: Sequence[int]) -> Result:
         probes, finals, closing = question.probes, question.finals, question.closing
         pool: dict[int, int] = {}
         winner, confidence, finished = -1, 0.0, 0
-        running: list[int] = []  # places in ``order``, ascending; beside each,
-        readers: list[Iterator[int]] = []  # what is left of its probes,
-        latest: list[int] = []  # and the last that was read
+        running: list[int] = []  # positions in ``order``, ascending; for each of them,
+        readers: list[Iterator[int]] = []  # an iterator over its remaining probes,
+        latest: list[int] = []  # and its latest answer
         against: dict[int, int] = {}
         history: list[float] = []
         ema, intervals, tokens = 0.0, 0, 0
@@ -193,7 +193,7 @@ def cmc(beta: float) -> Controller:
                         running = [k for k in running if k not in worst]
                 latest = list(map(next, readers, end))
                 intervals += len(running)
-                # Of those that finish: depth before the round (deepest first), and place.
+                # Of the finishing branches: negative depth before the round, and position.
                 joining = []
                 if -1 in latest:
                     joining = [
@@ -252,7 +252,7 @@ def cmc(beta: float) -> Controller:
         if not pool:
             votes = Counter(latest)
             winner = max(votes, key=votes.__getitem__)
-        # The interval in which a branch finished was counted as a full one.
+        # ``intervals`` counts the last interval of a finished branch as a full one.
         tokens += (intervals - finished) * question.interval
         return winner == question.gold, tokens
 

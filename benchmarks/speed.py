@@ -1,9 +1,9 @@
-"""The speed figures of the README, each as a ratio taken in one run on one core.
+"""Speed benchmarks, each with a baseline measured in the same run on one core.
 
-Machines differ and shared ones are noisy: what is compared is measured in turn, several times,
-and the median of the pairs' ratios is what counts. ``make bench`` prints the table; with
-``AUTOTTS_PUBLISHED`` set to the folder of the published traces, their figures are added. The
-published protocol and the sandbox alone have two cores.
+Machines differ and shared machines are noisy. Benchmark and baseline are therefore measured
+alternately several times, and the ratio is the median of the ratios of the pairs. ``make bench``
+prints the table. If ``AUTOTTS_PUBLISHED`` is the folder of the published traces, their benchmarks
+are added. Only the published protocol and the sandbox use two cores.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ else:
     CORES = []
 
 import gymnasium as gym
-import lean
 import numpy as np
 import pyarrow.parquet as pq
+import reference_python
 from rich.console import Console
 from rich.table import Table
 
@@ -51,7 +51,7 @@ from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 
 ROUNDS = 5
-#: Bundled, and as deep as the published traces: what costs time there costs it here.
+#: A bundled environment as deep as the published traces, so that its timings are comparable.
 BUNDLED = "synthetic-aime24"
 PUBLISHED = Path(
     os.environ.get("AUTOTTS_PUBLISHED", Path(__file__).parents[2] / "shared/data/autotts_release")
@@ -62,16 +62,16 @@ Row = tuple[str, str, str, str, str]
 Stores = dict[str, TraceStore]
 
 
-def pairs(a: Rate, b: Rate) -> tuple[float, float, float]:
-    """Medians of two rates measured in turn, and of the ratios a / b of the turns."""
+def measure_pair(a: Rate, b: Rate) -> tuple[float, float, float]:
+    """Measure two rates alternately; medians of both, and of their ratios a / b."""
     a(), b()
-    turns = [(a(), b()) for _ in range(ROUNDS)]
-    ratio = statistics.median(x / y for x, y in turns)
-    return statistics.median(x for x, _ in turns), statistics.median(y for _, y in turns), ratio
+    rounds = [(a(), b()) for _ in range(ROUNDS)]
+    ratio = statistics.median(x / y for x, y in rounds)
+    return statistics.median(x for x, _ in rounds), statistics.median(y for _, y in rounds), ratio
 
 
 def single_steps(env: gym.Env, plan: list[int], count: int) -> Rate:
-    """Steps a second of one environment, resets included; ``plan`` is played over and over."""
+    """Steps per second of one environment that repeats the actions of ``plan``, with resets."""
 
     def rate() -> float:
         env.reset(seed=0)
@@ -86,7 +86,7 @@ def single_steps(env: gym.Env, plan: list[int], count: int) -> Rate:
 
 
 def vector_steps(envs: gym.vector.VectorEnv, plan: np.ndarray) -> Rate:
-    """Actions a second of a vector environment; ``plan`` is int64[steps, num_envs]."""
+    """Actions per second of a vector environment; ``plan`` is int64[steps, num_envs]."""
 
     def rate() -> float:
         envs.reset(seed=0)
@@ -99,24 +99,24 @@ def vector_steps(envs: gym.vector.VectorEnv, plan: np.ndarray) -> Rate:
 
 
 def round_robin(width: int, rounds: int) -> list[int]:
-    """Open all branches; then, round after round, continue all and probe all; answer."""
+    """Actions that open all branches, extend and probe all of them in each round, and answer."""
     grow = [2 + i for i in range(width)] + [2 + width + i for i in range(width)]
     return [1] * width + grow * rounds + [0]
 
 
 def stepping() -> Iterator[Row]:
-    """``step`` through ``gym.make`` and through ``gym.make_vec``, beside CartPole's."""
+    """``step`` of ``gym.make`` and ``gym.make_vec`` environments; baseline CartPole-v1."""
     rng = np.random.default_rng(0)
     coin = [int(a) for a in rng.integers(0, 2, 60_000)]
     env = gym.make("AutoTTS-v0", env=BUNDLED)
-    plan = round_robin(64, 8)  # hardly a branch ends that early: the actions are legal
-    ours, theirs, ratio = pairs(
+    plan = round_robin(64, 8)  # legal, since almost no branch ends that early
+    measured, baseline, ratio = measure_pair(
         single_steps(env, plan, 60_000), single_steps(gym.make("CartPole-v1"), coin, 60_000)
     )
     yield (
         "step, full observation, 64 branches",
-        f"{ours:,.0f} actions/s",
-        f"CartPole-v1 {theirs:,.0f}",
+        f"{measured:,.0f} actions/s",
+        f"CartPole-v1 {baseline:,.0f}",
         f"{ratio:.2f}",
         "at least 1",
     )
@@ -126,28 +126,28 @@ def stepping() -> Iterator[Row]:
         "AutoTTS-v0", width, vectorization_mode=mode, env=BUNDLED, observation="compact"
     )
     steps = 1000
-    # Every sub-environment acts on another branch, as it does in training.
+    # Sub-environments act on different branches, as in training.
     blocks, branches = np.divmod(np.array(plan[64:-1]) - 2, 64)
     turned = 2 + 64 * blocks[:, None] + (branches[:, None] + np.arange(width)) % 64
     actions = np.concatenate([np.full((64, width), 1), turned])[:steps]
     carts = gym.make_vec("CartPole-v1", num_envs=width, vectorization_mode=mode)
-    ours, theirs, ratio = pairs(
+    measured, baseline, ratio = measure_pair(
         vector_steps(envs, actions), vector_steps(carts, rng.integers(0, 2, (steps, width)))
     )
     yield (
         "vector env, 1,024 environments, compact",
-        f"{ours / 1e6:.1f} M actions/s",
-        f"CartPole-v1 {theirs / 1e6:.1f} M",
+        f"{measured / 1e6:.1f} M actions/s",
+        f"CartPole-v1 {baseline / 1e6:.1f} M",
         f"{ratio:.2f}",
         "at least 5 M",
     )
 
 
 def adapter() -> Iterator[Row]:
-    """stable-baselines3's interface over the compiled environment, and over single ones.
+    """``Sb3VecEnv`` over the compiled vector environment; baseline ``DummyVecEnv``.
 
-    What is played is the same: all branches in turn, then random decisions that can be made. With
-    learning included, the algorithm's own work is the same on both sides.
+    Both play the same: all branches in turn, then random legal macro-actions. In the benchmark of
+    learning, the work of the algorithm is the same on both sides.
     """
     from sb3_contrib import MaskablePPO
     from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -186,13 +186,13 @@ def adapter() -> Iterator[Row]:
         ("actions", Sb3VecEnv(single), "AutoTTS-v0", plan, len(plan)),
         ("decisions", Sb3VecEnv(decisions), "AutoTTS-Decisions-v0", None, 100),
     ):
-        ours, theirs, ratio = pairs(
+        measured, baseline, ratio = measure_pair(
             steps(envs, played, count), steps(dummy(name), played, max(1, count // 4))
         )
         yield (
             f"Sb3VecEnv, {width} environments, {what}",
-            f"{ours:,.0f} {what}/s",
-            f"DummyVecEnv {theirs:,.0f}",
+            f"{measured:,.0f} {what}/s",
+            f"DummyVecEnv {baseline:,.0f}",
             f"{ratio:.1f}",
             "at least 5",
         )
@@ -201,21 +201,21 @@ def adapter() -> Iterator[Row]:
         model = MaskablePPO("MultiInputPolicy", envs, n_steps=32, batch_size=512, n_epochs=3)
         return per_second(lambda: model.learn(32 * width), 32 * width)
 
-    ours, theirs, ratio = pairs(
+    measured, baseline, ratio = measure_pair(
         learning(Sb3VecEnv(MacroVectorEnv(width, BUNDLED))),
         learning(dummy("AutoTTS-Decisions-v0")),
     )
     yield (
         "MaskablePPO learning by decisions",
-        f"{ours:,.0f} decisions/s",
-        f"DummyVecEnv {theirs:,.0f}",
+        f"{measured:,.0f} decisions/s",
+        f"DummyVecEnv {baseline:,.0f}",
         f"{ratio:.1f}",
         "",
     )
 
 
 def episodes(stores: Stores, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and branch orders of ``count`` episodes of each store, all questions in turn."""
+    """Questions and branch orders of ``count`` episodes of each store, all questions in turn."""
     (questions,) = {store.card.questions for store in stores.values()}
     seeds, rows = np.divmod(np.arange(count), questions)
     orders = [branch_order("random", s, q, 128) for s, q in zip(seeds, rows, strict=True)]
@@ -223,12 +223,12 @@ def episodes(stores: Stores, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def traces(stores: Stores) -> str:
-    """What the table calls some stores."""
+    """Name of the stores in the table."""
     return "bundled" if list(stores) == [BUNDLED] else "published AIME24"
 
 
 def per_second(play: Callable[[], object], count: int) -> Rate:
-    """How often a second something happens that ``play`` does ``count`` times."""
+    """Rate per second of something that ``play`` does ``count`` times."""
 
     def rate() -> float:
         started = time.perf_counter()
@@ -239,7 +239,7 @@ def per_second(play: Callable[[], object], count: int) -> Rate:
 
 
 def bulk(bundled: Stores) -> Iterator[Row]:
-    """Controllers in bulk, beside the same episodes through ``step``."""
+    """Controllers in bulk; baseline the same episodes through ``step``."""
     (store,) = bundled.values()
     terms = EpisodeConfig(billing="interval")
     rows, orders = episodes(bundled, 10 * store.card.questions)
@@ -253,26 +253,26 @@ def bulk(bundled: Stores) -> Iterator[Row]:
             return per_second(lambda: rollout.play(rows[:count], orders[:count], beta), count)
 
         fast, slow = (Rollout(load(agent), store, terms, interpret=i) for i in (False, True))
-        ours, theirs, ratio = pairs(rate(fast, len(rows)), rate(slow, 30))
+        measured, baseline, ratio = measure_pair(rate(fast, len(rows)), rate(slow, 30))
         actions = fast.play(rows, orders, beta).actions.mean()
         yield (
             f"{agent} in bulk" + (f", β = {beta}" if beta else ""),
-            f"{ours:,.0f} episodes/s ({1e9 / ours / actions:.0f} ns an action)",
-            f"through step {theirs:,.0f}",
+            f"{measured:,.0f} episodes/s ({1e9 / measured / actions:.0f} ns an action)",
+            f"through step {baseline:,.0f}",
             f"{ratio:,.0f}",
             goal,
         )
 
 
-def against_lean(stores: Stores) -> Iterator[Row]:
-    """Bulk evaluation beside the leanest plain Python, on the same episodes of all stores."""
-    lists = [lean.questions(store) for store in stores.values()]
+def against_reference(stores: Stores) -> Iterator[Row]:
+    """Bulk evaluation; baseline optimised plain Python on the same episodes of all stores."""
+    lists = [reference_python.questions(store) for store in stores.values()]
     rows, orders = episodes(stores, 300)
     orders = orders[:, :64]
     plain = list(zip(rows.tolist(), orders.tolist(), strict=True))
     for agent, beta, play, goal in (
-        ("cmc", 0.5, lean.cmc(0.5), "at least 6"),
-        ("parallel_probe", None, lean.parallel_probe, "at least 10"),
+        ("cmc", 0.5, reference_python.cmc(0.5), "at least 6"),
+        ("parallel_probe", None, reference_python.parallel_probe, "at least 10"),
     ):
         terms = EpisodeConfig(billing="interval")
         rollouts = [Rollout(load(agent), store, terms) for store in stores.values()]
@@ -281,17 +281,19 @@ def against_lean(stores: Stores) -> Iterator[Row]:
             for rollout in rollouts:
                 rollout.play(rows, orders, beta)
 
-        def plainly(play: lean.Controller = play) -> None:
+        def plain_python(play: reference_python.Controller = play) -> None:
             for questions in lists:
                 for row, order in plain:
                     play(questions[row], order)
 
         count = len(lists) * len(plain)
-        ours, theirs, ratio = pairs(per_second(compiled, count), per_second(plainly, count))
+        measured, baseline, ratio = measure_pair(
+            per_second(compiled, count), per_second(plain_python, count)
+        )
         yield (
             f"{agent}{'' if beta is None else f', β = {beta}'}, {traces(stores)}",
-            f"{ours:,.0f} episodes/s",
-            f"lean Python {theirs:,.0f}",
+            f"{measured:,.0f} episodes/s",
+            f"plain Python {baseline:,.0f}",
             f"{ratio:.1f}",
             goal,
         )
@@ -308,9 +310,9 @@ def solve(episode):
 
 
 def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
-    """How the time of an episode in bulk grows with their number, and with branches.
+    """Time per episode in bulk by number of episodes and by width.
 
-    There is nothing beside it to take turns with, so that the quickest of some turns counts.
+    There is no baseline, so the time is the fastest of several rounds.
     """
     (store,) = bundled.values()
     rows, orders = episodes(bundled, 10_000)
@@ -349,7 +351,7 @@ def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def cores(count: int) -> Iterator[int]:
-    """Let processes that are started here have ``count`` cores, or as many as there are."""
+    """Give processes that start in this context ``count`` cores, or as many as there are."""
     if not CORES:
         yield count
         return
@@ -361,7 +363,7 @@ def cores(count: int) -> Iterator[int]:
 
 
 def protocol(stores: Stores, folder: Path) -> Iterator[Row]:
-    """The published protocol as a user runs it: first with nothing compiled, then again."""
+    """The published protocol on the command line: first without compiled code, then with it."""
     taken, count = [], 0
     for turn in ("cold", "warm"):
         command = [sys.executable, "-m", "autotts_gym", "benchmark", "--protocol", "paper"]
@@ -388,7 +390,7 @@ def protocol(stores: Stores, folder: Path) -> Iterator[Row]:
 
 
 def sandboxed(bundled: Stores) -> Iterator[Row]:
-    """Untrusted programs, beside the same programs as plain Python in one process."""
+    """Untrusted programs in a sandbox; baseline the same programs in one process without it."""
     (store,) = bundled.values()
     rows, orders = episodes(bundled, 2 * store.card.questions)
     orders = orders[:, :64]
@@ -402,11 +404,11 @@ def sandboxed(bundled: Stores) -> Iterator[Row]:
             def rate(player: Rollout | Sandbox, beta: float = beta) -> Rate:
                 return per_second(lambda: player.play(rows, orders, beta), len(rows))
 
-            ours, theirs, ratio = pairs(rate(box), rate(trusted))
+            measured, baseline, ratio = measure_pair(rate(box), rate(trusted))
         yield (
             f"{agent} in a sandbox, {used} cores" + (f", β = {beta}" if agent == "cmc" else ""),
-            f"{ours:,.0f} episodes/s",
-            f"through step {theirs:,.0f}",
+            f"{measured:,.0f} episodes/s",
+            f"through step {baseline:,.0f}",
             f"{ratio:.2f}",
             "at least 0.67",
         )
@@ -429,7 +431,7 @@ print(imported, time.perf_counter() - started, resident() - before if {memory} e
 
 
 def start(env: str) -> tuple[float, float, float]:
-    """Seconds of the cold import and of the first reset, and MB above the bare import."""
+    """Seconds of the import and of the first reset, and memory above the bare import, MB."""
     memory = Path("/proc/self/status").exists()
     script = _START.format(env=env, memory=memory)
     runs = []
@@ -443,7 +445,7 @@ def start(env: str) -> tuple[float, float, float]:
 
 
 def loading(published: Stores, folder: Path) -> Iterator[Row]:
-    """Starting up, loading stores, and stores of size."""
+    """Import, loading of stores, and large stores."""
     imported, reset, _ = start(BUNDLED)
     yield ("import autotts_gym", f"{imported:.2f} s", "", "", "under 1 s")
     yield ("gym.make and first reset, compiled code kept", f"{reset:.2f} s", "", "", "under 5 s")
@@ -464,11 +466,11 @@ def loading(published: Stores, folder: Path) -> Iterator[Row]:
             json.loads(source.read_text("utf-8"))
             return 1 / (time.perf_counter() - started)
 
-        ours, theirs, ratio = pairs(read_store, read_json)
+        measured, baseline, ratio = measure_pair(read_store, read_json)
         yield (
             "load an imported published cell",
-            f"{1000 / ours:.1f} ms",
-            f"json.load of the file {1000 / theirs:.1f} ms",
+            f"{1000 / measured:.1f} ms",
+            f"json.load of the file {1000 / baseline:.1f} ms",
             f"{ratio:.1f}",
             "at least 1",
         )
@@ -483,7 +485,7 @@ def loading(published: Stores, folder: Path) -> Iterator[Row]:
     yield (f"{what}: open", f"{1000 * opened:.1f} ms", "", "", "under 100 ms")
     if not Path("/proc/self/status").exists():
         return
-    # Of the process that plays alone: rusage's figure is at least what the one before exec had.
+    # VmHWM, not rusage, whose maximum includes the process before exec.
     script = (
         "import autotts_gym, gymnasium\n"
         f"env = gymnasium.make('AutoTTS-v0', env={str(path)!r}); env.reset(seed=0); env.step(1)\n"
@@ -497,7 +499,7 @@ def loading(published: Stores, folder: Path) -> Iterator[Row]:
 
 
 def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
-    """A program's sweep over β, on every question once: as a tree, as source, in the sandbox."""
+    """A β sweep of a program, once per question: as a tree, as source, and in the sandbox."""
     search = SearchSet(stores, seeds=1)
     tree = seeds()["fading"]
     (folder / "fading.py").write_text(source(tree, "A program."), "utf-8")
@@ -517,13 +519,13 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
         for interpret in (False, True)
     )
     size = f"{len(BETAS)} β × {len(search.stores)} × {len(search.questions)}"
-    ours, theirs, ratio = pairs(
+    measured, baseline, ratio = measure_pair(
         per_second(lambda: [engine.sweep(tree) for _ in range(20)], 20), sweeps(compiled, 20)
     )
     yield (
         f"a program's sweep as a tree, {size}",
-        f"{ours:,.0f} sweeps/s",
-        f"its source, compiled {theirs:,.0f}",
+        f"{measured:,.0f} sweeps/s",
+        f"its source, compiled {baseline:,.0f}",
         f"{ratio:.2f}",
         "",
     )
@@ -531,11 +533,11 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
         boxes = [
             stack.enter_context(Sandbox(untrusted, store, search.terms)) for store in search.stores
         ]
-        ours, theirs, ratio = pairs(sweeps(boxes, 1), sweeps(plain, 1))
+        measured, baseline, ratio = measure_pair(sweeps(boxes, 1), sweeps(plain, 1))
     yield (
         f"the same sweep in a sandbox, {used} cores",
-        f"{ours:,.2f} sweeps/s",
-        f"its source as plain Python {theirs:,.2f}",
+        f"{measured:,.2f} sweeps/s",
+        f"its source as plain Python {baseline:,.2f}",
         f"{ratio:.2f}",
         "at least 0.67",
     )
@@ -545,8 +547,8 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     title = f"autotts_gym {autotts_gym.__version__}, one core"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("what")
-    for heading in ("measured", "beside", "ratio", "goal"):
+    table.add_column("benchmark")
+    for heading in ("measured", "baseline", "ratio", "goal"):
         table.add_column(heading, justify="right")
     console = Console(width=140)
     with tempfile.TemporaryDirectory() as temporary, console.status("measuring"):
@@ -560,7 +562,7 @@ def main() -> None:
             stepping(),
             adapter(),
             bulk(bundled),
-            against_lean(aime24 or bundled),
+            against_reference(aime24 or bundled),
             growth(bundled, folder),
             sandboxed(bundled),
             protocol(aime24 or bundled, folder),

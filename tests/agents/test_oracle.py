@@ -223,19 +223,19 @@ def test_published_programs_agree_on_a_sample(controller: str, model: str, publi
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_episode_of_the_lean_evaluator_agrees(model: str, published: Path) -> None:
-    """That of ``benchmarks/lean.py``, with which bulk evaluation is compared for speed."""
+def test_every_episode_of_the_plain_python_reference_agrees(model: str, published: Path) -> None:
+    """``benchmarks/reference_python.py``, the speed baseline of bulk evaluation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        lean = importlib.import_module("lean")
+        reference = importlib.import_module("reference_python")
     (store,) = registry.open_stores(f"published/{model}/aime24").values()
-    questions = lean.questions(store)
+    questions = reference.questions(store)
     controllers = {
-        "sc64": lean.self_consistency,
-        "pp64": lean.parallel_probe,
-        "cmc0": lean.cmc(0.0),
-        "cmc0.5": lean.cmc(0.5),
-        "cmc1.0": lean.cmc(1.0),
+        "sc64": reference.self_consistency,
+        "pp64": reference.parallel_probe,
+        "cmc0": reference.cmc(0.0),
+        "cmc0.5": reference.cmc(0.5),
+        "cmc1.0": reference.cmc(1.0),
     }
     for controller, play in controllers.items():
         for seed in range(SEEDS):

@@ -1,6 +1,6 @@
-"""The lean evaluator beside bulk evaluation: the same two figures, episode by episode.
+"""The reference controllers in plain Python give the results of bulk evaluation, per episode.
 
-``tests/agents/test_oracle.py`` holds it to the published traces.
+``tests/agents/test_oracle.py`` compares them on the published traces.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SEEDS = 3
 
 
 @pytest.fixture(scope="module")
-def lean() -> Iterator[ModuleType]:
+def reference_python() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("lean")
+        yield importlib.import_module("reference_python")
 
 
 def contested() -> TraceStore:
-    """Branches of random length that show one of few answers at random: ties everywhere."""
+    """Branches of random length with few random answers, so that ties are frequent."""
     random = Random(0)
     questions = []
     for row in range(120):
@@ -48,7 +48,7 @@ def contested() -> TraceStore:
 
 @pytest.fixture(scope="module")
 def stores() -> dict[str, TraceStore]:
-    """As they come; deeper than any search goes; full of ties; and with few probes a branch."""
+    """A bundled one; a deep one; one with many ties; and one with few probes per branch."""
     (bundled,) = registry.open_stores(registry.DEFAULT).values()
     return {
         "bundled": bundled,
@@ -67,11 +67,15 @@ def stores() -> dict[str, TraceStore]:
         *(("cmc", beta) for beta in (0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0)),
     ],
 )
-def test_every_episode_is_that_of_bulk_evaluation(
-    agent: str, beta: float | None, name: str, lean: ModuleType, stores: dict[str, TraceStore]
+def test_every_episode_equals_bulk_evaluation(
+    agent: str,
+    beta: float | None,
+    name: str,
+    reference_python: ModuleType,
+    stores: dict[str, TraceStore],
 ) -> None:
     store = stores[name]
-    play: Any = getattr(lean, agent) if beta is None else lean.cmc(beta)
+    play: Any = getattr(reference_python, agent) if beta is None else reference_python.cmc(beta)
     billing: Any = "tokens" if agent == "self_consistency" else "interval"
     rollout = Rollout(load(agent), store, EpisodeConfig(billing=billing))
     assert rollout.path == "compiled"
@@ -86,9 +90,9 @@ def test_every_episode_is_that_of_bulk_evaluation(
     )
     episodes = rollout.play(rows, orders, beta or 0.0)
     assert not episodes.failures
-    questions = lean.questions(store)
-    found = [
+    questions = reference_python.questions(store)
+    results = [
         play(questions[row], order)
         for row, order in zip(rows.tolist(), orders.tolist(), strict=True)
     ]
-    assert found == list(zip(episodes.correct.tolist(), episodes.tokens.tolist(), strict=True))
+    assert results == list(zip(episodes.correct.tolist(), episodes.tokens.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Scopes, paired figures and frontiers of a benchmark's rows."""
+"""Scopes, paired estimates and frontiers of a benchmark's rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from autotts_gym.evaluation.bootstrap import METRICS, Estimate
 from autotts_gym.evaluation.runs import Run
 
 
-def made(
+def make_run(
     agent: str,
     beta: float | None = None,
     env: str = "e",
     *,
-    right: Any,
+    correct: Any,
     tokens: Any = 100,
     sequential: Any = 10,
     failures: Sequence[tuple[int, int]] = (),
 ) -> Run:
-    """A row of the table from ``right[seed, question]``; costs are broadcast to it."""
-    correct = np.asarray(right, bool)
+    """A run from ``correct[seed, question]``; costs are broadcast to its shape."""
+    correct = np.asarray(correct, bool)
     seeds, questions = correct.shape
 
     def column(values: Any) -> NDArray[np.int64]:
@@ -46,7 +46,9 @@ def made(
     return Run(agent, beta, env, False, episodes, dict.fromkeys(failures, "ValueError: no"))
 
 
-def drawn(seed: int, shape: tuple[int, int] = (4, 12), rate: float = 0.5) -> NDArray[np.bool_]:
+def random_outcomes(
+    seed: int, shape: tuple[int, int] = (4, 12), rate: float = 0.5
+) -> NDArray[np.bool_]:
     return np.random.default_rng(seed).random(shape) < rate
 
 
@@ -77,17 +79,25 @@ A, B = Row("a", None), Row("b", None)
     ],
 )  # fmt: skip
 def test_scopes(splits: dict[str, str], averages: dict[str, tuple[str, ...]]) -> None:
-    analysis = Analysis([made("a", env=env, right=drawn(0)) for env in "wxyz"], splits)
-    alone, of_splits = analysis.scopes[:4], analysis.scopes[4:]
-    assert alone == [Scope(env, (env,), splits.get(env, "")) for env in "wxyz"]
-    assert {scope.name: scope.environments for scope in of_splits} == averages
-    assert all(scope.is_average for scope in of_splits)
-    assert not any(scope.is_average for scope in alone)
+    analysis = Analysis(
+        [make_run("a", env=env, correct=random_outcomes(0)) for env in "wxyz"], splits
+    )
+    environments, splits_averages = analysis.scopes[:4], analysis.scopes[4:]
+    assert environments == [Scope(env, (env,), splits.get(env, "")) for env in "wxyz"]
+    assert {scope.name: scope.environments for scope in splits_averages} == averages
+    assert all(scope.is_average for scope in splits_averages)
+    assert not any(scope.is_average for scope in environments)
 
 
-def test_rows_in_the_order_of_the_table() -> None:
-    runs = [made("cmc", beta, right=drawn(0)) for beta in (1.0, 0.25)]
-    analysis = Analysis([*runs, made("a", right=drawn(1)), made("a", env="f", right=drawn(1))])
+def test_rows_keep_the_order_of_the_runs() -> None:
+    runs = [make_run("cmc", beta, correct=random_outcomes(0)) for beta in (1.0, 0.25)]
+    analysis = Analysis(
+        [
+            *runs,
+            make_run("a", correct=random_outcomes(1)),
+            make_run("a", env="f", correct=random_outcomes(1)),
+        ]
+    )
     assert [str(row) for row in analysis.rows] == ["cmc β=1", "cmc β=0.25", "a"]
     first, second, average = analysis.scopes
     assert analysis.rows_in(first) == analysis.rows
@@ -95,9 +105,9 @@ def test_rows_in_the_order_of_the_table() -> None:
     assert analysis.rows_in(second) == analysis.rows_in(average) == [A]
 
 
-def test_an_average_is_over_complete_rows_only() -> None:
-    runs = [made("a", env=env, right=drawn(k)) for k, env in enumerate("xyz")]
-    analysis = Analysis([*runs, made("b", env="y", right=drawn(5))])
+def test_averages_contain_complete_rows_only() -> None:
+    runs = [make_run("a", env=env, correct=random_outcomes(k)) for k, env in enumerate("xyz")]
+    analysis = Analysis([*runs, make_run("b", env="y", correct=random_outcomes(5))])
     *_, average = analysis.scopes
     assert analysis.rows_in(average) == [A]
     assert analysis.missing(average) == {B: ["x", "z"]}
@@ -111,11 +121,14 @@ def test_an_average_is_over_complete_rows_only() -> None:
     assert [point.row for point in analysis.frontier(average)] == [A]
 
 
-def test_rows_of_different_episodes_are_named() -> None:
-    runs = [made("a", right=drawn(0)), made("cmc", 0.5, right=drawn(0, (3, 12)))]
+def test_rows_with_different_episodes_are_rejected() -> None:
+    runs = [
+        make_run("a", correct=random_outcomes(0)),
+        make_run("cmc", 0.5, correct=random_outcomes(0, (3, 12))),
+    ]
     with pytest.raises(ValueError, match=r"^e: a and cmc β=0.5 played different seeds \(a has 3"):
         Analysis(runs)
-    other = made("cmc", 0.5, right=drawn(0))
+    other = make_run("cmc", 0.5, correct=random_outcomes(0))
     other.episodes["question"] = other.episodes["question"] + 1
     with pytest.raises(ValueError, match=r"^e: a and cmc β=0.5 played different questions"):
         Analysis([runs[0], other])
@@ -123,69 +136,80 @@ def test_rows_of_different_episodes_are_named() -> None:
         Analysis([runs[0], runs[0]])
 
 
-def test_environments_of_one_benchmark_have_the_same_questions() -> None:
-    runs = [made("a", env="x", right=drawn(0)), made("a", env="y", right=drawn(0, (4, 11)))]
+def test_environments_of_one_benchmark_must_have_the_same_questions() -> None:
+    runs = [
+        make_run("a", env="x", correct=random_outcomes(0)),
+        make_run("a", env="y", correct=random_outcomes(0, (4, 11))),
+    ]
     assert len(Analysis(runs).scopes) == 3
     with pytest.raises(ValueError, match="x and y should hold the same questions, those of aime"):
         Analysis(runs, benchmarks={"x": "aime", "y": "aime"})
 
 
-# --- figures -------------------------------------------------------------------------------------
+# --- estimates -----------------------------------------------------------------------------------
 
 
-def test_figures_are_means_over_episodes() -> None:
+def test_estimates_are_means_over_episodes() -> None:
     rng = np.random.default_rng(3)
     runs = [
-        made("a", env=env, right=drawn(k), tokens=rng.integers(1, 10**6, (4, 12)))
+        make_run("a", env=env, correct=random_outcomes(k), tokens=rng.integers(1, 10**6, (4, 12)))
         for k, env in enumerate("xy")
     ]
     analysis = Analysis(runs)
     x, y, average = analysis.scopes
     for metric in METRICS:
         first, second = (np.mean(run.episodes[metric]) for run in runs)
-        found = [analysis.estimate(scope, A, metric) for scope in (x, y, average)]
+        estimates = [analysis.estimate(scope, A, metric) for scope in (x, y, average)]
         values = [first, second, (first + second) / 2]
-        assert [of.value for of in found] == pytest.approx(values)
-        assert all(of.low <= of.value <= of.high for of in found)
+        assert [e.value for e in estimates] == pytest.approx(values)
+        assert all(e.low <= e.value <= e.high for e in estimates)
 
 
 def test_failed_episodes_count_as_wrong_at_their_cost() -> None:
-    right = np.ones((2, 4), bool)
-    right[1, 2] = False
+    correct = np.ones((2, 4), bool)
+    correct[1, 2] = False
     tokens = np.full((2, 4), 100)
     tokens[1, 2] = 900
-    analysis = Analysis([made("a", right=right, tokens=tokens, failures=[(1, 2)])])
+    analysis = Analysis([make_run("a", correct=correct, tokens=tokens, failures=[(1, 2)])])
     (scope,) = analysis.scopes
     assert analysis.estimate(scope, A, "correct").value == 7 / 8
     assert analysis.estimate(scope, A, "tokens").value == 200
 
 
-def test_figures_of_an_environment_do_not_depend_on_what_else_was_played() -> None:
-    run = made("a", env="x", right=drawn(0))
-    others = [made("b", env="y", right=drawn(1)), made("b", env="x", right=drawn(2))]
+def test_estimates_of_an_environment_do_not_depend_on_other_runs() -> None:
+    run = make_run("a", env="x", correct=random_outcomes(0))
+    others = [
+        make_run("b", env="y", correct=random_outcomes(1)),
+        make_run("b", env="x", correct=random_outcomes(2)),
+    ]
     scope = Scope("x", ("x",))
-    alone, among, other = (
+    alone, together, other = (
         analysis.means(scope, A).replicates["correct"]
         for analysis in (Analysis([run]), Analysis([*others, run]), Analysis([run], seed=1))
     )
-    np.testing.assert_array_equal(alone, among)
+    np.testing.assert_array_equal(alone, together)
     assert not np.array_equal(alone, other)
 
 
 def test_pairing_makes_intervals_narrower() -> None:
-    """Two rows that are right on almost the same questions."""
-    right = drawn(0, (5, 60))
-    analysis = Analysis([made("a", right=right), made("b", right=right ^ drawn(1, (5, 60), 0.05))])
+    """Two rows that are correct on almost the same questions."""
+    correct = random_outcomes(0, (5, 60))
+    analysis = Analysis(
+        [
+            make_run("a", correct=correct),
+            make_run("b", correct=correct ^ random_outcomes(1, (5, 60), 0.05)),
+        ]
+    )
     (scope,) = analysis.scopes
     paired = width(analysis.difference(scope, A, B, "correct"))
     apart = np.hypot(*(width(analysis.estimate(scope, row, "correct")) for row in (A, B)))
     assert 0 < paired < 0.6 * apart
 
 
-def test_environments_draw_apart_unless_they_hold_the_same_questions() -> None:
-    """Averaging four environments halves the spread, but not where their questions are the same."""
-    right = np.tile(drawn(0, (1, 80)), (3, 1))
-    runs = [made("a", env=env, right=right) for env in "wxyz"]
+def test_environments_draw_independently_unless_they_share_questions() -> None:
+    """Averaging four environments halves the spread, unless their questions are the same."""
+    correct = np.tile(random_outcomes(0, (1, 80)), (3, 1))
+    runs = [make_run("a", env=env, correct=correct) for env in "wxyz"]
     apart, together = Analysis(runs), Analysis(runs, benchmarks=dict.fromkeys("wxyz", "aime"))
     one, *_, average = apart.scopes
     single, less, same = (
@@ -201,7 +225,9 @@ def test_differences_and_ratios(seed: int, questions: int, seeds: int) -> None:
     rng = np.random.default_rng(seed)
     shape = seeds, questions
     runs = [
-        made(agent, env=env, right=rng.random(shape) < 0.5, tokens=rng.integers(1, 999, shape))
+        make_run(
+            agent, env=env, correct=rng.random(shape) < 0.5, tokens=rng.integers(1, 999, shape)
+        )
         for agent in "ab"
         for env in "xy"
     ]
@@ -221,17 +247,17 @@ def test_differences_and_ratios(seed: int, questions: int, seeds: int) -> None:
 # --- frontiers -----------------------------------------------------------------------------------
 
 
-def test_frontier_says_how_sure_it_is() -> None:
-    """One row is beaten in every draw, one by so little that it is in some only."""
-    right = drawn(0, (6, 40), 0.6)
-    slips = right & ~drawn(1, (6, 40), 0.1)
-    regained = slips | drawn(2, (6, 40), 0.1)
+def test_frontier_share_of_replicates() -> None:
+    """One row is dominated in every replicate, another one only in some."""
+    correct = random_outcomes(0, (6, 40), 0.6)
+    slips = correct & ~random_outcomes(1, (6, 40), 0.1)
+    regained = slips | random_outcomes(2, (6, 40), 0.1)
     analysis = Analysis(
         [
-            made("waste", right=slips, tokens=900),
-            made("best", right=right, tokens=500),
-            made("cheap", right=slips, tokens=100),
-            made("close", right=regained, tokens=600),
+            make_run("waste", correct=slips, tokens=900),
+            make_run("best", correct=correct, tokens=500),
+            make_run("cheap", correct=slips, tokens=100),
+            make_run("close", correct=regained, tokens=600),
         ]
     )
     (scope,) = analysis.scopes
@@ -252,10 +278,10 @@ def test_frontier_says_how_sure_it_is() -> None:
 
 
 def test_frontier_over_sequential_tokens() -> None:
-    right = drawn(0)
+    correct = random_outcomes(0)
     runs = [
-        made("a", right=right, tokens=100, sequential=90),
-        made("b", right=right, tokens=900, sequential=10),
+        make_run("a", correct=correct, tokens=100, sequential=90),
+        make_run("b", correct=correct, tokens=900, sequential=10),
     ]
     analysis = Analysis(runs)
     (scope,) = analysis.scopes
@@ -263,45 +289,48 @@ def test_frontier_over_sequential_tokens() -> None:
     assert [p.row for p in analysis.frontier(scope, "sequential_tokens") if p.on_frontier] == [B]
 
 
-def test_area_between_the_cheapest_and_the_dearest_row() -> None:
-    all_right, none, half = np.ones((2, 4)), np.zeros((2, 4)), np.tile([0, 1], (2, 2))
+def test_area_from_the_cheapest_to_the_most_expensive_row() -> None:
+    all_correct, none, half = np.ones((2, 4)), np.zeros((2, 4)), np.tile([0, 1], (2, 2))
     analysis = Analysis(
         [
-            made("cmc", 0.0, right=half, tokens=10),
-            made("cmc", 1.0, right=all_right, tokens=100, sequential=20),
-            made("a", right=none, tokens=1000),
+            make_run("cmc", 0.0, correct=half, tokens=10),
+            make_run("cmc", 1.0, correct=all_correct, tokens=100, sequential=20),
+            make_run("a", correct=none, tokens=1000),
         ]
     )
     (scope,) = analysis.scopes
     assert analysis.area(scope, "cmc").value == pytest.approx(0.75)
     assert analysis.area(scope, "a").value == 0
-    # From 10 on with half of the questions, and at 20 with all of them, where the axis ends.
+    # Half of the questions from cost 10 on, and all of them only at 20, where the axis ends.
     assert analysis.area(scope, "cmc", "sequential_tokens").value == pytest.approx(0.5)
 
 
-def test_area_is_between_the_rows_of_every_draw() -> None:
-    """Dear questions make all rows dearer alike: an agent halfway along is so in every draw."""
+def test_area_uses_the_range_of_each_replicate() -> None:
+    """Expensive questions scale all rows alike, so the areas are the same in every replicate."""
     hardness = np.random.default_rng(0).integers(1, 10**6, 20)
-    rows = {"cheap": 1, "middle": 10, "dear": 100}
-    analysis = Analysis(
-        [made(agent, right=np.ones((2, 20)), tokens=k * hardness) for agent, k in rows.items()]
-    )
-    (scope,) = analysis.scopes
-    for agent, area in {"cheap": 1, "middle": 0.5, "dear": 0}.items():
-        found = analysis.area(scope, agent)
-        assert (found.value, found.low, found.high) == pytest.approx((area, area, area))
-    assert width(analysis.estimate(scope, Row("dear", None), "tokens")) > 0
-
-
-def test_equal_accuracy_and_equal_cost() -> None:
-    """A row that lies exactly on the sweep, question by question and halfway between two β."""
-    right = drawn(0, (4, 30), 0.4)
-    more = right | drawn(1, (4, 30), 0.4)
+    rows = {"cheap": 1, "middle": 10, "expensive": 100}
     analysis = Analysis(
         [
-            made("cmc", 0.0, right=right, tokens=100, sequential=30),
-            made("cmc", 1.0, right=more, tokens=10_000, sequential=30),
-            made("a", right=right, tokens=1000, sequential=60),
+            make_run(agent, correct=np.ones((2, 20)), tokens=k * hardness)
+            for agent, k in rows.items()
+        ]
+    )
+    (scope,) = analysis.scopes
+    for agent, area in {"cheap": 1, "middle": 0.5, "expensive": 0}.items():
+        found = analysis.area(scope, agent)
+        assert (found.value, found.low, found.high) == pytest.approx((area, area, area))
+    assert width(analysis.estimate(scope, Row("expensive", None), "tokens")) > 0
+
+
+def test_compare_at_equal_accuracy_and_equal_cost() -> None:
+    """The row costs the geometric mean of two β, and has the outcomes of the cheaper one."""
+    correct = random_outcomes(0, (4, 30), 0.4)
+    more = correct | random_outcomes(1, (4, 30), 0.4)
+    analysis = Analysis(
+        [
+            make_run("cmc", 0.0, correct=correct, tokens=100, sequential=30),
+            make_run("cmc", 1.0, correct=more, tokens=10_000, sequential=30),
+            make_run("a", correct=correct, tokens=1000, sequential=60),
         ]
     )
     (scope,) = analysis.scopes
@@ -310,24 +339,24 @@ def test_equal_accuracy_and_equal_cost() -> None:
     assert found.cost_ratio.value == pytest.approx(0.1)
     assert found.all_better
     assert not found.all_cheaper
-    gain = (more.mean() - right.mean()) / 2
+    gain = (more.mean() - correct.mean()) / 2
     assert found.accuracy_gain.value == pytest.approx(gain)
-    assert found.accuracy.value == pytest.approx(right.mean() + gain)
+    assert found.accuracy.value == pytest.approx(correct.mean() + gain)
     assert found.accuracy_gain.low < gain < found.accuracy_gain.high
     by_clock = analysis.compare(scope, "cmc", A, "sequential_tokens")
     assert by_clock.cost.value == pytest.approx(30)
     assert by_clock.all_cheaper
     assert by_clock.accuracy_gain.value == pytest.approx(2 * gain)
-    back = analysis.compare(scope, "a", Row("cmc", 1.0))
-    assert np.isnan(back.cost.value)  # never as accurate
-    assert 0 <= back.cost.share < 0.05
+    inverse = analysis.compare(scope, "a", Row("cmc", 1.0))
+    assert np.isnan(inverse.cost.value)  # the sweep never reaches the accuracy
+    assert 0 <= inverse.cost.share < 0.05
 
 
-# --- odd benchmarks ------------------------------------------------------------------------------
+# --- edge cases ---------------------------------------------------------------------------------
 
 
-def everything(analysis: Analysis) -> list[Any]:
-    """All that can be asked of an analysis."""
+def all_results(analysis: Analysis) -> list[Any]:
+    """Every estimate, comparison and frontier of an analysis."""
     found: list[Any] = []
     for scope in analysis.scopes:
         rows = analysis.rows_in(scope)
@@ -343,16 +372,16 @@ def everything(analysis: Analysis) -> list[Any]:
     return found
 
 
-def test_one_question_has_figures_without_intervals() -> None:
+def test_one_question_has_estimates_without_intervals() -> None:
     shape = (5, 1)
     analysis = Analysis(
         [
-            made("a", env="x", right=drawn(0, shape)),
-            made("cmc", 0.5, "x", right=drawn(1, shape), tokens=50),
-            made("a", env="y", right=drawn(0)),
+            make_run("a", env="x", correct=random_outcomes(0, shape)),
+            make_run("cmc", 0.5, "x", correct=random_outcomes(1, shape), tokens=50),
+            make_run("a", env="y", correct=random_outcomes(0)),
         ]
     )
-    everything(analysis)
+    all_results(analysis)
     lone, many, average = analysis.scopes
     for scope in (lone, average):
         found = analysis.estimate(scope, A, "correct")
@@ -363,18 +392,18 @@ def test_one_question_has_figures_without_intervals() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 10**12])
-@pytest.mark.parametrize("right", [np.zeros((1, 2)), np.ones((3, 4))], ids=["none", "all"])
-def test_odd_rows_are_analysed(tokens: int, right: NDArray[Any]) -> None:
-    """Without a warning: those are errors here."""
+@pytest.mark.parametrize("correct", [np.zeros((1, 2)), np.ones((3, 4))], ids=["none", "all"])
+def test_degenerate_rows_raise_no_warning(tokens: int, correct: NDArray[Any]) -> None:
+    """Warnings are errors in the tests."""
     runs = [
-        made("a", right=right, tokens=tokens, sequential=tokens),
-        made("cmc", 0.0, right=right, tokens=0, sequential=0),
-        made("cmc", 1.0, right=right, tokens=tokens, sequential=0),
+        make_run("a", correct=correct, tokens=tokens, sequential=tokens),
+        make_run("cmc", 0.0, correct=correct, tokens=0, sequential=0),
+        make_run("cmc", 1.0, correct=correct, tokens=tokens, sequential=0),
     ]
-    assert everything(Analysis(runs, replicates=20))
-    assert everything(Analysis(runs[:1], replicates=1))
+    assert all_results(Analysis(runs, replicates=20))
+    assert all_results(Analysis(runs[:1], replicates=1))
 
 
-def test_nothing_was_played() -> None:
+def test_no_runs() -> None:
     analysis = Analysis([])
     assert analysis.scopes == analysis.rows == []

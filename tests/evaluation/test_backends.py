@@ -1,4 +1,4 @@
-"""Workers: the same episodes whoever plays them, and programs that never end."""
+"""Execution backends: equal results, and programs that hang or crash."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
-#: Long enough for a busy machine to play a healthy episode.
+#: Long enough for a normal episode on a busy machine.
 LIMIT = 3.0
 
-#: One branch each: 100 tokens and as many more as the question's row.
+#: One branch per question, of 100 tokens plus the row of the question.
 STORE = TraceStore.from_branches(
     [Question("?", "7", [Branch([], 100 + row, "7")]) for row in range(4)], 500
 )
@@ -43,25 +43,27 @@ TERMS = EpisodeConfig(max_branches=1)
 
 
 def job(agent: Agent, seeds: tuple[int, ...] = (0, 1), interpret: bool = True) -> Job:
-    """JobResult as plain Python unless it matters: compiling takes longer than all the rest."""
+    """A job that runs as plain Python by default, since compiling takes longer."""
     return Job(agent, 0.0, STORE, TERMS, "random", seeds, interpret)
 
 
-def program(trouble: str, where: str = "episode.spent == 102", before: str = "") -> str:
-    """A controller that gets into trouble at question 2, unless told otherwise."""
+def program(fault: str, where: str = "episode.spent == 102", before: str = "") -> str:
+    """A controller that executes ``fault`` on question 2, or where ``where`` is true."""
     return (
         f"{before}\n"
         "def solve(episode):\n"
         "    episode.branch()\n"
         "    episode.probe(0)\n"
         f"    if {where}:\n"
-        f"        {trouble}\n"
+        f"        {fault}\n"
         "    return episode.answer(0)\n"
     )
 
 
-def same(a: EpisodeResults, b: EpisodeResults, but: tuple[int, ...] = ()) -> None:
-    rest = np.setdiff1d(np.arange(len(a.tokens)), but)
+def assert_equal_results(
+    a: EpisodeResults, b: EpisodeResults, except_for: tuple[int, ...] = ()
+) -> None:
+    rest = np.setdiff1d(np.arange(len(a.tokens)), except_for)
     for name in ("correct", "tokens", "sequential_tokens", "actions", "probes"):
         assert_array_equal(getattr(a, name)[rest], getattr(b, name)[rest])
     assert [a.answers[k] for k in rest] == [b.answers[k] for k in rest]
@@ -69,21 +71,21 @@ def same(a: EpisodeResults, b: EpisodeResults, but: tuple[int, ...] = ()) -> Non
 
 @pytest.fixture
 def worker() -> Iterator[SubprocessWorker]:
-    made = SubprocessWorker(LIMIT)
-    yield made
-    made.close()
+    subprocess_worker = SubprocessWorker(LIMIT)
+    yield subprocess_worker
+    subprocess_worker.close()
 
 
 ENDLESS = {
     "compiled": program("while True: episode.can_branch()"),
     "python": program("while True: episode.facts.beta"),
-    # Neither compiled nor ever back in the interpreter, where a thread could end it.
+    # Plain Python that never returns to the interpreter, where a thread could interrupt it.
     "holding the lock": program("sum(iter(int, 1))"),
 }
 
 
 @pytest.mark.parametrize("case", ENDLESS)
-def test_an_endless_episode_fails_alone(
+def test_only_the_endless_episode_fails(
     case: str, worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     healthy = InProcessWorker().play(job(controller(program("pass"), "healthy")))
@@ -92,8 +94,8 @@ def test_an_endless_episode_fails_alone(
     message = f"TimeLimitError: no end after {LIMIT:g} s"
     assert played.episodes.failures == {2: message, 6: message}
     assert not played.reproducible
-    same(played.episodes, healthy.episodes, but=(2, 6))
-    for k in (2, 6):  # wrong, at what it had cost
+    assert_equal_results(played.episodes, healthy.episodes, except_for=(2, 6))
+    for k in (2, 6):  # wrong, at its cost so far
         assert not played.episodes.correct[k]
         assert played.episodes.answers[k] == ""
         assert played.episodes.tokens[k] == 102
@@ -103,21 +105,21 @@ def test_an_endless_episode_fails_alone(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "how"),
+    ("fault", "how"),
     [("os._exit(3)", "exit code 3"), ("os.kill(os.getpid(), 9)", "signal 9")],
 )
-def test_an_episode_that_ends_its_process_fails_alone(
-    trouble: str, how: str, worker: SubprocessWorker, controller: Callable[..., Agent]
+def test_only_the_episode_that_crashes_its_process_fails(
+    fault: str, how: str, worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     healthy = InProcessWorker().play(job(controller(program("pass"), "healthy")))
-    played = worker.play(job(controller(program(trouble, before="import os"))))
+    played = worker.play(job(controller(program(fault, before="import os"))))
     message = f"ProcessError: the process of the episode ended with {how}"
     assert played.episodes.failures == {2: message, 6: message}
-    same(played.episodes, healthy.episodes, but=(2, 6))
+    assert_equal_results(played.episodes, healthy.episodes, except_for=(2, 6))
     assert not played.reproducible
 
 
-def test_errors_come_with_their_episodes(
+def test_errors_are_reported_with_their_episodes(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("raise ValueError('so')"))
@@ -130,57 +132,57 @@ def test_errors_come_with_their_episodes(
             6: "ValueError: so",
         }
     )
-    same(here.episodes, there.episodes)
+    assert_equal_results(here.episodes, there.episodes)
     assert there.reproducible
 
 
-def test_given_up_after_three_in_a_row(
+def test_agents_are_given_up_after_three_kills_in_a_row(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("os._exit(1)", "episode.spent > 100", "import os"))
     with pytest.raises(GivenUpError, match=r"exit code 1 \(question 3, seed 0, 3 times"):
         worker.play(job(agent))
-    assert worker.play(job(load("self_consistency"))).reproducible  # and the worker goes on
+    assert worker.play(job(load("self_consistency"))).reproducible  # the worker can be used again
 
 
-def test_an_agent_that_cannot_be_loaded_there_is_given_up(
+def test_agents_that_cannot_be_loaded_in_the_subprocess_are_given_up(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
-    alone = "import multiprocessing\nassert not multiprocessing.parent_process(), 'only there'"
+    check = "import multiprocessing\nassert not multiprocessing.parent_process(), 'only here'"
     with pytest.raises(GivenUpError, match=r"agent\.py: cannot be loaded: AssertionError: only"):
-        worker.play(job(controller(program("pass", before=alone))))
+        worker.play(job(controller(program("pass", before=check))))
     assert worker.play(job(load("self_consistency"))).reproducible
 
 
-def test_a_process_that_ends_between_episodes_harms_none(
+def test_a_process_that_dies_between_episodes_affects_none(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("pass"))
     healthy = worker.play(job(agent))
-    worker._process.kill()  # as the system may, where memory is short
+    worker._process.kill()  # as the out-of-memory killer may
     again = worker.play(job(agent))
-    # Cut off from its parent after the very last episode, before it could say that it is done.
-    last = program("os.closerange(3, 200)", "episode.spent == 103", "import os")
-    cut_off = worker.play(job(controller(last), (0,)))
+    # Closes the pipe after the last episode, before the process can report the end.
+    closing = program("os.closerange(3, 200)", "episode.spent == 103", "import os")
+    closed = worker.play(job(controller(closing), (0,)))
     assert again.reproducible
-    assert cut_off.reproducible
+    assert closed.reproducible
     assert not again.episodes.failures
-    assert not cut_off.episodes.failures
-    same(again.episodes, healthy.episodes)
-    assert_array_equal(cut_off.episodes.tokens, healthy.episodes.tokens[:4])
+    assert not closed.episodes.failures
+    assert_equal_results(again.episodes, healthy.episodes)
+    assert_array_equal(closed.episodes.tokens, healthy.episodes.tokens[:4])
 
 
 def test_a_process_that_closes_its_connection(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
-    trouble = "os.closerange(3, 200); sum(iter(int, 1))"
-    played = worker.play(job(controller(program(trouble, before="import os")), (0,)))
+    fault = "os.closerange(3, 200); sum(iter(int, 1))"
+    played = worker.play(job(controller(program(fault, before="import os")), (0,)))
     assert played.episodes.failures == {
         2: "ProcessError: the process of the episode closed its connection"
     }
 
 
-def test_what_programs_print_goes_to_the_error_stream(
+def test_output_of_programs_goes_to_stderr(
     worker: SubprocessWorker, controller: Callable[..., Agent], capfd: pytest.CaptureFixture[str]
 ) -> None:
     worker.play(job(controller(program("print('I was here', flush=True)")), (0,)))
@@ -189,7 +191,7 @@ def test_what_programs_print_goes_to_the_error_stream(
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
-def test_what_programs_start_ends_with_them(
+def test_processes_of_programs_are_killed(
     worker: SubprocessWorker, controller: Callable[..., Agent], tmp_path: Path
 ) -> None:
     pid = tmp_path / "pid"
@@ -206,9 +208,7 @@ def test_what_programs_start_ends_with_them(
     until(lambda: not alive(child))
 
 
-def test_mistakes_of_the_caller_are_raised(
-    worker: SubprocessWorker, controller: Callable[..., Agent]
-) -> None:
+def test_invalid_jobs_raise(worker: SubprocessWorker, controller: Callable[..., Agent]) -> None:
     wide = Job(
         controller(program("pass")), 0.0, STORE, EpisodeConfig(max_branches=2), "random", (0,)
     )
@@ -216,22 +216,22 @@ def test_mistakes_of_the_caller_are_raised(
         worker.play(wide)
 
 
-def test_more_episodes_than_the_shared_memory_holds(
+def test_jobs_larger_than_a_chunk(
     worker: SubprocessWorker, monkeypatch: pytest.MonkeyPatch, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(program("raise ValueError('so')"))
     seeds = tuple(range(300))
     assert job(agent, seeds).count > worker_process.CHUNK
-    same(
+    assert_equal_results(
         InProcessWorker().play(job(agent, seeds)).episodes, worker.play(job(agent, seeds)).episodes
     )
-    # A chunk in which one episode ends its process, and one after it.
+    # A chunk is continued after each of several crashes.
     crash = controller(program("os._exit(1)", before="import os"), "crash")
     played = worker.play(job(crash, (0, 1, 2)))
     assert sorted(played.episodes.failures) == [2, 6, 10]
 
 
-def test_an_agent_is_pickled_as_its_text(controller: Callable[..., Agent]) -> None:
+def test_agents_are_pickled_with_their_text(controller: Callable[..., Agent]) -> None:
     agent = controller(program("pass"))
     text = agent.path.read_text("utf-8")
     agent.path.write_text(program("raise ValueError"), "utf-8")
@@ -241,7 +241,7 @@ def test_an_agent_is_pickled_as_its_text(controller: Callable[..., Agent]) -> No
     assert not InProcessWorker().play(job(copy)).episodes.failures
 
 
-# --- teams ---------------------------------------------------------------------------------------
+# --- pools ---------------------------------------------------------------------------------------
 
 
 STORES = {"a": STORE, "b": TraceStore.from_tables(STORE.tables, 400)}
@@ -259,7 +259,9 @@ def written(rows: list[Run | IncompleteRun], path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_the_same_bytes_whoever_plays(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+def test_all_backends_write_the_same_bytes(
+    tmp_path: Path, controller: Callable[..., Agent]
+) -> None:
     agents = [load("cmc"), controller(program("raise ValueError('so')")), load("self_consistency")]
     expected = written(bench(tmp_path / "here", agents, None), tmp_path / "here.parquet")
     for count in (1, 3):
@@ -268,7 +270,7 @@ def test_the_same_bytes_whoever_plays(tmp_path: Path, controller: Callable[..., 
         assert written(rows, tmp_path / f"{count}.parquet") == expected
 
 
-def test_who_is_given_up_leaves_the_others_unharmed(
+def test_given_up_agents_do_not_affect_others(
     tmp_path: Path, controller: Callable[..., Agent]
 ) -> None:
     bad = controller(program("os._exit(1)", "True", "import os"), "bad")
@@ -284,9 +286,9 @@ def test_who_is_given_up_leaves_the_others_unharmed(
 
 @pytest.mark.parametrize(
     ("interval", "given_up"),
-    [(500, ["a", "b", "c"]), (400, ["b"])],  # the very first job stands for all of its agent
+    [(500, ["a", "b", "c"]), (400, ["b"])],  # the first job of an agent decides for all
 )
-def test_the_same_is_given_up_whoever_plays(
+def test_given_up_jobs_do_not_depend_on_the_number_of_workers(
     interval: int, given_up: list[str], tmp_path: Path, controller: Callable[..., Agent]
 ) -> None:
     stores = STORES | {"c": TraceStore.from_tables(STORE.tables, 300)}
@@ -303,10 +305,8 @@ def test_the_same_is_given_up_whoever_plays(
             assert "(question 2, seed 0, 3 times in a row)" in row.message
 
 
-def test_what_was_ended_from_outside_is_not_kept(
-    tmp_path: Path, controller: Callable[..., Agent]
-) -> None:
-    """It depends on the moment: the next call plays it again."""
+def test_killed_episodes_are_not_cached(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+    """They depend on machine load, so the next call plays them again."""
     agent = controller(program("os._exit(1)", before="import os"))
     pool = backends.local_pool(1)
     (row,) = run([agent], {"a": STORE}, (), (0,), tmp_path, config=TERMS, pool=pool, interpret=True)
@@ -339,7 +339,7 @@ if __name__ == "__main__":
         "while True: pass",
         pytest.param(
             "sum(iter(int, 1))",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends these"),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills these"),
         ),
     ],
 )
@@ -367,7 +367,7 @@ def test_workers_end_with_their_parent(endless: str, tmp_path: Path) -> None:
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.05)
 
 
@@ -379,18 +379,20 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_a_team_of_one_plays_in_turn() -> None:
+def test_a_pool_of_one_plays_in_order() -> None:
     pool = WorkerPool([InProcessWorker()])
     jobs = [job(load("self_consistency"), (seed,)) for seed in range(3)]
     played = list(pool.play(jobs))
-    assert [made for made, _ in played] == jobs
+    assert [played_job for played_job, _ in played] == jobs
     assert all(isinstance(result, JobResult) for _, result in played)
 
 
 # --- Ray -----------------------------------------------------------------------------------------
 
 
-def test_a_ray_cluster_plays_the_same(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+def test_a_ray_cluster_gives_the_same_results(
+    tmp_path: Path, controller: Callable[..., Agent]
+) -> None:
     """Two nodes of one core each, on this machine."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     import ray

@@ -1,4 +1,4 @@
-"""The benchmark: the grid, what is kept of it, and that it survives whatever comes between."""
+"""The benchmark: its grid, its cache, and recovery from interruptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numpy.testing import assert_array_equal
 import autotts_gym
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation import result_cache as kept_work
+from autotts_gym.evaluation import result_cache
 from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.runs import EPISODE_COLUMNS, Run, write_episodes
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -35,7 +35,7 @@ TERMS = EpisodeConfig(max_branches=3)
 
 
 def store(questions: int = 3, gold: str = "7") -> TraceStore:
-    """Branches of one to four intervals; what they answer tells branches and questions apart."""
+    """Branches of one to four intervals; their answers identify branches and questions."""
     return TraceStore.from_branches(
         [
             Question(
@@ -54,7 +54,7 @@ STORE = store()
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of episodes of every call that plays some."""
+    """Number of episodes of every call of ``Rollout.play``."""
     calls: list[int] = []
     play = Rollout.play
 
@@ -95,7 +95,7 @@ def test_rows_and_episodes(tmp_path: Path) -> None:
     stores = {"a": STORE, "b": store(2)}
     runs = bench(tmp_path, ["self_consistency", "cmc"], stores, (0.0, 1.0), range(3))
     assert [(row.agent, row.beta, row.env) for row in runs] == [
-        ("self_consistency", None, "a"),  # once: it has no β
+        ("self_consistency", None, "a"),  # once, since it has no β
         ("self_consistency", None, "b"),
         ("cmc", 0.0, "a"),
         ("cmc", 1.0, "a"),
@@ -117,10 +117,10 @@ def test_columns_and_types(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "episodes.parquet")
     types = [str(field.type) for field in table.schema]
     facts = {"agent": "string", "beta": "double", "env": "string"}
-    wanted = facts | {
+    expected = facts | {
         name: kind for name, kind in EPISODE_COLUMNS.items() if name != "settled_tokens"
     }
-    assert dict(zip(table.column_names, types, strict=True)) == wanted
+    assert dict(zip(table.column_names, types, strict=True)) == expected
     rows = table.to_pylist()
     assert len(rows) == 3 * 2 * 3
     assert [row["beta"] for row in rows] == [None] * 6 + [0.0] * 6 + [0.25] * 6
@@ -141,9 +141,9 @@ def test_a_group_of_environments(tmp_path: Path) -> None:
     assert len(cells(tmp_path / "out")) == 1  # the same traces under two names
 
 
-def test_orders() -> None:
+def test_branch_orders() -> None:
     published = [branch_order("published", seed, q, 128) for seed in (3, 4) for q in (0, 1)]
-    assert_array_equal(published[0], published[1])  # all questions of a seed
+    assert_array_equal(published[0], published[1])  # the same for all questions of a seed
     assert (published[0] != published[2]).any()
     drawn = [tuple(branch_order("random", seed, q, 128)) for seed in (3, 4) for q in (0, 1)]
     assert len(set(drawn)) == 4
@@ -152,8 +152,8 @@ def test_orders() -> None:
         assert sorted(order) == list(range(128))
 
 
-def test_orders_are_played(tmp_path: Path, controller: Callable[..., Agent]) -> None:
-    """The first branch that opens is the first of the order, question by question."""
+def test_branch_orders_are_applied(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+    """The first branch that opens is the first of the question's order."""
     first = controller(
         "def solve(episode):\n"
         "    episode.branch()\n"
@@ -165,8 +165,8 @@ def test_orders_are_played(tmp_path: Path, controller: Callable[..., Agent]) -> 
     for order in orders:
         (row,) = bench(tmp_path, [first], seeds=range(12), order=order)
         opened = [(int(tokens) - 150) // 400 for tokens in row.episodes["tokens"]]
-        wanted = [branch_order(order, seed, q, 4)[0] for seed in range(12) for q in range(3)]
-        assert opened == wanted
+        expected = [branch_order(order, seed, q, 4)[0] for seed in range(12) for q in range(3)]
+        assert opened == expected
     assert len(cells(tmp_path)) == 2 * 2  # seeds 0-9 and 10-11, by order
 
 
@@ -182,7 +182,7 @@ def test_too_few_branches(tmp_path: Path) -> None:
         bench(tmp_path, config=EpisodeConfig(max_branches=5))
 
 
-def test_agents_of_one_name(tmp_path: Path) -> None:
+def test_agents_with_the_same_name_are_rejected(tmp_path: Path) -> None:
     texts = ["def solve(episode): episode.answer()\n", "def solve(episode): return\n"]
     for folder, text in zip("ab", texts, strict=True):
         (tmp_path / folder).mkdir()
@@ -194,35 +194,35 @@ def test_agents_of_one_name(tmp_path: Path) -> None:
         bench(tmp_path, paths)
 
 
-def test_named_twice_is_played_once(tmp_path: Path, played: list[int]) -> None:
+def test_duplicates_are_played_once(tmp_path: Path, played: list[int]) -> None:
     runs = bench(tmp_path, ["cmc", "cmc"], betas=(0.5, 0.5), seeds=(1, 0, 1))
     assert played == [6]
     assert len(runs) == 1
     assert runs[0].episodes["seed"].tolist() == [0, 0, 0, 1, 1, 1]
 
 
-# --- what is kept --------------------------------------------------------------------------------
+# --- the cache ---------------------------------------------------------------------------------
 
 
-def test_nothing_is_played_twice(tmp_path: Path, played: list[int]) -> None:
+def test_cached_episodes_are_not_played_again(tmp_path: Path, played: list[int]) -> None:
     grid: dict[str, Any] = {"agents": ["self_consistency", "cmc"], "betas": (0, 1)}
     first = bench(tmp_path, **grid)
     assert sum(played) == 3 * 6
     content = write(first, tmp_path)
-    kept = {name: (tmp_path / "cells" / name).stat().st_mtime_ns for name in cells(tmp_path)}
+    times = {name: (tmp_path / "cells" / name).stat().st_mtime_ns for name in cells(tmp_path)}
     again = bench(tmp_path, **{**grid, "betas": (0.0, 1.0)})  # the same as floats
     assert sum(played) == 3 * 6
     assert {row.path for row in again} == {"kept"}
     assert all(np.isnan(row.rate) for row in again)
     assert write(again, tmp_path) == content
-    assert {n: (tmp_path / "cells" / n).stat().st_mtime_ns for n in cells(tmp_path)} == kept
+    assert {n: (tmp_path / "cells" / n).stat().st_mtime_ns for n in cells(tmp_path)} == times
 
 
-def test_more_seeds_play_only_the_new_ones(tmp_path: Path, played: list[int]) -> None:
+def test_additional_seeds(tmp_path: Path, played: list[int]) -> None:
     bench(tmp_path, seeds=[0, 1, 5])
     assert played == [9]
     (grown,) = bench(tmp_path, seeds=range(23))
-    assert played == [9, 21, 30, 9]  # 7 left of the first ten; 10-19; 20-22
+    assert played == [9, 21, 30, 9]  # the other 7 of the first ten; 10-19; 20-22
     assert grown.path == "compiled"
     (fewer,) = bench(tmp_path, seeds=[5, 21])
     assert sum(played) == 3 * 23
@@ -232,7 +232,7 @@ def test_more_seeds_play_only_the_new_ones(tmp_path: Path, played: list[int]) ->
         assert_array_equal(grown.episodes[name], whole.episodes[name])
 
 
-def test_more_betas_and_agents_play_only_the_new_ones(tmp_path: Path, played: list[int]) -> None:
+def test_additional_betas_and_agents(tmp_path: Path, played: list[int]) -> None:
     bench(tmp_path, ["cmc"], betas=(0.5,))
     bench(tmp_path, ["cmc", "self_consistency"], betas=(0.25, 0.5))
     assert played == [6, 6, 6]
@@ -243,7 +243,7 @@ def test_more_betas_and_agents_play_only_the_new_ones(tmp_path: Path, played: li
     [
         ({}, False),
         ({"config": EpisodeConfig(np.int64(3))}, False),  # type: ignore[arg-type]
-        ({"interpret": True}, False),  # the episodes are the same
+        ({"interpret": True}, False),  # does not change the episodes
         ({"stores": {"renamed": STORE}}, False),
         ({"config": EpisodeConfig(2)}, True),
         ({"config": EpisodeConfig(3, billing="interval")}, True),
@@ -255,7 +255,7 @@ def test_more_betas_and_agents_play_only_the_new_ones(tmp_path: Path, played: li
     ],
     ids=str,
 )
-def test_a_cell_is_all_that_it_depends_on(
+def test_cells_depend_on_everything_that_affects_episodes(
     change: dict[str, Any], again: bool, tmp_path: Path, played: list[int]
 ) -> None:
     bench(tmp_path, ["cmc"])
@@ -264,19 +264,19 @@ def test_a_cell_is_all_that_it_depends_on(
 
 
 @pytest.mark.parametrize("what", ["version", "rules"])
-def test_another_version_plays_anew(
+def test_another_version_plays_again(
     what: str, tmp_path: Path, played: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench(tmp_path)
     if what == "version":
         monkeypatch.setattr(autotts_gym, "__version__", "0.0.0")
     else:
-        monkeypatch.setattr(kept_work, "sources_key", lambda: "edited")
+        monkeypatch.setattr(result_cache, "sources_key", lambda: "edited")
     bench(tmp_path)
     assert len(played) == 2
 
 
-def test_an_edited_agent_plays_anew(
+def test_an_edited_agent_plays_again(
     tmp_path: Path, played: list[int], controller: Callable[..., Agent]
 ) -> None:
     text = "def solve(episode):\n    episode.branch()\n    episode.answer()\n"
@@ -286,13 +286,11 @@ def test_an_edited_agent_plays_anew(
     )
     assert len(played) == 2
     assert (edited.episodes["actions"] == first.episodes["actions"] + 1).all()
-    bench(tmp_path, [controller(text)])  # and back
+    bench(tmp_path, [controller(text)])  # the original text
     assert len(played) == 2
 
 
-def test_names_as_long_as_files_allow(
-    tmp_path: Path, played: list[int], controller: Callable[..., Agent]
-) -> None:
+def test_long_names(tmp_path: Path, played: list[int], controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode): episode.answer()\n", "a" * 250)
     for _ in range(2):
         (row,) = bench(tmp_path, [agent])
@@ -300,7 +298,7 @@ def test_names_as_long_as_files_allow(
     assert len(played) == 1
 
 
-def test_names_that_are_patterns(
+def test_names_with_glob_characters(
     tmp_path: Path, played: list[int], controller: Callable[..., Agent]
 ) -> None:
     agent = controller("def solve(episode): episode.answer()\n", "a[1]*beta=1?")
@@ -310,7 +308,7 @@ def test_names_that_are_patterns(
     assert len(played) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing more"])
+@pytest.mark.parametrize("content", [b"", b"PAR1 truncated"])
 def test_a_damaged_cell_is_played_again(content: bytes, tmp_path: Path, played: list[int]) -> None:
     before = write(bench(tmp_path, seeds=range(12)), tmp_path)
     first, _ = cells(tmp_path)
@@ -321,8 +319,8 @@ def test_a_damaged_cell_is_played_again(content: bytes, tmp_path: Path, played: 
     assert len(played) == 3
 
 
-def test_benchmarks_side_by_side_do_not_double_episodes(tmp_path: Path) -> None:
-    """Each of two may have played seeds that the other was playing as well."""
+def test_concurrent_benchmarks_do_not_duplicate_episodes(tmp_path: Path) -> None:
+    """Two benchmarks may have played the same seeds."""
     (alone,) = bench(tmp_path, seeds=range(10))
     bench(tmp_path / "other", seeds=range(5, 8))
     for cell in (tmp_path / "other" / "cells").iterdir():
@@ -333,7 +331,7 @@ def test_benchmarks_side_by_side_do_not_double_episodes(tmp_path: Path) -> None:
         assert_array_equal(both.episodes[name], alone.episodes[name])
 
 
-def test_failures_are_listed_and_kept(tmp_path: Path, controller: Callable[..., Agent]) -> None:
+def test_failures_are_reported_and_cached(tmp_path: Path, controller: Callable[..., Agent]) -> None:
     agent = controller(
         "def solve(episode):\n"
         "    i = episode.branch()\n"
@@ -342,9 +340,9 @@ def test_failures_are_listed_and_kept(tmp_path: Path, controller: Callable[..., 
         "    episode.answer()\n"
     )
     (first,) = bench(tmp_path, [agent], seeds=range(4))
-    (kept,) = bench(tmp_path, [agent], seeds=range(4))
-    assert kept.path == "kept"
-    assert kept.failures == first.failures
+    (cached,) = bench(tmp_path, [agent], seeds=range(4))
+    assert cached.path == "kept"
+    assert cached.failures == first.failures
     # Branch 0 is the only one that ends within its first interval.
     short = [(s, q) for s in range(4) for q in range(3) if branch_order("random", s, q, 4)[0] == 0]
     assert list(first.failures) == short
@@ -354,26 +352,26 @@ def test_failures_are_listed_and_kept(tmp_path: Path, controller: Callable[..., 
     assert not first.episodes["correct"][failed].any()
 
 
-@pytest.mark.parametrize("runs", [1, 2])  # what is kept counts as well
+@pytest.mark.parametrize("runs", [1, 2])  # cached episodes count as well
 def test_progress_adds_up(runs: int, tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
+    reports: list[tuple[str, int]] = []
     for _ in range(runs):
-        told.clear()
+        reports.clear()
         bench(
             tmp_path,
             ["cmc", "self_consistency"],
             betas=(0.0, 0.5),
             seeds=range(12),
-            progress=lambda label, episodes: told.append((label, episodes)),
+            progress=lambda label, episodes: reports.append((label, episodes)),
         )
-    assert sum(episodes for _, episodes in told) == 3 * 12 * 3
-    labels = list(dict.fromkeys(label for label, _ in told))
+    assert sum(episodes for _, episodes in reports) == 3 * 12 * 3
+    labels = list(dict.fromkeys(label for label, _ in reports))
     assert labels == ["cmc β=0 on e", "cmc β=0.5 on e", "self_consistency on e"]
 
 
-# --- killed, and gone on -------------------------------------------------------------------------
+# --- interruptions --------------------------------------------------------------------------
 
-# Plays as plain Python, slowly where asked to, and writes down every episode that it plays.
+# Plays as plain Python, slowly if SLOW is set, and logs every episode.
 SLOW = """
 import os
 import time
@@ -389,9 +387,9 @@ def solve(episode):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an agent, a store, and the results of a benchmark that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an agent, a store, and the results of an uninterrupted benchmark."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "slow.py").write_text(SLOW, "utf-8")
     STORE.save(folder / "store")
     assert start(folder, folder / "out", 0).wait() == 0
@@ -414,37 +412,37 @@ def start(folder: Path, out: Path, slow: float) -> subprocess.Popen[bytes]:
 
 
 def finished(out: Path) -> dict[Path, bytes]:
-    """Cells, without those that are being written."""
-    found = (out / "cells").iterdir() if (out / "cells").is_dir() else []
-    return {path: path.read_bytes() for path in found if not path.name.startswith(".")}
+    """Content of the cells that are completely written."""
+    paths = (out / "cells").iterdir() if (out / "cells").is_dir() else []
+    return {path: path.read_bytes() for path in paths if not path.name.startswith(".")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(10))
-def test_killed_at_a_random_moment(moment: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_at_a_random_moment(moment: int, uninterrupted: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "out.log"
-    with start(undisturbed, out, 0.04) as process:  # 2.4 s on two cores, after it has started
-        if moment % 2:  # at any time, even before anything has been played
+    with start(uninterrupted, out, 0.04) as process:  # takes 2.4 s on two cores after starting
+        if moment % 2:  # at any time, even before the first episode
             time.sleep(random.Random(moment).uniform(0, 4))
-        else:  # while it writes
+        else:  # while it writes cells
             while len(finished(out)) <= moment // 2 and process.poll() is None:
                 time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-    kept = finished(out)
+    cached = finished(out)
     log.unlink(missing_ok=True)
-    assert start(undisturbed, out, 0).wait() == 0
+    assert start(uninterrupted, out, 0).wait() == 0
     played = len(log.read_text().splitlines()) if log.exists() else 0
-    slow = [path for path in kept if path.name.startswith("slow")]
-    assert played == 120 - 30 * len(slow)  # the rest, and no more
+    slow = [path for path in cached if path.name.startswith("slow")]
+    assert played == 120 - 30 * len(slow)  # only the episodes that were not cached
     for name in ("episodes.parquet", "summary.csv", "benchmark.json", "latency.png"):
-        assert (out / name).read_bytes() == (undisturbed / "out" / name).read_bytes()
-    assert {path: path.read_bytes() for path in kept} == kept
-    # Nothing but results, and what a killed write may leave behind.
+        assert (out / name).read_bytes() == (uninterrupted / "out" / name).read_bytes()
+    assert {path: path.read_bytes() for path in cached} == cached
+    # Apart from hidden temporary files of killed writes, the same files.
     names = {p.name for p in out.iterdir() if not p.name.startswith(".")}
-    assert names == {path.name for path in (undisturbed / "out").iterdir()}
+    assert names == {path.name for path in (uninterrupted / "out").iterdir()}
 
 
-def test_leftovers_of_a_killed_write_do_no_harm(tmp_path: Path, played: list[int]) -> None:
+def test_temporary_files_of_a_killed_write_are_ignored(tmp_path: Path, played: list[int]) -> None:
     before = write(bench(tmp_path), tmp_path)
     (cell,) = cells(tmp_path)
     (tmp_path / "cells" / f".{cell[:-8]}-k2x9.parquet").write_bytes(b"PAR1")
@@ -452,8 +450,8 @@ def test_leftovers_of_a_killed_write_do_no_harm(tmp_path: Path, played: list[int
     assert len(played) == 1
 
 
-def test_interrupted_while_it_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ten seeds stay, of the others there is nothing."""
+def test_interrupt_keeps_finished_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first ten seeds are cached."""
     play = Rollout.play
 
     def interrupted(self: Rollout, questions: Any, orders: Any, beta: float) -> Any:
@@ -467,9 +465,9 @@ def test_interrupted_while_it_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(cells(tmp_path)) == 1
 
 
-def test_a_failed_write_says_where(tmp_path: Path) -> None:
+def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
     def fail(temporary: Path) -> None:
-        raise OSError(errno.ENOSPC, "Detail: no space")  # as pyarrow does, without a path
+        raise OSError(errno.ENOSPC, "Detail: no space")  # pyarrow's error has no path
 
     with pytest.raises(OSError, match=r"No space left on device: '.*table\.csv'"):
         write_atomically(tmp_path / "table.csv", fail)

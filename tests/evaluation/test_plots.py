@@ -1,4 +1,4 @@
-"""The frontier's figure: what is drawn where, and that nothing about the runs breaks it."""
+"""Frontier plots: their content, and edge cases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -14,52 +15,52 @@ from PIL import Image
 
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.bootstrap import METRICS
-from autotts_gym.evaluation.plots import save_frontier
+from autotts_gym.evaluation.plots import frontier_figure, plot_frontier, save_frontier
 from autotts_gym.evaluation.runs import Run
 
 
-def made(
+def make_run(
     agent: str = "cmc",
     beta: float | None = 0.5,
     env: str = "e",
     tokens: float = 10_000,
-    right: tuple[bool, ...] = (True, False, True, True),
+    correct: tuple[bool, ...] = (True, False, True, True),
     synthetic: bool = False,
 ) -> Run:
-    """A row of the table: a question for each of ``right``."""
+    """A run with one question for each of ``correct``."""
     episodes: dict[str, Any] = {
-        "seed": np.zeros(len(right), np.int64),
-        "question": np.arange(len(right)),
-        "correct": np.array(right),
-        **dict.fromkeys(METRICS[1:], np.full(len(right), tokens)),
+        "seed": np.zeros(len(correct), np.int64),
+        "question": np.arange(len(correct)),
+        "correct": np.array(correct),
+        **dict.fromkeys(METRICS[1:], np.full(len(correct), tokens)),
     }
     return Run(agent, beta, env, synthetic, episodes, {}, "compiled", "", 1.0)
 
 
 @pytest.fixture
-def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Draws runs; returns the figure that was written."""
+def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Draws runs and returns the figure that was written."""
     figures: list[Figure] = []
-    save = Figure.savefig
+    savefig = Figure.savefig
 
     def keep(self: Figure, *args: Any, **kwargs: Any) -> None:
         figures.append(self)
-        save(self, *args, **kwargs)
+        savefig(self, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", keep)
 
-    def draw(*runs: Run) -> Figure:
+    def save(*runs: Run) -> Figure:
         path = tmp_path / "frontier.png"
         save_frontier(Analysis(runs), path, synthetic={r.env for r in runs if r.synthetic})
         with Image.open(path) as image:
             width, height = image.size
             assert width > 700
             assert height > 500
-            assert len(np.unique(np.asarray(image.convert("L")))) > 10  # something is on it
+            assert len(np.unique(np.asarray(image.convert("L")))) > 10  # the image is not empty
         assert [p.name for p in tmp_path.iterdir()] == ["frontier.png"]
         return figures[-1]
 
-    return draw
+    return save
 
 
 def lines(panel: Axes) -> list[ErrorbarContainer]:
@@ -71,15 +72,15 @@ def points(line: ErrorbarContainer) -> list[tuple[float, float]]:
     return list(zip(np.asarray(x).tolist(), np.asarray(y).tolist(), strict=True))
 
 
-def test_an_agent_with_a_knob_is_a_line_through_its_betas(drawn: Any) -> None:
-    figure = drawn(
-        made(beta=1.0, tokens=30_000),
-        made(beta=0.0, tokens=1_000, right=(False, False, True, False)),
-        made("self_consistency", None, tokens=90_000),
+def test_an_agent_with_the_knob_is_a_line_along_beta(draw: Any) -> None:
+    figure = draw(
+        make_run(beta=1.0, tokens=30_000),
+        make_run(beta=0.0, tokens=1_000, correct=(False, False, True, False)),
+        make_run("self_consistency", None, tokens=90_000),
     )
     (panel,) = figure.axes
     line, point = lines(panel)
-    assert points(line) == [(1_000, 25), (30_000, 75)]  # from the cheapest on
+    assert points(line) == [(1_000, 25), (30_000, 75)]  # in order of β
     assert points(point) == [(90_000, 75)]
     assert [text.get_text() for text in panel.texts] == ["β=0", "β=1"]
     (legend,) = figure.legends
@@ -89,9 +90,9 @@ def test_an_agent_with_a_knob_is_a_line_through_its_betas(drawn: Any) -> None:
     assert "accuracy (%)" in panel.get_ylabel()
 
 
-def test_bars_are_the_intervals(drawn: Any) -> None:
-    run = made(right=(True, False) * 10 + (True,))
-    (line,) = lines(drawn(run).axes[0])
+def test_error_bars_are_the_intervals(draw: Any) -> None:
+    run = make_run(correct=(True, False) * 10 + (True,))
+    (line,) = lines(draw(run).axes[0])
     ((below, above),) = (segment[:, 1] for segment in line[2][0].get_segments())
     analysis = Analysis([run])
     interval = analysis.estimate(analysis.scopes[0], analysis.rows[0], "correct")
@@ -100,9 +101,9 @@ def test_bars_are_the_intervals(drawn: Any) -> None:
 
 
 def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = made(tokens=9_000)
+    run = make_run(tokens=9_000)
     run.episodes["sequential_tokens"] = np.full(4, 3_000)
-    later = made(beta=1.0, tokens=50_000)
+    later = make_run(beta=1.0, tokens=50_000)
     later.episodes["sequential_tokens"] = np.full(4, 2_000)  # more tokens, less latency
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
@@ -113,54 +114,75 @@ def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "sequential" in panel.get_xlabel()
 
 
-def test_a_vector_picture_is_the_same_every_time(tmp_path: Path) -> None:
+def test_plot_on_given_axes() -> None:
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    runs = [make_run(env=env) for env in ("a", "b")]
+    analysis = Analysis([*runs, make_run("asc", None)])
+    assert plot_frontier(analysis, ax=left) is left
+    assert plot_frontier(analysis, analysis.scopes[1], synthetic=True, ax=right) is right
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b (synthetic traces)"]
+    assert left.get_legend() is not None
+    assert len(frontier_figure(analysis).axes) == 3
+
+
+def test_plot_on_a_new_figure() -> None:
+    analysis = Analysis([make_run(env=env) for env in ("a", "b")])
+    axes = plot_frontier(analysis, analysis.scopes[-1], "sequential_tokens")
+    assert axes.get_title() == "average"
+    assert "sequential" in axes.get_xlabel()
+    assert axes.figure.number in pyplot.get_fignums()
+    pyplot.close(axes.figure)
+
+
+def test_svg_files_are_reproducible(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_frontier(Analysis([made()]), tmp_path / f"{name}.svg")
+        save_frontier(Analysis([make_run()]), tmp_path / f"{name}.svg")
     first = (tmp_path / "a.svg").read_bytes()
     assert b"<svg" in first
     assert first == (tmp_path / "b.svg").read_bytes()
 
 
-def test_the_legend_has_agents_that_miss_the_first_panel(drawn: Any) -> None:
-    figure = drawn(made(), made(env="f"), made("asc", None, env="f"))
+def test_legend_lists_agents_that_are_missing_from_the_first_panel(draw: Any) -> None:
+    figure = draw(make_run(), make_run(env="f"), make_run("asc", None, env="f"))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["cmc", "asc"]
 
 
 @pytest.mark.parametrize("count", range(1, 8))
-def test_a_panel_for_each_environment(count: int, drawn: Any) -> None:
+def test_a_panel_for_each_environment(count: int, draw: Any) -> None:
     envs = [f"env {k}" for k in range(count)]
-    figure = drawn(*(made(agent, env=env) for agent in ("cmc", "asc") for env in envs))
+    figure = draw(*(make_run(agent, env=env) for agent in ("cmc", "asc") for env in envs))
     assert [panel.get_title() for panel in figure.axes] == envs
     assert all(len(lines(panel)) == 2 for panel in figure.axes)
 
 
-def test_synthetic_environments_are_marked(drawn: Any) -> None:
-    figure = drawn(made(env="real"), made(env="made up", synthetic=True))
+def test_synthetic_environments_are_marked(draw: Any) -> None:
+    figure = draw(make_run(env="real"), make_run(env="generated", synthetic=True))
     titles = [panel.get_title() for panel in figure.axes]
-    assert titles == ["real", "made up (synthetic traces)"]
+    assert titles == ["real", "generated (synthetic traces)"]
 
 
-def test_agents_can_be_told_apart(drawn: Any) -> None:
-    (panel,) = drawn(*(made(f"agent{k}", None) for k in range(40))).axes
-    looks = {(line[0].get_color(), line[0].get_marker()) for line in lines(panel)}
-    assert len(looks) == 40
+def test_agents_have_distinct_styles(draw: Any) -> None:
+    (panel,) = draw(*(make_run(f"agent{k}", None) for k in range(40))).axes
+    styles = {(line[0].get_color(), line[0].get_marker()) for line in lines(panel)}
+    assert len(styles) == 40
 
 
 @pytest.mark.parametrize(
     "runs",
     [
-        [made(right=(True,))],  # one question: no margin
-        [made(tokens=0), made(beta=0.7, tokens=0)],  # a budget of nothing, on a logarithmic axis
-        [made(tokens=0), made(beta=0.7, tokens=500)],
-        [made(right=(False,) * 4), made("b", None, right=(True,) * 4)],
-        [made(tokens=3), made("b", None, tokens=3e9)],
-        [made(tokens=10_000), made(beta=0.9, tokens=10_000)],
-        [made(name, env="$[/]$") for name in ("_private", "a" * 80, "$x_1$ & <β>")],
-        [made(f"agent{k}", k / 30) for k in range(30)],
+        [make_run(correct=(True,))],  # one question: no interval
+        [make_run(tokens=0), make_run(beta=0.7, tokens=0)],  # zero cost on a logarithmic axis
+        [make_run(tokens=0), make_run(beta=0.7, tokens=500)],
+        [make_run(correct=(False,) * 4), make_run("b", None, correct=(True,) * 4)],
+        [make_run(tokens=3), make_run("b", None, tokens=3e9)],
+        [make_run(tokens=10_000), make_run(beta=0.9, tokens=10_000)],
+        [make_run(name, env="$[/]$") for name in ("_private", "a" * 80, "$x_1$ & <β>")],
+        [make_run(f"agent{k}", k / 30) for k in range(30)],
     ],
-    ids=["one", "free", "nearly free", "all and nothing", "far apart", "alike", "names", "many"],
+    ids=["one", "free", "nearly free", "all and none", "far apart", "equal", "names", "many"],
 )
-def test_odd_runs_are_drawn(runs: list[Run], drawn: Any) -> None:
-    """Without a warning: those are errors here."""
-    assert len(drawn(*runs).axes) == len({run.env for run in runs})
+def test_degenerate_runs_raise_no_warning(runs: list[Run], draw: Any) -> None:
+    """Warnings are errors in the tests."""
+    assert len(draw(*runs).axes) == len({run.env for run in runs})

@@ -1,4 +1,4 @@
-"""The published protocol: who plays, and which published figures stand beside a row."""
+"""The published protocol and the published figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation import published_protocol
 
 
-def test_every_row_can_be_played() -> None:
+def test_every_row_has_a_controller() -> None:
     for entry in published_protocol.ROWS:
         agent = load(entry.agent)
         assert agent.takes_beta == (entry.beta is not None)
@@ -23,11 +23,11 @@ def test_probing_controllers_are_billed_by_interval() -> None:
     assert by_interval == {"parallel_probe", "cmc"}
 
 
-def test_figures_belong_to_a_model_and_a_benchmark() -> None:
+def test_figures_of_a_model_and_benchmark() -> None:
     card = {"model": "Qwen3-4B", "benchmark": "aime24"}
-    found = published_protocol.published_figures("CMC β=0.5", card)
-    assert found is not None
-    assert (found.accuracy, found.tokens, found.sequential) == (82.0, 236.7, None)
+    figures = published_protocol.published_figures("CMC β=0.5", card)
+    assert figures is not None
+    assert (figures.accuracy, figures.tokens, figures.sequential) == (82.0, 236.7, None)
     assert (
         published_protocol.published_figures("CMC β=0", card) is None
     )  # not in the published table
@@ -42,11 +42,11 @@ def test_figures_belong_to_a_model_and_a_benchmark() -> None:
         {"model": "another", "benchmark": "aime24"},
     ],
 )
-def test_no_figures_for_anything_else(card: dict[str, str]) -> None:
+def test_no_figures_for_other_environments(card: dict[str, str]) -> None:
     assert published_protocol.published_figures("SC@64", card) is None
 
 
-def test_cells_that_cannot_match_are_published_ones() -> None:
+def test_figures_that_are_not_reproduced_exist() -> None:
     for label, model in published_protocol.NOT_REPRODUCED:
         assert (
             published_protocol.published_figures(label, {"model": model, "benchmark": "aime24"})

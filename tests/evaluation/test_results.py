@@ -1,4 +1,4 @@
-"""The folder of results: what is written is what is read."""
+"""The results folder: saving and loading."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ def results(tmp_path: Path, controller: Callable[..., Agent]) -> Results:
     )
 
 
-def test_what_is_saved_is_loaded(results: Results, tmp_path: Path) -> None:
+def test_saved_results_are_loaded(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path / "out")
-    again = Results.load(tmp_path / "out")
+    loaded = Results.load(tmp_path / "out")
     for name in ("agents", "environments", "incomplete", "order", "seeds", "config", "protocol"):
-        assert getattr(again, name) == getattr(results, name)
-    assert again.splits == {"x": "search", "y": "held-out"}
-    assert len(again.runs) == len(results.runs) == 8
-    for one, other in zip(results.runs, again.runs, strict=True):
+        assert getattr(loaded, name) == getattr(results, name)
+    assert loaded.splits == {"x": "search", "y": "held-out"}
+    assert len(loaded.runs) == len(results.runs) == 8
+    for one, other in zip(results.runs, loaded.runs, strict=True):
         key = ("agent", "beta", "env", "synthetic", "failures")
         assert [getattr(one, name) for name in key] == [getattr(other, name) for name in key]
         assert list(other.episodes) == list(EPISODE_COLUMNS)
         for name in EPISODE_COLUMNS:
             assert np.array_equal(one.episodes[name], other.episodes[name])
-    assert again.runs[-1].failures == {
+    assert loaded.runs[-1].failures == {
         (seed, q): "ValueError: so" for seed in (1, 3) for q in range(3)
     }
 
 
-def test_saved_twice_is_saved_the_same(results: Results, tmp_path: Path) -> None:
+def test_saving_loaded_results_gives_the_same_files(results: Results, tmp_path: Path) -> None:
     names = ("episodes.parquet", "benchmark.json")
     results.save(tmp_path / "out")
     first = [(tmp_path / "out" / name).read_bytes() for name in names]
@@ -78,7 +78,7 @@ def test_saved_twice_is_saved_the_same(results: Results, tmp_path: Path) -> None
     assert [(tmp_path / "copy" / name).read_bytes() for name in names] == first
 
 
-def test_settled_tokens_only_where_asked_for(tmp_path: Path, results: Results) -> None:
+def test_settled_tokens_are_optional(tmp_path: Path, results: Results) -> None:
     rows = run([load("cmc")], {"x": STORE}, (0.5,), (0,), tmp_path / "out", config=TERMS)
     plain = [row for row in rows if isinstance(row, Run)]
     Results([], results.environments, plain, [], "random", [0], TERMS).save(tmp_path / "out")
@@ -87,7 +87,7 @@ def test_settled_tokens_only_where_asked_for(tmp_path: Path, results: Results) -
     assert "settled_tokens" not in row.episodes
 
 
-def test_nothing_played(tmp_path: Path) -> None:
+def test_empty_results(tmp_path: Path) -> None:
     Results([], [], [], [], "random", [], TERMS).save(tmp_path)
     assert Results.load(tmp_path).runs == []
 

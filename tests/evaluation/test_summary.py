@@ -1,4 +1,4 @@
-"""The table of a benchmark as a file."""
+"""The summary table of a benchmark."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_row_for_every_agent_environment_and_average(tmp_path: Path) -> None:
 
 
 def test_one_question_has_no_interval(tmp_path: Path, controller: Callable[..., Agent]) -> None:
-    """Nothing stands for it, and nothing complains."""
+    """Its columns are empty, and no warning is raised."""
     failing = controller("def solve(episode): raise ValueError('so')\n")
     rows, _ = summary([load("self_consistency"), failing], {"one": store(1)}, "", tmp_path)
     assert [row["failed"] for row in rows] == ["0", "5"]
