@@ -155,9 +155,8 @@ def _sweep_lines(analysis: Analysis, scope: Scope) -> list[str]:
         else:
             parts.append(f"does not reach {reference}'s accuracy")
         if not math.isnan(equal.accuracy_gain.value):
-            parts.append(
-                f"{format_interval(equal.accuracy_gain, 100, '+.1f')} points of accuracy for its tokens"
-            )
+            gain = format_interval(equal.accuracy_gain, 100, "+.1f")
+            parts.append(f"{gain} points of accuracy for its tokens")
         parts.append(f"area {format_interval(analysis.area(scope, agent), 100, '.1f')}")
         lines.append(f"{agent}, interpolated over β: {'; '.join(parts)}")
     return lines

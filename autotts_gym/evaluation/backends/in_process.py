@@ -27,9 +27,7 @@ class InProcessWorker:
         time_limit: seconds after which a sandbox kills an episode.
     """
 
-    def __init__(
-        self, ledger: s.Records | None = None, time_limit: float = TIME_LIMIT
-    ) -> None:
+    def __init__(self, ledger: s.Records | None = None, time_limit: float = TIME_LIMIT) -> None:
         self._ledger, self._time_limit = ledger, time_limit
         self._rollouts: dict[tuple[Any, ...], Rollout] = {}
         self._sandbox: tuple[tuple[Any, ...], Sandbox] | None = None
