@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import autotts_gym
+from autotts_gym.mdp import fields
 
 project = "autotts_gym"
 author = copyright = "The autotts_gym developers"
@@ -81,6 +82,25 @@ class MarkdownDocstring(SphinxDirective):
         return parent.children
 
 
+class StateFields(SphinxDirective):
+    """``{state-fields}``: the fields of an episode's state as tables."""
+
+    def run(self) -> list[nodes.Node]:
+        lines: list[str] = []
+        for title, listed in (
+            ("Ledger, one per episode", fields.LEDGER_FIELDS),
+            ("Branch, one per branch", fields.BRANCH_FIELDS),
+        ):
+            lines += ["", f"| {title} | meaning | hidden |", "| --- | --- | --- |"]
+            lines += [
+                f"| `{field.name}` | {field.meaning} | {'yes' if field.hidden else ''} |"
+                for field in listed
+            ]
+        parent = nodes.section()
+        self.state.nested_parse(StringList(lines, source="fields"), 0, parent)
+        return parent.children
+
+
 def refer(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Have the reference name the page of a Markdown docstring."""
     if name in MARKDOWN:
@@ -132,6 +152,7 @@ def separate(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
 def setup(app: Sphinx) -> None:
     """What Sphinx calls."""
     app.add_directive("markdown-docstring", MarkdownDocstring)
+    app.add_directive("state-fields", StateFields)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", refer)
     app.connect("autodoc-process-docstring", keep_colons, priority=100)  # before napoleon
