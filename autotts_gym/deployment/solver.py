@@ -195,8 +195,8 @@ def self_consistency_cost(reference: str | os.PathLike[str], width: int) -> tupl
     """Return the expected cost of reading ``width`` whole branches in an environment.
 
     Returns:
-        Total tokens, and sequential tokens: the mean length of the longest of the first ``width``
-        branches of a question.
+        Total tokens and sequential tokens. Sequential tokens are the mean length of the longest of
+        the first ``width`` branches of a question.
     """
     store = next(iter(registry.open_stores(reference).values()))
     ends = np.cumsum(store.tables.branch_counts)
