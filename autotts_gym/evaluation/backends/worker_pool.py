@@ -35,7 +35,7 @@ class WorkerPool:
         """Play jobs and yield each with its result, in the order in which they end.
 
         If a job is given up, so are the later jobs of the same agent and β on the same store; all
-        jobs of the agent if :attr:`Job.is_trial` is set.
+        jobs of the agent if ``Job.is_trial`` is set.
         """
         for worker in self.workers:
             self._idle.put(worker)
