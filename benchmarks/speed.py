@@ -36,10 +36,10 @@ from rich.table import Table
 
 import autotts_gym
 from autotts_gym.controllers.loader import find, load
+from autotts_gym.discovery.code_generation import generate_source
 from autotts_gym.discovery.objective import BETAS, SearchSet
-from autotts_gym.discovery.program_tree import source
-from autotts_gym.discovery.tree_rollout import Engine
-from autotts_gym.discovery.variation import seeds
+from autotts_gym.discovery.tree_rollout import TreeRollout
+from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_order
 from autotts_gym.rollout.rollout import Rollout
@@ -501,9 +501,9 @@ def loading(published: Stores, folder: Path) -> Iterator[Row]:
 def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
     """A β sweep of a program, once per question: as a tree, as source, and in the sandbox."""
     search = SearchSet(stores, seeds=1)
-    tree = seeds()["fading"]
-    (folder / "fading.py").write_text(source(tree, "A program."), "utf-8")
-    engine = Engine(search)
+    tree = seed_programs()["fading"]
+    (folder / "fading.py").write_text(generate_source(tree, "A program."), "utf-8")
+    tree_rollout = TreeRollout(search)
     written = load(str(folder / "fading.py"))
     untrusted = load_untrusted(str(folder / "fading.py"))
 
@@ -515,12 +515,12 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
         return per_second(play, count)
 
     compiled, plain = (
-        [Rollout(written, store, search.terms, interpret=interpret) for store in search.stores]
+        [Rollout(written, store, search.config, interpret=interpret) for store in search.stores]
         for interpret in (False, True)
     )
     size = f"{len(BETAS)} β × {len(search.stores)} × {len(search.questions)}"
     measured, baseline, ratio = measure_pair(
-        per_second(lambda: [engine.sweep(tree) for _ in range(20)], 20), sweeps(compiled, 20)
+        per_second(lambda: [tree_rollout.sweep(tree) for _ in range(20)], 20), sweeps(compiled, 20)
     )
     yield (
         f"a program's sweep as a tree, {size}",
@@ -531,7 +531,7 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
     )
     with cores(2) as used, contextlib.ExitStack() as stack:
         boxes = [
-            stack.enter_context(Sandbox(untrusted, store, search.terms)) for store in search.stores
+            stack.enter_context(Sandbox(untrusted, store, search.config)) for store in search.stores
         ]
         measured, baseline, ratio = measure_pair(sweeps(boxes, 1), sweeps(plain, 1))
     yield (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import ExitStack
-from dataclasses import asdict
-from enum import StrEnum
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -29,22 +27,13 @@ from autotts_gym.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from autotts_gym.discovery.proposal import Proposer, Tried
+    from autotts_gym.discovery.proposal import Candidate, Proposer
     from autotts_gym.discovery.search_loop import Choice, Discovery
 
 
 # Headings of groups of options in the help text.
 _GENETIC: Final = "Genetic proposer"
 _OTHERS: Final = "Other proposers"
-
-
-class ProposerName(StrEnum):
-    """Values of ``--proposer``."""
-
-    genetic = "genetic"
-    command = "command"
-    openai = "openai"
-    claude = "claude"
 
 
 Questions = Annotated[
@@ -64,13 +53,26 @@ Traces = Annotated[
 ]
 
 
+def _proposer_names() -> list[str]:
+    from autotts_gym.discovery.proposer_registry import proposer_names
+
+    return proposer_names()
+
+
 def discover(
     out: Annotated[
         Path, typer.Option(help="Output folder; its name becomes the controller's name.")
     ],
     proposer: Annotated[
-        ProposerName, typer.Option(help="Source of candidate programs.")
-    ] = ProposerName.genetic,
+        str,
+        typer.Option(
+            "--proposer",
+            "--by",
+            autocompletion=_proposer_names,
+            help="Source of candidate programs: genetic, command, openai, claude, or a proposer of "
+            "another installed package.",
+        ),
+    ] = "genetic",
     env: Environments = None,
     questions: Questions = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of proposals.")] = 5,
@@ -165,66 +167,59 @@ def discover(
     run it again to continue. The result is a controller: autotts benchmark OUT/NAME.py.
     """
     with requires_extra("discovery", "cma", "discover"):
-        from autotts_gym.discovery.evaluator import PLAIN_SEEDS, Evaluator
+        from autotts_gym.discovery import proposer_registry
+        from autotts_gym.discovery.evaluator import INTERPRETED_SEEDS, Evaluator
         from autotts_gym.discovery.objective import SearchSet
         from autotts_gym.discovery.proposers.budget import Budget
-        from autotts_gym.discovery.proposers.genetic import Breeding, Genetic
         from autotts_gym.discovery.search_loop import Discovery
         from autotts_gym.discovery.workspace import Workspace
+    try:
+        proposer_registry.check_proposer_name(proposer)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--proposer") from None
     if seeds is None:
-        seeds = 8 if proposer is ProposerName.genetic else PLAIN_SEEDS
+        seeds = 8 if proposer == proposer_registry.GENETIC else INTERPRETED_SEEDS
     rows = None if questions is None else parse_integers(questions)
     search = SearchSet(open_environments(env), rows, seeds)
-    evaluator = Evaluator(search, knob=knob, telling=traces)
+    evaluator = Evaluator(search, knob=knob, diagnostics=traces)
+    options = proposer_registry.ProposerOptions(
+        attempts=attempts,
+        islands=islands,
+        evaluations=evaluations,
+        finalists=finalists,
+        seed=seed,
+        workers=workers,
+        command=command,
+        base_url=base_url,
+        model=model,
+        max_tokens=max_tokens,
+        time_limit=time_limit,
+        budget=Budget(budget_tokens, budget_usd, prompt_usd, completion_usd),
+    )
     plan: dict[str, Any] = {
-        "proposer": proposer.value, "rounds": rounds, "seeds": seeds, "knob": knob,
+        "proposer": proposer, "rounds": rounds, "seeds": seeds, "knob": knob,
         "traces": traces, "attempts": attempts,
     }  # fmt: skip
+    plan |= proposer_registry.recorded_options(proposer, options, knob=knob)
+    discovery = Discovery(evaluator, out, plan)
+    workspace = Workspace(
+        out / "workspace",
+        diagnostics=traces,
+        knob=knob,
+        evaluation=_judge_command(env, questions, seeds, knob, traces),
+    )
+    context = proposer_registry.SearchContext(options, search, discovery.archive, workspace)
     with ExitStack() as stack:
-        source: Proposer
-        if proposer is ProposerName.genetic:
-            breeding = Breeding(
-                islands=islands,
-                children=attempts,
-                evaluations=evaluations,
-                finalists=finalists,
-                knob=knob,
-                seed=seed,
-            )
-            discovery = Discovery(evaluator, out, plan | asdict(breeding))
-            source = stack.enter_context(Genetic(breeding, search, discovery.archive, workers))
-        else:
-            plan |= {"command": command, "base_url": base_url, "model": model}
-            discovery = Discovery(evaluator, out, plan)
-            judge_command = _judge_command(env, questions, seeds, knob, traces)
-            workspace = Workspace(
-                out / "workspace", traces=traces, knob=knob, evaluation=judge_command
-            )
-            budget = Budget(budget_tokens, budget_usd, prompt_usd, completion_usd)
-            shared: dict[str, Any] = {
-                "attempts": attempts, "budget": budget, "known": discovery.archive,
-            }  # fmt: skip
-            if proposer is ProposerName.command:
-                from autotts_gym.discovery.proposers.command import CommandProposer
-
-                source = CommandProposer(command, workspace, time_limit=time_limit, **shared)
-            elif proposer is ProposerName.openai:
-                from autotts_gym.discovery.proposers.openai_chat import ChatProposer
-
-                source = ChatProposer(base_url, model, workspace, longest=max_tokens, **shared)
-            else:
-                from autotts_gym.discovery.proposers.claude_code import ClaudeProposer
-
-                source = ClaudeProposer(
-                    workspace, model=model or None, time_limit=time_limit, **shared
-                )
+        source = proposer_registry.create_proposer(proposer, context)
+        if isinstance(source, AbstractContextManager):
+            stack.enter_context(source)
         if discovery.archive:
             print_dim(f"continuing a search: {len(discovery.archive)} programs so far")
         with exit_on_interrupt():
             choice = _run(discovery, source, rounds)
     path = discovery.save(choice, out.resolve().name, current_command(out))
     print_line(
-        f"found [bold]{escape(path.stem)}[/]: score {choice.tried.verdict.score:.4f}, "
+        f"found [bold]{escape(path.stem)}[/]: score {choice.candidate.evaluation.score:.4f}, "
         f"cross-validated score {choice.unseen:.4f}; {len(discovery.archive)} programs were "
         f"tried; saved as {escape(str(path))}"
     )
@@ -246,20 +241,20 @@ def _judge_command(
 
 def _run(discovery: Discovery, proposer: Proposer, rounds: int) -> Choice:
     """Run the search with a progress bar, or with lines where there is no terminal."""
-    best: Tried | None = None
+    best: Candidate | None = None
     with progress_bar() as progress:
         task = progress.add_task("round 0", total=None)
         lines = ProgressLines(progress)
 
-        def update(number: int, tried: Tried) -> None:
+        def update(number: int, candidate: Candidate) -> None:
             nonlocal best
-            if tried.proposal.trouble:
+            if candidate.proposal.error:
                 errors.print(
-                    f"{tried.name}: {tried.proposal.trouble}", markup=False, highlight=False
+                    f"{candidate.name}: {candidate.proposal.error}", markup=False, highlight=False
                 )
-            if best is None or tried.worth > best.worth:
-                best = tried
-            facts = f"round {number} of {rounds}, best score {best.verdict.score:.4f}"
+            if best is None or candidate.fitness > best.fitness:
+                best = candidate
+            facts = f"round {number} of {rounds}, best score {best.evaluation.score:.4f}"
             progress.update(task, description=facts, advance=1)
             lines.print(f"{facts}, {len(discovery.archive)} programs")
 

@@ -26,22 +26,22 @@ def judge(
     """
     with requires_extra("discovery", "cma", "discover"):
         from autotts_gym.discovery import prompts
-        from autotts_gym.discovery.evaluator import PLAIN_SEEDS, evaluate
-        from autotts_gym.discovery.proposal import Proposal, Tried
+        from autotts_gym.discovery.evaluator import INTERPRETED_SEEDS, evaluate
+        from autotts_gym.discovery.proposal import Candidate, Proposal
         from autotts_gym.traces.registry import DEFAULT
     try:
         source = program.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{program}: not a UTF-8 text file: {error}") from None
-    verdict = evaluate(
+    evaluation = evaluate(
         source,
         envs=env or [DEFAULT],
         questions=None if questions is None else parse_integers(questions),
-        seeds=seeds or PLAIN_SEEDS,
+        seeds=seeds or INTERPRETED_SEEDS,
         knob=knob,
-        telling=traces,
+        diagnostics=traces,
     )
-    tried = Tried(Proposal(program.stem, source, "by hand"), verdict)
-    print_text(prompts.feedback(tried, traces=traces))
-    if not tried.sound:
+    candidate = Candidate(Proposal(program.stem, source, "by hand"), evaluation)
+    print_text(prompts.feedback(candidate, diagnostics=traces))
+    if not candidate.accepted:
         raise typer.Exit(1)

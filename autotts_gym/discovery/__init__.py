@@ -1,1 +1,1 @@
-"""Controllers that are found: proposers, the score of what they propose, and the loop between."""
+"""Search for controllers: proposers, the objective, the evaluator and the search loop."""

@@ -1,18 +1,19 @@
-"""Everything that a run of discovery has tried: its journal.
+"""The archive of a search: all candidates, in a journal on disk.
 
-``journal.jsonl`` grows by a line for every program, which is on the disk before the next one is
-tried. ``journal.parquet`` is a table of the same, written anew after every round.
+``journal.jsonl`` has a line for every candidate, which is synced to disk before the next candidate
+is evaluated. ``journal.parquet`` is a table of the same values, rewritten after every round.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from autotts_gym.discovery.proposal import Tried
+from autotts_gym.discovery.proposal import Candidate
 from autotts_gym.utils.journal import JsonlJournal
 from autotts_gym.utils.parquet import write_table
 
@@ -22,61 +23,61 @@ TABLE: Final = "journal.parquet"
 _encode = functools.partial(json.dumps, allow_nan=False)
 
 
-class Archive(Mapping[str, Tried]):
-    """What was tried, by name, in the order in which it was tried.
+class Archive(Mapping[str, Candidate]):
+    """Candidates by name, in the order in which they were evaluated.
 
     Args:
-        folder: folder of the run. A last line that was cut off is dropped.
+        folder: folder of the run. An incomplete last line of its journal is removed.
 
     Raises:
         JournalError: a complete line of the journal is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._tried: dict[str, Tried] = {}
-        self._table = folder / TABLE
-        self._journal = JsonlJournal(folder / JOURNAL, self._receive, _encode)
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._candidates: dict[str, Candidate] = {}
+        self._table = Path(folder) / TABLE
+        self._journal = JsonlJournal(Path(folder) / JOURNAL, self._receive, _encode)
 
-    def _receive(self, facts: dict[str, Any]) -> None:
-        tried = Tried.of(facts)
-        self._tried[tried.name] = tried
+    def _receive(self, values: dict[str, Any]) -> None:
+        candidate = Candidate.from_dict(values)
+        self._candidates[candidate.name] = candidate
 
-    def __getitem__(self, name: str) -> Tried:
-        return self._tried[name]
+    def __getitem__(self, name: str) -> Candidate:
+        return self._candidates[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tried)
+        return iter(self._candidates)
 
     def __len__(self) -> int:
-        return len(self._tried)
+        return len(self._candidates)
 
-    def note(self, tried: Tried) -> None:
-        """Put it on record."""
-        self._journal.append(tried.facts())
-        self._tried[tried.name] = tried
+    def add(self, candidate: Candidate) -> None:
+        """Append a candidate to the journal and sync it to disk."""
+        self._journal.append(candidate.to_dict())
+        self._candidates[candidate.name] = candidate
 
-    def before(self, number: int) -> list[Tried]:
-        """What was tried before a round."""
-        return [tried for tried in self.values() if round_of(tried.name) < number]
+    def before(self, round_number: int) -> list[Candidate]:
+        """Candidates of all rounds before the given one."""
+        return [c for c in self.values() if round_of(c.name) < round_number]
 
-    def lineage(self, name: str) -> list[Tried]:
-        """A program and its ancestors that are on record, the oldest first."""
-        found: dict[str, Tried] = {}
+    def lineage(self, name: str) -> list[Candidate]:
+        """A candidate and its recorded ancestors, ancestors first."""
+        ancestors: dict[str, Candidate] = {}
 
-        def follow(one: str) -> None:
-            if one in self._tried and one not in found:
-                for parent in self[one].proposal.parents:
-                    follow(parent)
-                found[one] = self[one]
+        def visit(current: str) -> None:
+            if current in self._candidates and current not in ancestors:
+                for parent in self[current].proposal.parents:
+                    visit(parent)
+                ancestors[current] = self[current]
 
-        follow(name)
-        return list(found.values())
+        visit(name)
+        return list(ancestors.values())
 
-    def tabulate(self) -> None:
-        """Write the table; what has structure is JSON in it."""
+    def write_table(self) -> None:
+        """Write the Parquet table; nested values are JSON texts in it."""
         import pyarrow as pa
 
-        rows = [{**tried.facts(), "round": round_of(tried.name)} for tried in self.values()]
+        rows = [{**c.to_dict(), "round": round_of(c.name)} for c in self.values()]
         names = dict.fromkeys(key for row in rows for key in row)
         columns = {name: [_flat(row.get(name)) for row in rows] for name in names}
         write_table(pa.table(columns), self._table)
@@ -87,5 +88,5 @@ def _flat(value: Any) -> Any:
 
 
 def round_of(name: str) -> int:
-    """The round that a program was proposed in."""
+    """Number of the round in which a candidate was proposed."""
     return int(name.partition("-")[0])

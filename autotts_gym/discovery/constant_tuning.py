@@ -1,4 +1,4 @@
-"""The constants of a program, by CMA-ES (Hansen, arXiv 1604.00772; the ``cma`` package)."""
+"""Tuning of a program's constants by CMA-ES (Hansen, arXiv 1604.00772; the ``cma`` package)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery.program_tree import Constant, Program, bare, rounded, simplified
+from autotts_gym.discovery.program_tree import (
+    Constant,
+    Program,
+    normalize_constants,
+    round_constant,
+    simplify,
+)
 from autotts_gym.discovery.proposal import PARSIMONY
-from autotts_gym.discovery.variation import rounder, smaller
+from autotts_gym.discovery.variation import rounder_variants, smaller_variants
 
-#: Standard deviation of the first step, in units of each constant.
-_STEP: Final = 0.3
-#: Share of the evaluations after which hopeless programs are given up, and how far below they are:
-#: what the rest of the tuning could gain.
-_TRIED: Final = 1 / 3
-_BELOW: Final = 0.01
+#: Initial standard deviation, relative to the magnitude of each constant.
+_INITIAL_STEP: Final = 0.3
+#: Share of the evaluations after which a program may be given up.
+_GIVE_UP_AFTER: Final = 1 / 3
+#: A program is given up if its best score is this far below the floor: more than the remaining
+#: evaluations usually gain.
+_GIVE_UP_MARGIN: Final = 0.01
 
 
-def tuned(
+def tune_constants(
     program: Program,
     score: Callable[[Program], float],
     evaluations: int,
@@ -30,65 +37,71 @@ def tuned(
     knob: bool = True,
     floor: float = -math.inf,
 ) -> Program:
-    """The program with the best constants that were found.
+    """Search for the constants with the highest score.
 
     Args:
-        score: what is maximised.
-        evaluations: of ``score``, about.
-        seed: of the search, 1 or more.
-        knob: whether constants may move with β.
-        floor: a program that is well below it after a third of the evaluations is given up.
+        program: the program; its constants are the initial mean.
+        score: objective to maximize.
+        evaluations: approximate number of evaluations of the objective.
+        seed: random seed, at least 1.
+        knob: whether constants may depend on β.
+        floor: give up a program that is well below this score after a third of the evaluations.
+
+    Returns:
+        The program with the best constants found.
     """
     constants = program.constants
-    moves = 2 if knob else 1
-    start = np.array([x for c in constants for x in (c.base, c.slope)[:moves]])
-    units = np.repeat([max(abs(c.base), abs(c.slope), 0.1) for c in constants], moves)
+    parameters = 2 if knob else 1
+    start = np.array([x for c in constants for x in (c.base, c.slope)[:parameters]])
+    units = np.repeat([max(abs(c.base), abs(c.slope), 0.1) for c in constants], parameters)
 
-    def made(x: NDArray[np.float64]) -> Program:
-        rows = (x * units).reshape(-1, moves)
-        return program.refilled([Constant(*(rounded(v) for v in row)) for row in rows])
+    def with_values(x: NDArray[np.float64]) -> Program:
+        rows = (x * units).reshape(-1, parameters)
+        return program.with_constants([Constant(*(round_constant(v) for v in r)) for r in rows])
 
     best, best_score = program, score(program)
-    left = evaluations - 1
-    if left <= 0:
+    remaining = evaluations - 1
+    if remaining <= 0:
         return best
     search = cma.CMAEvolutionStrategy(
-        start / units, _STEP, {"seed": seed, "verbose": -9, "maxfevals": left}
+        start / units, _INITIAL_STEP, {"seed": seed, "verbose": -9, "maxfevals": remaining}
     )
-    while left > 0 and not search.stop():
-        if left < evaluations * (1 - _TRIED) and best_score < floor - _BELOW:
+    while remaining > 0 and not search.stop():
+        may_give_up = remaining < evaluations * (1 - _GIVE_UP_AFTER)
+        if may_give_up and best_score < floor - _GIVE_UP_MARGIN:
             break
-        asked = search.ask()
-        scores = []
-        for x in asked:
-            candidate = made(x)
-            found = score(candidate)
-            scores.append(-found)
-            if found > best_score:
-                best, best_score = candidate, found
-        search.tell(asked, scores)
-        left -= len(asked)
+        samples = search.ask()
+        losses = []
+        for x in samples:
+            candidate = with_values(x)
+            candidate_score = score(candidate)
+            losses.append(-candidate_score)
+            if candidate_score > best_score:
+                best, best_score = candidate, candidate_score
+        search.tell(samples, losses)
+        remaining -= len(samples)
     return best
 
 
-def pared(program: Program, score: Callable[[Program], float]) -> Program:
-    """The program without what it does not need: smaller, and with rounder constants.
+def reduce_program(program: Program, score: Callable[[Program], float]) -> Program:
+    """Remove parts of a program that its score does not need, and round its constants.
 
-    A change is kept where the score falls by no more than the price of what it saves
-    (``PARSIMONY``); a rounder constant saves as much as a node.
+    A change is kept if the score falls by no more than ``PARSIMONY`` times the nodes and slopes
+    that it removes; rounding a constant counts as one node.
 
     Args:
-        score: what is maximised.
+        program: the program.
+        score: objective to maximize.
     """
-    best, found = score(program), program
-    for ways, saved in ((smaller, 0), (rounder, 1)):
-        again = True
-        while again:
-            again = False
-            for candidate in map(simplified, ways(found)):
-                value = score(candidate)
-                less = found.size - candidate.size + saved
-                if candidate != found and value >= best - PARSIMONY * less:
-                    best, found, again = value, candidate, True
+    best_score, best = score(program), program
+    for variants, bonus in ((smaller_variants, 0), (rounder_variants, 1)):
+        improved = True
+        while improved:
+            improved = False
+            for candidate in map(simplify, variants(best)):
+                candidate_score = score(candidate)
+                saved = best.size - candidate.size + bonus
+                if candidate != best and candidate_score >= best_score - PARSIMONY * saved:
+                    best_score, best, improved = candidate_score, candidate, True
                     break
-    return bare(found)
+    return normalize_constants(best)

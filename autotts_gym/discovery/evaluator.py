@@ -1,4 +1,4 @@
-"""What comes of a program: checks, a β sweep over the search set, and what the sweep shows."""
+"""Evaluation of programs: source checks, a β sweep over the search set, and its diagnosis."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError, GivenUpError
 from autotts_gym.controllers.function_agent import agent_from_source
 from autotts_gym.discovery.diagnosis import diagnose
-from autotts_gym.discovery.error_analysis import EpisodeDiagnosis, Logged, look_back
-from autotts_gym.discovery.objective import Play, SearchSet
+from autotts_gym.discovery.error_analysis import EpisodeLogs, ErrorAnalysis, analyze_errors
+from autotts_gym.discovery.objective import PlayEpisodes, SearchSet
 from autotts_gym.discovery.program_tree import Program
-from autotts_gym.discovery.proposal import Verdict
+from autotts_gym.discovery.proposal import Evaluation
 from autotts_gym.discovery.source_checks import check
-from autotts_gym.discovery.transcripts import traces
-from autotts_gym.discovery.tree_rollout import Engine
+from autotts_gym.discovery.transcripts import write_transcripts
+from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.limits import TIME_LIMIT
@@ -31,19 +31,19 @@ from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 
-#: Branch orders of a question that programs are scored on which are played as plain Python: what
-#: they cost is a hundred times what compiled code does.
-PLAIN_SEEDS: Final = 4
+#: Default number of branch orders per question for programs played as plain Python, which is about
+#: a hundred times slower than compiled code.
+INTERPRETED_SEEDS: Final = 4
 
 
 class Evaluator:
-    """Plays programs on a search set.
+    """Evaluates programs on a search set.
 
     Args:
         search: environments, questions and branch orders.
-        knob: whether β has to be a knob: a sweep that does not spend more as it rises is a fault.
-        telling: whether verdicts have diagnoses and traces; these are of the first branch order of
-            every question.
+        knob: require β to control spending: reject a program whose tokens do not rise with β.
+        diagnostics: add a diagnosis and transcripts to evaluations. They cover the first branch
+            order of every question.
         time_limit: seconds after which an episode of an untrusted program is ended.
     """
 
@@ -52,118 +52,125 @@ class Evaluator:
         search: SearchSet,
         *,
         knob: bool = True,
-        telling: bool = True,
+        diagnostics: bool = True,
         time_limit: float = TIME_LIMIT,
     ) -> None:
-        self.search, self.knob, self.telling = search, knob, telling
+        self.search, self.knob, self.diagnostics = search, knob, diagnostics
         self._time_limit = time_limit
-        self._engine = Engine(search, logs=telling)
+        self._tree_rollout = TreeRollout(search, logs=diagnostics)
 
-    def tree(self, program: Program) -> Verdict:
-        """The verdict on a typed tree, which plays in compiled code."""
-        return self._verdict(functools.partial(self._engine.play, program), program.size)
+    def evaluate_tree(self, program: Program) -> Evaluation:
+        """Evaluate a typed tree in compiled code."""
+        play = functools.partial(self._tree_rollout.play, program)
+        return self._evaluate(play, program.size)
 
-    def agent(self, agent: Agent) -> Verdict:
-        """The verdict on a controller that is trusted, played in this process."""
+    def evaluate_agent(self, agent: Agent) -> Evaluation:
+        """Evaluate a trusted controller in this process."""
         rollouts = [
-            Rollout(agent, store, self.search.terms, logs=self.telling)
+            Rollout(agent, store, self.search.config, logs=self.diagnostics)
             for store in self.search.stores
         ]
-        return self._played_by(rollouts, agent.source.decode("utf-8"))
+        return self._evaluate_players(rollouts, agent.source.decode("utf-8"))
 
-    def source(self, source: str, *, untrusted: bool = True) -> Verdict:
-        """The verdict on a text: checked, then played, in a sandbox unless somebody vouches for it.
+    def evaluate_source(self, source: str, *, untrusted: bool = True) -> Evaluation:
+        """Check a source text and evaluate it.
 
-        One that cannot be played is rejected, and has no score.
+        A program that cannot be played is rejected and has no score.
+
+        Args:
+            source: text of the controller.
+            untrusted: play it in a sandbox instead of in this process.
         """
         text = source.encode("utf-8")
-        try:  # first, since it parses texts elsewhere that would bring this process down
+        # The text is parsed in another process first: some texts crash the parser.
+        try:
             program = untrusted_from_source(Path("controller.py"), text)
         except AgentError as error:
-            return Verdict(fault=str(error))
-        fault = check(source, knob=self.knob)
-        if fault:
-            return Verdict(fault=fault)
+            return Evaluation(rejection=str(error))
+        rejection = check(source, knob=self.knob)
+        if rejection:
+            return Evaluation(rejection=rejection)
         if not untrusted:
             try:
-                return self.agent(agent_from_source(Path("controller.py"), text))
+                return self.evaluate_agent(agent_from_source(Path("controller.py"), text))
             except AgentError as error:
-                return Verdict(fault=str(error))
+                return Evaluation(rejection=str(error))
         with contextlib.ExitStack() as stack:
-            boxes = [
+            sandboxes = [
                 stack.enter_context(
-                    Sandbox(program, store, self.search.terms, time_limit=self._time_limit)
+                    Sandbox(program, store, self.search.config, time_limit=self._time_limit)
                 )
                 for store in self.search.stores
             ]
-
             try:
-                return self._played_by(boxes, source)
+                return self._evaluate_players(sandboxes, source)
             except GivenUpError as error:
-                return Verdict(fault=f"given up: {error}")
+                return Evaluation(rejection=f"given up: {error}")
 
-    def _played_by(self, players: Sequence[EpisodePlayer], source: str) -> Verdict:
-        """The verdict on a text, which is played by a player of each environment."""
+    def _evaluate_players(self, players: Sequence[EpisodePlayer], source: str) -> Evaluation:
+        """Evaluate a source text, given a player for each environment."""
 
         def play(
             e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
         ) -> EpisodeResults:
             return players[e].play(questions, orders, beta)
 
-        return self._verdict(play, constants_of(source))
+        return self._evaluate(play, count_constants(source))
 
-    def _verdict(self, play: Play, size: int) -> Verdict:
-        """The verdict on whoever plays, and keeps logs where something is to be told."""
+    def _evaluate(self, play: PlayEpisodes, size: int) -> Evaluation:
+        """Run the β sweep and, with ``diagnostics``, analyze the logs of its episodes."""
         failures: Counter[str] = Counter()
         count = 0
-        seen: list[EpisodeDiagnosis] = []
+        analyses: list[ErrorAnalysis] = []
 
-        def watched(
+        def play_and_analyze(
             e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
         ) -> EpisodeResults:
             nonlocal count
-            played = play(e, questions, orders, beta)
-            failures.update(played.failures.values())
+            results = play(e, questions, orders, beta)
+            failures.update(results.failures.values())
             count += len(questions)
-            if self.telling:
-                seen.append(self._look_back(e, questions, orders, beta, played))
-            return played
+            if self.diagnostics:
+                analyses.append(self._analyze(e, questions, orders, beta, results))
+            return results
 
-        curve = self.search.sweep(watched)
-        fault = curve.fault() if self.knob else ""
+        curve = self.search.sweep(play_and_analyze)
+        rejection = curve.rejection() if self.knob else ""
         if failures:
             message, times = failures.most_common(1)[0]
-            fault = f"{failures.total()} of {count} episodes failed, {times} of them with {message}"
-        return Verdict(
+            rejection = (
+                f"{failures.total()} of {count} episodes failed, {times} of them with {message}"
+            )
+        return Evaluation(
             score=curve.score,
-            fault=fault,
+            rejection=rejection,
             size=size,
             by_question=tuple(curve.by_question.tolist()),
-            curve=curve.facts(),
-            diagnosis=diagnose(seen).text() if seen else "",
-            traces=traces(seen) if seen else "",
+            curve=curve.to_dict(),
+            diagnosis=diagnose(analyses).text() if analyses else "",
+            transcripts=write_transcripts(analyses) if analyses else "",
         )
 
-    def _look_back(
+    def _analyze(
         self,
         e: int,
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
-        played: EpisodeResults,
-    ) -> EpisodeDiagnosis:
-        """What became of the first branch order of every question."""
-        every = self.search.seeds
-        return look_back(
-            Logged(
+        results: EpisodeResults,
+    ) -> ErrorAnalysis:
+        """Analyze the episodes of the first branch order of every question."""
+        step = self.search.seeds
+        return analyze_errors(
+            EpisodeLogs(
                 self.search.names[e],
                 self.search.stores[e],
-                self.search.terms,
+                self.search.config,
                 beta,
-                questions[::every],
-                orders[::every],
-                played.logs[::every],
-                {k // every: m for k, m in played.failures.items() if k % every == 0},
+                questions[::step],
+                orders[::step],
+                results.logs[::step],
+                {k // step: m for k, m in results.failures.items() if k % step == 0},
             )
         )
 
@@ -173,33 +180,34 @@ def evaluate(
     *,
     envs: Sequence[str],
     questions: Sequence[int] | None = None,
-    seeds: int = PLAIN_SEEDS,
+    seeds: int = INTERPRETED_SEEDS,
     knob: bool = True,
-    telling: bool = True,
+    diagnostics: bool = True,
     untrusted: bool = True,
-) -> Verdict:
-    """The verdict on the text of a program, as ``autotts discover`` gives it.
+) -> Evaluation:
+    """Evaluate the source text of a program, as ``autotts discover`` does.
 
     Args:
-        source: of the program, which is checked and played in a sandbox.
+        source: text of the controller. It is checked before it is played.
         envs: names or paths of the environments to search on.
-        questions: their rows; all by default.
-        seeds: branch orders of each question.
-        knob: whether β has to be a knob.
-        telling: whether there are a diagnosis and traces.
-        untrusted: play it in a sandbox; otherwise in this process, compiled where that can be.
+        questions: rows of the questions; all by default.
+        seeds: number of branch orders per question.
+        knob: require β to control spending.
+        diagnostics: add a diagnosis and transcripts.
+        untrusted: play the program in a sandbox; otherwise in this process, compiled if possible.
 
     Raises:
-        ValueError: there is no such environment or question.
+        ValueError: an environment or a question does not exist.
     """
     from autotts_gym.traces import registry
 
     search = SearchSet(registry.open_stores(*envs), questions, seeds)
-    return Evaluator(search, knob=knob, telling=telling).source(source, untrusted=untrusted)
+    evaluator = Evaluator(search, knob=knob, diagnostics=diagnostics)
+    return evaluator.evaluate_source(source, untrusted=untrusted)
 
 
-def constants_of(source: str) -> int:
-    """Numbers in a program's text: what its size is taken for."""
+def count_constants(source: str) -> int:
+    """Number of numeric constants in a source text, which measures the size of the program."""
     return sum(
         isinstance(node, ast.Constant) and isinstance(node.value, int | float)
         for node in ast.walk(ast.parse(source))

@@ -1,9 +1,10 @@
-"""What a program is worth: its β sweep over a search set.
+"""The objective of the search: the score of a program's β sweep over a search set.
 
-The score of a program at β is its mean accuracy less what its tokens cost at that β's price λ(β) of
-C (reading all branches whole), in right answers; over the sweep, prices go evenly on a logarithmic
-scale (:mod:`autotts_gym.mdp.token_price`), from where a few branches are worth reading to next to
-nothing. So one number rewards the whole frontier, and one knob is all that moves along it.
+The score at β is the mean accuracy minus the cost of the tokens, in correct answers per question.
+Tokens are measured in C, the tokens of reading all branches to their ends, and cost λ(β) per C. The
+prices λ are spaced evenly on a logarithmic scale (:mod:`autotts_gym.mdp.token_price`): at β = 0
+only a few branches are worth their tokens, at β = 1 tokens cost next to nothing. The mean over β
+rewards the whole accuracy-cost frontier in one number.
 """
 
 from __future__ import annotations
@@ -21,25 +22,35 @@ from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.traces.store import TraceStore
 
+#: Values of β at which programs are played.
 BETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: Price of C at β = 0 and at β = 1, in correct answers.
 PRICES: Final = TokenPrices(0.5, 0.005)
-#: Seeds of branch orders that no benchmark begins with.
+#: First seed of branch orders; benchmarks start elsewhere, so that the orders differ.
 _FIRST_SEED: Final = 2_000_000
-#: Draws of questions that intervals are made from.
-_DRAWS: Final = 1000
-#: Plays questions of an environment, by number: its number, int64[K] questions, int64[K, N] branch
-#: orders, and β.
-Play = Callable[[int, NDArray[np.int64], NDArray[np.int64], float], EpisodeResults]
-#: How many times its cheapest tokens a sweep must spend at the other end.
-SPAN: Final = 2.0
+#: Number of bootstrap resamples of the questions.
+_RESAMPLES: Final = 1000
+#: Plays episodes of one environment. Arguments: index of the environment, questions (int64[K]),
+#: branch orders (int64[K, max_branches]) and β.
+PlayEpisodes = Callable[[int, NDArray[np.int64], NDArray[np.int64], float], EpisodeResults]
+#: Smallest accepted ratio of the tokens at β = 1 to the tokens at β = 0.
+MIN_SPAN: Final = 2.0
+
+
+def price_at(beta: float) -> float:
+    """Price λ(β) of C tokens, in correct answers."""
+    return 1 / PRICES.beta(beta) - 1
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A β sweep.
+    """Results of a β sweep.
 
     Attributes:
-        correct, tokens, sequential: float64[B, E, Q], means over branch orders; tokens in C.
+        correct: float64[B, E, Q], share of correct answers by β, environment and question; means
+            over branch orders.
+        tokens: float64[B, E, Q], total tokens in C.
+        sequential: float64[B, E, Q], sequential tokens in C.
     """
 
     correct: NDArray[np.float64]
@@ -48,20 +59,22 @@ class Curve:
 
     @property
     def by_question(self) -> NDArray[np.float64]:
-        """The score of each question, float64[Q]."""
-        price = np.array([1 / PRICES.beta(beta) - 1 for beta in BETAS])
-        worth = self.correct - price[:, None, None] * self.tokens
-        found: NDArray[np.float64] = worth.mean(axis=(0, 1))
-        return found
+        """Score of each question, float64[Q]."""
+        prices = np.array([price_at(beta) for beta in BETAS])
+        scores = self.correct - prices[:, None, None] * self.tokens
+        means: NDArray[np.float64] = scores.mean(axis=(0, 1))
+        return means
 
     @property
     def score(self) -> float:
+        """Mean score over β, environments and questions."""
         return float(self.by_question.mean())
 
-    def fault(self) -> str:
-        """Why the knob is none: tokens must rise with it, to ``SPAN`` times as many; or nothing.
+    def rejection(self) -> str:
+        """Why the β sweep is rejected; empty if it is accepted.
 
-        A step down counts where it is more than two standard errors over questions.
+        Tokens must not fall from one β to the next by more than two standard errors over questions,
+        and must reach ``MIN_SPAN`` times the tokens at β = 0.
         """
         spent = self.tokens.mean(axis=1)
         steps = np.diff(spent, axis=0)
@@ -70,54 +83,54 @@ class Curve:
         if len(down):
             b = int(down[0])
             return (
-                f"tokens fall from β = {BETAS[b]:g} to {BETAS[b + 1]:g}: one knob must spend more "
-                "as it rises"
+                f"tokens fall from β = {BETAS[b]:g} to {BETAS[b + 1]:g}: a program must spend more "
+                "tokens as β rises"
             )
         low, high = spent[0].mean(), spent[-1].mean()
-        if high < SPAN * low:
+        if high < MIN_SPAN * low:
             return (
-                f"β spans {high / max(low, 1e-12):.1f} times its cheapest tokens, and must at "
-                f"least {SPAN:g} times"
+                f"tokens at β = 1 are {high / max(low, 1e-12):.1f} times the tokens at β = 0; they "
+                f"must be at least {MIN_SPAN:g} times as many"
             )
         return ""
 
-    def facts(self) -> dict[str, Any]:
-        """As plain values, by β: means of all with 95% intervals, and means by environment.
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by β: overall means with 95% intervals, and means by environment.
 
-        Intervals are over questions, drawn anew; tokens are in C.
+        Intervals are percentile bootstrap intervals over questions. Tokens are in C.
         """
-        found: dict[str, Any] = {"beta": list(BETAS)}
+        values: dict[str, Any] = {"beta": list(BETAS)}
         for name in ("accuracy", "tokens", "sequential"):
-            values = self.correct if name == "accuracy" else getattr(self, name)
-            found[name] = values.mean(axis=(1, 2)).round(6).tolist()
-            found[f"{name}_interval"] = _interval(values.mean(axis=1)).round(6).tolist()
-            found[f"{name}_by_environment"] = values.mean(axis=2).round(6).tolist()
-        return found
+            array = self.correct if name == "accuracy" else getattr(self, name)
+            values[name] = array.mean(axis=(1, 2)).round(6).tolist()
+            values[f"{name}_interval"] = _bootstrap(array.mean(axis=1)).round(6).tolist()
+            values[f"{name}_by_environment"] = array.mean(axis=2).round(6).tolist()
+        return values
 
 
-def _interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """95% intervals of means over the last axis, float64[..., 2]."""
+def _bootstrap(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """95% percentile bootstrap intervals of means over the last axis, float64[..., 2]."""
     count = values.shape[-1]
-    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=_DRAWS)
-    means = values @ times.T / count
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    means = values @ weights.T / count
     return np.moveaxis(np.quantile(means, [0.025, 0.975], axis=-1), 0, -1)
 
 
 class SearchSet:
-    """The questions that programs are scored on, always with the same branch orders.
+    """The questions on which programs are scored, with fixed branch orders.
 
     Args:
-        stores: environments by name; they need not have the same questions, but as many.
-        questions: their rows; all by default.
-        seeds: branch orders of each question.
-        terms: of play; the usual ones by default.
+        stores: trace stores by name. Their questions may differ, but not their number of questions.
+        questions: rows of the questions; all by default.
+        seeds: number of branch orders per question.
+        config: episode config; the default config by default.
 
     Attributes:
-        names, stores: the environments.
-        questions, seeds, terms: as above.
+        names, stores: names and trace stores of the environments, as lists.
+        questions, seeds, config: as above.
 
     Raises:
-        ValueError: the environments have not equally many questions.
+        ValueError: the environments have different numbers of questions and ``questions`` is None.
     """
 
     def __init__(
@@ -125,45 +138,47 @@ class SearchSet:
         stores: Mapping[str, TraceStore],
         questions: Sequence[int] | None = None,
         seeds: int = 8,
-        terms: EpisodeConfig | None = None,
+        config: EpisodeConfig | None = None,
     ) -> None:
         counts = {store.card.questions for store in stores.values()}
         if questions is None and len(counts) > 1:
             raise ValueError(
-                f"the environments have {sorted(counts)} questions: name those to score by"
+                f"the environments have {sorted(counts)} questions: give the rows to search on"
             )
-        self.terms = terms = terms or EpisodeConfig()
+        self.config = config = config or EpisodeConfig()
         self.names, self.stores = list(stores), list(stores.values())
         self.questions = list(range(min(counts)) if questions is None else questions)
         self.seeds = seeds
-        self._full = [terms.max_branches * store.card.mean_tokens for store in stores.values()]
-        asked = np.repeat(np.array(self.questions, np.int64), seeds)
-        drawn = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(self.questions))
-        n = terms.max_branches
+        self._full_tokens = [
+            config.max_branches * store.card.mean_tokens for store in stores.values()
+        ]
+        rows = np.repeat(np.array(self.questions, np.int64), seeds)
+        order_seeds = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(self.questions))
+        n = config.max_branches
         self._orders = [
             dict(
                 zip(
                     self.questions,
-                    branch_orders("random", drawn, asked, store, n).reshape(-1, seeds, n),
+                    branch_orders("random", order_seeds, rows, store, n).reshape(-1, seeds, n),
                     strict=True,
                 )
             )
             for store in stores.values()
         ]
 
-    def sweep(self, play: Play, questions: Sequence[int] | None = None) -> Curve:
-        """The β sweep of whoever plays, on all questions or on some."""
+    def sweep(self, play: PlayEpisodes, questions: Sequence[int] | None = None) -> Curve:
+        """Run a β sweep on all questions, or on the given rows."""
         rows = self.questions if questions is None else list(questions)
         shape = (len(BETAS), len(self.stores), len(rows))
         correct, tokens, sequential = (np.zeros(shape) for _ in range(3))
-        asked = np.repeat(np.array(rows, np.int64), self.seeds)
-        for e, full in enumerate(self._full):
+        repeated = np.repeat(np.array(rows, np.int64), self.seeds)
+        by_question = (len(rows), self.seeds)
+        for e, full in enumerate(self._full_tokens):
             orders = np.concatenate([self._orders[e][q] for q in rows])
             for b, beta in enumerate(BETAS):
-                played = play(e, asked, orders, beta)
-                by_question = (len(rows), self.seeds)
-                correct[b, e] = played.correct.reshape(by_question).mean(axis=1)
-                tokens[b, e] = played.tokens.reshape(by_question).mean(axis=1) / full
-                critical = played.sequential_tokens.reshape(by_question).mean(axis=1)
+                results = play(e, repeated, orders, beta)
+                correct[b, e] = results.correct.reshape(by_question).mean(axis=1)
+                tokens[b, e] = results.tokens.reshape(by_question).mean(axis=1) / full
+                critical = results.sequential_tokens.reshape(by_question).mean(axis=1)
                 sequential[b, e] = critical / full
         return Curve(correct, tokens, sequential)

@@ -16,12 +16,12 @@ import numpy as np
 import yaml
 
 from autotts_gym.discovery import prompts
-from autotts_gym.discovery.objective import BETAS, PRICES
-from autotts_gym.discovery.proposal import Proposal, Tried, Verdict
+from autotts_gym.discovery.objective import BETAS, price_at
+from autotts_gym.discovery.proposal import Candidate, Evaluation, Proposal
 from autotts_gym.utils.files import write_text
 
 #: What a rejected program is worth: less than one that spends everything and is never right.
-REJECTED: Final = -1.0 - sum(1 / PRICES.beta(beta) - 1 for beta in BETAS) / len(BETAS)
+REJECTED: Final = -1.0 - sum(price_at(beta) for beta in BETAS) / len(BETAS)
 
 #: Means of a curve that are told beside the score.
 _TOLD: Final = ("accuracy", "tokens", "sequential")
@@ -47,37 +47,37 @@ def evaluate(program_path):
 '''
 
 
-def metrics(verdict: Verdict) -> dict[str, float]:
+def metrics(evaluation: Evaluation) -> dict[str, float]:
     """A verdict as OpenEvolve's numbers.
 
     Returns:
         ``combined_score``, which it maximises; ``accepted``, 1 or 0; and means over the curve,
         where there is one.
     """
-    accepted = not verdict.fault and math.isfinite(verdict.score)
+    accepted = not evaluation.rejection and math.isfinite(evaluation.score)
     found = {
-        "combined_score": verdict.score if accepted else REJECTED,
+        "combined_score": evaluation.score if accepted else REJECTED,
         "accepted": float(accepted),
     }
     for name in _TOLD:
-        if name in verdict.curve:
-            found[name] = float(np.mean(verdict.curve[name]))
+        if name in evaluation.curve:
+            found[name] = float(np.mean(evaluation.curve[name]))
     return found
 
 
-def result(verdict: Verdict) -> Any:
+def result(evaluation: Evaluation) -> Any:
     """A verdict as what an evaluator of OpenEvolve returns.
 
     Returns:
         OpenEvolve's ``EvaluationResult``, with ``feedback`` for an artifact, which it shows to the
         model; the numbers alone where OpenEvolve is not installed.
     """
-    numbers = metrics(verdict)
+    numbers = metrics(evaluation)
     try:
         from openevolve.evaluation_result import EvaluationResult
     except ImportError:
         return numbers
-    told = prompts.feedback(Tried(Proposal("program", "program", "OpenEvolve"), verdict))
+    told = prompts.feedback(Candidate(Proposal("program", "program", "OpenEvolve"), evaluation))
     return EvaluationResult(metrics=numbers, artifacts={"feedback": told})
 
 

@@ -1,20 +1,19 @@
-"""Programs as typed trees: what the genetic proposer breeds, and the source that it becomes.
+"""Typed trees: the representation of programs that the genetic proposer evolves.
 
-A program fills the slots of one skeleton (``skeleton.py.txt``): how many branches run side by
-side, what a finished branch's vote weighs, which branches are left, when to stop. A slot holds a
-tree over the figures that can be seen there. Every constant is a straight line in β, so that one
-knob moves all of them.
+A program fills four slots of a fixed skeleton (``program_skeleton.py.txt``): how many branches run
+in parallel (``width``), the weight of a finished branch's vote (``weight``), which branches to drop
+(``drop``), and when to stop (``stop``). Each slot holds an expression tree over the features that
+are available there. Every constant is a linear function of β, so that one knob moves all of them.
 
-Trees are kept as postfix code. Compiled code evaluates it with the constants as arguments
-(:mod:`autotts_gym.discovery.tree_rollout`), so that nothing is compiled in a search, and
-:func:`source` writes the same program as a readable controller that plays the same episodes.
+:mod:`autotts_gym.discovery.tree_rollout` evaluates trees as postfix code in compiled code.
+:mod:`autotts_gym.discovery.code_generation` writes a tree as the source of a controller that plays
+the same episodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -22,101 +21,110 @@ import numpy as np
 Slot = Literal["weight", "drop", "stop", "width"]
 SLOTS: Final[tuple[Slot, ...]] = ("weight", "drop", "stop", "width")
 
-#: Figures, by number. Depths are intervals, and ``effort`` is ln(1 + tokens spent in intervals).
-FIGURES: Final = (
-    "depth",  # of a branch
-    "steady",  # intervals since its answer changed
-    "agrees",  # whether its answer leads
-    "share",  # of the leader in all weight
-    "margin",  # of the leader over the second, as a share of all weight
-    "votes",  # for the leader
-    "stable",  # rounds for which it has led
-    "answers",  # different ones
-    "finished",  # branches
-    "nulls",
-    "given_up",
-    "effort",
+#: Names of the features, in the order of their numbers in postfix code. They are part of the
+#: journal format.
+FEATURES: Final = (
+    "depth",  # depth of the branch, intervals
+    "steady",  # intervals since the branch's answer changed
+    "agrees",  # 1 if the branch's answer is the leading answer, otherwise 0
+    "share",  # weight of the leading answer, as a share of all weight
+    "margin",  # margin over the second answer, as a share of all weight
+    "votes",  # number of votes for the leading answer
+    "stable",  # number of rounds for which it has led
+    "answers",  # number of different answers
+    "finished",  # number of finished branches
+    "nulls",  # number of finished branches with a null answer
+    "given_up",  # number of dropped branches
+    "effort",  # ln(1 + tokens spent / Δ)
 )
-_OF_BRANCH: Final = ("depth", "steady", "agrees")
-_OF_EPISODE: Final = tuple(name for name in FIGURES if name not in _OF_BRANCH)
-#: What each slot can see.
-VISIBLE: Final[dict[Slot, tuple[str, ...]]] = {
+_BRANCH_FEATURES: Final = ("depth", "steady", "agrees")
+_EPISODE_FEATURES: Final = tuple(name for name in FEATURES if name not in _BRANCH_FEATURES)
+#: Features that are available in each slot.
+AVAILABLE: Final[dict[Slot, tuple[str, ...]]] = {
     "weight": ("depth", "steady"),
-    "drop": (*_OF_BRANCH, "share", "finished", "given_up", "effort"),
-    "stop": _OF_EPISODE,
-    "width": _OF_EPISODE,
+    "drop": (*_BRANCH_FEATURES, "share", "finished", "given_up", "effort"),
+    "stop": _EPISODE_FEATURES,
+    "width": _EPISODE_FEATURES,
 }
-#: Scale of each figure: constants beside it begin about as large.
+#: Typical magnitude of each feature, which scales random constants.
 SCALE: Final = {
     "depth": 30.0, "steady": 10.0, "agrees": 1.0, "share": 1.0, "margin": 1.0, "votes": 4.0,
     "stable": 4.0, "answers": 3.0, "finished": 8.0, "nulls": 2.0, "given_up": 2.0, "effort": 5.0,
 }  # fmt: skip
 
 # --- postfix code --------------------------------------------------------------------------------
-CONSTANT: Final = 0  # 0 + index
-FIGURE: Final = 1_000  # 1000 + index
+#: Code of the constant with index 0; index i has code ``CONSTANT + i``.
+CONSTANT: Final = 0
+#: Code of the feature with index 0; index i has code ``FEATURE + i``.
+FEATURE: Final = 1_000
+#: Codes of operations. FADE is exp(-max(x, 0)), LN is ln(1 + max(x, 0)), OVER is x / (1 + |y|).
 ADD, SUB, MUL, MIN, MAX, FADE, LN, OVER = range(2_000, 2_008)
+#: Code that ends a tree.
 END: Final = -1
 
-#: Digits that constants are written with; what is scored is what is written.
-_DIGITS: Final = 4
-
-#: Arguments of an operation, and how it is written.
+#: Number of arguments of each operation.
 ARITY: Final = {ADD: 2, SUB: 2, MUL: 2, MIN: 2, MAX: 2, FADE: 1, LN: 1, OVER: 2}
-#: How they are written, and how tightly that binds: left operands at least so tightly, right ones
-#: more, so that what is written is worked out in the order of the tree.
-FORM: Final = {
-    ADD: ("{} + {}", 1),
-    SUB: ("{} - {}", 1),
-    MUL: ("{} * {}", 2),
-    MIN: ("min({}, {})", 3),
-    MAX: ("max({}, {})", 3),
-    FADE: ("math.exp(-max({}, 0.0))", 3),
-    LN: ("math.log1p(max({}, 0.0))", 3),
-    OVER: ("{} / (1.0 + abs({}))", 2),
-}
-#: Longest code of a tree, and the most constants of a program.
-LONGEST: Final = 40
-MOST_CONSTANTS: Final = 40
+#: Maximum number of nodes of a tree in compiled code.
+MAX_CODE: Final = 40
+#: Maximum number of constants of a program in compiled code.
+MAX_CONSTANTS: Final = 40
+#: Significant digits of constants. Constants are rounded before they are scored, so that generated
+#: sources play exactly as scored.
+_DIGITS: Final = 4
 
 
 @dataclass(frozen=True)
 class Constant:
-    """``base + slope · β``."""
+    """A linear function of β: ``base + slope · β``."""
 
     base: float
     slope: float = 0.0
 
     def at(self, beta: float) -> float:
+        """Value at β."""
         return self.base + self.slope * beta
 
 
-def rounded(value: float) -> float:
-    """To as many significant digits as are written."""
+def round_constant(value: float) -> float:
+    """Round a value to the number of significant digits that constants have."""
     return float(f"{value:.{_DIGITS}g}")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A tree: an operation over trees, a figure's name, or a constant."""
+    """A node of an expression tree.
+
+    Attributes:
+        kind: code of an operation, name of a feature, or a constant.
+        children: arguments of the operation.
+    """
 
     kind: int | str | Constant
     children: tuple[Node, ...] = ()
 
     def walk(self) -> Iterator[Node]:
-        """All nodes, children first, as postfix code has them."""
+        """All nodes in postfix order: children before their parent."""
         for child in self.children:
             yield from child.walk()
         yield self
 
     @property
     def size(self) -> int:
+        """Number of nodes."""
         return sum(1 for _ in self.walk())
 
 
 @dataclass(frozen=True)
 class Program:
-    """A tree for each slot, and how many intervals a round reads."""
+    """A tree for each slot, and the number of intervals that a round reads.
+
+    Attributes:
+        weight: weight of a finished branch's vote.
+        drop: a branch is dropped if this is above 0.
+        stop: the episode ends if this is above 0.
+        width: number of branches that run in parallel.
+        stride: intervals by which each running branch is extended in a round.
+    """
 
     weight: Node
     drop: Node
@@ -125,36 +133,37 @@ class Program:
     stride: Constant = Constant(4.0)
 
     def tree(self, slot: Slot) -> Node:
-        found: Node = getattr(self, slot)
-        return found
+        """The tree of a slot."""
+        tree: Node = getattr(self, slot)
+        return tree
 
     @property
     def constants(self) -> list[Constant]:
-        """All of them, in the order of the code; the stride is the last."""
+        """All constants in the order of the code, the stride last."""
         nodes = (node for slot in SLOTS for node in self.tree(slot).walk())
         return [*(node.kind for node in nodes if isinstance(node.kind, Constant)), self.stride]
 
-    def refilled(self, constants: list[Constant]) -> Program:
-        """The same program with other constants."""
-        left = iter(constants)
+    def with_constants(self, constants: list[Constant]) -> Program:
+        """The same program with other constants, in the order of :attr:`constants`."""
+        remaining = iter(constants)
 
         def fill(node: Node) -> Node:
             if isinstance(node.kind, Constant):
-                return Node(next(left))
+                return Node(next(remaining))
             return Node(node.kind, tuple(fill(child) for child in node.children))
 
         trees = {slot: fill(self.tree(slot)) for slot in SLOTS}
-        return Program(**trees, stride=next(left))
+        return Program(**trees, stride=next(remaining))
 
     @property
     def size(self) -> int:
-        """Nodes, and a slope for each constant that has one."""
+        """Number of nodes and of constants with a slope."""
         slopes = sum(constant.slope != 0 for constant in self.constants)
         return sum(self.tree(slot).size for slot in SLOTS) + slopes
 
     def code(self) -> np.ndarray:
-        """Postfix code, int64[slots, LONGEST + 1]."""
-        code = np.full((len(SLOTS), LONGEST + 1), END, np.int64)
+        """Postfix code, int64[slots, MAX_CODE + 1]."""
+        code = np.full((len(SLOTS), MAX_CODE + 1), END, np.int64)
         index = 0
         for row, slot in enumerate(SLOTS):
             for at, node in enumerate(self.tree(slot).walk()):
@@ -162,76 +171,83 @@ class Program:
                     code[row, at] = CONSTANT + index
                     index += 1
                 elif isinstance(node.kind, str):
-                    code[row, at] = FIGURE + FIGURES.index(node.kind)
+                    code[row, at] = FEATURE + FEATURES.index(node.kind)
                 else:
                     code[row, at] = node.kind
         return code
 
     def values(self, beta: float) -> np.ndarray:
-        """The constants at β, float64[MOST_CONSTANTS]."""
-        values = np.zeros(MOST_CONSTANTS)
-        at = [constant.at(beta) for constant in self.constants]
-        values[: len(at) - 1] = at[:-1]
-        values[-1] = at[-1]
+        """Values of the constants at β, float64[MAX_CONSTANTS]; the stride is the last element."""
+        values = np.zeros(MAX_CONSTANTS)
+        at_beta = [constant.at(beta) for constant in self.constants]
+        values[: len(at_beta) - 1] = at_beta[:-1]
+        values[-1] = at_beta[-1]
         return values
 
     @property
-    def fits(self) -> bool:
-        """Whether the compiled evaluator has room for it."""
+    def fits_compiled(self) -> bool:
+        """Whether the arrays of the compiled evaluator are large enough."""
         sizes = (self.tree(slot).size for slot in SLOTS)
-        return max(sizes) <= LONGEST and len(self.constants) <= MOST_CONSTANTS
+        return max(sizes) <= MAX_CODE and len(self.constants) <= MAX_CONSTANTS
 
 
-# --- simplifying --------------------------------------------------------------------------------
+# --- simplification ------------------------------------------------------------------------------
 
 
-def simplified(program: Program) -> Program:
-    """The same program, where β is at least 0 and at most 1, with what is constant worked out."""
-    trees = {slot: _folded(program.tree(slot)) for slot in SLOTS}
+def simplify(program: Program) -> Program:
+    """Fold constant expressions; the result is equivalent for β in [0, 1]."""
+    trees = {slot: _fold(program.tree(slot)) for slot in SLOTS}
     low, high = (max(1, int(program.stride.at(beta))) for beta in (0.0, 1.0))
     stride = Constant(float(low)) if low == high else program.stride
     return Program(**trees, stride=stride)
 
 
-def bare(program: Program) -> Program:
-    """The same program without constants that decide nothing: 1 stands for all of them."""
+def normalize_constants(program: Program) -> Program:
+    """Replace constant weights and widths that do not affect the program by 1."""
     weight, width = program.weight.kind, program.width.kind
     if isinstance(weight, Constant) and min(weight.at(0.0), weight.at(1.0)) > 0:
         program = replace(program, weight=Node(Constant(1.0)))  # only ratios of weights matter
     if isinstance(width, Constant) and max(width.at(0.0), width.at(1.0)) <= 1:
-        program = replace(program, width=Node(Constant(1.0)))  # one branch is always read
+        program = replace(program, width=Node(Constant(1.0)))  # at least one branch always runs
     return program
 
 
-def _folded(node: Node) -> Node:
-    children = tuple(_folded(child) for child in node.children)
-    lines = [child.kind for child in children if isinstance(child.kind, Constant)]
-    if children and len(lines) == len(children) and isinstance(node.kind, int):
-        found = _worked_out(node.kind, lines)
-        if found is not None:
-            return Node(found)
+def _fold(node: Node) -> Node:
+    children = tuple(_fold(child) for child in node.children)
+    constants = [child.kind for child in children if isinstance(child.kind, Constant)]
+    if children and len(constants) == len(children) and isinstance(node.kind, int):
+        folded = _apply(node.kind, constants)
+        if folded is not None:
+            return Node(folded)
     return Node(node.kind, children)
 
 
-def _worked_out(kind: int, lines: list[Constant]) -> Constant | None:
-    """The straight line that an operation on straight lines is, if it is one."""
-    a, b = lines[0], lines[-1]
-    if kind == ADD:
-        return Constant(rounded(a.base + b.base), rounded(a.slope + b.slope))
-    if kind == SUB:
-        return Constant(rounded(a.base - b.base), rounded(a.slope - b.slope))
-    if kind == MUL and not (a.slope and b.slope):
+def _apply(operation: int, constants: list[Constant]) -> Constant | None:
+    """The result of an operation on constants, if it is linear in β."""
+    a, b = constants[0], constants[-1]
+    if operation == ADD:
+        return Constant(round_constant(a.base + b.base), round_constant(a.slope + b.slope))
+    if operation == SUB:
+        return Constant(round_constant(a.base - b.base), round_constant(a.slope - b.slope))
+    if operation == MUL and not (a.slope and b.slope):
         slope = a.slope * b.base + a.base * b.slope
-        return Constant(rounded(a.base * b.base), rounded(slope))
-    if kind in (MIN, MAX):
-        best = min if kind == MIN else max
-        for one in (a, b):
-            if all(one.at(beta) == best(a.at(beta), b.at(beta)) for beta in (0.0, 1.0)):
-                return one
+        return Constant(round_constant(a.base * b.base), round_constant(slope))
+    if operation in (MIN, MAX):
+        best = min if operation == MIN else max
+        for constant in (a, b):
+            if all(constant.at(beta) == best(a.at(beta), b.at(beta)) for beta in (0.0, 1.0)):
+                return constant
     return None
 
 
-# --- keeping -------------------------------------------------------------------------------------
+# --- serialization -------------------------------------------------------------------------------
+
+#: Names of the operations in journals.
+_OPERATION_NAMES: Final = {
+    ADD: "add", SUB: "sub", MUL: "mul", MIN: "min", MAX: "max", FADE: "fade", LN: "ln",
+    OVER: "over",
+}  # fmt: skip
+_OPERATIONS: Final = {name: code for code, name in _OPERATION_NAMES.items()}
 
 
 def to_json(program: Program) -> dict[str, Any]:
@@ -242,122 +258,32 @@ def to_json(program: Program) -> dict[str, Any]:
             return [node.kind.base, node.kind.slope]
         if isinstance(node.kind, str):
             return node.kind
-        return {_NAMES[node.kind]: [plain(child) for child in node.children]}
+        return {_OPERATION_NAMES[node.kind]: [plain(child) for child in node.children]}
 
     trees: dict[str, Any] = {slot: plain(program.tree(slot)) for slot in SLOTS}
     return {**trees, "stride": [program.stride.base, program.stride.slope]}
 
 
-def from_json(plain: dict[str, Any]) -> Program:
-    """The program that :func:`to_json` wrote.
+def from_json(values: dict[str, Any]) -> Program:
+    """The program that :func:`to_json` converted.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the values do not describe a program.
     """
 
-    def node(given: Any, slot: Slot) -> Node:
-        if isinstance(given, list) and len(given) == 2:
-            return Node(Constant(float(given[0]), float(given[1])))
-        if isinstance(given, str) and given in VISIBLE[slot]:
-            return Node(given)
-        if isinstance(given, dict) and len(given) == 1:
-            ((name, children),) = given.items()
-            if name in _KINDS and len(children) == ARITY[_KINDS[name]]:
-                return Node(_KINDS[name], tuple(node(child, slot) for child in children))
-        raise ValueError(f"{slot} holds {given!r}, which is no tree")
+    def node(value: Any, slot: Slot) -> Node:
+        if isinstance(value, list) and len(value) == 2:
+            return Node(Constant(float(value[0]), float(value[1])))
+        if isinstance(value, str) and value in AVAILABLE[slot]:
+            return Node(value)
+        if isinstance(value, dict) and len(value) == 1:
+            ((name, children),) = value.items()
+            if name in _OPERATIONS and len(children) == ARITY[_OPERATIONS[name]]:
+                return Node(_OPERATIONS[name], tuple(node(child, slot) for child in children))
+        raise ValueError(f"{slot} has {value!r}, which is not a valid tree")
 
     try:
-        trees = {slot: node(plain[slot], slot) for slot in SLOTS}
-        return Program(**trees, stride=Constant(*map(float, plain["stride"])))
+        trees = {slot: node(values[slot], slot) for slot in SLOTS}
+        return Program(**trees, stride=Constant(*map(float, values["stride"])))
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{plain!r} is no program: {error}") from error
-
-
-_NAMES: Final = {
-    ADD: "add", SUB: "sub", MUL: "mul", MIN: "min", MAX: "max", FADE: "fade", LN: "ln",
-    OVER: "over",
-}  # fmt: skip
-_KINDS: Final = {name: kind for kind, name in _NAMES.items()}
-
-# --- source --------------------------------------------------------------------------------------
-
-_SKELETON: Final = resources.files(__package__).joinpath("skeleton.py.txt").read_text("utf-8")
-#: Before the figures that a line of the skeleton is there for.
-_FOR: Final = "  #? "
-
-
-def skeleton(figures: Collection[str]) -> str:
-    """The skeleton without what only other figures need."""
-    lines = (line.partition(_FOR)[::2] for line in _SKELETON.splitlines())
-    return "".join(
-        f"{text}\n" for text, names in lines if not names or set(names.split()) & set(figures)
-    )
-
-
-def source(program: Program, title: str, lineage: str = "") -> str:
-    """The program as a self-contained controller.
-
-    Args:
-        title: the first line of its docstring.
-        lineage: where it comes from, further lines.
-    """
-    names: list[str] = []
-    slots = {
-        "weight": _written(program.weight, "weight", names)[0],
-        "drop": _condition(program.drop, "drop", names),
-        "stop": _condition(program.stop, "stop", names),
-        "width": _written(program.width, "width", names)[0],
-    }
-    constants = program.constants[:-1]
-    lines = [f"{name} = {_line(c)}" for name, c in zip(names, constants, strict=True)]
-    stride = program.stride
-    lines.append(f"stride = {_line(stride) if stride.slope else max(1, int(stride.base))}")
-    seen = {
-        node.kind
-        for slot in SLOTS
-        for node in program.tree(slot).walk()
-        if isinstance(node.kind, str)
-    }
-    body = skeleton(seen).format(
-        parameters="beta",
-        constants="".join(f"    {line}\n" for line in lines).rstrip("\n"),
-        stride="max(1, int(stride))" if stride.slope else "stride",
-        **slots,
-    )
-    doc = f'"""{title}\n' + (f"\n{lineage.strip()}\n" if lineage else "") + '"""\n'
-    modules = [f"import {name}\n" for name in ("math",) if f"{name}." in body]
-    return "\n".join([doc, *modules, f"import numpy as np\n\n\n{body}"])
-
-
-def _written(node: Node, slot: Slot, names: list[str]) -> tuple[str, int]:
-    """A tree as an expression, and how tightly it binds; constants get names."""
-    if isinstance(node.kind, Constant):
-        names.append(f"{slot}_{sum(name.startswith(slot) for name in names) + 1}")
-        return names[-1], 3
-    if isinstance(node.kind, str):
-        return node.kind, 3
-    form, binds = FORM[node.kind]
-    parts = []
-    for place, child in enumerate(node.children):
-        text, tightly = _written(child, slot, names)
-        loose = binds < 3 and tightly < binds + place
-        # The second operand of OVER stands in a call of its own.
-        parts.append(f"({text})" if loose and not (node.kind == OVER and place) else text)
-    return form.format(*parts), binds
-
-
-def _condition(node: Node, slot: Slot, names: list[str]) -> str:
-    """Whether a tree is above zero."""
-    if node.kind == SUB:
-        left, right = (_written(child, slot, names)[0] for child in node.children)
-        return f"{left} > {right}"
-    return f"{_written(node, slot, names)[0]} > 0.0"
-
-
-def _line(constant: Constant) -> str:
-    if constant.slope == 0:
-        return f"{constant.base!r}"
-    if constant.base == 0:
-        return f"{constant.slope!r} * beta"
-    sign = "-" if constant.slope < 0 else "+"
-    return f"{constant.base!r} {sign} {abs(constant.slope)!r} * beta"
+        raise ValueError(f"{values!r} is not a valid program: {error}") from error

@@ -1,7 +1,7 @@
-"""What a proposer is told: the task, the episode handle, and what came of other programs.
+"""Texts for proposers: the task and the feedback on candidates, in Markdown.
 
-The texts are made of the things themselves (signatures, docstrings, the constants of the score), so
-that they say what is so.
+Signatures, docstrings and constants are read from the code, so that the texts cannot become
+outdated.
 """
 
 from __future__ import annotations
@@ -16,253 +16,281 @@ from typing import Any, Final
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.scaffold import Template
 from autotts_gym.controllers.scaffold import source as starting_file
-from autotts_gym.discovery.objective import BETAS, PRICES, SPAN
-from autotts_gym.discovery.proposal import Tried
+from autotts_gym.discovery.objective import BETAS, MIN_SPAN, price_at
+from autotts_gym.discovery.proposal import Candidate
 from autotts_gym.discovery.source_checks import BUILTINS, LARGEST, modules
 
-#: Attributes of a handle that no program may use, see :mod:`autotts_gym.discovery.source_checks`.
+#: Attributes of an episode that programs must not use, see
+#: :mod:`autotts_gym.discovery.source_checks`.
 _HIDDEN: Final = frozenset({"facts", "info", "log", "notes"})
+
+_TASK: Final = """# The task
+
+Write a controller: a Python file with a function `{call}` that controls how inference is spent on
+one question. A language model samples reasoning branches for the question. Branches grow by
+intervals of tokens. A controller can open a branch, extend a branch by an interval, probe a branch
+for its current answer, prune a branch, and end the episode with an answer. Episodes are replayed
+from recorded traces; a controller observes exactly what a live server would return.
+
+The aim is to answer as many questions correctly with as few tokens as possible. You get the
+following feedback on every evaluated program: {feedback}.
+
+## How programs are scored
+
+Every program plays the same questions in the same branch orders at β = {betas}.
+Its score is the mean over these episodes of
+
+    correct answers − price · tokens / C
+
+where both terms are per question, and C is the number of tokens of reading all branches of a
+question to their ends (a mean over the environment). The price of C, in correct answers, is
+{prices}.
+Branches that grow in parallel take as long as the longest of them: these sequential tokens are
+reported, but do not affect the score.
+
+An episode counts as incorrect if the program raises an error, returns without calling
+`episode.answer()`, or exceeds the time limit. The tokens spent until then count."""
+
+_KNOB: Final = """## One knob
+
+β in [0, 1] is the only knob: a program spends least at β = 0 and most at β = 1. Every other
+constant is fixed or a function of β. Tokens must rise from each scored value of β to the next, and
+the tokens at the last value must be at least {span:g} times the tokens at the first. A program
+whose tokens fall, or hardly rise, is rejected."""
+
+_NO_KNOB: Final = """## No knob is needed
+
+`solve(episode)` plays in the same way at every β. `solve(episode, beta)` is accepted as well."""
+
+_EPISODE: Final = """\
+Branches are numbered from 0, in the order in which they are opened. Depths are in intervals, costs
+in tokens. Answers are integers, numbered by their first appearance in the episode; -1 means no
+answer. The plurality is taken over the latest answers of the active branches. An illegal action
+raises an error, so check first whether an action is legal.
+
+Requests to generate text do not block; a probe blocks. Before the first probe, request all text
+that does not depend on its result. Only a probe reveals that a branch has ended. A branch that has
+ended generates no more tokens and costs nothing more.
+
+{methods}
+
+Attributes:
+
+- `episode.max_branches: int`: Maximum number of branches that can be opened.
+{attributes}"""
 
 
 def template(knob: bool = True) -> str:
-    """A program to start from."""
+    """Source text of the commented starting file."""
     return starting_file(Template.with_beta if knob else Template.without_beta, "controller")
 
 
 # --- the task ------------------------------------------------------------------------------------
 
 
-def task(*, knob: bool = True, traces: bool = True) -> str:
-    """The task in Markdown: what a program is, how it is scored, and what gets it rejected.
+def task(*, knob: bool = True, diagnostics: bool = True) -> str:
+    """The task: what a program is, how it is scored, and why programs are rejected.
 
     Args:
-        knob: whether a program must have the knob β and nothing else.
-        traces: whether diagnoses and traces of programs are told as well.
+        knob: whether β must control spending.
+        diagnostics: whether the feedback includes diagnoses and transcripts.
     """
-    call = "solve(episode, beta)" if knob else "solve(episode)"
-    told = "its score, its curve over β, why it was rejected"
-    told += ", where its tokens went and some of its episodes, action by action" if traces else ""
-    prices = ", ".join(f"{1 / PRICES.beta(beta) - 1:.3g} at β = {beta:g}" for beta in BETAS)
+    feedback = "its score, its curve over β, and the reason if it was rejected"
+    if diagnostics:
+        feedback += "; where its tokens went, and some of its episodes action by action"
     parts = [
-        f"""# The task
-
-Write a controller: a Python file with a function `{call}` that decides how
-inference is spent on one question. A language model samples reasoning branches for the question;
-each grows by intervals of tokens, can be made to answer early, and can be dropped. The controller
-opens branches, reads them on, looks at their answers, and ends the episode with one. Episodes are
-replayed from recorded traces: what a controller sees is what a live server would have shown it.
-
-The aim is to answer as many questions rightly with as few tokens as can be. Of every program that
-was tried you are told {told}.
-
-## How it is scored
-
-Every program plays the same questions in the same branch orders at β = {_listed(BETAS)}.
-Its score is the mean over these of
-
-    right answers − price · tokens / C
-
-with both per question, and C the tokens of reading all branches of a question whole (a mean over
-the environment). The price of C, in right answers, is {prices}. Branches that
-are read side by side take no longer than the longest: sequential tokens are told beside the score,
-and do not count.
-
-An episode that raises, returns without `episode.answer()`, or takes too long counts as wrong, at
-what it had cost by then."""
+        _TASK.format(
+            call="solve(episode, beta)" if knob else "solve(episode)",
+            feedback=feedback,
+            betas=_enumerated(BETAS),
+            prices=", ".join(f"{price_at(beta):.3g} at β = {beta:g}" for beta in BETAS),
+        ),
+        _KNOB.format(span=MIN_SPAN) if knob else _NO_KNOB,
+        f"## The episode object\n\n{episode_protocol()}",
+        f"## Why programs are rejected\n\n{rules(knob)}",
     ]
-    if knob:
-        parts.append(f"""## One knob
-
-β in [0, 1] is the only knob: 0 spends least, 1 most. Every other constant is fixed or a function
-of β. Tokens must rise with β from each of the scored values to the next, and the last must spend
-at least {SPAN:g} times the tokens of the first: a program whose tokens fall, or hardly rise, is
-rejected.""")
-    else:
-        parts.append("""## No knob is needed
-
-`solve(episode)` plays the same whatever β is; `solve(episode, beta)` is played as well.""")
-    parts += [f"## The handle\n\n{handle()}", f"## What gets rejected\n\n{rules(knob)}"]
     return "\n\n".join(parts) + "\n"
 
 
-def handle() -> str:
-    """The protocol in Markdown: everything that a program may ask of an episode, or do."""
-    calls = "\n".join(_of_handle(inspect.isfunction))
-    seen = "\n".join(_of_handle(lambda value: isinstance(value, property)))
-    most = "- `episode.max_branches: int`: The most branches that can be opened."
-    return f"""Branches are numbered from 0, in the order in which they were opened. Depths are in
-intervals, costs in tokens. Answers are numbers by first appearance in the episode, -1 for none; the
-plurality is that of the latest answers of active branches. What is not legal raises, so ask first.
-
-Generating does not block, looking does: request everything that does not depend on a look before
-the first look. Past its end, which nobody knows before a probe has shown it, a branch generates
-nothing and costs nothing.
-
-{calls}
-
-Attributes:
-
-{most}
-{seen}"""
+def episode_protocol() -> str:
+    """Methods and attributes of an episode, with their signatures and docstrings."""
+    return _EPISODE.format(
+        methods="\n".join(_members(inspect.isfunction)),
+        attributes="\n".join(_members(lambda value: isinstance(value, property))),
+    )
 
 
-def _of_handle(wanted: Callable[[Any], bool]) -> Iterator[str]:
+def _members(selected: Callable[[Any], bool]) -> Iterator[str]:
     for name, value in vars(Episode).items():
-        if not wanted(value) or name.startswith("_") or name in _HIDDEN:
+        if not selected(value) or name.startswith("_") or name in _HIDDEN:
             continue
         function: Any = value.fget if isinstance(value, property) else value
-        told = _described(function).replace("(self, ", "(", 1).replace("(self)", "()", 1)
+        text = _signature(function).replace("(self, ", "(", 1).replace("(self)", "()", 1)
         if isinstance(value, property):
-            told = told.replace("() -> ", ": ", 1)
-        yield f"- `episode.{told}"
+            text = text.replace("() -> ", ": ", 1)
+        yield f"- `episode.{text}"
 
 
-def _described(function: Callable[..., Any]) -> str:
-    """A function's name and signature, a closing backtick, and what it does."""
+def _signature(function: Callable[..., Any]) -> str:
+    """Name and signature of a function, a closing backtick, and the summary of its docstring."""
     signature = str(inspect.signature(function)).replace("'", "")
-    meaning = _plain(inspect.getdoc(function) or "")
-    return f"{function.__name__}{signature}`" + (f": {meaning}" if meaning else "")
+    summary = _summary(inspect.getdoc(function) or "")
+    return f"{function.__name__}{signature}`" + (f": {summary}" if summary else "")
 
 
-def _plain(docstring: str) -> str:
+def _summary(docstring: str) -> str:
     """The first paragraph of a docstring on one line, in Markdown."""
     first = " ".join(docstring.partition("\n\n")[0].split())
     return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", first).replace("``", "`")
 
 
 def rules(knob: bool) -> str:
-    """The checks before a program runs, in Markdown."""
+    """The checks that a source text must pass before it is played."""
     call = "`solve(episode, beta)`" if knob else "`solve(episode)` or `solve(episode, beta)`"
-    offers = []
-    for name, offered in modules().items():
-        if name in ("math", "numpy"):
-            continue
-        module = importlib.import_module(name)
-        values = {part: getattr(module, part) for part in sorted(offered)}
-        functions = {part for part, value in values.items() if inspect.isfunction(value)}
-        if functions != offered or name == "typing":
-            offers.append(f"  - `from {name} import ...`: {', '.join(values)};")
-            continue
-        offers.append(f"  - `from {name} import ...`, with")
-        offers += [f"    - `{_described(value)}" for value in values.values()]
+    builtins = ", ".join(sorted(name for name in BUILTINS if name.islower()))
     lines = [
-        f"- anything but {call}: further parameters of `solve` are further knobs;",
-        "- anything at the top of the file but imports, constants (numbers, texts, tuples), "
+        f"- a signature other than {call}: further parameters of `solve` would be further knobs;",
+        "- top-level statements other than imports, constants (numbers, strings, tuples), "
         "NamedTuples and functions;",
-        "- anything that is kept from one episode to the next: `global`, lists and arrays among "
-        "the file's variables, attributes that are set;",
-        "- imports other than `math`, `numpy` (without its submodules and its files) and",
-        *offers,
-        "- random numbers: results would not repeat;",
-        "- files, the environment of the process, names with two leading underscores, attributes "
-        "with a leading underscore, and built-in functions other than "
-        f"{', '.join(sorted(name for name in BUILTINS if name.islower()))};",
-        "- decorators, generators, async;",
+        "- state that persists between episodes: `global`, module-level lists and arrays, "
+        "assignments to attributes;",
+        "- imports other than `math`, `numpy` (without its submodules and its file functions) and",
+        *_allowed_imports(),
+        "- random numbers, because results would not be reproducible;",
+        "- access to files or to the environment of the process; names that contain two leading "
+        "underscores; attributes with a leading underscore; built-in functions other than "
+        f"{builtins};",
+        "- decorators, generators, async functions;",
         f"- more than {LARGEST} bytes.",
     ]
     if knob:
-        lines.insert(1, "- a `solve` that never uses `beta`;")
+        lines.insert(1, "- a function `solve` that never uses `beta`;")
     numba = (
-        "What numba can compile runs some hundred times faster than what it cannot: numbers, "
-        "tuples, NumPy arrays, lists of one type, helper functions of the file; no classes but "
-        "NamedTuples, no generator expressions, no dictionaries among the file's variables."
+        "Programs that numba can compile run about a hundred times faster. numba supports numbers, "
+        "tuples, NumPy arrays, lists of one element type, and helper functions in the file. It "
+        "does not support classes other than NamedTuples, generator expressions, or module-level "
+        "dictionaries."
     )
-    return "\n".join(lines) + f"\n\n{numba}"
+    return "\n".join(["A program is rejected if it contains", "", *lines, "", numba])
 
 
-def _listed(values: Sequence[float]) -> str:
-    *most, last = (f"{value:g}" for value in values)
-    return f"{', '.join(most)} and {last}"
+def _allowed_imports() -> Iterator[str]:
+    """List items of the modules other than math and numpy that programs may import from."""
+    for name, allowed in modules().items():
+        if name in ("math", "numpy"):
+            continue
+        module = importlib.import_module(name)
+        values = {part: getattr(module, part) for part in sorted(allowed)}
+        functions = {part for part, value in values.items() if inspect.isfunction(value)}
+        if functions != allowed or name == "typing":
+            yield f"  - `from {name} import ...`: {', '.join(values)};"
+            continue
+        yield f"  - `from {name} import ...`, which provides"
+        yield from (f"    - `{_signature(value)}" for value in values.values())
 
 
-# --- what came of others -------------------------------------------------------------------------
+def _enumerated(values: Sequence[float]) -> str:
+    *first, last = (f"{value:g}" for value in values)
+    return f"{', '.join(first)} and {last}"
 
 
-def best(history: Sequence[Tried]) -> Tried | None:
-    """The best program: of those that were not rejected, if there are any; the first of equals."""
-    programs = [tried for tried in history if tried.proposal.source]
-    sound = [tried for tried in programs if not tried.verdict.fault]
-    return max(sound or programs, key=lambda tried: _rank(tried.verdict.score), default=None)
+# --- feedback on candidates ----------------------------------------------------------------------
 
 
-def last(history: Sequence[Tried]) -> Tried | None:
-    """The latest program."""
-    return next((tried for tried in reversed(history) if tried.proposal.source), None)
+def best_candidate(history: Sequence[Candidate]) -> Candidate | None:
+    """The candidate with the highest score, the first of equals.
+
+    Rejected candidates are considered only if every candidate is rejected.
+    """
+    programs = [candidate for candidate in history if candidate.proposal.source]
+    accepted = [candidate for candidate in programs if not candidate.evaluation.rejection]
+    return max(accepted or programs, key=lambda c: _rank(c.evaluation.score), default=None)
+
+
+def latest_candidate(history: Sequence[Candidate]) -> Candidate | None:
+    """The latest candidate that has a program."""
+    return next((candidate for candidate in reversed(history) if candidate.proposal.source), None)
 
 
 def _rank(score: float) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def result(tried: Tried) -> dict[str, Any]:
-    """What came of a program, as plain values: ``result.json``."""
-    proposal, verdict = tried.proposal, tried.verdict
+def result(candidate: Candidate) -> dict[str, Any]:
+    """The result of a candidate as plain values, the content of ``result.json``."""
+    proposal, evaluation = candidate.proposal, candidate.evaluation
     return {
         "name": proposal.name,
-        "how": proposal.how,
+        "how": proposal.origin,
         "parents": list(proposal.parents),
-        "score": verdict.score if math.isfinite(verdict.score) else None,
-        "fault": verdict.fault,
-        "trouble": proposal.trouble,
-        "curve": verdict.curve,
+        "score": evaluation.score if math.isfinite(evaluation.score) else None,
+        "fault": evaluation.rejection,
+        "trouble": proposal.error,
+        "curve": evaluation.curve,
     }
 
 
-def feedback(tried: Tried, *, traces: bool = True) -> str:
-    """What came of a program, in Markdown: ``feedback.md``.
+def feedback(candidate: Candidate, *, diagnostics: bool = True) -> str:
+    """Feedback on a candidate, the content of ``feedback.md``.
 
     Args:
-        traces: whether the diagnosis and the traces are told.
+        candidate: the candidate.
+        diagnostics: include the diagnosis and the transcripts.
     """
-    proposal, verdict = tried.proposal, tried.verdict
+    proposal, evaluation = candidate.proposal, candidate.evaluation
     parts = [f"# {proposal.name}"]
-    made = f", from {', '.join(proposal.parents)}" if proposal.parents else ""
-    facts = f"How it came about: {proposal.how}{made}.\n"
+    parents = f", from {', '.join(proposal.parents)}" if proposal.parents else ""
+    summary = f"Origin: {proposal.origin}{parents}.\n"
     if not proposal.source:
-        return f"{parts[0]}\n\n{facts}\nThere is no program: {proposal.trouble or 'none came'}.\n"
-    facts += f"Score: {_score(verdict.score)}.\n"
-    facts += f"Rejected: {verdict.fault}" if verdict.fault else "Not rejected."
-    parts.append(facts)
-    if verdict.curve:
-        parts.append(f"## Curve\n\n{curve(verdict.curve)}")
-    if traces and verdict.diagnosis:
-        parts.append(f"## Diagnosis\n\n{verdict.diagnosis.strip()}")
-    if traces and verdict.traces:
-        parts.append(f"## Episodes\n\n```text\n{verdict.traces.rstrip()}\n```")
+        reason = proposal.error or "the proposer returned none"
+        return f"{parts[0]}\n\n{summary}\nThere is no program: {reason}.\n"
+    summary += f"Score: {_format_score(evaluation.score)}.\n"
+    summary += f"Rejected: {evaluation.rejection}" if evaluation.rejection else "Accepted."
+    parts.append(summary)
+    if evaluation.curve:
+        parts.append(f"## Curve\n\n{curve_table(evaluation.curve)}")
+    if diagnostics and evaluation.diagnosis:
+        parts.append(f"## Diagnosis\n\n{evaluation.diagnosis.strip()}")
+    if diagnostics and evaluation.transcripts:
+        parts.append(f"## Episodes\n\n```text\n{evaluation.transcripts.rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def curve(facts: dict[str, Any]) -> str:
-    """A β sweep as a table in Markdown, from :meth:`autotts_gym.discovery.objective.Curve.facts`."""
+def curve_table(curve: dict[str, Any]) -> str:
+    """A β sweep as a table.
+
+    Args:
+        curve: from :meth:`autotts_gym.discovery.objective.Curve.to_dict`.
+    """
     columns = ("accuracy", "tokens", "sequential")
     lines = [
         "| beta | accuracy | tokens / C | sequential / C | accuracy, tokens / C by environment |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for row, beta in enumerate(facts["beta"]):
+    for row, beta in enumerate(curve["beta"]):
         cells = [f"{beta:g}"]
         for name in columns:
-            low, high = facts[f"{name}_interval"][row]
-            cells.append(f"{facts[name][row]:.4f} [{low:.4f}, {high:.4f}]")
-        pairs = zip(*(facts[f"{name}_by_environment"][row] for name in columns[:2]), strict=True)
-        cells.append("; ".join(f"{right:.3f}, {tokens:.3f}" for right, tokens in pairs))
+            low, high = curve[f"{name}_interval"][row]
+            cells.append(f"{curve[name][row]:.4f} [{low:.4f}, {high:.4f}]")
+        pairs = zip(*(curve[f"{name}_by_environment"][row] for name in columns[:2]), strict=True)
+        cells.append("; ".join(f"{accuracy:.3f}, {tokens:.3f}" for accuracy, tokens in pairs))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def standing(history: Sequence[Tried]) -> str:
-    """Everything that was tried as a table in Markdown, in order."""
-    lines = ["| name | how | from | score | rejected |", "| --- | --- | --- | --- | --- |"]
-    for tried in history:
-        proposal, verdict = tried.proposal, tried.verdict
-        fault = verdict.fault if proposal.source else f"no program: {proposal.trouble}"
-        cells = [proposal.name, proposal.how, ", ".join(proposal.parents), _score(verdict.score)]
-        cells.append(fault)
+def history_table(history: Sequence[Candidate]) -> str:
+    """All candidates as a table, in order, the content of ``results.md``."""
+    lines = ["| name | origin | parents | score | rejected |", "| --- | --- | --- | --- | --- |"]
+    for candidate in history:
+        proposal, evaluation = candidate.proposal, candidate.evaluation
+        rejection = evaluation.rejection if proposal.source else f"no program: {proposal.error}"
+        score = _format_score(evaluation.score)
+        cells = [proposal.name, proposal.origin, ", ".join(proposal.parents), score, rejection]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _score(score: float) -> str:
+def _format_score(score: float) -> str:
     return f"{score:.4f}" if math.isfinite(score) else "none"
 
 

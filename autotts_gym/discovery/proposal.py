@@ -1,8 +1,8 @@
-"""What a proposer is, and what it is told: the contract of every one of them.
+"""Proposals, evaluations, candidates, and the protocol of proposers.
 
-A round asks its proposer for programs. Each is checked and played, and what came of it is on record
-before the next round asks again. A proposer that has none to offer says why, in a proposal without
-a program: that is on record as well, and ends nothing.
+In every round, a proposer generates proposals. Each one is evaluated and recorded before the next
+one is requested. A proposer that has no program to offer yields a proposal without a source and
+with an error; it is recorded like any other, and the search continues.
 """
 
 from __future__ import annotations
@@ -13,153 +13,183 @@ from typing import Any, Final, Protocol
 
 from autotts_gym.discovery.program_tree import Program, from_json, to_json
 
-#: What a constant, a node of a tree or a slope costs, in right answers: of programs that do as
-#: well, the one that is easier to read wins.
+#: Penalty for each constant, tree node or slope, in correct answers per question. Of two programs
+#: with the same score, the smaller one wins.
 PARSIMONY: Final = 5e-5
-#: What a rejected program loses: little enough to be built on.
+#: Penalty for a rejected program. It is small, so that proposers may still build on the program.
 _REJECTED: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A program that is to be tried.
+    """A program to evaluate.
 
     Attributes:
-        name: ``ROUND-NUMBER``, or ``ROUND-ISLAND-NUMBER``; those of round 0 are seeds.
-        source: text of a controller, with ``solve(episode, beta)``; empty where there is none.
-        how: it came about, as ``"seed"``, ``"mutation"`` or the name of a model.
-        parents: names of the programs that it was made from, as far as that is known.
-        trouble: why there is no program; what went wrong with the proposer, not with the program.
-        cost: what it took, by unit: ``"prompt_tokens"``, ``"completion_tokens"``, ``"usd"``,
+        name: ``ROUND-NUMBER`` or ``ROUND-ISLAND-NUMBER``; round 0 holds the seed controllers.
+        source: source text of a controller that defines ``solve(episode, beta)``; empty if the
+            proposer has no program.
+        origin: ``"seed"``, ``"mutation"``, ``"crossover"``, or the name of the model or command.
+        parents: names of the candidates that the program was made from, as far as they are known.
+        error: why there is no program; describes a failure of the proposer, not of the program.
+        cost: cost of the proposal by unit: ``"prompt_tokens"``, ``"completion_tokens"``, ``"usd"``,
             ``"seconds"``.
-        tree: the same program as a typed tree, where it is one.
+        tree: the same program as a typed tree, if it has one.
     """
 
     name: str
     source: str
-    how: str
+    origin: str
     parents: tuple[str, ...] = ()
-    trouble: str = ""
+    error: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     tree: Program | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for files. The keys are part of the file formats."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "how": self.origin,
+            "parents": list(self.parents),
+            "trouble": self.error,
+            "cost": self.cost,
+            "tree": None if self.tree is None else to_json(self.tree),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Proposal:
+        """The proposal that :meth:`to_dict` converted.
+
+        Raises:
+            ValueError: the values do not describe a proposal.
+        """
+        try:
+            tree = values.get("tree")
+            return cls(
+                name=values["name"],
+                source=values["source"],
+                origin=values["how"],
+                parents=tuple(values["parents"]),
+                error=values["trouble"],
+                cost=dict(values["cost"]),
+                tree=None if tree is None else from_json(tree),
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a proposal: {error!r}") from error
+
 
 @dataclass(frozen=True)
-class Verdict:
-    """What came of a program.
+class Evaluation:
+    """The result of evaluating a program.
 
     Attributes:
-        score: right answers less the price of tokens, see :mod:`autotts_gym.discovery.objective`;
-            minus infinity where it could not be played.
-        fault: why it was rejected, for people and models to read; empty if it was not.
-        size: constants of the program; of a tree, its nodes and slopes.
-        by_question: the score of every question that was searched on, in their order.
-        curve: the β sweep as plain values, see ``Curve.facts``; empty where there is none.
-        diagnosis: where its tokens went and what it lost, lines of text.
-        traces: a few episodes action by action, lines of text.
+        score: correct answers per question minus the price of tokens, see
+            :mod:`autotts_gym.discovery.objective`; minus infinity if the program could not be
+            played.
+        rejection: why the program was rejected, for people and language models; empty if it was
+            accepted.
+        size: number of constants of the program; for a tree, number of nodes and slopes.
+        by_question: score of every question of the search set, in order.
+        curve: the β sweep as plain values, see
+            :meth:`autotts_gym.discovery.objective.Curve.to_dict`; empty if it was not played.
+        diagnosis: where the tokens went and why episodes failed, as lines of text.
+        transcripts: a few episodes action by action, as lines of text.
     """
 
     score: float = float("-inf")
-    fault: str = ""
+    rejection: str = ""
     size: int = 0
     by_question: tuple[float, ...] = ()
     curve: dict[str, Any] = field(default_factory=dict)
     diagnosis: str = ""
-    traces: str = ""
+    transcripts: str = ""
 
 
-def fine_of(fault: str) -> float:
-    """What a fault costs, in right answers."""
-    return _REJECTED if fault else 0.0
+def rejection_penalty(rejection: str) -> float:
+    """Penalty of a rejection, in correct answers per question; 0 for an accepted program."""
+    return _REJECTED if rejection else 0.0
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A program, and what came of it."""
+class Candidate:
+    """A proposal and its evaluation: a controller under search."""
 
     proposal: Proposal
-    verdict: Verdict
+    evaluation: Evaluation
 
     @property
     def name(self) -> str:
+        """The proposal's name."""
         return self.proposal.name
 
     @property
-    def worth(self) -> float:
-        """Its score, less the price of its size, and a fine where it was rejected."""
-        verdict = self.verdict
-        return verdict.score - PARSIMONY * verdict.size - fine_of(verdict.fault)
+    def fitness(self) -> float:
+        """The score minus the penalties for size and rejection."""
+        evaluation = self.evaluation
+        penalty = PARSIMONY * evaluation.size
+        return evaluation.score - penalty - rejection_penalty(evaluation.rejection)
 
     @property
-    def sound(self) -> bool:
-        """Whether it was played, and not rejected."""
-        return not self.verdict.fault and self.verdict.score > float("-inf")
+    def accepted(self) -> bool:
+        """Whether the program was played and not rejected."""
+        return not self.evaluation.rejection and self.evaluation.score > float("-inf")
 
-    def facts(self) -> dict[str, Any]:
-        """As plain values, for a journal."""
-        proposal, verdict = self.proposal, self.verdict
-        tree = {} if proposal.tree is None else {"tree": to_json(proposal.tree)}
-        played = verdict.score > float("-inf")
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the journal. The keys are part of the file format."""
+        evaluation, proposal = self.evaluation, self.proposal.to_dict()
+        source, tree = proposal.pop("source"), proposal.pop("tree")
+        played = evaluation.score > float("-inf")
         return {
-            "name": proposal.name,
-            "how": proposal.how,
-            "parents": list(proposal.parents),
-            "trouble": proposal.trouble,
-            "cost": proposal.cost,
-            "score": verdict.score if played else None,
-            "fault": verdict.fault,
-            "size": verdict.size,
-            "by_question": list(verdict.by_question),
-            "curve": verdict.curve,
-            "diagnosis": verdict.diagnosis,
-            "traces": verdict.traces,
-            "source": proposal.source,
-            **tree,
+            **proposal,
+            "score": evaluation.score if played else None,
+            "fault": evaluation.rejection,
+            "size": evaluation.size,
+            "by_question": list(evaluation.by_question),
+            "curve": evaluation.curve,
+            "diagnosis": evaluation.diagnosis,
+            "traces": evaluation.transcripts,
+            "source": source,
+            **({} if tree is None else {"tree": tree}),
         }
 
     @classmethod
-    def of(cls, facts: dict[str, Any]) -> Tried:
-        """What :meth:`facts` gave.
+    def from_dict(cls, values: dict[str, Any]) -> Candidate:
+        """The candidate that :meth:`to_dict` converted.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the values do not describe a candidate.
         """
         try:
-            proposal = Proposal(
-                name=facts["name"],
-                source=facts["source"],
-                how=facts["how"],
-                parents=tuple(facts["parents"]),
-                trouble=facts["trouble"],
-                cost=dict(facts["cost"]),
-                tree=from_json(facts["tree"]) if "tree" in facts else None,
-            )
-            verdict = Verdict(
-                score=float("-inf") if facts["score"] is None else float(facts["score"]),
-                fault=facts["fault"],
-                size=facts["size"],
-                by_question=tuple(facts["by_question"]),
-                curve=facts["curve"],
-                diagnosis=facts["diagnosis"],
-                traces=facts["traces"],
+            evaluation = Evaluation(
+                score=float("-inf") if values["score"] is None else float(values["score"]),
+                rejection=values["fault"],
+                size=values["size"],
+                by_question=tuple(values["by_question"]),
+                curve=values["curve"],
+                diagnosis=values["diagnosis"],
+                transcripts=values["traces"],
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no line of a journal: {error!r}") from error
-        return cls(proposal, verdict)
+            raise ValueError(f"not a journal entry of a candidate: {error!r}") from error
+        return cls(Proposal.from_dict(values), evaluation)
+
+
+class ProposerError(ValueError):
+    """A proposer cannot generate any proposal; the message says what has to change."""
 
 
 class Proposer(Protocol):
-    """Who proposes programs."""
+    """Generates candidate controllers."""
 
-    def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
-        """The proposals of a round.
+    def propose(self, round_number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
+        """Generate the proposals of a round.
 
         Args:
-            number: of the round, from 1.
-            history: everything that was tried before this round, the seeds first.
+            round_number: number of the round, from 1.
+            history: all candidates of earlier rounds, the seed controllers first.
 
         Yields:
-            Proposals. What has been yielded is tried, and on record, before the next one is asked
-            for; a round that was cut off is asked for anew, with the names that are on record
-            already passed over unpaid.
+            Proposals. Each one is evaluated and recorded before the next one is requested. After
+            an interruption, the round is requested again; names that are already recorded must be
+            skipped, so that no proposal is paid for twice.
         """

@@ -1,9 +1,9 @@
-"""A few episodes of a program, action by action, short enough for a language model to read.
+"""Transcripts of a few episodes, action by action, for language models.
 
-Actions that repeat themselves from branch to branch and from round to round are written once:
-``extend x3+probe 0-7 x2: AABA-AAA AABAaAAA`` is three times CONTINUE, then PROBE, of one branch
-after the other, and all of that once more; the letters are the answers that the looks showed.
-Answers are told by letters alone, in the order in which an episode saw them.
+Actions that repeat over branches or rounds are written once. For example,
+``extend x3+probe 0-7 x2: AABA-AAA AABAaAAA`` means: CONTINUE three times and PROBE each of the
+branches 0 to 7, and all of that twice; the letters are the answers that the probes revealed.
+Answers are letters, in the order in which the episode first revealed them.
 """
 
 from __future__ import annotations
@@ -18,295 +18,317 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery import error_analysis as h
-from autotts_gym.discovery.diagnosis import WIDTH, WORDS, cut, difficulty
-from autotts_gym.discovery.error_analysis import EpisodeDiagnosis
+from autotts_gym.discovery import error_analysis as ea
+from autotts_gym.discovery.diagnosis import (
+    CAUSE_LABELS,
+    LINE_WIDTH,
+    difficulty_index,
+    truncate_line,
+)
+from autotts_gym.discovery.error_analysis import ErrorAnalysis
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 
-#: Lines that the actions of an episode have at most.
-BODY: Final = 4
-#: Characters before the actions of a line, and after them.
+#: Maximum number of lines for the actions of an episode.
+MAX_ACTION_LINES: Final = 4
+#: Characters for the tokens at the start of a line, and for the actions after them.
 _MARGIN: Final = 11
-_ROOM: Final = WIDTH - _MARGIN
-#: Characters of a set of branches at most; of a longer one, its size and its ends are told.
-_SET: Final = 16
+_ACTIONS_WIDTH: Final = LINE_WIDTH - _MARGIN
+#: Maximum number of characters of a set of branches; a longer one is abbreviated.
+_BRANCHES_WIDTH: Final = 16
 
 _LEGEND: Final = (
-    "Tokens spent, as the program sees them, then what it did by then. Letters: the answers that",
-    "looks showed, a small one where the branch had ended; - (_ at an end): none; ?: yet another.",
+    "Visible tokens spent, then the actions up to there. Letters are answers of probes, lower case",
+    "at the end of a branch; - (_ at an end): no answer; ?: an answer after the 26th.",
 )
-_NONE: Final = "-"
+_NULL: Final = "-"
 _OTHER: Final = "?"
-#: Letters as they are where a branch has ended.
-_AT_END: Final = {_NONE: "_"} | {c: c.lower() for c in string.ascii_uppercase}
+#: Letters of answers at the end of a branch, where they are not ``_OTHER``.
+_AT_END: Final = {_NULL: "_"} | {c: c.lower() for c in string.ascii_uppercase}
 _WORDS: Final = {"BRANCH": "branch", "CONTINUE": "extend", "PROBE": "probe", "PRUNE": "prune"}
 
 
-def traces(parts: Sequence[EpisodeDiagnosis]) -> str:
-    """An easy, a hard and a lost episode at the lowest, the middle and the highest β.
+def write_transcripts(analyses: Sequence[ErrorAnalysis]) -> str:
+    """An incorrect, an easy and a hard episode at the lowest, the middle and the highest β.
 
-    Which ones is decided by the figures alone: each is the one with the median of tokens. The lost
-    one is of the most frequent cause for which the program itself is to blame, else of all that
-    came out wrong; the easy one of those that came out right, on questions of the least difficulty
-    that there is among them; the hard one of those that reading all branches gets right, on
-    questions of the greatest difficulty, whatever came of it.
+    The selection is deterministic. Each episode is the one with the median of tokens among
+
+    - incorrect: the incorrect episodes of the most frequent avoidable cause, or all incorrect
+      episodes if there is no avoidable one;
+    - easy: the correct episodes on questions of the lowest difficulty among them;
+    - hard: the episodes for which the vote of all branches is correct, on questions of the highest
+      difficulty among them.
 
     Returns:
-        At most 2 + 9 · (``BODY`` + 2) lines of at most ``diagnosis.WIDTH`` characters.
+        At most 2 + 9 · (``MAX_ACTION_LINES`` + 2) lines of at most ``diagnosis.LINE_WIDTH``
+        characters.
     """
     lines = list(_LEGEND)
-    played = [part for part in parts if len(part.cause)]
-    betas = sorted({part.logged.beta for part in played})
+    played = [analysis for analysis in analyses if len(analysis.cause)]
+    betas = sorted({analysis.episodes.beta for analysis in played})
     for beta in sorted({*betas[:1], *betas[len(betas) // 2 :][:1], *betas[-1:]}):
-        for kind, part, k in _chosen([part for part in played if part.logged.beta == beta]):
-            lines += _episode(kind, part, k)
-    return "\n".join(map(cut, lines))
+        examples = _select([analysis for analysis in played if analysis.episodes.beta == beta])
+        for kind, analysis, k in examples:
+            lines += _transcript(kind, analysis, k)
+    return "\n".join(map(truncate_line, lines))
 
 
-# --- which ---------------------------------------------------------------------------------------
+# --- selection -----------------------------------------------------------------------------------
 
 
-def _chosen(parts: Sequence[EpisodeDiagnosis]) -> Iterator[tuple[str, EpisodeDiagnosis, int]]:
-    """What each is an example of, its part and its index there; no episode twice."""
-    places = [(part, k) for part in parts for k in range(len(part.cause))]
-    cause, tokens, all_right, share = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("cause", "tokens", "all_right", "share")
+def _select(analyses: Sequence[ErrorAnalysis]) -> Iterator[tuple[str, ErrorAnalysis, int]]:
+    """Kind of each example, its analysis and its index there; no episode twice."""
+    places = [(analysis, k) for analysis in analyses for k in range(len(analysis.cause))]
+    cause, tokens, full_vote_correct, correct_share = (
+        np.concatenate([getattr(analysis, name) for analysis in analyses])
+        for name in ("cause", "tokens", "full_vote_correct", "correct_share")
     )
-    grade = difficulty(share)
-    free = np.ones(len(places), np.bool_)
+    difficulty = difficulty_index(correct_share)
+    unused = np.ones(len(places), np.bool_)
 
-    def median(of: NDArray[np.bool_]) -> int | None:
-        rows = np.flatnonzero(of & free)
+    def take_median(mask: NDArray[np.bool_]) -> int | None:
+        rows = np.flatnonzero(mask & unused)
         if not len(rows):
             return None
-        found = int(rows[np.argsort(tokens[rows], kind="stable")[len(rows) // 2]])
-        free[found] = False
-        return found
+        row = int(rows[np.argsort(tokens[rows], kind="stable")[len(rows) // 2]])
+        unused[row] = False
+        return row
 
-    def graded(of: NDArray[np.bool_], pick: Any) -> NDArray[np.bool_]:
-        return of & (grade == pick(grade[of])) if of.any() else of
+    def with_difficulty(mask: NDArray[np.bool_], choose: Any) -> NDArray[np.bool_]:
+        return mask & (difficulty == choose(difficulty[mask])) if mask.any() else mask
 
-    lost = cause != h.RIGHT
-    by_program = cause[np.isin(cause, h.BY_PROGRAM)]
-    if len(by_program):
-        lost = cause == np.bincount(by_program).argmax()
-    examples = {
-        "lost": lost,
-        "easy": graded(cause == h.RIGHT, np.min),
-        "hard": graded(all_right, np.max),
+    incorrect = cause != ea.CORRECT
+    avoidable = cause[np.isin(cause, ea.AVOIDABLE)]
+    if len(avoidable):
+        incorrect = cause == np.bincount(avoidable).argmax()
+    masks = {
+        "incorrect": incorrect,
+        "easy": with_difficulty(cause == ea.CORRECT, np.min),
+        "hard": with_difficulty(full_vote_correct, np.max),
     }
-    for kind, of in examples.items():
-        if (e := median(of)) is not None:
-            yield kind, *places[e]
+    for kind, mask in masks.items():
+        if (row := take_median(mask)) is not None:
+            yield kind, *places[row]
 
 
 # --- an episode ----------------------------------------------------------------------------------
 
 
 class _Step(NamedTuple):
-    """An action but the answer: its word, its branch, what a look showed, visible spent after."""
+    """An action other than ANSWER.
+
+    Attributes:
+        word: the action.
+        branch: the branch.
+        letter: letter of the answer that a probe revealed; empty for other actions.
+        spent: visible tokens spent after the action.
+    """
 
     word: str
     branch: int
-    shown: str
+    letter: str
     spent: int
 
 
-class _Played:
-    """An episode that is played once more.
+class _ReplayedEpisode:
+    """An episode that is replayed from its log.
 
     Attributes:
         steps: its actions.
-        letters: of the answers that it saw, by text.
-        answered: the text of its answer; empty where it gave none.
+        letters: letters of the answers that were revealed, by text.
+        answer: text of the episode's answer; empty without one.
     """
 
-    def __init__(self, part: EpisodeDiagnosis, k: int) -> None:
-        logged = part.logged
-        env = AutoTTSEnv(logged.store, observation="compact", **asdict(logged.terms))
-        question, order = int(logged.questions[k]), logged.orders[k]
+    def __init__(self, analysis: ErrorAnalysis, k: int) -> None:
+        episodes = analysis.episodes
+        env = AutoTTSEnv(episodes.store, observation="compact", **asdict(episodes.config))
+        question, order = int(episodes.questions[k]), episodes.orders[k]
         env.reset(options={"question": question, "branch_order": order})
         self.steps: list[_Step] = []
         self.letters: dict[str, str] = {}
-        self.answered = ""
+        self.answer = ""
         opened = 0
-        for action in logged.logs[k].tolist():
-            seen, *_, info = env.step(action)
-            self.answered = info.get("answer", "")
-            name, branch = actions.decode(action, logged.terms.max_branches)
+        for action in episodes.logs[k].tolist():
+            observation, *_, info = env.step(action)
+            self.answer = info.get("answer", "")
+            name, branch = actions.decode(action, episodes.config.max_branches)
             if name not in _WORDS:
                 break
             if branch is None:
                 branch, opened = opened, opened + 1
-            shown = ""
+            letter = ""
             if name == "PROBE":
-                latest = int(seen["branch_latest"][branch])
+                latest = int(observation["branch_latest"][branch])
                 letter = self._letter(env.answer_text(latest), env.is_null(latest))
-                shown = _AT_END.get(letter, letter) if seen["branch_finished"][branch] else letter
-            self.steps.append(_Step(_WORDS[name], branch, shown, env.spent))
+                if observation["branch_finished"][branch]:
+                    letter = _AT_END.get(letter, letter)
+            self.steps.append(_Step(_WORDS[name], branch, letter, env.spent))
 
     def _letter(self, text: str, null: bool) -> str:
         if text not in self.letters:
-            known = sum(letter.isalpha() or letter == _OTHER for letter in self.letters.values())
-            others = string.ascii_uppercase[known : known + 1] or _OTHER
-            self.letters[text] = _NONE if null else others
+            used = sum(letter.isalpha() or letter == _OTHER for letter in self.letters.values())
+            unused = string.ascii_uppercase[used : used + 1] or _OTHER
+            self.letters[text] = _NULL if null else unused
         return self.letters[text]
 
 
-def _episode(kind: str, part: EpisodeDiagnosis, k: int) -> Iterator[str]:
-    logged = part.logged
-    played = _Played(part, k)
-    why = "" if part.right[k] else f", {WORDS[int(part.cause[k])]}"
+def _transcript(kind: str, analysis: ErrorAnalysis, k: int) -> Iterator[str]:
+    """The lines of an episode."""
+    episodes = analysis.episodes
+    replayed = _ReplayedEpisode(analysis, k)
+    cause = "" if analysis.correct[k] else f", {CAUSE_LABELS[int(analysis.cause[k])]}"
     yield (
-        f"β = {logged.beta:g}, {kind}{why} ({part.share[k]:.0%} of all branches right): "
-        f"question {logged.questions[k]} of {logged.env}"
+        f"β = {episodes.beta:g}, {kind}{cause} ({analysis.correct_share[k]:.0%} of all branches "
+        f"correct): question {episodes.questions[k]} of {episodes.env}"
     )
-    yield from _body(played.steps)
-    if part.cause[k] == h.FAILED:
-        message = logged.failures.get(k, "it gave no answer")
-        yield f"  ended after {part.tokens[k]:,} tokens: {message}"
+    yield from _action_lines(replayed.steps)
+    if analysis.cause[k] == ea.FAILED:
+        message = episodes.failures.get(k, "no answer was given")
+        yield f"  ended after {analysis.tokens[k]:,} tokens: {message}"
         return
-    texts = logged.store.tables.answers[int(logged.questions[k])]
+    texts = episodes.store.tables.answers[int(episodes.questions[k])]
 
-    def told(code: int) -> str:
-        return played.letters.get(texts[code], "unseen") if code >= 0 else "unseen"
+    def letter(code: int) -> str:
+        return replayed.letters.get(texts[code], "not revealed") if code >= 0 else "not revealed"
 
-    came = "right" if part.right[k] else f"wrong (right: {told(int(part.gold[k]))})"
+    gold, full_vote = letter(int(analysis.gold[k])), letter(int(analysis.full_vote[k]))
+    outcome = "correct" if analysis.correct[k] else f"incorrect (gold answer: {gold})"
     yield (
-        f"  answered {played.letters.get(played.answered, 'nothing')} after {part.tokens[k]:,} "
-        f"tokens: {came}; reading all: {told(int(part.all_read[k]))}, "
-        f"{'right' if part.all_right[k] else 'wrong'}"
+        f"  answered {replayed.letters.get(replayed.answer, 'nothing')} after "
+        f"{analysis.tokens[k]:,} tokens: {outcome}; vote of all branches: {full_vote}, "
+        f"{'correct' if analysis.full_vote_correct[k] else 'incorrect'}"
     )
 
 
-# --- its actions ---------------------------------------------------------------------------------
+# --- actions -------------------------------------------------------------------------------------
 
 
 class _Group(NamedTuple):
-    """Actions that are written as one: ``times`` over, what is done on each of some branches.
+    """The same actions on several branches, one or more times.
 
     Attributes:
-        done: in words, as ``extend x3+probe``.
-        branches: in order.
-        shown: letters of the looks, in order, pass after pass.
-        times: how often.
-        counts: actions by word.
-        spent: visible spent after the last, tokens.
+        label: the actions, as ``extend x3+probe``.
+        branches: the branches, in order.
+        letters: letters of the probes in order, one string per repetition.
+        times: number of repetitions.
+        counts: number of actions by word.
+        spent: visible tokens spent after the last action.
     """
 
-    done: str
+    label: str
     branches: tuple[int, ...]
-    shown: tuple[str, ...]
+    letters: tuple[str, ...]
     times: int
     counts: Counter[str]
     spent: int
 
     @property
     def text(self) -> str:
+        """The group as it is written in a transcript."""
         ranges = _ranges(self.branches)
-        if len(ranges) > _SET:
+        if len(ranges) > _BRANCHES_WIDTH:
             ranges = f"{len(self.branches)} of {self.branches[0]}-{self.branches[-1]}"
         times = f" x{self.times}" if self.times > 1 else ""
-        if not any(self.shown):
-            return f"{self.done} {ranges}{times}"
+        if not any(self.letters):
+            return f"{self.label} {ranges}{times}"
         space = " " if len(self.branches) > 1 else ""
-        return f"{self.done} {ranges}{times}: {space.join(self.shown)}"
+        return f"{self.label} {ranges}{times}: {space.join(self.letters)}"
 
 
 def _ranges(branches: Sequence[int]) -> str:
-    """Rising numbers as ``0-3,7``."""
+    """Ascending numbers as ``0-3,7``."""
     runs = [
-        [branch for _, branch in some]
-        for _, some in groupby(enumerate(branches), key=lambda pair: pair[1] - pair[0])
+        [branch for _, branch in run]
+        for _, run in groupby(enumerate(branches), key=lambda pair: pair[1] - pair[0])
     ]
     return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
 
 
-def _units(steps: Sequence[_Step]) -> Iterator[list[_Step]]:
-    """What is done on one branch in a row, a look at the end."""
-    unit: list[_Step] = []
+def _branch_runs(steps: Sequence[_Step]) -> Iterator[list[_Step]]:
+    """Consecutive actions on one branch; a probe ends a run."""
+    run: list[_Step] = []
     for step in steps:
-        if unit and (unit[-1].branch != step.branch or unit[-1].shown):
-            yield unit
-            unit = []
-        unit.append(step)
-    if unit:
-        yield unit
+        if run and (run[-1].branch != step.branch or run[-1].letter):
+            yield run
+            run = []
+        run.append(step)
+    if run:
+        yield run
 
 
-def _done(unit: Sequence[_Step]) -> str:
-    counts = [(word, len(list(some))) for word, some in groupby(step.word for step in unit)]
+def _label(run: Sequence[_Step]) -> str:
+    counts = [(word, len(list(same))) for word, same in groupby(step.word for step in run)]
     return "+".join(word if count == 1 else f"{word} x{count}" for word, count in counts)
 
 
-def _passes(steps: Sequence[_Step]) -> Iterator[_Group]:
-    """The same done on rising branches."""
-    units: list[list[_Step]] = []
-    done = ""
+def _single_groups(steps: Sequence[_Step]) -> Iterator[_Group]:
+    """Groups of equal runs on ascending branches, not yet merged over repetitions."""
+    runs: list[list[_Step]] = []
+    label = ""
+    for run in _branch_runs(steps):
+        if runs and (_label(run) != label or run[0].branch <= runs[-1][0].branch):
+            yield from _group(label, runs)
+            runs = []
+        label = _label(run)
+        runs.append(run)
+    if runs:
+        yield from _group(label, runs)
 
-    def group(some: Sequence[list[_Step]]) -> Iterator[_Group]:
-        flat = [step for unit in some for step in unit]
-        found = _Group(
-            done,
-            tuple(unit[0].branch for unit in some),
-            ("".join(step.shown for step in flat),),
-            1,
-            Counter(step.word for step in flat),
-            flat[-1].spent,
-        )
-        if len(found.text) <= _ROOM or len(some) == 1:
-            yield found
-        else:  # so many letters that they do not fit a line
-            half = len(some) // 2
-            yield from group(some[:half])
-            yield from group(some[half:])
 
-    for unit in _units(steps):
-        if units and (_done(unit) != done or unit[0].branch <= units[-1][0].branch):
-            yield from group(units)
-            units = []
-        done = _done(unit)
-        units.append(unit)
-    if units:
-        yield from group(units)
+def _group(label: str, runs: Sequence[list[_Step]]) -> Iterator[_Group]:
+    """The group of some runs, halved until its letters fit into a line."""
+    steps = [step for run in runs for step in run]
+    group = _Group(
+        label,
+        tuple(run[0].branch for run in runs),
+        ("".join(step.letter for step in steps),),
+        1,
+        Counter(step.word for step in steps),
+        steps[-1].spent,
+    )
+    if len(group.text) <= _ACTIONS_WIDTH or len(runs) == 1:
+        yield group
+    else:
+        half = len(runs) // 2
+        yield from _group(label, runs[:half])
+        yield from _group(label, runs[half:])
 
 
 def _groups(steps: Sequence[_Step]) -> Iterator[_Group]:
-    """Passes, those that repeat themselves as one."""
+    """Groups of actions, with repetitions merged."""
     last: _Group | None = None
-    for found in _passes(steps):
+    for group in _single_groups(steps):
         if last is not None:
-            both = found._replace(
-                shown=last.shown + found.shown,
+            merged = group._replace(
+                letters=last.letters + group.letters,
                 times=last.times + 1,
-                counts=last.counts + found.counts,
+                counts=last.counts + group.counts,
             )
-            same = (found.done, found.branches) == (last.done, last.branches)
-            if same and len(both.text) <= _ROOM:
-                last = both
+            same = (group.label, group.branches) == (last.label, last.branches)
+            if same and len(merged.text) <= _ACTIONS_WIDTH:
+                last = merged
                 continue
             yield last
-        last = found
+        last = group
     if last is not None:
         yield last
 
 
-def _body(steps: Sequence[_Step]) -> Iterator[str]:
-    """The lines of the actions, ``BODY`` at most: what lies between is counted by words."""
+def _action_lines(steps: Sequence[_Step]) -> Iterator[str]:
+    """At most ``MAX_ACTION_LINES`` lines; those in the middle are replaced by counts of actions."""
     lines: list[list[_Group]] = []
     for group in _groups(steps):
-        if lines and len("; ".join(g.text for g in [*lines[-1], group])) <= _ROOM:
+        if lines and len("; ".join(g.text for g in [*lines[-1], group])) <= _ACTIONS_WIDTH:
             lines[-1].append(group)
         else:
             lines.append([group])
     texts = ["; ".join(group.text for group in line) for line in lines]
-    if len(lines) > BODY:
-        between = [group for line in lines[BODY - 2 : -1] for group in line]
-        counts = sum((group.counts for group in between), Counter[str]())
-        told = ", ".join(f"{counts[word]} {word}" for word in _WORDS.values() if counts[word])
-        texts = [*texts[: BODY - 2], f"... {told}", texts[-1]]
-        lines = [*lines[: BODY - 2], between, lines[-1]]
+    if len(lines) > MAX_ACTION_LINES:
+        first = MAX_ACTION_LINES - 2
+        middle = [group for line in lines[first:-1] for group in line]
+        counts = sum((group.counts for group in middle), Counter[str]())
+        listed = ", ".join(f"{counts[word]} {word}" for word in _WORDS.values() if counts[word])
+        texts = [*texts[:first], f"... {listed}", texts[-1]]
+        lines = [*lines[:first], middle, lines[-1]]
     for line, text in zip(lines, texts, strict=True):
         yield f"{line[-1].spent:>{_MARGIN - 1},} {text}"

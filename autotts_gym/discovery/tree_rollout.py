@@ -1,7 +1,8 @@
-"""Compiled evaluation of programs as trees: nothing is compiled from one program to the next.
+"""Compiled rollouts of typed trees.
 
-The skeleton of :mod:`autotts_gym.discovery.program_tree` is compiled once, with an evaluator of postfix
-code in its slots; a program's code and constants are arguments.
+The skeleton of :mod:`autotts_gym.discovery.code_generation` is compiled once, with an interpreter
+of postfix code in its slots. The code and the constants of a program are arguments, so that no
+program needs to be compiled during a search.
 """
 
 from __future__ import annotations
@@ -19,29 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.controllers.function_agent import FunctionAgent
-from autotts_gym.discovery import program_tree as g
+from autotts_gym.discovery import program_tree as pt
+from autotts_gym.discovery.code_generation import skeleton
 from autotts_gym.discovery.objective import Curve, SearchSet
 from autotts_gym.discovery.program_tree import Program
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.rollout import Rollout
 
-_ADD, _SUB, _MUL, _MIN, _MAX = g.ADD, g.SUB, g.MUL, g.MIN, g.MAX
-_FADE, _LN, _OVER = g.FADE, g.LN, g.OVER
-_FIGURE = g.FIGURE
+_ADD, _SUB, _MUL, _MIN, _MAX = pt.ADD, pt.SUB, pt.MUL, pt.MIN, pt.MAX
+_FADE, _LN, _OVER = pt.FADE, pt.LN, pt.OVER
+_FEATURE = pt.FEATURE
 
 
-def _run(code, values, stack, figures):  # type: ignore[no-untyped-def] # compiled
-    """The value of a tree; the forms are those of ``grammar.FORM``."""
+def _run(code, values, stack, features):  # type: ignore[no-untyped-def] # compiled
+    """Evaluate a tree, with the operations of ``code_generation.OPERATION_TEMPLATES``."""
     top = -1
     for word in code:
         if word < 0:
             break
-        if word < _FIGURE:
+        if word < _FEATURE:
             top += 1
             stack[top] = values[word]
         elif word < _ADD:
             top += 1
-            stack[top] = figures[word - _FIGURE]
+            stack[top] = features[word - _FEATURE]
         elif word == _FADE:
             stack[top] = math.exp(-max(stack[top], 0.0))
         elif word == _LN:
@@ -66,21 +68,21 @@ def _run(code, values, stack, figures):  # type: ignore[no-untyped-def] # compil
     return stack[0]
 
 
-def _made() -> tuple[Any, str]:
-    """The skeleton with the evaluator in its slots, and what tells its text."""
+def _build_solve() -> tuple[Any, str]:
+    """The skeleton with the interpreter in its slots, and a digest of their source."""
     slots = {}
-    for row, slot in enumerate(g.SLOTS):
-        seen = ", ".join(f if f in g.VISIBLE[slot] else "0.0" for f in g.FIGURES)
-        slots[slot] = f"_run(codes[{row}], values, stack, ({seen}))"
+    for row, slot in enumerate(pt.SLOTS):
+        features = ", ".join(f if f in pt.AVAILABLE[slot] else "0.0" for f in pt.FEATURES)
+        slots[slot] = f"_run(codes[{row}], values, stack, ({features}))"
         if slot in ("drop", "stop"):
             slots[slot] += " > 0.0"
-    text = g.skeleton(g.FIGURES).format(
+    text = skeleton(pt.FEATURES).format(
         parameters="beta, codes, values",
         constants="    stack = np.empty(len(codes[0]))",
         stride="max(1, int(values[-1]))",
         **slots,
     )
-    # So that tracebacks, and the digest of what is compiled, have the text.
+    # Tracebacks and the digest of compiled code read the source from linecache.
     name = "<skeleton>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     namespace = globals()
@@ -89,18 +91,19 @@ def _made() -> tuple[Any, str]:
     return namespace["solve"], digest
 
 
-_SOLVE, _DIGEST = _made()
-_NOTHING: Final = (
-    np.full((len(g.SLOTS), g.LONGEST + 1), g.END, np.int64),
-    np.zeros(g.MOST_CONSTANTS),
+_SOLVE, _DIGEST = _build_solve()
+#: Arguments of an empty program, from which the types of the arguments are compiled.
+_EMPTY: Final = (
+    np.full((len(pt.SLOTS), pt.MAX_CODE + 1), pt.END, np.int64),
+    np.zeros(pt.MAX_CONSTANTS),
 )
 
 
-class Engine:
-    """Plays programs on a search set.
+class TreeRollout:
+    """Plays typed trees on a search set in compiled code.
 
     Args:
-        search: its environments, questions and branch orders.
+        search: environments, questions and branch orders.
         logs: keep the actions of every episode.
     """
 
@@ -108,7 +111,7 @@ class Engine:
         agent = FunctionAgent("program", Path("program"), True, _DIGEST, _SOLVE)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.terms, logs=logs, extra_args=_NOTHING)
+            Rollout(agent, store, search.config, logs=logs, extra_args=_EMPTY)
             for store in search.stores
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
@@ -121,11 +124,19 @@ class Engine:
         orders: NDArray[np.int64],
         beta: float,
     ) -> EpisodeResults:
-        """Play K episodes of an environment; further arguments as for ``Player.play``."""
+        """Play K episodes of one environment.
+
+        Args:
+            program: the tree.
+            environment: index of the environment.
+            questions: int64[K], rows of the store.
+            orders: int64[K, max_branches], branch orders.
+            beta: β.
+        """
         rollout = self._rollouts[environment]
         rollout.extra_args = (program.code(), program.values(beta))
         return rollout.play(questions, orders, beta)
 
     def sweep(self, program: Program, questions: Sequence[int] | None = None) -> Curve:
-        """The β sweep of a program, on all questions or on some."""
+        """Run the β sweep of a program on all questions, or on the given rows."""
         return self.search.sweep(functools.partial(self.play, program), questions)

@@ -1,4 +1,4 @@
-"""Variation of programs: random trees, mutation, crossover, and the programs it begins with."""
+"""Variation of programs: seed programs, random trees, mutation, crossover and reduction."""
 
 from __future__ import annotations
 
@@ -9,206 +9,210 @@ from typing import Final
 
 import numpy as np
 
-from autotts_gym.discovery import program_tree as g
-from autotts_gym.discovery.program_tree import Constant, Node, Program, Slot, rounded
+from autotts_gym.discovery import program_tree as pt
+from autotts_gym.discovery.program_tree import Constant, Node, Program, Slot, round_constant
 
-#: Nodes of a tree at most: what is larger is not read.
-LARGEST: Final = 24
+#: Maximum number of nodes of a tree; larger trees are not readable.
+MAX_TREE_SIZE: Final = 24
 
 
-def _c(base: float, slope: float = 0.0) -> Node:
+def _constant(base: float, slope: float = 0.0) -> Node:
     return Node(Constant(base, slope))
 
 
-def _of(kind: int, *children: Node) -> Node:
+def _operation(kind: int, *children: Node) -> Node:
     return Node(kind, children)
 
 
-def _f(name: str) -> Node:
-    return Node(name)
+def seed_programs() -> dict[str, Program]:
+    """The programs from which evolution starts, by name.
 
-
-def seeds() -> dict[str, Program]:
-    """The programs that a search begins with, by name.
-
-    The first three stop as adaptive self-consistency, early-stopping self-consistency and
-    Parallel-Probe do, in the terms of the skeleton: by the margin of the leader, by how long it has
-    led, and by what running branches say. The others weigh votes down with the length of the
-    branch, leave long branches, and ask for less as more is spent; the last sees the leader's share
-    as well, and leaves branches that agree with it later.
+    The first three stop in a similar way as adaptive self-consistency, early-stopping
+    self-consistency and Parallel-Probe: by the margin of the leading answer, by the number of
+    rounds for which it has led, and by the answers of running branches. The other two weigh votes
+    down with the depth of the branch, drop deep branches, and require less agreement as more tokens
+    are spent; the last one also uses the share of the leading answer, and drops branches that agree
+    with it later.
     """
-    even = _c(1.0)
+    c, op, f = _constant, _operation, Node
+    even = c(1.0)
     return {
         "adaptive": Program(
             weight=even,
-            drop=_of(g.SUB, _f("depth"), _c(60.0)),
-            stop=_of(g.MIN, _of(g.SUB, _f("votes"), _c(1.5, 3.0)),
-                     _of(g.SUB, _f("margin"), _c(0.3, 0.5))),
-            width=_c(1.0),
+            drop=op(pt.SUB, f("depth"), c(60.0)),
+            stop=op(pt.MIN, op(pt.SUB, f("votes"), c(1.5, 3.0)),
+                    op(pt.SUB, f("margin"), c(0.3, 0.5))),
+            width=c(1.0),
         ),
         "early": Program(
             weight=even,
-            drop=_of(g.SUB, _f("depth"), _c(60.0)),
-            stop=_of(g.SUB, _f("stable"), _c(1.0, 6.0)),
-            width=_c(4.0),
+            drop=op(pt.SUB, f("depth"), c(60.0)),
+            stop=op(pt.SUB, f("stable"), c(1.0, 6.0)),
+            width=c(4.0),
         ),
         "probing": Program(
             weight=even,
-            drop=_of(g.SUB, _of(g.SUB, _f("depth"), _c(20.0, 20.0)),
-                     _of(g.MUL, _c(20.0), _f("agrees"))),
-            stop=_of(g.SUB, _f("votes"), _c(1.0, 8.0)),
-            width=_c(8.0),
+            drop=op(pt.SUB, op(pt.SUB, f("depth"), c(20.0, 20.0)),
+                    op(pt.MUL, c(20.0), f("agrees"))),
+            stop=op(pt.SUB, f("votes"), c(1.0, 8.0)),
+            width=c(8.0),
             stride=Constant(2.0),
         ),
         "fading": Program(
-            weight=_of(g.FADE, _of(g.MUL, _c(0.08), _f("depth"))),
-            drop=_of(g.SUB, _f("depth"), _c(40.0, 5.0)),
-            stop=_of(g.SUB, _of(g.ADD, _f("margin"), _of(g.MUL, _c(0.1), _f("votes"))),
-                     _of(g.SUB, _c(1.0, 0.8), _of(g.MUL, _c(0.1), _f("effort")))),
-            width=_c(1.0),
+            weight=op(pt.FADE, op(pt.MUL, c(0.08), f("depth"))),
+            drop=op(pt.SUB, f("depth"), c(40.0, 5.0)),
+            stop=op(pt.SUB, op(pt.ADD, f("margin"), op(pt.MUL, c(0.1), f("votes"))),
+                    op(pt.SUB, c(1.0, 0.8), op(pt.MUL, c(0.1), f("effort")))),
+            width=c(1.0),
         ),
         "sharing": Program(
-            weight=_of(g.FADE, _of(g.MUL, _c(0.1), _f("depth"))),
-            drop=_of(g.SUB, _of(g.SUB, _f("depth"), _c(38.0, 3.0)),
-                     _of(g.MUL, _c(4.0), _f("agrees"))),
-            stop=_of(g.SUB,
-                     _of(g.ADD, _f("margin"),
-                         _of(g.ADD, _of(g.MUL, _c(0.15), _f("votes")),
-                             _of(g.MUL, _c(0.2), _f("share")))),
-                     _of(g.SUB, _c(1.2, 1.0), _of(g.MUL, _c(0.15), _f("effort")))),
-            width=_c(1.0),
+            weight=op(pt.FADE, op(pt.MUL, c(0.1), f("depth"))),
+            drop=op(pt.SUB, op(pt.SUB, f("depth"), c(38.0, 3.0)),
+                    op(pt.MUL, c(4.0), f("agrees"))),
+            stop=op(pt.SUB,
+                    op(pt.ADD, f("margin"),
+                       op(pt.ADD, op(pt.MUL, c(0.15), f("votes")),
+                          op(pt.MUL, c(0.2), f("share")))),
+                    op(pt.SUB, c(1.2, 1.0), op(pt.MUL, c(0.15), f("effort")))),
+            width=c(1.0),
             stride=Constant(3.0),
         ),
     }  # fmt: skip
 
 
 def random_tree(slot: Slot, rng: np.random.Generator, depth: int) -> Node:
-    """A tree of at most a depth; constants are as large as what stands beside them."""
+    """A random tree of at most the given depth for a slot.
+
+    The magnitude of a constant is that of a random feature of the slot.
+    """
     if depth <= 0 or rng.random() < 0.2:
-        name = str(rng.choice(g.VISIBLE[slot]))
+        name = str(rng.choice(pt.AVAILABLE[slot]))
         if rng.random() < 0.6:
             return Node(name)
-        return _constant(g.SCALE[name], rng)
-    kind = int(rng.choice(list(g.ARITY)))
-    return Node(kind, tuple(random_tree(slot, rng, depth - 1) for _ in range(g.ARITY[kind])))
+        return _random_constant(pt.SCALE[name], rng)
+    kind = int(rng.choice(list(pt.ARITY)))
+    return Node(kind, tuple(random_tree(slot, rng, depth - 1) for _ in range(pt.ARITY[kind])))
 
 
-def _constant(scale: float, rng: np.random.Generator) -> Node:
+def _random_constant(scale: float, rng: np.random.Generator) -> Node:
     base = scale * rng.normal()
     slope = base * rng.normal() / 2 if rng.random() < 0.5 else 0.0
-    return Node(Constant(rounded(base), rounded(slope)))
+    return Node(Constant(round_constant(base), round_constant(slope)))
 
 
-def mutated(program: Program, rng: np.random.Generator) -> Program:
-    """A program with one thing changed."""
-    slot = g.SLOTS[rng.integers(len(g.SLOTS))]
+def mutate(program: Program, rng: np.random.Generator) -> Program:
+    """Change the stride, or one node of one tree."""
+    slot = pt.SLOTS[rng.integers(len(pt.SLOTS))]
     tree = program.tree(slot)
     at = int(rng.integers(tree.size))
-    ways: list[Callable[[Node], Node]] = [
-        lambda old: random_tree(slot, rng, 2),
-        # What stands there is kept, under an operation.
-        lambda old: _over(old, slot, rng),
-        lambda old: _simpler(old, rng),
-        lambda old: _other(old, slot, rng),
+    mutations: list[Callable[[Node], Node]] = [
+        lambda node: random_tree(slot, rng, 2),
+        lambda node: _wrap(node, slot, rng),
+        lambda node: _hoist(node, rng),
+        lambda node: _change_kind(node, slot, rng),
     ]
     if rng.random() < 0.1:
-        base = rounded(float(rng.choice([1.0, 2.0, 3.0, 4.0, 6.0, 8.0])))
+        base = round_constant(float(rng.choice([1.0, 2.0, 3.0, 4.0, 6.0, 8.0])))
         return replace(program, stride=Constant(base))
-    way = ways[rng.integers(len(ways))]
-    return _with(program, slot, _replaced(tree, at, way))
+    mutation = mutations[rng.integers(len(mutations))]
+    return _with_tree(program, slot, _replace_node(tree, at, mutation))
 
 
-def _over(old: Node, slot: Slot, rng: np.random.Generator) -> Node:
-    kind = int(rng.choice(list(g.ARITY)))
-    if g.ARITY[kind] == 1:
-        return Node(kind, (old,))
-    pair = [old, random_tree(slot, rng, 1)]
+def _wrap(node: Node, slot: Slot, rng: np.random.Generator) -> Node:
+    """Make a node the argument of a random operation."""
+    kind = int(rng.choice(list(pt.ARITY)))
+    if pt.ARITY[kind] == 1:
+        return Node(kind, (node,))
+    pair = [node, random_tree(slot, rng, 1)]
     if rng.random() < 0.5:
         pair.reverse()
     return Node(kind, tuple(pair))
 
 
-def _simpler(old: Node, rng: np.random.Generator) -> Node:
-    """One of its branches alone."""
-    return old if not old.children else old.children[rng.integers(len(old.children))]
+def _hoist(node: Node, rng: np.random.Generator) -> Node:
+    """Replace a node by one of its children."""
+    return node if not node.children else node.children[rng.integers(len(node.children))]
 
 
-def _other(old: Node, slot: Slot, rng: np.random.Generator) -> Node:
-    """The same place, another operation, figure or constant."""
-    if isinstance(old.kind, Constant):
+def _change_kind(node: Node, slot: Slot, rng: np.random.Generator) -> Node:
+    """Replace an operation, feature or constant by another one, and keep the children."""
+    if isinstance(node.kind, Constant):
         factor = float(np.exp(rng.normal() / 2))
-        slope = old.kind.base * rng.normal() / 2 if rng.random() < 0.5 else 0.0
-        return Node(Constant(rounded(old.kind.base * factor), rounded(slope)))
-    if isinstance(old.kind, str):
-        return Node(str(rng.choice(g.VISIBLE[slot])))
-    alike = [kind for kind, arity in g.ARITY.items() if arity == g.ARITY[old.kind]]
-    return Node(int(rng.choice(alike)), old.children)
+        slope = node.kind.base * rng.normal() / 2 if rng.random() < 0.5 else 0.0
+        return Node(Constant(round_constant(node.kind.base * factor), round_constant(slope)))
+    if isinstance(node.kind, str):
+        return Node(str(rng.choice(pt.AVAILABLE[slot])))
+    same_arity = [kind for kind, arity in pt.ARITY.items() if arity == pt.ARITY[node.kind]]
+    return Node(int(rng.choice(same_arity)), node.children)
 
 
-def crossed(one: Program, other: Program, rng: np.random.Generator) -> Program:
-    """A program with a slot, or a part of one, of another."""
-    slot = g.SLOTS[rng.integers(len(g.SLOTS))]
-    theirs = other.tree(slot)
+def crossover(program: Program, other: Program, rng: np.random.Generator) -> Program:
+    """Replace one tree of a program, or one node of it, by a part of the other's same tree."""
+    slot = pt.SLOTS[rng.integers(len(pt.SLOTS))]
+    donor = other.tree(slot)
     if rng.random() < 0.5:
-        return _with(one, slot, theirs)
-    parts = list(theirs.walk())
+        return _with_tree(program, slot, donor)
+    parts = list(donor.walk())
     part = parts[rng.integers(len(parts))]
-    tree = one.tree(slot)
-    return _with(one, slot, _replaced(tree, int(rng.integers(tree.size)), lambda _: part))
+    tree = program.tree(slot)
+    at = int(rng.integers(tree.size))
+    return _with_tree(program, slot, _replace_node(tree, at, lambda _: part))
 
 
-def smaller(program: Program) -> Iterator[Program]:
-    """Every program with a node replaced by one of its children, or a constant without its slope.
-
-    One that has nothing of the kind yields nothing.
-    """
-    for slot in g.SLOTS:
+def smaller_variants(program: Program) -> Iterator[Program]:
+    """All programs with one node replaced by its child, or one constant without its slope."""
+    for slot in pt.SLOTS:
         tree = program.tree(slot)
         for at, node in enumerate(tree.walk()):
             for child in node.children:
-                yield _with(program, slot, _replaced(tree, at, functools.partial(_first, child)))
-    yield from _changed(program, lambda c: Constant(rounded(c.at(0.5))))
+                replacement = functools.partial(_first, child)
+                yield _with_tree(program, slot, _replace_node(tree, at, replacement))
+    yield from _changed_constants(program, lambda c: Constant(round_constant(c.at(0.5))))
 
 
-def _first(one: Node, _: Node) -> Node:
-    return one
+def _first(replacement: Node, _: Node) -> Node:
+    return replacement
 
 
-def rounder(program: Program) -> Iterator[Program]:
-    """Every program with a constant to half of its digits."""
-    yield from _changed(
+def rounder_variants(program: Program) -> Iterator[Program]:
+    """All programs with one constant rounded to half of its digits."""
+    yield from _changed_constants(
         program, lambda c: Constant(*(float(f"{x:.2g}") for x in (c.base, c.slope)))
     )
 
 
-def _changed(program: Program, way: Callable[[Constant], Constant]) -> Iterator[Program]:
+def _changed_constants(
+    program: Program, change: Callable[[Constant], Constant]
+) -> Iterator[Program]:
+    """All programs with one constant changed."""
     constants = program.constants
     for at, constant in enumerate(constants):
-        other = way(constant)
+        other = change(constant)
         if other != constant:
-            yield program.refilled([*constants[:at], other, *constants[at + 1 :]])
+            yield program.with_constants([*constants[:at], other, *constants[at + 1 :]])
 
 
-def fits(program: Program) -> bool:
-    """Whether a program is small enough to be read, and to be evaluated."""
-    return program.fits and all(program.tree(slot).size <= LARGEST for slot in g.SLOTS)
+def within_limits(program: Program) -> bool:
+    """Whether a program is small enough to be readable and to be evaluated."""
+    readable = all(program.tree(slot).size <= MAX_TREE_SIZE for slot in pt.SLOTS)
+    return program.fits_compiled and readable
 
 
-def _with(program: Program, slot: Slot, tree: Node) -> Program:
-    trees = {name: program.tree(name) for name in g.SLOTS} | {slot: tree}
+def _with_tree(program: Program, slot: Slot, tree: Node) -> Program:
+    trees = {name: program.tree(name) for name in pt.SLOTS} | {slot: tree}
     return Program(**trees, stride=program.stride)
 
 
-def _replaced(tree: Node, at: int, way: Callable[[Node], Node]) -> Node:
-    """The tree with another node at a place, counted as :meth:`Node.walk` goes."""
+def _replace_node(tree: Node, at: int, change: Callable[[Node], Node]) -> Node:
+    """The tree with the node at a position of :meth:`Node.walk` changed."""
     count = -1
 
-    def go(node: Node) -> Node:
+    def visit(node: Node) -> Node:
         nonlocal count
-        children = tuple(go(child) for child in node.children)
+        children = tuple(visit(child) for child in node.children)
         count += 1
         if count == at:
-            return way(node)
+            return change(node)
         return Node(node.kind, children)
 
-    return go(tree)
+    return visit(tree)

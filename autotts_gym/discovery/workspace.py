@@ -1,24 +1,25 @@
-"""A folder for a proposer to work in: the task, what was tried, and the program to write.
+"""The workspace of a proposer: a folder with the task, all candidates, and the file to write.
 
-The folder holds
+The folder contains
 
 - ``README.md``: the task, see :mod:`autotts_gym.discovery.prompts`;
-- ``template.py``: a program to start from;
-- ``seeds/NAME.py``: the programs that the search began with;
-- ``history/NAME/``: every program that was tried: ``controller.py``, ``result.json`` and
-  ``feedback.md``;
-- ``results.md``: all of them in a table;
-- ``best.py``, ``last.py``: the best and the latest of them;
-- ``controller.py``: what the proposer writes; the best program, or the template, to begin with;
-- ``answers/``: what proposers have answered, see :mod:`autotts_gym.discovery.proposers.response_cache`.
+- ``template.py``: a commented starting file;
+- ``seeds/NAME.py``: the seed controllers;
+- ``history/NAME/``: ``controller.py``, ``result.json`` and ``feedback.md`` of every candidate;
+- ``results.md``: a table of all candidates;
+- ``best.py``, ``last.py``: the best and the latest program;
+- ``controller.py``: the file that the proposer writes; initially the best program, or the template;
+- ``answers/``: responses of proposers, see
+  :mod:`autotts_gym.discovery.proposers.response_cache`.
 
-All but the last two can only be read. It follows from the history alone: laid out anew, it has the
-same bytes, whatever happened to it. Files that a proposer leaves beside these stay.
+All files but the last two are read-only. They depend on the history alone: writing the workspace
+again restores the same bytes, whatever was changed. Other files of a proposer are kept.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -27,148 +28,169 @@ from pathlib import Path
 from typing import Final
 
 from autotts_gym.discovery import prompts
-from autotts_gym.discovery.proposal import Tried
+from autotts_gym.discovery.proposal import Candidate
 from autotts_gym.discovery.source_checks import LARGEST
 from autotts_gym.utils.files import write_text
 
-#: What a name must be to become a folder.
+#: Candidate names that can be used as folder names.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
 class Workspace:
-    """The folder.
+    """A folder in which a proposer works.
 
     Args:
-        folder: where it is laid out.
-        traces: whether diagnoses and traces are told.
-        knob: whether programs must have the knob β and nothing else.
-        evaluation: a command that scores ``controller.py``, run in the folder; none by default.
+        folder: the folder; created when it is written.
+        diagnostics: include diagnoses and transcripts in the feedback.
+        knob: whether β must control spending.
+        evaluation: shell command that scores ``controller.py`` when run in the folder; none by
+            default.
     """
 
     def __init__(
-        self, folder: Path, *, traces: bool = True, knob: bool = True, evaluation: str = ""
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        diagnostics: bool = True,
+        knob: bool = True,
+        evaluation: str = "",
     ) -> None:
-        self.folder = folder.absolute()
-        self.traces, self.knob, self.evaluation = traces, knob, evaluation
+        self.folder = Path(folder).absolute()
+        self.diagnostics, self.knob, self.evaluation = diagnostics, knob, evaluation
 
     @property
     def controller(self) -> Path:
         """The file that a proposer writes."""
         return self.folder / "controller.py"
 
-    def lay_out(self, history: Sequence[Tried]) -> str:
-        """Write everything as it is to be after a history; returns ``controller.py``'s text.
+    def write(self, history: Sequence[Candidate]) -> str:
+        """Write all files for a history.
+
+        Returns:
+            The initial text of ``controller.py``.
 
         Raises:
-            ValueError: a name is none for a file.
+            ValueError: the name of a candidate cannot be used as a folder name.
         """
-        for tried in history:
-            if not _NAME.fullmatch(tried.proposal.name):
-                raise ValueError(f"{tried.proposal.name!r} is no name for a program's folder")
+        for candidate in history:
+            if not _NAME.fullmatch(candidate.name):
+                raise ValueError(f"candidate name {candidate.name!r} is not a valid folder name")
         self.folder.mkdir(parents=True, exist_ok=True)
         template = prompts.template(self.knob)
-        best, last = prompts.best(history), prompts.last(history)
+        best, latest = prompts.best_candidate(history), prompts.latest_candidate(history)
         start = template if best is None else best.proposal.source
         files = {
             "README.md": self._readme(),
             "template.py": template,
-            "results.md": prompts.standing(history),
+            "results.md": prompts.history_table(history),
             "best.py": "" if best is None else best.proposal.source,
-            "last.py": "" if last is None else last.proposal.source,
+            "last.py": "" if latest is None else latest.proposal.source,
         }
         for name, text in files.items():
             if text:
-                _put(self.folder / name, text)
+                _write_file(self.folder / name, text)
             else:
                 (self.folder / name).unlink(missing_ok=True)
-        seeds = [tried.proposal for tried in history if tried.proposal.name.startswith("0-")]
-        _fill(self.folder / "seeds", {f"{s.name.removeprefix('0-')}.py": s.source for s in seeds})
-        _fill(self.folder / "history", {t.proposal.name: self._entry(t) for t in history})
-        _clear(self.controller, keep=False)
-        _put(self.controller, start, mode=0o644)
+        seeds = [c.proposal for c in history if c.name.startswith("0-")]
+        _write_folder(
+            self.folder / "seeds", {f"{s.name.removeprefix('0-')}.py": s.source for s in seeds}
+        )
+        _write_folder(self.folder / "history", {c.name: self._entry(c) for c in history})
+        _remove(self.controller, keep_file=False)
+        _write_file(self.controller, start, mode=0o644)
         return start
 
     def _readme(self) -> str:
-        knob = "solve(episode, beta)" if self.knob else "solve(episode)"
-        lines = [
-            f"Write `controller.py`, with `{knob}`, and leave it in this folder. It is the best "
-            "program so far, or the template, to begin with; unchanged, it counts for nothing.",
-            "`template.py` is a commented program, `seeds/` has what the search began with, "
-            "`results.md` lists what was tried, `best.py` and `last.py` are the best and the "
-            "latest of it, and `history/NAME/` has each: its text, its score and curve "
-            "(`result.json`), and what there is to learn from it (`feedback.md`).",
+        call = "solve(episode, beta)" if self.knob else "solve(episode)"
+        paragraphs = [
+            f"Write your program, with a function `{call}`, to `controller.py` in this folder. The "
+            "file initially contains the best program so far, or the template. An unchanged file "
+            "does not count as a proposal.",
+            "`template.py` is a commented starting file. `seeds/` contains the seed controllers. "
+            "`results.md` lists all candidates. `best.py` and `last.py` are the best and the "
+            "latest program. `history/NAME/` contains, for every candidate, its source "
+            "(`controller.py`), its score and curve (`result.json`), and its feedback "
+            "(`feedback.md`).",
         ]
         if self.evaluation:
-            lines.append(f"To score `controller.py` yourself, run `{self.evaluation}` here.")
-        here = "\n\n".join(lines)
-        return f"{prompts.task(knob=self.knob, traces=self.traces)}\n## This folder\n\n{here}\n"
+            paragraphs.append(
+                f"To score `controller.py` yourself, run `{self.evaluation}` in this folder."
+            )
+        folder = "\n\n".join(paragraphs)
+        task = prompts.task(knob=self.knob, diagnostics=self.diagnostics)
+        return f"{task}\n## This folder\n\n{folder}\n"
 
-    def _entry(self, tried: Tried) -> dict[str, str]:
-        made = {
-            "result.json": json.dumps(prompts.result(tried), indent=1) + "\n",
-            "feedback.md": prompts.feedback(tried, traces=self.traces),
+    def _entry(self, candidate: Candidate) -> dict[str, str]:
+        entry = {
+            "result.json": json.dumps(prompts.result(candidate), indent=1) + "\n",
+            "feedback.md": prompts.feedback(candidate, diagnostics=self.diagnostics),
         }
-        return made | ({"controller.py": tried.proposal.source} if tried.proposal.source else {})
+        if candidate.proposal.source:
+            entry["controller.py"] = candidate.proposal.source
+        return entry
 
-    def written(self, start: str) -> tuple[str, str]:
-        """What a proposer has left in ``controller.py``, and what is wrong with that.
+    def read_program(self, start: str) -> tuple[str, str]:
+        """Read the program that a proposer has written to ``controller.py``.
 
         Args:
-            start: its text to begin with.
+            start: the initial text of the file.
 
         Returns:
-            The program, or an empty text and the trouble.
+            The program and an empty text; or an empty text and the error.
         """
         try:
-            kind = self.controller.lstat()
-            if not stat.S_ISREG(kind.st_mode):
-                return "", "controller.py is no file"
-            if kind.st_size > LARGEST:
-                return "", f"controller.py has {kind.st_size} bytes; {LARGEST} are the most"
+            status = self.controller.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                return "", "controller.py is not a regular file"
+            if status.st_size > LARGEST:
+                return "", f"controller.py has {status.st_size} bytes; the maximum is {LARGEST}"
             text = self.controller.read_bytes().decode("utf-8")
         except FileNotFoundError:
-            return "", "there is no controller.py"
+            return "", "controller.py does not exist"
         except UnicodeDecodeError as error:
-            return "", f"controller.py is no UTF-8: byte {error.start} is {error.reason}"
+            return "", f"controller.py is not UTF-8: byte {error.start}: {error.reason}"
         except OSError as error:
             return "", f"controller.py cannot be read: {error.strerror or error}"
         if text == start:
-            return "", "controller.py was left as it was"
+            return "", "controller.py is unchanged"
         if not text.strip():
             return "", "controller.py is empty"
         return text, ""
 
 
-Content = Mapping[str, "str | Content"]
+#: Content of a folder by name: texts of files and contents of subfolders.
+FolderContent = Mapping[str, "str | FolderContent"]
 
 
-def _fill(folder: Path, content: Content) -> None:
-    """Make a folder hold some files and folders, and nothing else, to be read alone."""
+def _write_folder(folder: Path, content: FolderContent) -> None:
+    """Make a read-only folder that has exactly the given content."""
     if folder.is_symlink() or not folder.is_dir():
-        _clear(folder, keep=False)
+        _remove(folder, keep_file=False)
         folder.mkdir()
     folder.chmod(0o755)
     for path in folder.iterdir():
         if path.name not in content:
-            _clear(path, keep=False)
+            _remove(path, keep_file=False)
     for name, part in content.items():
         if isinstance(part, str):
-            _put(folder / name, part)
+            _write_file(folder / name, part)
         else:
-            _fill(folder / name, part)
+            _write_folder(folder / name, part)
     folder.chmod(0o555)
 
 
-def _put(path: Path, text: str, mode: int = 0o444) -> None:
-    _clear(path, keep=True)
+def _write_file(path: Path, text: str, mode: int = 0o444) -> None:
+    _remove(path, keep_file=True)
     if not path.exists() or path.read_bytes() != text.encode():
         write_text(path, text)
     path.chmod(mode)
 
 
-def _clear(path: Path, *, keep: bool) -> None:
-    """Remove what stands at a path, except, with ``keep``, a file that is one."""
-    if path.is_symlink() or (path.exists() and not path.is_dir() and not (keep and path.is_file())):
+def _remove(path: Path, *, keep_file: bool) -> None:
+    """Remove a path of any type, except a regular file if ``keep_file``."""
+    if path.is_symlink() or (
+        path.exists() and not path.is_dir() and not (keep_file and path.is_file())
+    ):
         path.unlink()
     elif path.is_dir():
         for inner in [path, *path.rglob("*")]:

@@ -26,7 +26,7 @@ def test_genetic_search(autotts) -> None:
     assert Path("found/found.py").read_text("utf-8") == text
     other = autotts(*asked, "--seed", 1)
     assert other.code == 1
-    assert "found holds another run: its plan differ" in " ".join(other.err.split())
+    assert "found contains another run with a different plan" in " ".join(other.err.split())
     judged = autotts("judge", "found/found.py", *SMALL)
     assert judged.code == 0, judged.out + judged.err
     final = json.loads(Path("found/journal.jsonl").read_text("utf-8").splitlines()[-1])

@@ -1,4 +1,4 @@
-"""What became of a program's episodes: by hand on a tiny store, and on random ones."""
+"""Error analysis, diagnosis and transcripts, on a tiny store with known results and at random."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from stores import random_action, random_setting, random_store
 
 from autotts_gym.controllers.agent import Agent
-from autotts_gym.discovery import error_analysis as h
-from autotts_gym.discovery.diagnosis import WIDTH, diagnose
-from autotts_gym.discovery.error_analysis import CAUSES, EpisodeDiagnosis, Logged, look_back
+from autotts_gym.discovery import error_analysis as ea
+from autotts_gym.discovery.diagnosis import LINE_WIDTH, diagnose
+from autotts_gym.discovery.error_analysis import CAUSES, EpisodeLogs, ErrorAnalysis, analyze_errors
 from autotts_gym.discovery.objective import SearchSet
-from autotts_gym.discovery.transcripts import BODY, traces
-from autotts_gym.discovery.tree_rollout import Engine
-from autotts_gym.discovery.variation import seeds
+from autotts_gym.discovery.transcripts import MAX_ACTION_LINES, write_transcripts
+from autotts_gym.discovery.tree_rollout import TreeRollout
+from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
@@ -31,8 +31,8 @@ from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 
-# Δ = 100 tokens. The first question's plurality is right; the second's right answer is outvoted;
-# the third's is at the end of no branch.
+# Δ = 100 tokens. The plurality of the first question is correct, the gold answer of the second is
+# outvoted, and no branch of the third ends with the gold answer.
 STORE = TraceStore.from_branches(
     [
         Question(
@@ -46,21 +46,21 @@ STORE = TraceStore.from_branches(
     100,
 )
 
-# What is done, question, order, and what becomes of it: cause, tokens, settled tokens.
+# Actions, question, branch order, and expected results: cause, tokens, settled tokens.
 EXAMPLES = {
-    "read whole": ("b(); x(0); x(0); p(0); a()", 0, (0, 1, 2), (h.RIGHT, 250, 250)),
-    "late": ("b(); x(0); p(0); b(); x(1); p(1); b(); a()", 0, (0, 1, 2), (h.RIGHT, 450, 200)),
-    "raised": ("b(); raise ValueError('so')", 0, (0, 1, 2), (h.FAILED, 100, 100)),
-    "after its answer": ("b(); x(0); p(0); a(); a()", 0, (0, 1, 2), (h.FAILED, 200, 200)),
-    "no answer": ("b()", 1, (0, 1, 2), (h.FAILED, 50, 50)),
-    "overruled": ("b(); x(0); p(0); b(); p(1); a(1)", 0, (0, 1, 2), (h.OVERRULED, 300, 300)),
-    "early": ("b(); p(0); a()", 0, (0, 1, 2), (h.EARLY, 100, 100)),
-    "unread": ("b(); a()", 0, (0, 1, 2), (h.EARLY, 100, 0)),
-    "pruned": ("b(); b(); p(1); q(0); a()", 0, (0, 1, 2), (h.PRUNED, 200, 200)),
-    "narrow": ("b(); p(0); a()", 0, (1, 0, 2), (h.NARROW, 100, 100)),
-    "outvoted": ("b(); p(0); a()", 1, (0, 1, 2), (h.OUTVOTED, 50, 50)),
-    "absent": ("b(); p(0); a()", 2, (0, 1, 2), (h.ABSENT, 100, 100)),
-    "nothing at all": ("a()", 2, (0, 1, 2), (h.ABSENT, 0, 0)),
+    "read whole": ("b(); x(0); x(0); p(0); a()", 0, (0, 1, 2), (ea.CORRECT, 250, 250)),
+    "late": ("b(); x(0); p(0); b(); x(1); p(1); b(); a()", 0, (0, 1, 2), (ea.CORRECT, 450, 200)),
+    "raised": ("b(); raise ValueError('so')", 0, (0, 1, 2), (ea.FAILED, 100, 100)),
+    "after its answer": ("b(); x(0); p(0); a(); a()", 0, (0, 1, 2), (ea.FAILED, 200, 200)),
+    "no answer": ("b()", 1, (0, 1, 2), (ea.FAILED, 50, 50)),
+    "overruled": ("b(); x(0); p(0); b(); p(1); a(1)", 0, (0, 1, 2), (ea.OVERRULED, 300, 300)),
+    "early": ("b(); p(0); a()", 0, (0, 1, 2), (ea.EARLY, 100, 100)),
+    "unread": ("b(); a()", 0, (0, 1, 2), (ea.EARLY, 100, 0)),
+    "pruned": ("b(); b(); p(1); q(0); a()", 0, (0, 1, 2), (ea.PRUNED, 200, 200)),
+    "narrow": ("b(); p(0); a()", 0, (1, 0, 2), (ea.NARROW, 100, 100)),
+    "outvoted": ("b(); p(0); a()", 1, (0, 1, 2), (ea.OUTVOTED, 50, 50)),
+    "absent": ("b(); p(0); a()", 2, (0, 1, 2), (ea.ABSENT, 100, 100)),
+    "nothing at all": ("a()", 2, (0, 1, 2), (ea.ABSENT, 0, 0)),
 }
 LONG = {"b": "branch", "x": "extend", "p": "probe", "q": "prune", "a": "answer"}
 PROGRAM = "def solve(episode, beta):\n    case = round(100 * beta)\n" + "".join(
@@ -70,7 +70,7 @@ PROGRAM = "def solve(episode, beta):\n    case = round(100 * beta)\n" + "".join(
 
 
 @pytest.fixture
-def examples(controller: Callable[..., Agent]) -> EpisodeDiagnosis:
+def examples(controller: Callable[..., Agent]) -> ErrorAnalysis:
     """All examples as the episodes of one program."""
     rollout = Rollout(controller(PROGRAM), STORE, EpisodeConfig(3), interpret=True, logs=True)
     logs, failures = [], {}
@@ -81,42 +81,42 @@ def examples(controller: Callable[..., Agent]) -> EpisodeDiagnosis:
         logs += played.logs
         if 0 in played.failures:
             failures[k] = played.failures[0]
-    return look_back(
-        Logged("tiny", STORE, EpisodeConfig(3), 0.5, questions, orders, logs, failures)
+    return analyze_errors(
+        EpisodeLogs("tiny", STORE, EpisodeConfig(3), 0.5, questions, orders, logs, failures)
     )
 
 
-def test_every_cause_by_hand(examples: EpisodeDiagnosis) -> None:
-    found = zip(
+def test_causes_of_examples(examples: ErrorAnalysis) -> None:
+    results = zip(
         [CAUSES[c] for c in examples.cause],
         examples.tokens.tolist(),
         examples.settled.tolist(),
         strict=True,
     )
-    wanted = {
+    expected = {
         name: (CAUSES[cause], tokens, settled)
         for name, (*_, (cause, tokens, settled)) in EXAMPLES.items()
     }
-    assert dict(zip(EXAMPLES, found, strict=True)) == wanted
-    reading_on = dict(zip(EXAMPLES, examples.reading_on.tolist(), strict=True))
-    assert {name: n for name, n in reading_on.items() if n} == {"early": 150, "unread": 150}
+    assert dict(zip(EXAMPLES, results, strict=True)) == expected
+    unread_tokens = dict(zip(EXAMPLES, examples.unread_tokens.tolist(), strict=True))
+    assert {name: n for name, n in unread_tokens.items() if n} == {"early": 150, "unread": 150}
     at = list(EXAMPLES).index("pruned")
-    assert (examples.opened[at], examples.opened_right[at]) == (2, 1)
-    assert (examples.pruned[at], examples.pruned_right[at]) == (1, 1)
-    assert (examples.unread[at], examples.unread_right[at]) == (1, 0)
-    assert examples.share.tolist() == [
-        {0: 2 / 3, 1: 1 / 3, 2: 0.0}[q] for q in examples.logged.questions.tolist()
+    assert (examples.opened[at], examples.opened_correct[at]) == (2, 1)
+    assert (examples.pruned[at], examples.pruned_correct[at]) == (1, 1)
+    assert (examples.unread[at], examples.unread_correct[at]) == (1, 0)
+    assert examples.correct_share.tolist() == [
+        {0: 2 / 3, 1: 1 / 3, 2: 0.0}[q] for q in examples.episodes.questions.tolist()
     ]
 
 
-def test_figures_by_hand(examples: EpisodeDiagnosis) -> None:
-    found = diagnose([examples])
-    (row,) = found.rows
+def test_diagnosis_of_examples(examples: ErrorAnalysis) -> None:
+    diagnosis = diagnose([examples])
+    (row,) = diagnosis.rows
     assert (row.beta, row.episodes, row.accuracy) == (0.5, 13, 2 / 13)
     assert row.tokens == pytest.approx(2000 / 13)
-    assert row.reading_all == 9 / 13
+    assert row.full_vote == 9 / 13
     assert row.counts == {
-        "right": 2,
+        "correct": 2,
         "failed": 3,
         "overruled": 1,
         "early": 2,
@@ -127,7 +127,7 @@ def test_figures_by_hand(examples: EpisodeDiagnosis) -> None:
     }
     tokens = {name: round(share * 2000) for name, share in row.shares.items()}
     assert tokens == {
-        "right": 700,
+        "correct": 700,
         "failed": 350,
         "overruled": 300,
         "early": 200,
@@ -136,54 +136,57 @@ def test_figures_by_hand(examples: EpisodeDiagnosis) -> None:
         "outvoted": 50,
         "absent": 100,
     }
-    assert row.reading_on == 150
+    assert row.unread_tokens == 150
     assert row.settled == pytest.approx(450 / 700)
     assert (row.late, row.late_tokens) == (1, 250)
     assert [(d.name, d.questions) for d in row.difficulties] == [("medium", 2), ("hard", 1)]
     medium, hard = row.difficulties
-    assert (medium.accuracy, medium.reading_all) == (2 / 11, 9 / 11)
-    assert (hard.accuracy, hard.reading_all) == (0, 0)
+    assert (medium.accuracy, medium.full_vote) == (2 / 11, 9 / 11)
+    assert (hard.accuracy, hard.full_vote) == (0, 0)
     assert hard.tokens == pytest.approx(100 / 2000)
-    assert found.errors.keys() == set(examples.logged.failures.values())
-    assert sum(found.errors.values()) == 3
-    assert "ValueError: so" in found.errors
-    assert found.facts()["rows"][0]["counts"] == row.counts
+    assert diagnosis.errors.keys() == set(examples.episodes.failures.values())
+    assert sum(diagnosis.errors.values()) == 3
+    assert "ValueError: so" in diagnosis.errors
+    assert diagnosis.to_dict()["rows"][0]["counts"] == row.counts
 
 
-def test_text(examples: EpisodeDiagnosis) -> None:
+def test_diagnosis_text(examples: ErrorAnalysis) -> None:
     text = diagnose([examples]).text()
     first, second, *_ = text.split("\n")
-    assert first == "β = 0.5: 0.154 right of 13 episodes, 154 tokens each; reading all: 0.692"
-    assert second.startswith("  tokens: 35% on right episodes, ")
-    assert "the right answer is outvoted 1 (2%), no branch ends right 2 (5%)" in text
+    assert first == (
+        "β = 0.5: accuracy 0.154 in 13 episodes, 154 tokens per episode; "
+        "vote of all branches: 0.692"
+    )
+    assert second.startswith("  tokens: 35% in correct episodes, ")
+    assert "gold answer outvoted 1 (2%), no correct branch 2 (5%)" in text
     assert "error in 1 episodes: ValueError: so" in text
 
 
-def test_transcripts_by_hand(examples: EpisodeDiagnosis) -> None:
-    text = traces([examples])
-    # Of the failed ones, which are the most, the one with the median of tokens.
+def test_transcripts_of_examples(examples: ErrorAnalysis) -> None:
+    text = write_transcripts([examples])
+    # Failures are the most frequent cause; the one with the median of tokens is shown.
     assert (
-        "β = 0.5, lost, failed (67% of all branches right): question 0 of tiny\n"
+        "β = 0.5, incorrect, failed (67% of all branches correct): question 0 of tiny\n"
         "       100 branch 0\n"
         "  ended after 100 tokens: ValueError: so\n"
     ) in text
-    only = traces([one(examples.logged, list(EXAMPLES).index("late"))])
+    only = write_transcripts([analyze_one(examples.episodes, list(EXAMPLES).index("late"))])
     assert only.splitlines()[2:] == [
-        "β = 0.5, easy (67% of all branches right): question 0 of tiny",
+        "β = 0.5, easy (67% of all branches correct): question 0 of tiny",
         "       450 branch+extend+probe 0-1: Ab; branch 2",
-        "  answered A after 450 tokens: right; reading all: A, right",
+        "  answered A after 450 tokens: correct; vote of all branches: A, correct",
     ]
 
 
-def one(logged: Logged, k: int) -> EpisodeDiagnosis:
-    """An episode by itself."""
-    return look_back(
+def analyze_one(episodes: EpisodeLogs, k: int) -> ErrorAnalysis:
+    """The analysis of a single episode."""
+    return analyze_errors(
         replace(
-            logged,
-            questions=logged.questions[k : k + 1],
-            orders=logged.orders[k : k + 1],
-            logs=logged.logs[k : k + 1],
-            failures={0: logged.failures[k]} if k in logged.failures else {},
+            episodes,
+            questions=episodes.questions[k : k + 1],
+            orders=episodes.orders[k : k + 1],
+            logs=episodes.logs[k : k + 1],
+            failures={0: episodes.failures[k]} if k in episodes.failures else {},
         )
     )
 
@@ -191,11 +194,11 @@ def one(logged: Logged, k: int) -> EpisodeDiagnosis:
 # --- random episodes ------------------------------------------------------------------------------
 
 
-def random_logged(random: Random) -> Logged:
+def random_logs(random: Random) -> EpisodeLogs:
     store = random_store(random, costs=random.random() < 0.5)
     setting = random_setting(random, [store])
     names = ("max_branches", "billing", "budget", "probe_tokens")
-    terms = EpisodeConfig(**{name: setting[name] for name in names})
+    config = EpisodeConfig(**{name: setting[name] for name in names})
     game = reference.Game([store], **{name: setting[name] for name in names})
     questions, orders, logs, failures = [], [], [], {}
     for k in range(random.randint(1, 5)):
@@ -217,25 +220,25 @@ def random_logged(random: Random) -> Logged:
         questions.append(row)
         orders.append(order)
         logs.append(np.array(log, np.int32))
-    return Logged(
-        "random", store, terms, 0.25, np.array(questions), np.array(orders), logs, failures
+    return EpisodeLogs(
+        "random", store, config, 0.25, np.array(questions), np.array(orders), logs, failures
     )
 
 
-def plain_cause(logged: Logged, k: int) -> str:
-    """The cause, told by playing in the reference and by counting votes."""
-    terms, row, order = logged.terms, int(logged.questions[k]), logged.orders[k].tolist()
-    question = logged.store.question(row)
+def reference_cause(episodes: EpisodeLogs, k: int) -> str:
+    """The cause by playing the reference implementation and counting votes."""
+    config, row, order = episodes.config, int(episodes.questions[k]), episodes.orders[k].tolist()
+    question = episodes.store.question(row)
     ends = [question.branches[b].final for b in order]
     game = reference.Game(
-        [logged.store],
-        max_branches=terms.max_branches,
-        billing=terms.billing,
-        budget=terms.budget,
-        probe_tokens=terms.probe_tokens,
+        [episodes.store],
+        max_branches=config.max_branches,
+        billing=config.billing,
+        budget=config.budget,
+        probe_tokens=config.probe_tokens,
     )
 
-    def played(log: list[int]) -> dict[str, Any]:
+    def replay(log: list[int]) -> dict[str, Any]:
         episode, info = reference.Episode(game, 0, row, order, 0.0), dict[str, Any]()
         for action in log:
             *_, info = episode.step(action)
@@ -245,15 +248,15 @@ def plain_cause(logged: Logged, k: int) -> str:
         counts = Counter(answers)
         return bool(answers) and max(counts, key=counts.__getitem__) == question.gold
 
-    log = logged.logs[k].tolist()
-    info = played(log)
-    if not info or k in logged.failures:
+    log = episodes.logs[k].tolist()
+    info = replay(log)
+    if not info or k in episodes.failures:
         return "failed"
     if info["correct"]:
-        return "right"
-    if played([*log[:-1], actions.ANSWER])["correct"]:
+        return "correct"
+    if replay([*log[:-1], actions.ANSWER])["correct"]:
         return "overruled"
-    done = [actions.decode(action, terms.max_branches) for action in log]
+    done = [actions.decode(action, config.max_branches) for action in log]
     opened = range(sum(action.name == "BRANCH" for action in done))
     pruned = {action.branch for action in done if action.name == "PRUNE"}
     if wins([ends[i] for i in opened if i not in pruned]):
@@ -268,25 +271,25 @@ def plain_cause(logged: Logged, k: int) -> str:
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_random_episodes(random: Random) -> None:
-    logged = random_logged(random)
-    seen = look_back(logged)
-    assert [CAUSES[c] for c in seen.cause] == [
-        plain_cause(logged, k) for k in range(len(logged.logs))
+    episodes = random_logs(random)
+    analysis = analyze_errors(episodes)
+    assert [CAUSES[c] for c in analysis.cause] == [
+        reference_cause(episodes, k) for k in range(len(episodes.logs))
     ]
-    found = diagnose([seen])
-    (row,) = found.rows
-    assert sum(row.counts.values()) == row.episodes == len(logged.logs)
-    assert sum(row.shares.values()) == pytest.approx(1.0 if seen.tokens.any() else 0.0)
+    diagnosis = diagnose([analysis])
+    (row,) = diagnosis.rows
+    assert sum(row.counts.values()) == row.episodes == len(episodes.logs)
+    assert sum(row.shares.values()) == pytest.approx(1.0 if analysis.tokens.any() else 0.0)
     assert sum(d.tokens for d in row.difficulties) == pytest.approx(sum(row.shares.values()))
-    assert sum(found.errors.values()) == len(logged.failures)
-    assert (seen.settled <= seen.tokens).all()
-    bounded(found.text())
-    check_transcripts(traces([seen]), [seen])
+    assert sum(diagnosis.errors.values()) == len(episodes.failures)
+    assert (analysis.settled <= analysis.tokens).all()
+    assert_bounded(diagnosis.text())
+    check_transcripts(write_transcripts([analysis]), [analysis])
 
 
-def bounded(text: str) -> None:
+def assert_bounded(text: str) -> None:
     for line in text.split("\n"):
-        assert len(line) <= WIDTH
+        assert len(line) <= LINE_WIDTH
         assert line.isprintable()
 
 
@@ -315,16 +318,16 @@ def actions_in(line: str) -> Counter[str]:
     return counts
 
 
-def check_transcripts(text: str, parts: list[EpisodeDiagnosis]) -> None:
-    """Every episode's actions can be counted from its lines, and its outcome is the log's."""
-    bounded(text)
+def check_transcripts(text: str, analyses: list[ErrorAnalysis]) -> None:
+    """The actions counted from the lines of an episode are those of its log."""
+    assert_bounded(text)
     _, _, *lines = text.split("\n")
-    assert len(lines) <= 9 * (BODY + 2)
+    assert len(lines) <= 9 * (MAX_ACTION_LINES + 2)
     logs = {
         tuple(sorted(Counter(actions.decode(a, n).name for a in log.tolist()).items()))
-        for part in parts
-        for n in [part.logged.terms.max_branches]
-        for log in part.logged.logs
+        for analysis in analyses
+        for n in [analysis.episodes.config.max_branches]
+        for log in analysis.episodes.logs
     }
     words = {"branch": "BRANCH", "extend": "CONTINUE", "probe": "PROBE", "prune": "PRUNE"}
     counts: Counter[str] = Counter()
@@ -332,8 +335,8 @@ def check_transcripts(text: str, parts: list[EpisodeDiagnosis]) -> None:
         if line.startswith("β"):
             counts = Counter()
         elif line.startswith(("  answered", "  ended")):
-            told = {words[word]: count for word, count in counts.items()}
-            endings = [tuple(sorted((told | end).items())) for end in ({"ANSWER": 1}, {})]
+            counted = {words[word]: count for word, count in counts.items()}
+            endings = [tuple(sorted((counted | end).items())) for end in ({"ANSWER": 1}, {})]
             assert any(ending in logs for ending in endings)
         else:
             counts += actions_in(line)
@@ -343,17 +346,17 @@ def check_transcripts(text: str, parts: list[EpisodeDiagnosis]) -> None:
 
 
 @pytest.fixture(scope="module")
-def played() -> list[EpisodeDiagnosis]:
-    """A program on two environments over the sweep, wide enough to be cut short."""
-    found = []
+def played() -> list[ErrorAnalysis]:
+    """A program on two environments at three β, whose transcripts need to be shortened."""
+    analyses = []
     for seed in range(2):
         store = generate(questions=6, branches=64, seed=seed)
-        engine = Engine(SearchSet({"made": store}), logs=True)
+        rollout = TreeRollout(SearchSet({"made": store}), logs=True)
         questions = np.repeat(np.arange(6), 2)
         orders = branch_orders("random", np.tile(np.arange(2), 6), questions, store, 64)
         for beta in (0.0, 0.5, 1.0):
-            result = engine.play(seeds()["probing"], 0, questions, orders, beta)
-            logged = Logged(
+            result = rollout.play(seed_programs()["probing"], 0, questions, orders, beta)
+            episodes = EpisodeLogs(
                 f"made-{seed}",
                 store,
                 EpisodeConfig(),
@@ -363,33 +366,33 @@ def played() -> list[EpisodeDiagnosis]:
                 result.logs,
                 result.failures,
             )
-            seen = look_back(logged)
-            assert np.array_equal(seen.right, result.correct)
-            assert np.array_equal(seen.tokens, result.tokens)
-            found.append(seen)
-    return found
+            analysis = analyze_errors(episodes)
+            assert np.array_equal(analysis.correct, result.correct)
+            assert np.array_equal(analysis.tokens, result.tokens)
+            analyses.append(analysis)
+    return analyses
 
 
-def test_a_program(played: list[EpisodeDiagnosis]) -> None:
-    found = diagnose(played)
-    assert [row.beta for row in found.rows] == [0.0, 0.5, 1.0]
-    assert {row.episodes for row in found.rows} == {24}
-    assert {sum(d.questions for d in row.difficulties) for row in found.rows} == {12}
-    bounded(found.text())
-    text = traces(played)
+def test_diagnosis_of_a_program(played: list[ErrorAnalysis]) -> None:
+    diagnosis = diagnose(played)
+    assert [row.beta for row in diagnosis.rows] == [0.0, 0.5, 1.0]
+    assert {row.episodes for row in diagnosis.rows} == {24}
+    assert {sum(d.questions for d in row.difficulties) for row in diagnosis.rows} == {12}
+    assert_bounded(diagnosis.text())
+    text = write_transcripts(played)
     check_transcripts(text, played)
-    assert traces(played) == text
+    assert write_transcripts(played) == text
     assert "..." in text
-    # Letters stand for answers: no text of one is told.
+    # Letters replace answers: no text of an answer appears.
     body = "\n".join(line for line in text.split("\n") if not line.startswith("β"))
-    for part in played:
-        for answers in part.logged.store.tables.answers:
+    for analysis in played:
+        for answers in analysis.episodes.store.tables.answers:
             assert not [
                 a for a in answers if len(a) > 3 and re.search(rf"\b{re.escape(a)}\b", body)
             ]
 
 
-# Looks at many branches at once, some of them in twos: their letters fit no line.
+# Probes many branches in a row, so that their letters do not fit into a line.
 WIDE = """
 def solve(episode, beta):
     while episode.can_branch():
@@ -412,44 +415,46 @@ def solve(episode, beta):
 """
 
 
-def test_a_wide_program(controller: Callable[..., Agent]) -> None:
+def test_transcripts_of_a_wide_program(controller: Callable[..., Agent]) -> None:
     store, questions = generate(questions=2, branches=128, seed=3), np.arange(2)
     orders = branch_orders("random", np.zeros(2, np.int64), questions, store, 128)
     rollout = Rollout(controller(WIDE), store, EpisodeConfig(128), interpret=True, logs=True)
     result = rollout.play(questions, orders, 0.0)
-    seen = look_back(Logged("made", store, EpisodeConfig(128), 0.0, questions, orders, result.logs))
-    text = traces([seen])
-    check_transcripts(text, [seen])
-    assert "branch 0-127; extend x2 0-127" not in text  # pass after pass, as it was done
+    analysis = analyze_errors(
+        EpisodeLogs("made", store, EpisodeConfig(128), 0.0, questions, orders, result.logs)
+    )
+    text = write_transcripts([analysis])
+    check_transcripts(text, [analysis])
+    assert "branch 0-127; extend x2 0-127" not in text  # in the order in which it was done
     assert "branch 0-127; extend 0-127 x2" in text
 
 
-def test_nothing_to_diagnose() -> None:
+def test_no_episodes() -> None:
     with pytest.raises(ValueError, match="there are no episodes to diagnose"):
         diagnose([])
-    nothing = Logged(
+    nothing = EpisodeLogs(
         "tiny", STORE, EpisodeConfig(3), 0.0, np.empty(0, np.int64), np.empty((0, 3), np.int64), []
     )
     with pytest.raises(ValueError, match="there are no episodes to diagnose"):
-        diagnose([look_back(nothing)])
-    assert len(traces([look_back(nothing)]).split("\n")) == 2
+        diagnose([analyze_errors(nothing)])
+    assert len(write_transcripts([analyze_errors(nothing)]).split("\n")) == 2
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"logs": []}, "there are 0 logs of 1 episodes"),
+        ({"logs": []}, "there are 0 logs for 1 episodes"),
         ({"orders": np.zeros((1, 2), np.int64)}, r"the shape \(1, 3\), got \(1, 2\)"),
-        ({"questions": np.array([3])}, r"questions must stay within 0\.\.2"),
-        ({"orders": np.array([[0, 1, 3]])}, "branches that their questions have"),
-        ({"failures": {1: "so"}}, "episode 1 failed, but there are 1 episodes"),
+        ({"questions": np.array([3])}, r"questions must be within 0\.\.2"),
+        ({"orders": np.array([[0, 1, 3]])}, "only branches of their questions"),
+        ({"failures": {1: "so"}}, "failures contains episode 1 of 1 episodes"),
         ({"logs": [np.array([1, -1], np.int32)]}, r"episode 0 has action -1, .* 0\.\.13"),
         ({"logs": [np.array([1, 14], np.int32)]}, r"episode 0 has action 14, .* 0\.\.13"),
         ({"logs": [np.ones(4, np.int32)]}, "the log of episode 0 opens 4 branches of 3"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
-    logged = Logged(
+def test_inconsistent_logs_are_rejected(changed: dict[str, Any], message: str) -> None:
+    episodes = EpisodeLogs(
         "tiny",
         STORE,
         EpisodeConfig(3),
@@ -459,4 +464,4 @@ def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: 
         [np.array([1, 0], np.int32)],
     )
     with pytest.raises(ValueError, match=message):
-        replace(logged, **changed)
+        replace(episodes, **changed)

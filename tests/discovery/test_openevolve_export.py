@@ -14,7 +14,7 @@ import yaml
 from autotts_gym.discovery import prompts
 from autotts_gym.discovery.evaluator import evaluate
 from autotts_gym.discovery.openevolve_export import REJECTED, export, metrics, result
-from autotts_gym.discovery.proposal import Verdict
+from autotts_gym.discovery.proposal import Evaluation
 from autotts_gym.discovery.source_checks import check
 
 
@@ -35,7 +35,11 @@ def test_what_is_exported_runs(tmp_path: Path) -> None:
 
 
 def test_what_is_rejected_is_worth_less_than_anything() -> None:
-    for verdict in (Verdict(0.9, "no knob"), Verdict(float("-inf")), Verdict(float("nan"))):
+    for verdict in (
+        Evaluation(0.9, "no knob"),
+        Evaluation(float("-inf")),
+        Evaluation(float("nan")),
+    ):
         assert metrics(verdict) == {"combined_score": REJECTED, "accepted": 0.0}
     assert REJECTED < -1
 
@@ -46,7 +50,7 @@ def test_feedback_is_an_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
     module.EvaluationResult = types.SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "openevolve", types.ModuleType("openevolve"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    found = result(Verdict(0.5, "β spans nothing", diagnosis="It waits."))
+    found = result(Evaluation(0.5, "β spans nothing", diagnosis="It waits."))
     assert found.metrics["accepted"] == 0.0
     assert "Rejected: β spans nothing" in found.artifacts["feedback"]
     assert "It waits." in found.artifacts["feedback"]

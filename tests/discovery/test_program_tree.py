@@ -1,4 +1,4 @@
-"""Programs as trees, as compiled code plays them, and as source."""
+"""Typed trees: compiled rollouts, code generation, simplification and serialization."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotts_gym.controllers.loader import load
-from autotts_gym.discovery import program_tree as g
-from autotts_gym.discovery import variation
+from autotts_gym.discovery import code_generation, variation
+from autotts_gym.discovery import program_tree as pt
+from autotts_gym.discovery.code_generation import generate_source
 from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.program_tree import (
     Constant,
     Node,
     Program,
-    bare,
     from_json,
-    simplified,
-    source,
+    normalize_constants,
+    simplify,
     to_json,
 )
-from autotts_gym.discovery.tree_rollout import Engine
+from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import TraceStore
@@ -41,22 +41,22 @@ def store() -> TraceStore:
 
 
 @pytest.fixture(scope="module")
-def engine(store: TraceStore) -> Engine:
-    return Engine(SearchSet({"made": store}, terms=EpisodeConfig(N)))
+def rollout(store: TraceStore) -> TreeRollout:
+    return TreeRollout(SearchSet({"made": store}, config=EpisodeConfig(N)))
 
 
-def bred(seed: int) -> Program:
-    """One of those that a search begins with, after a few changes."""
+def evolved(seed: int) -> Program:
+    """A seed program after a few variations."""
     rng = np.random.default_rng(seed)
-    programs = list(variation.seeds().values())
+    programs = list(variation.seed_programs().values())
     program = programs[rng.integers(len(programs))]
     while True:
         for _ in range(6):
-            program = variation.mutated(program, rng)
+            program = variation.mutate(program, rng)
             if rng.random() < 0.4:
                 other = programs[rng.integers(len(programs))]
-                program = variation.crossed(program, other, rng)
-        if variation.fits(program):
+                program = variation.crossover(program, other, rng)
+        if variation.within_limits(program):
             return program
 
 
@@ -68,18 +68,18 @@ def episodes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
-def test_source_plays_the_episodes_of_the_tree(
-    tmp_path_factory: pytest.TempPathFactory, store: TraceStore, engine: Engine, seed: int
+def test_source_plays_the_same_episodes_as_the_tree(
+    tmp_path_factory: pytest.TempPathFactory, store: TraceStore, rollout: TreeRollout, seed: int
 ) -> None:
-    """Action by action, as plain Python."""
-    program = bred(seed)
-    file = tmp_path_factory.mktemp("found") / "program.py"
-    file.write_text(source(program, "A program."), "utf-8")
-    written = Rollout(load(str(file)), store, EpisodeConfig(N), interpret=True)
+    """Compared action by action, with the source as plain Python."""
+    program = evolved(seed)
+    file = tmp_path_factory.mktemp("generated") / "program.py"
+    file.write_text(generate_source(program, "A program."), "utf-8")
+    generated = Rollout(load(str(file)), store, EpisodeConfig(N), interpret=True)
     questions, orders = episodes(6)
     for beta in (0.0, 0.37, 1.0):
-        tree = engine.play(program, 0, questions, orders, beta)
-        plain = written.play(questions, orders, beta)
+        tree = rollout.play(program, 0, questions, orders, beta)
+        plain = generated.play(questions, orders, beta)
         assert not tree.failures
         assert not plain.failures
         assert tree.answers == plain.answers
@@ -87,74 +87,80 @@ def test_source_plays_the_episodes_of_the_tree(
             assert np.array_equal(getattr(tree, column), getattr(plain, column)), column
 
 
-@pytest.mark.parametrize("name", variation.seeds())
-def test_source_compiles(tmp_path: Path, store: TraceStore, engine: Engine, name: str) -> None:
-    program = variation.seeds()[name]
-    (tmp_path / "program.py").write_text(source(program, "A program.", "Lineage."), "utf-8")
-    written = Rollout(load(str(tmp_path / "program.py")), store, EpisodeConfig(N))
-    assert written.path == "compiled"
+@pytest.mark.parametrize("name", variation.seed_programs())
+def test_source_compiles(
+    tmp_path: Path, store: TraceStore, rollout: TreeRollout, name: str
+) -> None:
+    program = variation.seed_programs()[name]
+    (tmp_path / "program.py").write_text(
+        generate_source(program, "A program.", "Lineage."), "utf-8"
+    )
+    generated = Rollout(load(str(tmp_path / "program.py")), store, EpisodeConfig(N))
+    assert generated.path == "compiled"
     questions, orders = episodes(200)
     for beta in (0.0, 0.5, 1.0):
-        tree = engine.play(program, 0, questions, orders, beta)
-        again = written.play(questions, orders, beta)
+        tree = rollout.play(program, 0, questions, orders, beta)
+        again = generated.play(questions, orders, beta)
         assert np.array_equal(tree.tokens, again.tokens)
         assert np.array_equal(tree.actions, again.actions)
 
 
 @pytest.mark.parametrize(
-    "terms",
+    "config",
     [EpisodeConfig(N, budget=40_000), EpisodeConfig(5), EpisodeConfig(N, billing="interval")],
 )
-def test_plays_under_other_terms(store: TraceStore, terms: EpisodeConfig) -> None:
-    engine = Engine(SearchSet({"made": store}, terms=terms))
+def test_plays_with_other_configs(store: TraceStore, config: EpisodeConfig) -> None:
+    rollout = TreeRollout(SearchSet({"made": store}, config=config))
     questions, orders = episodes(20)
-    for program in variation.seeds().values():
-        played = engine.play(program, 0, questions, orders[:, : terms.max_branches], 0.8)
+    for program in variation.seed_programs().values():
+        played = rollout.play(program, 0, questions, orders[:, : config.max_branches], 0.8)
         assert not played.failures
 
 
 @given(st.integers(0, 2**32))
-def test_simplifying_settles(seed: int) -> None:
-    program = bred(seed)
-    simple = simplified(program)
+def test_simplification_is_idempotent(seed: int) -> None:
+    program = evolved(seed)
+    simple = simplify(program)
     assert simple.size <= program.size
-    assert simplified(simple) == simple
+    assert simplify(simple) == simple
     for beta in np.linspace(0, 1, 11):
         assert max(1, int(simple.stride.at(beta))) == max(1, int(program.stride.at(beta)))
 
 
-def test_what_is_constant_is_worked_out() -> None:
+def test_constant_folding() -> None:
     def simple(node: Node) -> Node:
-        return simplified(replace(variation.seeds()["adaptive"], stop=node)).stop
+        return simplify(replace(variation.seed_programs()["adaptive"], stop=node)).stop
 
     two, line, share = Node(Constant(2.0)), Node(Constant(1.0, 3.0)), Node("share")
-    assert simple(Node(g.ADD, (two, line))) == Node(Constant(3.0, 3.0))
-    assert simple(Node(g.SUB, (two, line))) == Node(Constant(1.0, -3.0))
-    assert simple(Node(g.MUL, (two, line))) == Node(Constant(2.0, 6.0))
-    assert simple(Node(g.MAX, (Node(Constant(4.0)), line))) == Node(Constant(4.0))
-    assert simple(Node(g.MIN, (Node(g.ADD, (two, two)), line))) == line
-    narrow = replace(variation.seeds()["adaptive"], width=Node(Constant(0.5, 0.3)))
-    assert bare(narrow).width == Node(Constant(1.0))  # one branch is always read
-    flat = replace(variation.seeds()["adaptive"], weight=line)
-    assert bare(flat).weight == Node(Constant(1.0))
-    assert bare(variation.seeds()["fading"]) == variation.seeds()["fading"]
-    for kept in (Node(g.MUL, (line, line)), Node(g.MAX, (two, line)), Node(g.ADD, (two, share))):
+    assert simple(Node(pt.ADD, (two, line))) == Node(Constant(3.0, 3.0))
+    assert simple(Node(pt.SUB, (two, line))) == Node(Constant(1.0, -3.0))
+    assert simple(Node(pt.MUL, (two, line))) == Node(Constant(2.0, 6.0))
+    assert simple(Node(pt.MAX, (Node(Constant(4.0)), line))) == Node(Constant(4.0))
+    assert simple(Node(pt.MIN, (Node(pt.ADD, (two, two)), line))) == line
+    narrow = replace(variation.seed_programs()["adaptive"], width=Node(Constant(0.5, 0.3)))
+    # At least one branch always runs.
+    assert normalize_constants(narrow).width == Node(Constant(1.0))
+    flat = replace(variation.seed_programs()["adaptive"], weight=line)
+    assert normalize_constants(flat).weight == Node(Constant(1.0))
+    fading = variation.seed_programs()["fading"]
+    assert normalize_constants(fading) == fading
+    for kept in (Node(pt.MUL, (line, line)), Node(pt.MAX, (two, line)), Node(pt.ADD, (two, share))):
         assert simple(kept) == kept
 
 
-def test_written_as_people_would() -> None:
-    """No more parentheses than the order of operations needs, nothing that is not used."""
+def test_generated_source_is_readable() -> None:
+    """The source has only necessary parentheses and no unused lines."""
     c = [Node(Constant(float(k))) for k in range(4)]
     share, margin = Node("share"), Node("margin")
     stop = Node(
-        g.SUB,
+        pt.SUB,
         (
-            Node(g.ADD, (margin, Node(g.MUL, (c[1], share)))),
-            Node(g.SUB, (c[2], Node(g.OVER, (Node(g.ADD, (c[3], share)), margin)))),
+            Node(pt.ADD, (margin, Node(pt.MUL, (c[1], share)))),
+            Node(pt.SUB, (c[2], Node(pt.OVER, (Node(pt.ADD, (c[3], share)), margin)))),
         ),
     )
-    program = replace(variation.seeds()["adaptive"], stop=stop)
-    text = source(program, "A program.")
+    program = replace(variation.seed_programs()["adaptive"], stop=stop)
+    text = generate_source(program, "A program.")
     assert "and margin + stop_1 * share > stop_2 - (stop_3 + share) / (1.0 + abs(margin)):" in text
     assert "math" not in text
     assert "votes" not in text
@@ -163,19 +169,18 @@ def test_written_as_people_would() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_kept_and_read(seed: int) -> None:
-    program = bred(seed)
+def test_serialization(seed: int) -> None:
+    program = evolved(seed)
     assert from_json(json.loads(json.dumps(to_json(program)))) == program
-    assert program.refilled(program.constants) == program
+    assert program.with_constants(program.constants) == program
     code = program.code()
-    assert code.shape == (len(g.SLOTS), g.LONGEST + 1)
-    assert (code[:, -1] == g.END).all()
-    ast.parse(source(program, "A program."))
+    assert code.shape == (len(pt.SLOTS), pt.MAX_CODE + 1)
+    assert (code[:, -1] == pt.END).all()
+    ast.parse(generate_source(program, "A program."))
 
 
-def test_source_imports_what_it_may() -> None:
-    """And has one knob."""
-    tree = ast.parse(source(variation.seeds()["fading"], "A program."))
+def test_source_has_allowed_imports_and_one_knob() -> None:
+    tree = ast.parse(generate_source(variation.seed_programs()["fading"], "A program."))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert {alias.name for node in imports for alias in node.names} == {"math", "numpy"}
     (solve,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -183,28 +188,30 @@ def test_source_imports_what_it_may() -> None:
 
 
 def test_order_of_operations() -> None:
-    """Parentheses stand where the tree has them."""
+    """Parentheses preserve the order of the tree."""
     one, two = Node(Constant(3.0)), Node("votes")
-    tree = Node(g.SUB, (one, Node(g.SUB, (two, Node(g.MUL, (one, Node(g.MUL, (two, one))))))))
-    assert g._written(tree, "stop", [])[0] == ("stop_1 - (votes - stop_2 * (votes * stop_3))")
-    flat = Node(g.ADD, (Node(g.MUL, (Node(g.ADD, (one, two)), one)), Node(g.OVER, (two, two))))
-    assert g._written(flat, "stop", [])[0] == (
+    tree = Node(pt.SUB, (one, Node(pt.SUB, (two, Node(pt.MUL, (one, Node(pt.MUL, (two, one))))))))
+    assert code_generation._expression(tree, "stop", [])[0] == (
+        "stop_1 - (votes - stop_2 * (votes * stop_3))"
+    )
+    flat = Node(pt.ADD, (Node(pt.MUL, (Node(pt.ADD, (one, two)), one)), Node(pt.OVER, (two, two))))
+    assert code_generation._expression(flat, "stop", [])[0] == (
         "(stop_1 + votes) * stop_2 + votes / (1.0 + abs(votes))"
     )
 
 
 @pytest.mark.parametrize(
-    ("slot", "given_", "message"),
+    ("slot", "value", "message"),
     [
-        ("stop", "depth", "stop holds 'depth', which is no tree"),
-        ("weight", {"add": ["depth"]}, "weight holds"),
-        ("drop", {"pow": ["depth", "depth"]}, "drop holds"),
-        ("width", None, "width holds None"),
-        ("stride", 3, "is no program"),
+        ("stop", "depth", "stop has 'depth', which is not a valid tree"),
+        ("weight", {"add": ["depth"]}, "weight has"),
+        ("drop", {"pow": ["depth", "depth"]}, "drop has"),
+        ("width", None, "width has None"),
+        ("stride", 3, "is not a valid program"),
     ],
 )
-def test_what_is_no_program_is_refused(slot: str, given_: object, message: str) -> None:
-    plain = to_json(variation.seeds()["adaptive"])
-    plain[slot] = given_
+def test_invalid_values_are_rejected(slot: str, value: object, message: str) -> None:
+    plain = to_json(variation.seed_programs()["adaptive"])
+    plain[slot] = value
     with pytest.raises(ValueError, match=message):
         from_json(plain)

@@ -1,4 +1,4 @@
-"""Runs: the same whatever happens to them, and what comes of them plays."""
+"""Search runs: results, resumption, and the final choice."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.discovery.archive import Archive
 from autotts_gym.discovery.evaluator import Evaluator
 from autotts_gym.discovery.objective import SearchSet
-from autotts_gym.discovery.proposal import Proposal, Tried
+from autotts_gym.discovery.proposal import Candidate, Proposal
 from autotts_gym.discovery.proposers.genetic import Breeding, Genetic, forgotten
 from autotts_gym.discovery.search_loop import SEEDS, Discovery, RunError
-from autotts_gym.discovery.variation import seeds
+from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 from autotts_gym.utils.parquet import read_table
 
 HOW = Breeding(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
 ROUNDS = 2
-#: Seeds that come along, those of breeding, children, and the choice.
-PLANNED = 4 + 5 + 2 * 2 * 2 + 1
+#: Seed controllers, seed programs, children, and the choice.
+CANDIDATES = 4 + 5 + 2 * 2 * 2 + 1
 
 
-def searched(
+def run_search(
     store: TraceStore,
     folder: Path,
     how: Breeding = HOW,
-    report: Callable[[int, Tried], None] = lambda *_: None,
+    report: Callable[[int, Candidate], None] = lambda *_: None,
 ) -> Discovery:
     search = SearchSet({"made": store}, seeds=1)
     discovery = Discovery(Evaluator(search), folder, asdict(how))
@@ -54,71 +54,73 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TraceStore:
 
 
 @pytest.fixture(scope="module")
-def whole(store: TraceStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
+def complete(store: TraceStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("run")
-    searched(store, folder)
+    run_search(store, folder)
     return folder
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All but drafts, of which a kill may leave one."""
+    """All files but temporary ones, which a killed run may leave."""
     paths = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
     return {path.name: path.read_bytes() for path in paths}
 
 
-def test_what_a_run_leaves(whole: Path, store: TraceStore) -> None:
-    journal = [json.loads(line) for line in (whole / "journal.jsonl").read_text().splitlines()]
+def test_files_of_a_run(complete: Path, store: TraceStore) -> None:
+    journal = [json.loads(line) for line in (complete / "journal.jsonl").read_text().splitlines()]
     names = [entry["name"] for entry in journal]
-    begun = [*(f"0-{name}" for name in SEEDS), *(f"1-{name}" for name in seeds())]
-    assert names[:9] == begun
-    assert len(names) == len(set(names)) == PLANNED
+    initial = [*(f"0-{name}" for name in SEEDS), *(f"1-{name}" for name in seed_programs())]
+    assert names[:9] == initial
+    assert len(names) == len(set(names)) == CANDIDATES
     assert all(set(entry["parents"]) <= set(names) for entry in journal)
     assert {entry["how"] for entry in journal} <= {"seed", "mutation", "crossover", "tuning"}
-    assert journal == [Tried.of(entry).facts() for entry in journal]
+    assert journal == [Candidate.from_dict(entry).to_dict() for entry in journal]
     final = journal[-1]
     assert final["name"] == "3-final"
     assert not final["fault"]
-    table = read_table(whole / "journal.parquet").to_pylist()
+    table = read_table(complete / "journal.parquet").to_pylist()
     assert [row["name"] for row in table] == names
     assert [row["round"] for row in table] == [0] * 4 + [1] * 9 + [2] * 4 + [3]
     assert json.loads(table[-1]["curve"]) == final["curve"]
     best = max(entry["score"] for entry in journal[:9])
     assert final["score"] >= best - 0.01
-    finalists = json.loads((whole / "choice.json").read_text())
+    finalists = json.loads((complete / "choice.json").read_text())
     assert final["parents"] == [max(finalists, key=lambda f: f["unseen"])["name"]]
 
-    # What was written plays like what was bred.
+    # The saved controller plays like the tree.
     tokens = final["curve"]["tokens"]
     assert tokens[0] < tokens[-1]
-    verdict = Evaluator(SearchSet({"made": store}, seeds=1)).agent(load(str(whole / "found.py")))
-    assert list(verdict.by_question) == final["by_question"]
+    evaluation = Evaluator(SearchSet({"made": store}, seeds=1)).evaluate_agent(
+        load(str(complete / "found.py"))
+    )
+    assert list(evaluation.by_question) == final["by_question"]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 9, 15])
-def test_goes_on_where_it_was(whole: Path, store: TraceStore, tmp_path: Path, cut: int) -> None:
-    """Cut off after some programs, in the midst of a line."""
-    lines = (whole / "journal.jsonl").read_text("utf-8").splitlines(keepends=True)
-    (tmp_path / "run.json").write_bytes((whole / "run.json").read_bytes())
+def test_resumes(complete: Path, store: TraceStore, tmp_path: Path, cut: int) -> None:
+    """The journal ends after some candidates with an incomplete line."""
+    lines = (complete / "journal.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "run.json").write_bytes((complete / "run.json").read_bytes())
     (tmp_path / "journal.jsonl").write_text("".join(lines[:cut]) + lines[cut][:40], "utf-8")
     assert len(Archive(tmp_path)) == cut
-    tried: list[str] = []
-    searched(store, tmp_path, report=lambda _, one: tried.append(one.name))
-    assert len(tried) == PLANNED - 1  # the choice is not reported
-    assert files(tmp_path) == files(whole)
+    reported: list[str] = []
+    run_search(store, tmp_path, report=lambda _, one: reported.append(one.name))
+    assert len(reported) == CANDIDATES - 1  # the choice is not reported
+    assert files(tmp_path) == files(complete)
 
 
 @pytest.mark.slow
-def test_survives_being_killed(whole: Path, store: TraceStore, tmp_path: Path) -> None:
-    """At any moment, with its processes."""
+def test_survives_being_killed(complete: Path, store: TraceStore, tmp_path: Path) -> None:
+    """The run and its processes are killed at random moments."""
     script = tmp_path / "run.py"
     folder = tmp_path / "run"
     script.write_text(
         "from pathlib import Path\n"
         "from autotts_gym.traces.store import TraceStore\n"
-        "from tests.discovery.test_loop import searched\n"
+        "from tests.discovery.test_search_loop import searched\n"
         "if __name__ == '__main__':\n"
-        f"    searched(TraceStore.open({str(store.path)!r}), Path({str(folder)!r}))\n",
+        f"    run_search(TraceStore.open({str(store.path)!r}), Path({str(folder)!r}))\n",
         "utf-8",
     )
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -136,50 +138,52 @@ def test_survives_being_killed(whole: Path, store: TraceStore, tmp_path: Path) -
             kills += 1
             time.sleep(0.1)
     assert kills > 0
-    assert files(folder) == files(whole)
+    assert files(folder) == files(complete)
 
 
-def test_another_run_is_refused(whole: Path, store: TraceStore) -> None:
-    with pytest.raises(RunError, match="holds another run: its plan differ"):
-        searched(store, whole, replace(HOW, seed=4))
+def test_folder_of_another_run_is_rejected(complete: Path, store: TraceStore) -> None:
+    with pytest.raises(RunError, match="contains another run with a different plan"):
+        run_search(store, complete, replace(HOW, seed=4))
     other = generate(questions=10, branches=64, seed=9)
-    with pytest.raises(RunError, match="holds another run: its data differ"):
-        searched(other, whole)
+    with pytest.raises(RunError, match="contains another run with a different data"):
+        run_search(other, complete)
 
 
 class Scripted:
-    """Proposes what it was told to: proposals, or an error."""
+    """Yields given proposals, or raises a given error, in each round."""
 
     def __init__(self, *rounds: list[Proposal] | Exception) -> None:
         self._rounds = rounds
 
-    def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
+    def propose(self, number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         given = self._rounds[number - 1]
         if isinstance(given, Exception):
             raise given
         yield from given
 
 
-def test_a_proposer_that_fails_ends_nothing(store: TraceStore, tmp_path: Path) -> None:
-    trees = [Proposal(f"2-{k}", "", "mutation", tree=t) for k, t in enumerate(seeds().values())]
-    proposer = Scripted(OSError("no network"), trees, [Proposal("3-0", "", "x", trouble="empty")])
+def test_error_of_a_proposer_ends_its_round(store: TraceStore, tmp_path: Path) -> None:
+    trees = [
+        Proposal(f"2-{k}", "", "mutation", tree=t) for k, t in enumerate(seed_programs().values())
+    ]
+    proposer = Scripted(OSError("no network"), trees, [Proposal("3-0", "", "x", error="empty")])
     discovery = Discovery(Evaluator(SearchSet({"made": store}, seeds=1)), tmp_path, {})
     choice = discovery.run(proposer, 3)
     names = [f"0-{name}" for name in SEEDS]
     assert list(discovery.archive) == [
         *names, "1-failed", *(f"2-{k}" for k in range(5)), "3-0", "4-final",
     ]  # fmt: skip
-    assert discovery.archive["1-failed"].proposal.trouble == "OSError: no network"
-    assert discovery.archive["1-failed"].verdict.score == -np.inf
-    sound = [tried for tried in discovery.archive.values() if tried.sound][:-1]
-    best = max(sound, key=lambda tried: tried.worth)
-    assert choice.tried.proposal.parents == (best.name,)
-    assert choice.unseen <= max(t.verdict.score for t in sound)
+    assert discovery.archive["1-failed"].proposal.error == "OSError: no network"
+    assert discovery.archive["1-failed"].evaluation.score == -np.inf
+    accepted = [c for c in discovery.archive.values() if c.accepted][:-1]
+    best = max(accepted, key=lambda c: c.fitness)
+    assert choice.candidate.proposal.parents == (best.name,)
+    assert choice.unseen <= max(c.evaluation.score for c in accepted)
     png = (tmp_path / "curve.png").read_bytes()
     assert png.startswith(b"\x89PNG")
 
 
-def test_when_everything_is_rejected(
+def test_every_program_rejected(
     store: TraceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autotts_gym.discovery.search_loop.SEEDS", ("asc", "esc"))
@@ -189,21 +193,21 @@ def test_when_everything_is_rejected(
 
 
 def test_without_a_knob(store: TraceStore, tmp_path: Path) -> None:
-    """The ablation: constants do not move, and nobody minds."""
+    """Without the knob, constants do not depend on β, and no program is rejected for it."""
     how = replace(HOW, knob=False)
     search = SearchSet({"made": store}, seeds=1)
     discovery = Discovery(Evaluator(search, knob=False), tmp_path, asdict(how))
     with Genetic(how, search, discovery.archive) as genetic:
         choice = discovery.run(genetic, 1)
-    bred = [t.proposal.tree for t in discovery.archive.values()]
-    trees = [tree for tree in bred if tree is not None]
+    trees = [t.proposal.tree for t in discovery.archive.values()]
+    trees = [tree for tree in trees if tree is not None]
     assert all(constant.slope == 0 for tree in trees for constant in tree.constants)
-    assert not choice.tried.verdict.fault
-    assert len(set(choice.tried.verdict.curve["tokens"])) == 1
+    assert not choice.candidate.evaluation.rejection
+    assert len(set(choice.candidate.evaluation.curve["tokens"])) == 1
 
 
 def test_forgotten_constants_keep_their_size() -> None:
-    program = forgotten(seeds()["fading"])
+    program = forgotten(seed_programs()["fading"])
     assert all(constant.slope == 0 for constant in program.constants)
     assert [constant.base for constant in program.constants] == [
         0.0625, 32.0, 0.125, 1.0, 0.125, 1.0, 4.0,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autotts_gym.controllers import scaffold
 from autotts_gym.controllers.loader import find, names
 from autotts_gym.controllers.scaffold import Template
-from autotts_gym.discovery import program_tree, variation
+from autotts_gym.discovery import code_generation, variation
 from autotts_gym.discovery.source_checks import BUILTINS, LARGEST, check, modules
 
 PLAIN = """
@@ -28,8 +28,8 @@ def solve(episode, beta):
 def test_programs_that_come_along_pass() -> None:
     for template in (Template.with_beta, Template.without_beta):
         assert check(scaffold.source(template, "made"), knob=template == Template.with_beta) == ""
-    for name, program in variation.seeds().items():
-        assert check(program_tree.source(program, name)) == ""
+    for name, program in variation.seed_programs().items():
+        assert check(code_generation.generate_source(program, name)) == ""
     for name in names():
         assert check(find(name).read_text("utf-8"), knob=False) == ""
 

@@ -1,4 +1,4 @@
-"""The folder that a proposer works in, and the texts that stand in it."""
+"""Workspaces and the texts that they contain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proposals import BETTER, HISTORY, SEED, WORSE
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.discovery import prompts
 from autotts_gym.discovery.objective import BETAS
-from autotts_gym.discovery.proposal import Proposal, Tried, Verdict
+from autotts_gym.discovery.proposal import Candidate, Evaluation, Proposal
 from autotts_gym.discovery.source_checks import LARGEST, check
 from autotts_gym.discovery.workspace import Workspace
 
@@ -29,43 +29,43 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_what_is_laid_out(tmp_path: Path) -> None:
-    start = Workspace(tmp_path, evaluation="score controller.py").lay_out(HISTORY)
+def test_written_files(tmp_path: Path) -> None:
+    start = Workspace(tmp_path, evaluation="score controller.py").write(HISTORY)
     found = files(tmp_path)
     assert start == BETTER
     assert found["controller.py"] == (BETTER.encode(), 0o644)
-    assert found["best.py"] == (BETTER.encode(), 0o444)  # what was rejected is not the best
+    assert found["best.py"] == (BETTER.encode(), 0o444)  # the better one is rejected
     assert found["last.py"][0] == WORSE.encode()
     assert found["seeds/few.py"][0] == SEED.encode()
     assert check(found["template.py"][0].decode()) == ""
-    for tried in HISTORY:
-        name = tried.proposal.name
+    for candidate in HISTORY:
+        name = candidate.name
         assert found[f"history/{name}"][1] == 0o555
         assert json.loads(found[f"history/{name}/result.json"][0])["name"] == name
-        assert (f"history/{name}/controller.py" in found) == bool(tried.proposal.source)
+        assert (f"history/{name}/controller.py" in found) == bool(candidate.proposal.source)
     assert all(
         mode in (0o444, 0o555) for path, (_, mode) in found.items() if path[:10] != "controller"
     )
-    told = found["history/1-1/feedback.md"][0].decode()
-    assert "Score: 0.5000" in told
-    assert "It waits too long." in told
-    assert "BRANCH\nANSWER" in told
-    assert "| 0.5 | 0.7000 [0.7000, 0.7000] | 0.3000 [0.3000, 0.3000] |" in told
+    feedback = found["history/1-1/feedback.md"][0].decode()
+    assert "Score: 0.5000" in feedback
+    assert "It waits too long." in feedback
+    assert "BRANCH\nANSWER" in feedback
+    assert "| 0.5 | 0.7000 [0.7000, 0.7000] | 0.3000 [0.3000, 0.3000] |" in feedback
     assert "Rejected: β spans 1.0 times" in found["history/1-2/feedback.md"][0].decode()
     assert "no program: refused: no \\| thanks" in found["results.md"][0].decode()
     assert json.loads(found["history/1-3/result.json"][0])["score"] is None
-    assert "run `score controller.py` here" in found["README.md"][0].decode()
+    assert "run `score controller.py` in this folder" in found["README.md"][0].decode()
 
 
-def test_nothing_was_tried(tmp_path: Path) -> None:
+def test_empty_history(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "made" / "here", knob=False)
-    assert workspace.lay_out([]) == prompts.template(knob=False)
+    assert workspace.write([]) == prompts.template(knob=False)
     assert not (workspace.folder / "best.py").exists()
     assert check(workspace.controller.read_text("utf-8"), knob=False) == ""
 
 
 def test_ablations(tmp_path: Path) -> None:
-    Workspace(tmp_path, traces=False, knob=False).lay_out(HISTORY)
+    Workspace(tmp_path, diagnostics=False, knob=False).write(HISTORY)
     texts = "".join(data.decode() for data, _ in files(tmp_path).values())
     for missing in ("It waits too long", "BRANCH\nANSWER", "action by action", "One knob"):
         assert missing not in texts
@@ -73,10 +73,10 @@ def test_ablations(tmp_path: Path) -> None:
     assert "action by action" in prompts.task()
 
 
-def test_whatever_happened_to_it_it_is_laid_out_the_same(tmp_path: Path) -> None:
+def test_writing_restores_changed_files(tmp_path: Path) -> None:
     workspace, other = Workspace(tmp_path / "a"), Workspace(tmp_path / "b")
-    workspace.lay_out(HISTORY)
-    other.lay_out(HISTORY[:2])
+    workspace.write(HISTORY)
+    other.write(HISTORY[:2])
     folder = other.folder
     (folder / "best.py").unlink()
     (folder / "last.py").unlink()
@@ -91,59 +91,59 @@ def test_whatever_happened_to_it_it_is_laid_out_the_same(tmp_path: Path) -> None
     (folder / "history" / "0-few" / "more").symlink_to(tmp_path / "a" / "history")
     (folder / "seeds").rename(folder / "kept")
     (folder / "seeds").symlink_to(tmp_path / "a" / "history")
-    other.lay_out(HISTORY)
+    other.write(HISTORY)
     found = files(folder)
     kept = {path for path in found if path.startswith("kept")}
-    assert kept  # what a proposer leaves beside, stays
+    assert kept  # other files of a proposer are kept
     assert {path: data for path, data in found.items() if path not in kept} == files(tmp_path / "a")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 200, "a\nb"])
-def test_names_that_are_no_folders(tmp_path: Path, name: str) -> None:
-    tried = Tried(Proposal(name, SEED, "seed"), Verdict())
-    with pytest.raises(ValueError, match="no name for a program's folder"):
-        Workspace(tmp_path).lay_out([tried])
+def test_invalid_folder_names(tmp_path: Path, name: str) -> None:
+    candidate = Candidate(Proposal(name, SEED, "seed"), Evaluation())
+    with pytest.raises(ValueError, match="not a valid folder name"):
+        Workspace(tmp_path).write([candidate])
 
 
-def test_what_was_written(tmp_path: Path) -> None:
+def test_read_program(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    start = workspace.lay_out(HISTORY)
+    start = workspace.write(HISTORY)
     path = workspace.controller
-    assert workspace.written(start) == ("", "controller.py was left as it was")
+    assert workspace.read_program(start) == ("", "controller.py is unchanged")
     path.write_text(SEED, "utf-8")
-    assert workspace.written(start) == (SEED, "")
+    assert workspace.read_program(start) == (SEED, "")
     path.write_text(" \n", "utf-8")
-    assert workspace.written(start) == ("", "controller.py is empty")
+    assert workspace.read_program(start) == ("", "controller.py is empty")
     path.write_bytes(b"x = '\xff'")
-    assert workspace.written(start) == (
+    assert workspace.read_program(start) == (
         "",
-        "controller.py is no UTF-8: byte 5 is invalid start byte",
+        "controller.py is not UTF-8: byte 5: invalid start byte",
     )
     path.write_bytes(b"#" * (LARGEST + 1))
-    assert f"{LARGEST} are the most" in workspace.written(start)[1]
+    assert f"the maximum is {LARGEST}" in workspace.read_program(start)[1]
     path.unlink()
-    assert workspace.written(start) == ("", "there is no controller.py")
+    assert workspace.read_program(start) == ("", "controller.py does not exist")
     path.symlink_to(tmp_path / "best.py")
-    assert workspace.written(start) == ("", "controller.py is no file")
+    assert workspace.read_program(start) == ("", "controller.py is not a regular file")
     path.unlink()
     os.mkfifo(path)
-    assert workspace.written(start) == ("", "controller.py is no file")
+    assert workspace.read_program(start) == ("", "controller.py is not a regular file")
 
 
-def test_the_whole_handle_is_told() -> None:
-    told = prompts.handle()
+def test_every_episode_method_is_described() -> None:
+    protocol = prompts.episode_protocol()
     for name, value in inspect.getmembers(Episode):
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
-            assert f"`episode.{name}" in told, name
-    assert "episode._" not in told
+            assert f"`episode.{name}" in protocol, name
+    assert "episode._" not in protocol
     task = prompts.task()
     assert all(f"β = {beta:g}" in task for beta in BETAS)
     assert "`leaders(votes: NDArray[np.int64], slots: int) -> tuple[int, int, int]`" in task
 
 
-def test_best_and_last() -> None:
-    assert prompts.best([]) is None
-    assert prompts.last(HISTORY[3:]) is None
-    best = prompts.best(HISTORY[2:])
-    assert best is not None  # rejected, and all that there is
+def test_best_and_latest_candidate() -> None:
+    assert prompts.best_candidate([]) is None
+    assert prompts.latest_candidate(HISTORY[3:]) is None
+    best = prompts.best_candidate(HISTORY[2:])
+    assert best is not None  # the only program, although it is rejected
     assert best.proposal.name == "1-2"

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from autotts_gym.discovery.proposal import ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.command import COST, HOPELESS, CommandProposer
-from autotts_gym.discovery.proposers.response_cache import ProposerError
 from autotts_gym.discovery.workspace import Workspace
 from autotts_gym.utils.files import write_text
 

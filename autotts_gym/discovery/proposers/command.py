@@ -13,9 +13,9 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from autotts_gym.discovery.proposal import Proposal, Tried
+from autotts_gym.discovery.proposal import Candidate, Proposal, ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
-from autotts_gym.discovery.proposers.response_cache import Answers, ProposerError, read_costs
+from autotts_gym.discovery.proposers.response_cache import Answers, read_costs
 from autotts_gym.discovery.workspace import Workspace
 
 #: Status of a command that says that it is no use to run it again (EX_CONFIG of sysexits.h).
@@ -82,7 +82,7 @@ class CommandProposer:
         words = self._command.split() if isinstance(self._command, str) else self._command
         return Path(words[0]).name
 
-    def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
+    def propose(self, number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         """See :class:`~autotts_gym.discovery.proposal.Proposer`.
 
         Raises:
@@ -95,18 +95,18 @@ class CommandProposer:
                 continue
             kept = self._answers.proposal(name)
             if kept is None and (reason := self._budget.over(self._answers.spent())):
-                yield Proposal(name, "", self.how, trouble=reason)
+                yield Proposal(name, "", self.how, error=reason)
                 return  # the others would get the same
             yield kept or self._ask(name, number, attempt, history)
 
-    def _ask(self, name: str, number: int, attempt: int, history: Sequence[Tried]) -> Proposal:
+    def _ask(self, name: str, number: int, attempt: int, history: Sequence[Candidate]) -> Proposal:
         folder = self._workspace.folder
         folder.mkdir(parents=True, exist_ok=True)
         told = {"PROPOSAL": name, "ROUND": str(number), "ATTEMPT": str(attempt)}
         if self._budget.usd is not None:
             told["USD"] = str(self._budget.usd - self._answers.spent().get("usd", 0.0))
         with _alone(folder) as lock:
-            start = self._workspace.lay_out(history)
+            start = self._workspace.write(history)
             # What one that was cut off has cost was paid for.
             cost = Counter(self._answers.cost(name))
             cost.update(read_costs(folder / COST))
@@ -118,11 +118,11 @@ class CommandProposer:
             cost.update(
                 {**read_costs(folder / COST), "seconds": round(time.monotonic() - begun, 3)}
             )
-            source, missing = self._workspace.written(start)
+            source, missing = self._workspace.read_program(start)
             trouble = trouble or missing
             # What a command that failed has left is not what it meant to.
             proposal = Proposal(
-                name, "" if trouble else source, self.how, trouble=trouble, cost=dict(cost)
+                name, "" if trouble else source, self.how, error=trouble, cost=dict(cost)
             )
             self._answers.keep(proposal)
             (folder / COST).unlink(missing_ok=True)

@@ -22,11 +22,12 @@ from typing import Any, Final
 import numpy as np
 
 from autotts_gym.discovery import variation
-from autotts_gym.discovery.constant_tuning import pared, tuned
+from autotts_gym.discovery.code_generation import generate_source
+from autotts_gym.discovery.constant_tuning import reduce_program, tune_constants
 from autotts_gym.discovery.objective import SearchSet
-from autotts_gym.discovery.program_tree import Constant, Program, simplified, source
-from autotts_gym.discovery.proposal import Proposal, Tried, fine_of
-from autotts_gym.discovery.tree_rollout import Engine
+from autotts_gym.discovery.program_tree import Constant, Program, simplify
+from autotts_gym.discovery.proposal import Candidate, Proposal, rejection_penalty
+from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.utils.processes import end_with_parent
 
@@ -59,23 +60,23 @@ class Breeding:
 
 # --- in the processes of the pool ----------------------------------------------------------------
 
-_engine: Engine
+_rollout: TreeRollout
 
 
 def _set_up(stores: dict[str, TraceStore], questions: list[int], seeds: int) -> None:
-    global _engine
+    global _rollout
     end_with_parent(group=False)
-    _engine = Engine(SearchSet(stores, questions, seeds))
+    _rollout = TreeRollout(SearchSet(stores, questions, seeds))
 
 
 def _score(program: Program, questions: Sequence[int] | None, knob: bool) -> float:
     """What tuning maximises: the score of a sweep, less a fine where the knob is none."""
-    curve = _engine.sweep(program, questions)
-    return curve.score - (fine_of(curve.fault()) if knob else 0.0)
+    curve = _rollout.sweep(program, questions)
+    return curve.score - (rejection_penalty(curve.rejection()) if knob else 0.0)
 
 
 def _tune(program: Program, evaluations: int, seed: int, knob: bool, floor: float) -> Program:
-    return tuned(program, lambda p: _score(p, None, knob), evaluations, seed, knob, floor)
+    return tune_constants(program, lambda p: _score(p, None, knob), evaluations, seed, knob, floor)
 
 
 def _finish(program: Program, evaluations: int, knob: bool) -> Program:
@@ -84,15 +85,15 @@ def _finish(program: Program, evaluations: int, knob: bool) -> Program:
     def score(candidate: Program) -> float:
         return _score(candidate, None, knob)
 
-    return pared(tuned(program, score, evaluations, 1, knob), score)
+    return reduce_program(tune_constants(program, score, evaluations, 1, knob), score)
 
 
 def _tune_on(
     program: Program, evaluations: int, seed: int, knob: bool, seen: list[int], unseen: list[int]
 ) -> float:
     """Score on unseen questions after tuning on others."""
-    found = tuned(program, lambda p: _score(p, seen, knob), evaluations, seed, knob)
-    return _engine.sweep(found, unseen).score
+    found = tune_constants(program, lambda p: _score(p, seen, knob), evaluations, seed, knob)
+    return _rollout.sweep(found, unseen).score
 
 
 # --- the proposer --------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ class Genetic:
     """
 
     def __init__(
-        self, how: Breeding, search: SearchSet, known: Mapping[str, Tried], workers: int = 1
+        self, how: Breeding, search: SearchSet, known: Mapping[str, Candidate], workers: int = 1
     ) -> None:
         self.how, self._known = how, known
         self._rows = search.questions
@@ -129,13 +130,13 @@ class Genetic:
     ) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
+    def propose(self, number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         """See :class:`autotts_gym.discovery.proposal.Proposer`."""
         how = self.how
         if number == 1:
             begun = [
                 Proposal(f"1-{name}", "", "seed", tree=_without(program, how.knob))
-                for name, program in variation.seeds().items()
+                for name, program in variation.seed_programs().items()
             ]
             floors = [-np.inf] * len(begun)
             yield from self._tuned(begun, floors, [1, 0], 2 * how.evaluations)
@@ -146,13 +147,13 @@ class Genetic:
                 kind, parents, child = self._child(programs, rng)
                 child = _without(child, how.knob)
                 planned.append(Proposal(f"{number}-{island}-{k}", "", kind, parents, tree=child))
-                floors.append(programs[-1].worth)
+                floors.append(programs[-1].fitness)
         yield from self._tuned(planned, floors, [number, 1], how.evaluations)
 
-    def _islands(self, number: int) -> list[list[Tried]]:
+    def _islands(self, number: int) -> list[list[Candidate]]:
         """The programs of every island as a round begins, from what is on record."""
         how = self.how
-        begun = [self._known[f"1-{name}"] for name in variation.seeds()]
+        begun = [self._known[f"1-{name}"] for name in variation.seed_programs()]
         islands = [_best(begun, how.keep) for _ in range(how.islands)]
         for gone in range(1, number):
             grown = [
@@ -168,26 +169,26 @@ class Genetic:
         return islands
 
     def _child(
-        self, island: Sequence[Tried], rng: np.random.Generator
+        self, island: Sequence[Candidate], rng: np.random.Generator
     ) -> tuple[str, tuple[str, ...], Program]:
         while True:
             one, other = (self._chosen(island, rng) for _ in range(2))
             child, parents = tree_of(one), [one.name]
             if rng.random() < 0.35 and one.name != other.name:
-                child = variation.crossed(child, tree_of(other), rng)
+                child = variation.crossover(child, tree_of(other), rng)
                 parents.append(other.name)
             else:
                 for _ in range(1 + int(rng.integers(2))):
-                    child = variation.mutated(child, rng)
+                    child = variation.mutate(child, rng)
             kind = "mutation" if len(parents) == 1 else "crossover"
-            child = simplified(child)
-            if variation.fits(child) and child != tree_of(one):
+            child = simplify(child)
+            if variation.within_limits(child) and child != tree_of(one):
                 return kind, tuple(parents), child
 
-    def _chosen(self, island: Sequence[Tried], rng: np.random.Generator) -> Tried:
+    def _chosen(self, island: Sequence[Candidate], rng: np.random.Generator) -> Candidate:
         """The best of three."""
         some = [island[int(rng.integers(len(island)))] for _ in range(3)]
-        return max(some, key=lambda tried: tried.worth)
+        return max(some, key=lambda tried: tried.fitness)
 
     def _tuned(
         self,
@@ -216,7 +217,7 @@ class Genetic:
         return self._pool.submit(_tune, *given)
 
     def choose(
-        self, number: int, history: Sequence[Tried]
+        self, number: int, history: Sequence[Candidate]
     ) -> tuple[Proposal, float, list[dict[str, Any]]]:
         """The program that does best on questions that its constants were not tuned on.
 
@@ -231,12 +232,12 @@ class Genetic:
         Raises:
             ValueError: every program was rejected.
         """
-        sound = [tried for tried in history if tried.sound and tried.proposal.tree is not None]
+        sound = [tried for tried in history if tried.accepted and tried.proposal.tree is not None]
         if not sound:
             raise ValueError(
                 "no program has a knob that spends more as it rises; search for more rounds"
             )
-        different = {t.verdict.by_question: t for t in _best(sound, len(sound))[::-1]}
+        different = {t.evaluation.by_question: t for t in _best(sound, len(sound))[::-1]}
         finalists = _best(list(different.values()), self.how.finalists)
         evaluations = 2 * self.how.evaluations
         folds = [self._rows[fold::FOLDS] for fold in range(min(FOLDS, len(self._rows)))]
@@ -260,14 +261,19 @@ class Genetic:
         given = (tree_of(chosen), 2 * evaluations, self.how.knob)
         tree = self._pool.submit(_finish, *given).result()
         plain = [
-            {"name": t.name, "score": t.verdict.score, "unseen": float(m), "size": t.verdict.size}
+            {
+                "name": t.name,
+                "score": t.evaluation.score,
+                "unseen": float(m),
+                "size": t.evaluation.size,
+            }
             for t, m in zip(finalists, means, strict=True)
         ]
         final = Proposal(f"{number + 1}-final", "", "tuning", (chosen.name,))
         return _written(final, tree), float(means[best]), plain
 
 
-def tree_of(tried: Tried) -> Program:
+def tree_of(tried: Candidate) -> Program:
     """Its tree; only programs that were bred have one."""
     assert tried.proposal.tree is not None
     return tried.proposal.tree
@@ -281,23 +287,23 @@ def forgotten(program: Program) -> Program:
         power = 2.0 ** round(np.log2(size)) if size > 1e-9 else 0.0
         return Constant(float(np.copysign(power, constant.at(0.5))))
 
-    return program.refilled([rough(constant) for constant in program.constants])
+    return program.with_constants([rough(constant) for constant in program.constants])
 
 
 def _without(program: Program, knob: bool) -> Program:
     """The program, where there is no knob with its constants as they are half way."""
     if knob:
         return program
-    return program.refilled([Constant(c.at(0.5)) for c in program.constants])
+    return program.with_constants([Constant(c.at(0.5)) for c in program.constants])
 
 
 def _written(proposal: Proposal, tree: Program) -> Proposal:
-    tree = simplified(tree)
-    text = source(tree, "A program that was bred.")
-    return Proposal(proposal.name, text, proposal.how, proposal.parents, tree=tree)
+    tree = simplify(tree)
+    text = generate_source(tree, "A controller found by the genetic proposer.")
+    return Proposal(proposal.name, text, proposal.origin, proposal.parents, tree=tree)
 
 
-def _best(of: Sequence[Tried], count: int) -> list[Tried]:
+def _best(of: Sequence[Candidate], count: int) -> list[Candidate]:
     """The best ones, each program once."""
-    ranked = sorted({tree_of(t): t for t in of}.values(), key=lambda t: (-t.worth, t.name))
+    ranked = sorted({tree_of(t): t for t in of}.values(), key=lambda t: (-t.fitness, t.name))
     return ranked[:count]

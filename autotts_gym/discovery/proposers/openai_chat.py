@@ -8,10 +8,10 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from autotts_gym.discovery import prompts
-from autotts_gym.discovery.proposal import Proposal, Tried
+from autotts_gym.discovery.proposal import Candidate, Proposal, ProposerError
 from autotts_gym.discovery.proposers import response_parser
 from autotts_gym.discovery.proposers.budget import Budget
-from autotts_gym.discovery.proposers.response_cache import Answers, ProposerError
+from autotts_gym.discovery.proposers.response_cache import Answers
 from autotts_gym.discovery.workspace import Workspace
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.http_engine import RefusedError, ServerEngine
@@ -112,7 +112,7 @@ class ChatProposer:
     def _engine(self) -> ServerEngine:
         return ServerEngine(**self._server, **self._times, concurrency=1)  # type: ignore[arg-type]
 
-    def propose(self, number: int, history: Sequence[Tried]) -> Iterator[Proposal]:
+    def propose(self, number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         """See :class:`~autotts_gym.discovery.proposal.Proposer`.
 
         Raises:
@@ -125,12 +125,16 @@ class ChatProposer:
             try:
                 proposal = self._ask(name, history)
             except _SpentError as error:
-                yield Proposal(name, "", self._model, trouble=str(error))
+                yield Proposal(name, "", self._model, error=str(error))
                 return  # the others would get the same
             yield proposal
 
-    def _ask(self, name: str, history: Sequence[Tried]) -> Proposal:
-        shown = [tried for tried in (prompts.best(history), prompts.last(history)) if tried]
+    def _ask(self, name: str, history: Sequence[Candidate]) -> Proposal:
+        shown = [
+            tried
+            for tried in (prompts.best_candidate(history), prompts.latest_candidate(history))
+            if tried
+        ]
         base = shown[0].proposal.source if shown else prompts.template(self._workspace.knob)
         messages = self._messages(history, base)
         given = _kept(self._answers.read(name).get("answers"))
@@ -162,21 +166,21 @@ class ChatProposer:
         parents = tuple(dict.fromkeys(tried.proposal.name for tried in shown))
         return Proposal(name, source, self._model, parents, trouble, _sum(given))
 
-    def _messages(self, history: Sequence[Tried], base: str) -> list[dict[str, str]]:
-        best, last = prompts.best(history), prompts.last(history)
-        traces, knob = self._workspace.traces, self._workspace.knob
+    def _messages(self, history: Sequence[Candidate], base: str) -> list[dict[str, str]]:
+        best, last = prompts.best_candidate(history), prompts.latest_candidate(history)
+        diagnostics, knob = self._workspace.diagnostics, self._workspace.knob
         parts = []
         if best is None:
             parts.append(f"Nothing was tried so far. Begin with this:\n\n```python\n{base}```")
         else:
-            parts.append(_shown("The best program", best, traces))
+            parts.append(_shown("The best program", best, diagnostics))
         if last is not None and last is not best:
-            parts.append(_shown("The latest program", last, traces))
+            parts.append(_shown("The latest program", last, diagnostics))
         if history:
-            table = prompts.standing(history[-_ROWS:])
+            table = prompts.history_table(history[-_ROWS:])
             parts.append(f"## What was tried, the latest last\n\n{table}")
         parts.append("Write a program that does better.")
-        system = f"{prompts.task(knob=knob, traces=traces)}\n{_FORM}"
+        system = f"{prompts.task(knob=knob, diagnostics=diagnostics)}\n{_FORM}"
         return [
             {"role": "system", "content": system},
             {"role": "user", "content": "\n\n".join(parts)},
@@ -246,12 +250,13 @@ class ChatProposer:
 _USAGE: Final = ("prompt_tokens", "completion_tokens")
 
 
-def _shown(title: str, tried: Tried, traces: bool) -> str:
-    feedback = prompts.feedback(tried, traces=traces).replace("\n## ", "\n### ").lstrip("# ")
-    name, _, rest = feedback.partition("\n")
-    return (
-        f"## {title}: {name}\n\n```python\n{tried.proposal.source.rstrip()}\n```\n{rest.rstrip()}"
+def _shown(title: str, candidate: Candidate, diagnostics: bool) -> str:
+    feedback = (
+        prompts.feedback(candidate, diagnostics=diagnostics).replace("\n## ", "\n### ").lstrip("# ")
     )
+    name, _, rest = feedback.partition("\n")
+    source = candidate.proposal.source.rstrip()
+    return f"## {title}: {name}\n\n```python\n{source}\n```\n{rest.rstrip()}"
 
 
 def _text(content: Any) -> str:

@@ -10,16 +10,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from autotts_gym.discovery.proposal import Proposal
 from autotts_gym.utils.files import write_text
-
-
-class ProposerError(ValueError):
-    """A proposer that cannot be asked at all; the message says what would have to change."""
 
 
 class Answers:
@@ -44,15 +39,15 @@ class Answers:
 
     def keep(self, proposal: Proposal) -> Proposal:
         """Keep a whole proposal; returns it."""
-        self.write(proposal.name, {"proposal": asdict(proposal)}, proposal.cost)
+        self.write(proposal.name, {"proposal": proposal.to_dict()}, proposal.cost)
         return proposal
 
     def proposal(self, name: str) -> Proposal | None:
         """A proposal that was kept whole, if it was."""
-        facts = self.read(name).get("proposal")
+        values = self.read(name).get("proposal")
         try:
-            return Proposal(**{**facts, "parents": tuple(facts["parents"])}) if facts else None
-        except (KeyError, TypeError):
+            return Proposal.from_dict(values) if values else None
+        except ValueError:
             return None
 
     def cost(self, name: str) -> dict[str, float]:

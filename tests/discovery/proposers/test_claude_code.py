@@ -16,9 +16,9 @@ import pytest
 from proposals import BETTER, HISTORY
 from scripted_server import Asked, ScriptedServer
 
+from autotts_gym.discovery.proposal import ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.claude_code import ClaudeProposer, Session, denied, options
-from autotts_gym.discovery.proposers.response_cache import ProposerError
 from autotts_gym.discovery.workspace import Workspace
 
 pytest.importorskip("claude_agent_sdk")
@@ -120,8 +120,8 @@ def test_a_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path)
     )
     proposer = ClaudeProposer(workspace, model="claude-opus-4-5", turns=30)
     (proposal,) = proposer.propose(2, HISTORY)
-    assert (proposal.name, proposal.source, proposal.trouble) == ("2-1", NEW, "")
-    assert proposal.how == "claude-opus-4-5"
+    assert (proposal.name, proposal.source, proposal.error) == ("2-1", NEW, "")
+    assert proposal.origin == "claude-opus-4-5"
     assert proposal.cost["prompt_tokens"] == 800
     assert proposal.cost["completion_tokens"] == 400
     assert proposal.cost["usd"] > 0
@@ -153,12 +153,12 @@ def test_the_limit_of_a_session(server: ScriptedServer, workspace: Workspace) ->
     folder = workspace.folder
     server.messages = Model([("Read", {"file_path": str(folder / "README.md")})])
     (proposal,) = ClaudeProposer(workspace, usd=0.002).propose(1, HISTORY)
-    assert "budget" in proposal.trouble
+    assert "budget" in proposal.error
     assert proposal.cost["usd"] > 0.002
     again = ClaudeProposer(workspace, attempts=3, budget=Budget(usd=0.004)).propose(2, HISTORY)
     first, second = again
     assert first.cost["usd"] < 0.004
-    assert "of 0.004 dollars" in second.trouble
+    assert "of 0.004 dollars" in second.error
 
 
 def test_no_key(server: ScriptedServer, workspace: Workspace) -> None:
@@ -171,7 +171,7 @@ def test_a_session_that_takes_too_long(server: ScriptedServer, workspace: Worksp
     server.messages = Model([write(workspace.folder, "controller.py")])
     server.plan = lambda asked: "stall" if "messages" in asked.path else None
     (proposal,) = ClaudeProposer(workspace, time_limit=4).propose(1, HISTORY)
-    assert proposal.trouble == "the command was ended after 4 s"
+    assert proposal.error == "the command was ended after 4 s"
 
 
 def test_an_executable_that_is_another(workspace: Workspace, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_an_executable_that_is_another(workspace: Workspace, tmp_path: Path) -> 
     other.write_text("#!/bin/sh\necho what\nexit 3\n")
     other.chmod(0o755)
     (proposal,) = ClaudeProposer(workspace, cli=other).propose(1, HISTORY)
-    assert "the command failed with status 1" in proposal.trouble
+    assert "the command failed with status 1" in proposal.error
     with pytest.raises(ProposerError, match="no such executable"):
         ClaudeProposer(workspace, cli=tmp_path / "none")
 

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from proposals import BETTER, HISTORY, SEED
 
-from autotts_gym.discovery.proposal import Proposal
+from autotts_gym.discovery.proposal import Proposal, ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.command import CommandProposer
-from autotts_gym.discovery.proposers.response_cache import ProposerError
 from autotts_gym.discovery.source_checks import LARGEST
 from autotts_gym.discovery.workspace import Workspace
 
@@ -44,7 +43,7 @@ def test_what_is_written_is_proposed(tmp_path: Path) -> None:
     proposal = asked(f"{WRITES}; echo said; echo more >&2", tmp_path)
     assert proposal.name == "2-1"
     assert proposal.source == BETTER.replace("8", "9")
-    assert (proposal.how, proposal.trouble) == ("sed", "")
+    assert (proposal.origin, proposal.error) == ("sed", "")
     assert proposal.cost["seconds"] > 0
     assert (tmp_path / "logs" / "2-1.log").read_text() == "said\nmore\n"
 
@@ -60,7 +59,7 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
     )
     found = list(proposer.propose(4, HISTORY))
     assert [p.source for p in found] == ["#4-1 4 1", "#4-3 4 3"]
-    assert {p.how for p in found} == {Path(sys.executable).name}
+    assert {p.origin for p in found} == {Path(sys.executable).name}
 
 
 @pytest.mark.parametrize(
@@ -70,18 +69,18 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
         (f"{WRITES}; echo a; echo why; exit 3", "the command failed with status 3: why"),
         (f"{WRITES}; kill -9 $$", "the command was ended by signal 9"),
         ("no-such-program-at-all", "failed with status 127"),
-        ("true", "left as it was"),
-        ("rm controller.py", "there is no controller.py"),
-        ("printf '\\377' > controller.py", "no UTF-8"),
-        (f"head -c {LARGEST + 1} /dev/zero > controller.py", "are the most"),
-        ("rm controller.py; ln -s best.py controller.py", "is no file"),
+        ("true", "unchanged"),
+        ("rm controller.py", "controller.py does not exist"),
+        ("printf '\\377' > controller.py", "not UTF-8"),
+        (f"head -c {LARGEST + 1} /dev/zero > controller.py", "the maximum is"),
+        ("rm controller.py; ln -s best.py controller.py", "is not a regular file"),
         ("cat > controller.py", "is empty"),  # there is nothing to read
     ],
 )
 def test_what_goes_wrong(tmp_path: Path, command: str, trouble: str) -> None:
     proposal = asked(command, tmp_path)
     assert proposal.source == ""
-    assert trouble in proposal.trouble
+    assert trouble in proposal.error
     assert "seconds" in proposal.cost
 
 
@@ -94,13 +93,13 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     command = f"{WRITES}; trap '' TERM; sleep 600 & echo $! > child; sleep 600; sleep 600"
     proposal = asked(command, tmp_path, time_limit=0.5)
-    assert proposal.trouble == "the command was ended after 0.5 s"
+    assert proposal.error == "the command was ended after 0.5 s"
     assert proposal.source == ""
     assert ends(int((tmp_path / "child").read_text()))
 
 
 def test_what_is_left_in_the_background_is_ended(tmp_path: Path) -> None:
-    assert asked(f"{WRITES}; sleep 600 & echo $! > child", tmp_path).trouble == ""
+    assert asked(f"{WRITES}; sleep 600 & echo $! > child", tmp_path).error == ""
     assert ends(int((tmp_path / "child").read_text()))
 
 
@@ -139,7 +138,7 @@ def test_the_budget_ends_it(tmp_path: Path) -> None:
     proposer = CommandProposer(command, workspace, attempts=5, budget=Budget(usd=0.5))
     proposals = list(proposer.propose(2, HISTORY))
     assert [bool(p.source) for p in proposals] == [True, True, False]
-    assert "0.5000 of 0.5 dollars" in proposals[-1].trouble
+    assert "0.5000 of 0.5 dollars" in proposals[-1].error
     assert [p.name for p in proposer.propose(3, HISTORY)] == ["3-1"]
 
 
@@ -159,7 +158,7 @@ def test_a_command_is_known_before_it_does_anything(tmp_path: Path) -> None:
         proposal = asked(
             f'test $(cat .command.lock) = $$ && printf %s "{SEED}" > controller.py', tmp_path
         )
-        assert proposal.trouble == ""
+        assert proposal.error == ""
         (tmp_path / "answers" / f"{proposal.name}.json").unlink()
 
 
@@ -177,7 +176,7 @@ def test_a_run_that_was_killed_leaves_nothing_behind_for_the_next(tmp_path: Path
     run.wait()
     os.kill(int(pid.read_text()), 0)  # orphaned, and at work
     proposal = asked(f"printf %s '{SEED}' > controller.py", tmp_path)
-    assert (proposal.source.strip(), proposal.trouble) == (SEED.strip(), "")
+    assert (proposal.source.strip(), proposal.error) == (SEED.strip(), "")
     assert ends(int(pid.read_text()))
 
 

@@ -12,9 +12,10 @@ import tenacity
 from proposals import BETTER, HISTORY, WORSE
 from scripted_server import Asked, ScriptedServer
 
+from autotts_gym.discovery.proposal import ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.openai_chat import ChatProposer
-from autotts_gym.discovery.proposers.response_cache import Answers, ProposerError
+from autotts_gym.discovery.proposers.response_cache import Answers
 from autotts_gym.discovery.workspace import Workspace
 from autotts_gym.inference import http_engine as module
 
@@ -75,8 +76,8 @@ def proposer(server: ScriptedServer, tmp_path: Path) -> Made:
 def test_an_answer_is_proposed(server: ScriptedServer, proposer: Made, text: Any) -> None:
     server.chat = model = Model(answer(text))
     (proposal,) = proposer(budget=PRICED, options={"temperature": 0.5}).propose(2, HISTORY)
-    assert (proposal.name, proposal.source, proposal.trouble) == ("2-1", NEW, "")
-    assert (proposal.how, proposal.parents) == ("scripted", ("1-1", "1-2"))
+    assert (proposal.name, proposal.source, proposal.error) == ("2-1", NEW, "")
+    assert (proposal.origin, proposal.parents) == ("scripted", ("1-1", "1-2"))
     assert proposal.cost == {"prompt_tokens": 1000, "completion_tokens": 500, "usd": 0.006}
     (asked,) = model.asked
     assert (asked["model"], asked["temperature"], asked["max_tokens"]) == ("scripted", 0.5, 16384)
@@ -91,7 +92,7 @@ def test_an_answer_is_proposed(server: ScriptedServer, proposer: Made, text: Any
 
 def test_ablations_and_beginnings(server: ScriptedServer, proposer: Made, tmp_path: Path) -> None:
     server.chat = model = Model(answer(WHOLE))
-    workspace = Workspace(tmp_path, traces=False, knob=False)
+    workspace = Workspace(tmp_path, diagnostics=False, knob=False)
     list(proposer(workspace=workspace).propose(1, []))
     list(proposer(workspace=workspace).propose(2, HISTORY))
     first, second = (json.dumps(asked, ensure_ascii=False) for asked in model.asked)
@@ -113,7 +114,7 @@ def test_what_may_pass_is_tried_again(server: ScriptedServer, proposer: Made, fa
 def test_a_server_that_never_answers(server: ScriptedServer, proposer: Made) -> None:
     server.chat = Model({"choices": []})
     (proposal,) = proposer(patience=0.1).propose(2, HISTORY)
-    assert "answered no message" in proposal.trouble
+    assert "answered no message" in proposal.error
     assert (proposal.source, proposal.cost) == ("", {})
 
 
@@ -134,10 +135,10 @@ def test_an_answer_that_is_none_is_asked_for_once_more(
 ) -> None:
     server.chat = model = Model(bad, answer(WHOLE), bad)
     first, second = proposer(attempts=2).propose(2, HISTORY)
-    assert (first.source, first.trouble) == (NEW, "")
+    assert (first.source, first.error) == (NEW, "")
     assert first.cost["completion_tokens"] == 1000
     assert second.source == ""
-    assert reason in second.trouble
+    assert reason in second.error
     assert len(model.asked) == 4
     assert reason in model.asked[1]["messages"][-1]["content"]
 
@@ -154,7 +155,7 @@ def test_what_no_other_proposal_would_meet_better(
 def test_what_this_proposal_alone_may_meet(server: ScriptedServer, proposer: Made) -> None:
     server.plan = lambda asked: "400"
     (proposal,) = proposer().propose(2, HISTORY)
-    assert "status 400" in proposal.trouble
+    assert "status 400" in proposal.error
 
 
 def test_the_key_is_sent_and_written_nowhere(
@@ -166,7 +167,7 @@ def test_the_key_is_sent_and_written_nowhere(
     assert [p.source for p in proposer().propose(2, HISTORY)] == [NEW]
     server.chat = Model({"error": {"message": "what is secret-key?"}})
     (proposal,) = proposer(patience=0.05).propose(3, HISTORY)
-    assert "what is ***?" in proposal.trouble
+    assert "what is ***?" in proposal.error
     assert not any(b"secret-key" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     with pytest.raises(ProposerError, match="status 401"):
         list(proposer(api_key="another").propose(4, HISTORY))
@@ -179,7 +180,7 @@ def test_the_newer_name_of_the_limit(server: ScriptedServer, proposer: Made) -> 
     server.chat = chat
     server.plan = lambda asked: "400" if "max_tokens" in asked.body else None
     (proposal,) = proposer().propose(2, HISTORY)
-    assert "status 400" in proposal.trouble  # which does not say why
+    assert "status 400" in proposal.error  # which does not say why
     server.refusal = "'max_tokens' is not supported; use 'max_completion_tokens'"
     (proposal,) = proposer().propose(3, HISTORY)
     assert proposal.source == NEW
@@ -222,7 +223,7 @@ def test_the_budget_ends_it(
     )
     proposals = list(proposer(attempts=3, budget=budget).propose(2, HISTORY))
     assert [p.name for p in proposals] == ["2-1"]
-    assert told in proposals[0].trouble
+    assert told in proposals[0].error
     assert not model.asked
 
 
@@ -232,7 +233,7 @@ def test_no_more_is_asked_for_than_can_be_paid(server: ScriptedServer, proposer:
     size = proposal.cost["prompt_tokens"]  # as counted here, since the server does not tell
     assert model.asked[0]["max_tokens"] == 4000 - size
     assert len(model.asked) == 1
-    assert "then the budget is spent" in proposal.trouble
+    assert "then the budget is spent" in proposal.error
 
 
 def test_arguments_out_of_range(tmp_path: Path) -> None:
@@ -259,4 +260,4 @@ def test_a_real_server_that_has_no_answer(vllm_url: str, tmp_path: Path) -> None
     assert [proposal.name for proposal in found] == ["1-1", "1-2"]
     for proposal in found:
         assert not proposal.source
-        assert "400" in proposal.trouble
+        assert "400" in proposal.error
