@@ -3,7 +3,7 @@
 In a round, every island breeds children from its best programs, by mutation and crossover; each
 child's constants are tuned; the best of parents and children stay; and the best of all islands
 visits the next one. What a program is worth is its score on the search set, less a little for its
-size (:class:`~autotts_gym.discovery.proposal.Tried`). The first round also tunes the programs that
+size (:class:`~autotts_gym.discovery.proposal.Candidate`). The first round also tunes the programs that
 breeding begins with.
 
 Nothing but the seed and what is on record decides what a round does: one that was cut off goes on
