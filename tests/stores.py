@@ -1,6 +1,6 @@
-"""Small random stores and settings, drawn so that the odd cases are common.
+"""Small random stores, configs and actions with many edge cases.
 
-They take a ``random.Random``, so that a seed makes them, or hypothesis does.
+They take a ``random.Random``, which is seeded or created by hypothesis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def random_branch(
     n = random.randint(0, depth)
     tokens = random.choice(
         [
-            random.randint(1, max(1, n * interval)),  # its text is shorter than its probes say
+            random.randint(1, max(1, n * interval)),  # shorter than its probes suggest
             n * interval + random.randint(1, interval),
             (n + 1) * interval + random.randint(1, 3 * interval),  # a long closing text
         ]
@@ -28,7 +28,7 @@ def random_branch(
         probes=[random.choice(ANSWERS[:answers]) for _ in range(n)],
         tokens=tokens,
         final=random.choice(ANSWERS[:answers]),
-        # Eighths, so that float32 holds them.
+        # Multiples of 1/8 are exact in float32.
         confidences=[random.randint(0, 8) / 8 for _ in range(n)] if confidences else None,
         probe_tokens=[random.randint(0, interval) for _ in range(n)] if costs else None,
     )
@@ -59,7 +59,7 @@ def random_stores(random: Random, most: int = 3) -> list[TraceStore]:
 
 
 def random_setting(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
-    """Arguments of the environment that fit ``stores``, but for β."""
+    """Arguments of an environment with ``stores``, except β."""
     tables = [store.tables for store in stores]
     most = min(int(t.branch_counts.min()) for t in tables)
     interval = max(store.card.interval for store in stores)
@@ -78,17 +78,17 @@ def random_setting(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
     }
 
 
-# How often a random player wants which action, in the order of the blocks of their ids.
-_WANTED = (6, 5, 1, 0.3)
+# Weights of the blocks of action ids.
+_BLOCK_WEIGHTS = (6, 5, 1, 0.3)
 
 
 def random_action(random: Random, mask: list[bool]) -> int:
-    """An action id, legal more often than not; episodes get to see the ends of branches."""
+    """A random action id, mostly legal; episodes often reach the ends of branches."""
     width = (len(mask) - 2) // 4
     plain = random.random()
     if plain < 0.2:
         return 0 if plain < 0.03 else 1
-    block = random.choices(range(4), _WANTED)[0]
+    block = random.choices(range(4), _BLOCK_WEIGHTS)[0]
     ids = range(2 + block * width, 2 + (block + 1) * width)
     legal = [action for action in ids if mask[action]]
     return random.choice(legal if legal and random.random() < 0.9 else ids)

@@ -30,6 +30,7 @@ def describe(
 
     from autotts_gym.traces import registry
     from autotts_gym.traces import statistics as st
+    from autotts_gym.traces.published_statistics import PUBLISHED_AIME24
 
     columns = {
         name: st.describe(store)
@@ -37,7 +38,7 @@ def describe(
         for name, store in registry.open_stores(given).items()
     }
     if published:
-        columns |= {f"{model} published": s for model, s in st.PUBLISHED_AIME24.items()}
+        columns |= {f"{model} published": s for model, s in PUBLISHED_AIME24.items()}
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in columns:

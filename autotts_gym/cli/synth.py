@@ -33,7 +33,8 @@ def synth(
     are fitted to the published Qwen3-4B traces on AIME24.
     """
     from autotts_gym.traces import registry
-    from autotts_gym.traces.statistics import PUBLISHED_AIME24, compare, describe
+    from autotts_gym.traces.published_statistics import PUBLISHED_AIME24
+    from autotts_gym.traces.statistics import compare, describe
     from autotts_gym.traces.store import TraceError
     from autotts_gym.traces.synthetic_traces import SyntheticModel, generate
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autotts_gym.evaluation.bootstrap import common_grid
 from autotts_gym.evaluation.runs import Run
 from autotts_gym.traces.splits import HELD_OUT
-from autotts_gym.traces.statistics import pass_rates
+from autotts_gym.traces.answer_statistics import pass_rates
 from autotts_gym.traces.store import TraceStore
 
 # --- bounds of a store ---------------------------------------------------------------------------
@@ -25,7 +25,7 @@ from autotts_gym.traces.store import TraceStore
 def pass_at(store: TraceStore, ks: Sequence[int]) -> dict[int, float]:
     """Return pass@k for each k: the probability that at least one of k branches ends correctly.
 
-    It is the mean over questions of :func:`autotts_gym.traces.statistics.pass_rates`.
+    It is the mean over questions of :func:`autotts_gym.traces.answer_statistics.pass_rates`.
 
     Raises:
         ValueError: a k is below 1, or above the number of branches of some question.

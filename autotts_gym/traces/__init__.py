@@ -1,5 +1,5 @@
-"""What was recorded: stores of reasoning traces, where they come from, and how they are found."""
+"""Trace stores: recorded reasoning traces, their import, generation, lookup and statistics."""
 
-from autotts_gym.traces.store import Branch, Question, TraceError, TraceStore
+from autotts_gym.traces.store import Branch, FrozenError, Question, TraceError, TraceStore
 
-__all__ = ["Branch", "Question", "TraceError", "TraceStore"]
+__all__ = ["Branch", "FrozenError", "Question", "TraceError", "TraceStore"]

@@ -1,14 +1,14 @@
-"""Importing published trace files.
+"""Import of published trace files.
 
-A published file (AutoTTS, arXiv 2605.08083) holds one model on one benchmark, as a JSON list::
+A published file (AutoTTS, arXiv 2605.08083) has the traces of one model on one benchmark::
 
     [{"question": "Every morning ...", "gold_answer": "204", "probe_freq": 500,
       "each_branch": [[["360", "No", "204"], 1612, "204"], ...],
       "final_answers_trace": ["204", ...]},
      ...]
 
-``probe_freq`` is the interval Δ in tokens; ``each_branch`` holds the probes' answers, the tokens
-and the final answer of every branch; ``final_answers_trace`` holds the final answers again.
+``probe_freq`` is the interval Δ in tokens. ``each_branch`` has the probes' answers, the tokens and
+the final answer of every branch. ``final_answers_trace`` repeats the final answers.
 """
 
 from __future__ import annotations
@@ -20,41 +20,36 @@ import os
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from reprlib import repr as _short  # values in messages: never long, never deep
+from reprlib import repr as _short  # keeps values in messages short
 from typing import Any, Final
 
 from autotts_gym.traces import registry, splits
-from autotts_gym.traces.store import (
-    NULL_ANSWERS,
-    Branch,
-    Question,
-    TraceError,
-    TraceStore,
-    check_interval,
-    staged,
-)
+from autotts_gym.traces.card import check_interval
+from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.traces.records import NULL_ANSWERS, Branch, Question
+from autotts_gym.traces.store import TraceStore
+from autotts_gym.traces.store_files import create_store_folder
 from autotts_gym.traces.strict_json import parse
 
 _KEYS: Final = ("question", "gold_answer", "probe_freq", "each_branch", "final_answers_trace")
 
 
-def read_published(path: Path) -> TraceStore:
+def read_published(path: str | os.PathLike[str]) -> TraceStore:
     """Read one published file into a store in memory.
 
     Args:
-        path: the file; its folder's name is taken for the model, its own for the benchmark.
+        path: the file ``<model>/<benchmark>.json``; the card takes both names from the path.
 
     Raises:
-        TraceError: names the file, the question and the branch (counted from 0) that are wrong,
-            and what was expected.
+        TraceError: names the file, the question, the branch (both from 0) and the invalid value.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
-        entries = _entries(content)
-        questions = [_question(entry, f"question {row}") for row, entry in enumerate(entries)]
+        entries = _parse_entries(content)
+        questions = [_parse_question(entry, f"question {row}") for row, entry in enumerate(entries)]
         return TraceStore.from_branches(
-            questions, _interval(entries), details=_details(path, content, questions)
+            questions, _common_interval(entries), details=_details(path, content, questions)
         )
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -65,62 +60,62 @@ def read_published(path: Path) -> TraceStore:
 
 
 def import_published(
-    source: Path,
+    source: str | os.PathLike[str],
     name: str,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     *,
     search: Sequence[str] = (),
 ) -> dict[str, TraceStore]:
-    """Import published files as frozen environments, all of them or none.
+    """Import published files as environments, all of them or none.
 
     Args:
-        source: one file, which becomes the environment ``name``; or a folder of
+        source: one file, which becomes the environment ``name``; or a folder of files
             ``<model>/<benchmark>.json``, which become the group ``name/<model>/<benchmark>``
-            (hidden files and folders are passed over).
+            (hidden files and folders are skipped).
         name: name of the new environment or group.
-        folder: where it is written; the user's environment folder by default.
-        progress: called after each file with the file, how many are done and how many there are.
-        search: which environments of a group are for the search, as ``*/aime24``; the others are
-            held out (see :mod:`autotts_gym.traces.splits`). Without, there is no split.
+        folder: target folder; by default, the user's environment folder.
+        progress: called after each file with its path, the number of files done, and their total.
+        search: patterns such as ``*/aime24`` for the search environments of a group; the others
+            are held out (see :mod:`autotts_gym.traces.splits`). By default, there is no split.
 
     Returns:
-        The new environments by name, opened from where they were written.
+        The new environments by name, opened.
 
     Raises:
-        FrozenError: the name is taken; nothing has been read then.
-        TraceError: a file cannot be used, the folder holds none, or ``search`` names none of them;
-            nothing is left behind.
+        FrozenError: the name is taken. It is checked before any file is read.
+        TraceError: a file is invalid, the folder has no files, or ``search`` matches none. Nothing
+            is written.
     """
     registry.check_name(name)
     folder = registry.user_folder() if folder is None else Path(folder)
-    with staged(folder / name) as stage:
+    with create_store_folder(folder / name) as temporary:
         files = _files(Path(source), name)
         for done, (environment, file) in enumerate(files.items(), 1):
-            place = stage / PurePosixPath(environment).relative_to(name)
-            place.mkdir(parents=True, exist_ok=True)
-            read_published(file).write(place)
+            target = temporary / PurePosixPath(environment).relative_to(name)
+            target.mkdir(parents=True, exist_ok=True)
+            read_published(file).write(target)
             if progress is not None:
                 progress(str(file), done, len(files))
         if search:
             members = [environment.removeprefix(f"{name}/") for environment in files]
-            (stage / splits.SET).write_text(_set(members, search), "utf-8")
+            (temporary / splits.SET).write_text(_set_text(members, search), "utf-8")
     return {environment: TraceStore.open(folder / environment) for environment in files}
 
 
-def _set(members: Sequence[str], search: Sequence[str]) -> str:
-    """The split of a group's members."""
+def _set_text(members: Sequence[str], search: Sequence[str]) -> str:
+    """Text of the ``set.yaml`` of a group."""
     for pattern in search:
         if not fnmatch.filter(members, pattern):
             raise TraceError(
-                f"no environment of the group is called {pattern!r}; there are {', '.join(members)}"
+                f"no environment of the group matches {pattern!r}; it has {', '.join(members)}"
             )
-    chosen = [m for m in members if any(fnmatch.fnmatchcase(m, pattern) for pattern in search)]
-    return splits.dump(chosen, [member for member in members if member not in chosen])
+    matching = [m for m in members if any(fnmatch.fnmatchcase(m, pattern) for pattern in search)]
+    return splits.dump(matching, [member for member in members if member not in matching])
 
 
 def _files(source: Path, name: str) -> dict[str, Path]:
-    """The files to import, by the names of the environments that they become."""
+    """The files to import, by the name of the new environment."""
     if not source.is_dir():
         return {name: source}
     files: dict[str, Path] = {}
@@ -134,18 +129,18 @@ def _files(source: Path, name: str) -> dict[str, Path]:
             raise TraceError(f"{file}: {error}") from None
         files[environment] = file
     if not files:
-        raise TraceError(f"{source}: holds no trace files; expected <model>/<benchmark>.json in it")
+        raise TraceError(f"{source}: no trace files; expected files <model>/<benchmark>.json")
     return files
 
 
-# --- one file ------------------------------------------------------------------------------------
+# --- parsing of a file ---------------------------------------------------------------------------
 
 
-def _entries(content: bytes) -> list[Any]:
+def _parse_entries(content: bytes) -> list[Any]:
     try:
-        # Decoded here, because json.loads lets encoded surrogates pass and guesses encodings.
+        # json.loads of bytes would guess the encoding and accept encoded surrogates.
         text = content.decode()
-        entries = parse(text, "no trace holds such a one")
+        entries = parse(text, "too long for any field of a trace")
     except UnicodeDecodeError as error:
         bad = f"byte 0x{content[error.start]:02x} at offset {error.start}"
         raise TraceError(f"not UTF-8: {bad}: {error.reason}") from None
@@ -155,22 +150,24 @@ def _entries(content: bytes) -> list[Any]:
         hint = " (the file ends there: is it complete?)" if cut else ""
         raise TraceError(f"malformed JSON at {at}: {error.msg}{hint}") from None
     if not isinstance(entries, list):
-        raise TraceError(f"must be a list of questions, got {_kind(entries)}")
+        raise TraceError(f"must be a list of questions, got {_json_type(entries)}")
     if not entries:
         raise TraceError("the list of questions is empty; at least one is needed")
     return entries
 
 
-def _question(entry: Any, where: str) -> Question:
-    """Check what the store's encoder cannot: the shape of the file and what it says twice."""
+def _parse_question(entry: Any, where: str) -> Question:
+    """Check what the store's encoder does not: the structure, and the repeated final answers."""
     if not isinstance(entry, dict):
-        raise TraceError(f"{where}: must be an object with {', '.join(_KEYS)}, got {_kind(entry)}")
+        raise TraceError(
+            f"{where}: must be an object with {', '.join(_KEYS)}, got {_json_type(entry)}"
+        )
     missing = [key for key in _KEYS if key not in entry]
     if missing:
         raise TraceError(f"{where}: lacks {', '.join(missing)}")
     for key in ("each_branch", "final_answers_trace"):
         if not isinstance(entry[key], list):
-            raise TraceError(f"{where}: {key} must be a list, got {_kind(entry[key])}")
+            raise TraceError(f"{where}: {key} must be a list, got {_json_type(entry[key])}")
     branches, finals = entry["each_branch"], entry["final_answers_trace"]
     for number, branch in enumerate(branches):
         if not isinstance(branch, list) or len(branch) != 3:
@@ -180,7 +177,7 @@ def _question(entry: Any, where: str) -> Question:
             )
     if len(finals) != len(branches):
         raise TraceError(
-            f"{where}: final_answers_trace holds {len(finals)} answers for {len(branches)} branches"
+            f"{where}: final_answers_trace has {len(finals)} answers for {len(branches)} branches"
         )
     for number, (branch, final) in enumerate(zip(branches, finals, strict=True)):
         if branch[2] != final:
@@ -193,7 +190,7 @@ def _question(entry: Any, where: str) -> Question:
     )
 
 
-def _interval(entries: list[dict[str, Any]]) -> int:
+def _common_interval(entries: list[dict[str, Any]]) -> int:
     for row, entry in enumerate(entries):
         interval = entry["probe_freq"]
         try:
@@ -209,14 +206,14 @@ def _interval(entries: list[dict[str, Any]]) -> int:
 
 
 def _details(path: Path, content: bytes, questions: list[Question]) -> dict[str, Any]:
-    """What the card says of an import: the same for the same file, on any machine and any day."""
-    # abspath, so that the folder of a relative path has a name, and a link keeps its own.
+    """Details of the card. They depend only on the file, not on the machine or the date."""
+    # abspath gives the folder of a relative path a name, and does not follow links.
     path = Path(os.path.abspath(path))
     widths = {len(question.branches) for question in questions}
     return {
-        "model": _text(path.parent.name),
-        "benchmark": _text(path.stem),
-        "source": _text(path.name),
+        "model": _valid_text(path.parent.name),
+        "benchmark": _valid_text(path.stem),
+        "source": _valid_text(path.name),
         "source_sha256": hashlib.sha256(content).hexdigest(),
         **({"branches_per_question": widths.pop()} if len(widths) == 1 else {}),
         "null_answers": sorted(NULL_ANSWERS),
@@ -224,8 +221,8 @@ def _details(path: Path, content: bytes, questions: list[Question]) -> dict[str,
     }
 
 
-def _text(file_name: str) -> str:
-    """A file name as text that can be written: names need not be UTF-8."""
+def _valid_text(file_name: str) -> str:
+    """A file name as valid Unicode; file names need not be UTF-8."""
     return os.fsencode(file_name).decode("utf-8", "replace")
 
 
@@ -236,9 +233,9 @@ def _version() -> str:
         return "unknown"
 
 
-def _kind(value: object) -> str:
-    """A JSON value's kind, as JSON calls it."""
+def _json_type(value: object) -> str:
+    """Type of a JSON value in JSON's terms."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    kinds = {"dict": "an object", "list": "a list", "str": "a string"}
-    return kinds.get(type(value).__name__, "a number")
+    names = {"dict": "an object", "list": "a list", "str": "a string"}
+    return names.get(type(value).__name__, "a number")

@@ -1,8 +1,8 @@
-"""Finding replay environments by name or by path.
+"""Lookup of environments by name or by path.
 
-A name is looked up in the folders that ``AUTOTTS_ENVS`` lists, then in the user's own folder, then
-among those that come with the package. A name may contain slashes, and a name of a folder that
-holds several stores (``published`` with ``published/Qwen3-4B/aime24`` in it) means all of them.
+A name is looked up in the folders listed in the environment variable ``AUTOTTS_ENVS``, then in the
+user's folder, then among the bundled environments. Names may contain slashes. The name of a folder
+with several stores (``published`` with ``published/Qwen3-4B/aime24`` in it) selects all of them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from typing import Final
 
 from platformdirs import user_data_path
 
-from autotts_gym.traces.store import CARD, TraceError, TraceStore
+from autotts_gym.traces.card import CARD
+from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.traces.store import TraceStore
 
-#: The bundled environment that is played where none is named.
+#: The bundled environment that is used by default.
 DEFAULT: Final = "tinylm/medium/chain"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
 def bundled(folder: str) -> Path:
-    """Where ``envs`` or ``agents`` lie: in the installed package, or at the top of a checkout."""
+    """Folder of the bundled ``envs`` or ``agents``: in the package, or at the top of a checkout."""
     spec = util.find_spec(f"autotts_gym.{folder}")
     if spec is not None and spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations)))
@@ -34,21 +36,21 @@ def bundled(folder: str) -> Path:
 
 
 def user_folder() -> Path:
-    """The user's environment folder, where imported and collected stores go."""
+    """The user's environment folder, the default target of imports and collections."""
     return user_data_path("autotts_gym", appauthor=False) / "envs"
 
 
 def folders() -> list[Path]:
-    """Every folder that names are looked up in, first match first."""
+    """Folders in which names are looked up, in order of precedence."""
     extra = os.environ.get("AUTOTTS_ENVS", "").split(os.pathsep)
     return [*(Path(folder) for folder in extra if folder), user_folder(), bundled("envs")]
 
 
 def check_name(name: str) -> None:
-    """Raise ``TraceError`` unless ``name`` can be the name of an environment."""
+    """Raise ``TraceError`` unless ``name`` is a valid name of an environment."""
     if not _NAME.fullmatch(name):
         raise TraceError(
-            f"{name!r} is no name for an environment: use letters, digits, '.', '_' and '-', "
+            f"{name!r} is not a valid environment name: use letters, digits, '.', '_' and '-', "
             "with '/' between the parts of a group"
         )
 
@@ -64,19 +66,19 @@ def _stores_below(folder: Path) -> Iterator[Path]:
 
 
 def listing() -> dict[str, Path]:
-    """Name and folder of every environment there is, in the order of look-up."""
-    found: dict[str, Path] = {}
+    """Name and folder of every environment, in the order of lookup."""
+    environments: dict[str, Path] = {}
     for folder in folders():
         for path in _stores_below(folder):
-            found.setdefault(path.relative_to(folder).as_posix(), path)
-    return found
+            environments.setdefault(path.relative_to(folder).as_posix(), path)
+    return environments
 
 
 def resolve(environment: str | os.PathLike[str]) -> dict[str, Path]:
-    """Names and folders of the stores that a name or a path stands for.
+    """Names and folders of the stores that a name or a path selects.
 
     Raises:
-        TraceError: nothing is there; the message lists what is.
+        TraceError: there is no such environment; the message lists the known names.
     """
     wanted = os.fsdecode(environment)
     if _NAME.fullmatch(wanted):
@@ -84,7 +86,7 @@ def resolve(environment: str | os.PathLike[str]) -> dict[str, Path]:
             paths = list(_stores_below(folder / wanted))
             if paths:
                 return {path.relative_to(folder).as_posix(): path for path in paths}
-    # A path may be a group as well, but nobody means a whole disk.
+    # A path may be a group too, but not the root folder: that would search the whole disk.
     below = Path(wanted)
     paths = list(_stores_below(below)) if wanted and below.resolve().name else []
     if not paths:
@@ -99,10 +101,10 @@ def _open(path: Path, stamp: int) -> TraceStore:
 
 
 def open_stores(*environments: str | os.PathLike[str]) -> dict[str, TraceStore]:
-    """Open the stores that names or paths stand for; a store is loaded once a process.
+    """Open the stores that names or paths select. Each store is loaded once per process.
 
     Raises:
-        TraceError: nothing is there, or it is no store.
+        TraceError: there is no such environment, or it is not a store.
     """
     return {
         name: _open(path.resolve(), (path / CARD).stat().st_mtime_ns)

@@ -1,17 +1,18 @@
-"""The search / held-out split of a set of environments.
+"""The search / held-out split of a group of environments.
 
-A set is a folder of environments. Its ``set.yaml`` says which of them a controller may be searched,
-tuned or trained on, and which are kept to measure what was found::
+A group is a folder of environments. Its file ``set.yaml`` assigns environments to two splits:
+controllers are searched, tuned or trained on the first and evaluated on the second::
 
     search: ["*/aime24"]
     held-out: ["*/aime25", "*/hmmt25"]
 
-Entries are paths of environments relative to the folder, with ``*`` as in a shell. An environment
-that no entry matches, or that lies in no such folder, has no split.
+Entries are paths of environments relative to the folder; ``*`` is a shell wildcard. An environment
+that no entry matches has no split.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 import yaml
 
-from autotts_gym.traces.store import TraceError
+from autotts_gym.traces.exceptions import TraceError
 
 #: The file that defines the split of the environments below its folder.
 SET: Final = "set.yaml"
@@ -27,36 +28,36 @@ SET: Final = "set.yaml"
 SEARCH: Final = "search"
 HELD_OUT: Final = "held-out"
 
-#: Folders above an environment in which its set is looked for.
-_LEVELS: Final = 3
+#: Number of parent folders of an environment that are searched for a ``set.yaml``.
+_MAX_LEVELS: Final = 3
 
 
-def split_of(path: Path | None) -> str:
-    """``"search"``, ``"held-out"``, or nothing for the environment in a folder.
+def split_of(path: str | os.PathLike[str] | None) -> str:
+    """Return the split of the environment in a folder: ``"search"``, ``"held-out"`` or ``""``.
 
     Raises:
-        TraceError: the set's file is damaged, or has the environment in both splits.
+        TraceError: the ``set.yaml`` is invalid, or the environment is in both splits.
     """
     if path is None:
         return ""
-    path = path.resolve()
-    for folder in list(path.parents)[:_LEVELS]:
+    path = Path(path).resolve()
+    for folder in list(path.parents)[:_MAX_LEVELS]:
         file = folder / SET
         if file.is_file():
             name = path.relative_to(folder).as_posix()
-            found = [
+            matching = [
                 split
                 for split, patterns in _read(file).items()
                 if any(fnmatchcase(name, pattern) for pattern in patterns)
             ]
-            if len(found) > 1:
-                raise TraceError(f"{file}: has {name} both in {' and in '.join(found)}")
-            return found[0] if found else ""
+            if len(matching) > 1:
+                raise TraceError(f"{file}: has {name} both in {' and in '.join(matching)}")
+            return matching[0] if matching else ""
     return ""
 
 
 def dump(search: Sequence[str], held_out: Sequence[str]) -> str:
-    """The text of a ``set.yaml``."""
+    """Return the text of a ``set.yaml``."""
     text: str = yaml.safe_dump({SEARCH: list(search), HELD_OUT: list(held_out)}, sort_keys=False)
     return text
 
@@ -66,16 +67,16 @@ def _read(file: Path) -> dict[str, list[str]]:
         content: Any = yaml.safe_load(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TraceError(f"{file}: cannot be read: {error}") from error
-    good = isinstance(content, dict) and all(
+    valid = isinstance(content, dict) and all(
         key in (SEARCH, HELD_OUT)
         and isinstance(value, list)
         and all(isinstance(entry, str) for entry in value)
         for key, value in content.items()
     )
-    if not good:
+    if not valid:
         raise TraceError(
-            f"{file}: must say which environments are for the search and which are held out, as "
-            f"in `{SEARCH}: [a, b/*]` and `{HELD_OUT}: [c]`"
+            f"{file}: must list the environments for the search and the held-out ones, such as "
+            f"`{SEARCH}: [a, b/*]` and `{HELD_OUT}: [c]`"
         )
-    found: dict[str, list[str]] = content
-    return found
+    splits: dict[str, list[str]] = content
+    return splits

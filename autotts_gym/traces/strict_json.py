@@ -1,4 +1,4 @@
-"""JSON as other people's files hold it, read strictly: errors are ``TraceError``."""
+"""Strict parsing of JSON from other sources; errors are ``TraceError``."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import functools
 import json
 from typing import Any, Final
 
-from autotts_gym.traces.store import TraceError
+from autotts_gym.traces.exceptions import TraceError
 
-#: Digits that Python reads whatever ``sys.set_int_max_str_digits`` says.
-_MOST_DIGITS: Final = 640
+#: Python parses integers of this length whatever ``sys.set_int_max_str_digits`` says.
+_MAX_DIGITS: Final = 640
 
 
 def parse(text: str, advice: str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Args:
         text: the text.
-        advice: what is said of an integer that is too long to be one.
+        advice: end of the message for an integer with too many digits.
 
     Raises:
-        TraceError: an integer is too long, or there is a constant that JSON does not have.
-        json.JSONDecodeError: it is no JSON.
+        TraceError: an integer has too many digits, or a constant such as ``NaN`` is not JSON.
+        json.JSONDecodeError: the text is not JSON.
     """
-    return json.loads(text, parse_int=functools.partial(_integer, advice), parse_constant=_refuse)
+    return json.loads(
+        text, parse_int=functools.partial(_parse_integer, advice), parse_constant=_refuse_constant
+    )
 
 
-def _integer(advice: str, digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+def _parse_integer(advice: str, digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
         shown = f"{digits[:8]}..."
         raise TraceError(f"an integer of {len(digits)} digits ({shown}); {advice}")
     return int(digits)
 
 
-def _refuse(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise TraceError(f"malformed JSON: {constant} is not a JSON value")

@@ -1,1 +1,1 @@
-"""Helpers that every layer may use: atomic files and child processes."""
+"""Helpers for all layers: atomic files, journals and child processes."""

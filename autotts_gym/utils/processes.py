@@ -1,4 +1,4 @@
-"""Child processes: how many cores they share, and how they end when their parent does."""
+"""Number of available cores, and termination of child processes with their parent."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def core_count() -> int:
 
 
 def end_with_parent(*, group: bool) -> None:
-    """End this ``multiprocessing`` child as soon as its parent has ended.
+    """Terminate this ``multiprocessing`` child process when its parent ends.
 
-    Without a parent process, nothing happens.
+    Does nothing in a process without a parent.
 
     Args:
         group: also kill everything in this process's process group, which it must lead.
@@ -40,8 +40,7 @@ def end_with_parent(*, group: bool) -> None:
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
-    # On Linux the kernel sends the signal: a Python thread does not run while extension code holds
-    # the interpreter lock.
+    # On Linux, the kernel sends a signal, which also works while extension code holds the GIL.
     if group and sys.platform == "linux":
         fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)

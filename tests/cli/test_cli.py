@@ -70,9 +70,12 @@ ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "out is a file": (("benchmark", "cmc", *AT_TINY, "--out", "file"), "file.*: Not a directory"),
     "no file to import": (("import", "nosuch.json", "--name", "x"), "nosuch.json: cannot be read"),
-    "nothing to import": (("import", "a", "--name", "x"), "a: holds no trace files"),
+    "nothing to import": (("import", "a", "--name", "x"), "a: no trace files"),
     "no JSON": (("import", "broken.py", "--name", "x"), r"broken\.py: malformed JSON at line 1"),
-    "no name": (("import", "good.json", "--name", "../x"), "'../x' is no name"),
+    "no name": (
+        ("import", "good.json", "--name", "../x"),
+        "'../x' is not a valid environment name",
+    ),
     "taken": (("import", "good.json", "--name", "tiny"), "tiny exists already"),
     "unknown parameter": (
         ("synth", "--name", "x", "--set", "wit=1"),

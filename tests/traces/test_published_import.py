@@ -1,4 +1,4 @@
-"""Importing published files: what is refused, what is kept, and that nothing is left half done."""
+"""Import of published files: validation, content, and atomicity."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ VALID: list[Any] = [ONE, TWO]
 
 
 def put(folder: Path, content: Any, name: str = "model/bench.json") -> Path:
-    """Write a trace file: bytes as they are, anything else as JSON."""
+    """Write a trace file from bytes, or from a value as JSON."""
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
@@ -58,8 +58,8 @@ def decoded(store: TraceStore) -> list[Question]:
     return [store.question(row) for row in range(store.card.questions)]
 
 
-def meant(entries: list[dict[str, Any]]) -> list[Question]:
-    """What a valid file's JSON says, read the plain way."""
+def expected_questions(entries: list[dict[str, Any]]) -> list[Question]:
+    """The content of a valid file, read directly."""
     return [
         Question(
             q["question"], q["gold_answer"], [Branch(*b) for b in q["each_branch"]], id=str(row)
@@ -83,7 +83,7 @@ def without(key: str) -> list[Any]:
     return [ONE, {k: v for k, v in TWO.items() if k != key}]
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- validation ----------------------------------------------------------------------------------
 
 KEYS = "question, gold_answer, probe_freq, each_branch, final_answers_trace"
 CUT = "(the file ends there: is it complete?)"
@@ -116,7 +116,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "deep": (b"[" * 100_000, "JSON nested too deeply; a trace file has 5 levels"),
     "long integer": (
         b"[" + b"9" * 5000 + b"]",
-        "an integer of 5000 digits (99999999...); no trace holds such a one",
+        "an integer of 5000 digits (99999999...); too long for any field of a trace",
     ),
     "NaN": (b"[NaN]", "malformed JSON: NaN is not a JSON value"),
     "infinity": (second(extra=float("-inf")), "malformed JSON: -Infinity is not a JSON value"),
@@ -210,7 +210,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "finals fewer": (
         second(final_answers_trace=["½"]),
-        "question 1: final_answers_trace holds 1 answers for 3 branches",
+        "question 1: final_answers_trace has 1 answers for 3 branches",
     ),
     "finals differ": (
         second(final_answers_trace=["½", "1/2", "x"]),
@@ -244,7 +244,7 @@ def test_unreadable_file(tmp_path: Path, name: str, code: int) -> None:
 
 
 def test_nesting_near_the_recursion_limit(tmp_path: Path) -> None:
-    """Values that can just be parsed can no longer be printed or compared: nor need they be."""
+    """Values that can barely be parsed are too deep to be printed or compared."""
     limit = sys.getrecursionlimit()
     for depth in range(limit - 200, limit, 4):
         nested = "[" * depth + "]" * depth
@@ -254,11 +254,11 @@ def test_nesting_near_the_recursion_limit(tmp_path: Path) -> None:
             read_published(file)
 
 
-# --- anything at all -----------------------------------------------------------------------------
+# --- fuzzing -------------------------------------------------------------------------------------
 
 
 def check_any(content: bytes) -> None:
-    """Either the import holds exactly what the JSON says, or it is a TraceError and no trace."""
+    """The import has exactly the content of the JSON, or raises a TraceError and writes nothing."""
     with tempfile.TemporaryDirectory() as folder:
         file = put(Path(folder), content, "model/fuzzed.json")
         target = Path(folder) / "envs"
@@ -274,7 +274,7 @@ def check_any(content: bytes) -> None:
         else:
             entries = json.loads(content)
             assert list(stores) == ["new"]
-            assert decoded(TraceStore.open(target / "new")) == meant(entries)
+            assert decoded(TraceStore.open(target / "new")) == expected_questions(entries)
             assert stores["new"].card.interval == entries[0]["probe_freq"]
             assert [path.name for path in target.iterdir()] == ["new"]
 
@@ -355,7 +355,7 @@ def test_any_structure(content: bytes) -> None:
     check_any(content)
 
 
-# --- what is kept --------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------
 
 
 def test_one_file(tmp_path: Path) -> None:
@@ -364,9 +364,9 @@ def test_one_file(tmp_path: Path) -> None:
     assert list(stores) == ["group/one"]
     store = stores["group/one"]
     assert store.path == tmp_path / "envs/group/one"
-    assert decoded(store) == meant(VALID)
+    assert decoded(store) == expected_questions(VALID)
     assert store.tables.nulls[1] == [answer in NULL_ANSWERS for answer in store.tables.answers[1]]
-    assert decoded(read_published(file)) == meant(VALID)
+    assert decoded(read_published(file)) == expected_questions(VALID)
     assert read_published(file).card == store.card
 
 
@@ -374,7 +374,7 @@ def test_largest_values(tmp_path: Path) -> None:
     most = [[[str(n) for n in range(2**15 - 1)], 2**31 - 1, "0"]]
     entry = ONE | {"probe_freq": 2**31 - 1, "each_branch": most, "final_answers_trace": ["0"]}
     store = import_published(put(tmp_path, [entry]), "new", tmp_path)["new"]
-    assert decoded(store) == meant([entry])
+    assert decoded(store) == expected_questions([entry])
 
 
 def test_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +404,7 @@ def test_same_file_same_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert str(tmp_path) not in cards.pop()
 
 
-def test_card_of_a_file_that_is_not_installed_nor_uniform(
+def test_card_without_a_version_and_with_different_widths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(_: str) -> str:
@@ -436,13 +436,13 @@ def test_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (source / "A/folder.json").mkdir()
     monkeypatch.setattr(registry, "user_folder", lambda: tmp_path / "user")
     monkeypatch.delenv("AUTOTTS_ENVS", raising=False)
-    told: list[tuple[str, int, int]] = []
+    events: list[tuple[str, int, int]] = []
 
-    stores = import_published(source, "pub", progress=lambda *event: told.append(event))
+    stores = import_published(source, "pub", progress=lambda *event: events.append(event))
 
     assert list(stores) == ["pub/A/y", "pub/A/z.v2", "pub/B-1.7/y"]
     assert [store.question(0).text for store in stores.values()] == ["2", "1", "0"]
-    assert told == [
+    assert events == [
         (str(source / name), done, 3)
         for done, name in enumerate(["A/y.json", "A/z.v2.json", "B-1.7/y.json"], 1)
     ]
@@ -458,28 +458,28 @@ def test_folder_without_trace_files(tmp_path: Path, name: str) -> None:
     with pytest.raises(TraceError) as caught:
         import_published(tmp_path / "release", "new", tmp_path / "envs")
     assert str(caught.value) == (
-        f"{tmp_path / 'release'}: holds no trace files; expected <model>/<benchmark>.json in it"
+        f"{tmp_path / 'release'}: no trace files; expected files <model>/<benchmark>.json"
     )
     assert not (tmp_path / "envs").exists()
 
 
 @pytest.mark.parametrize("name", ["A/my file.json", "Ä/y.json", "A/-.json"])
-def test_folder_with_an_illegal_name(tmp_path: Path, name: str) -> None:
+def test_folder_with_an_invalid_name(tmp_path: Path, name: str) -> None:
     put(tmp_path / "release", VALID, "A/x.json")
     file = put(tmp_path / "release", VALID, name)
-    with pytest.raises(TraceError, match="is no name for an environment") as caught:
+    with pytest.raises(TraceError, match="is not a valid environment name") as caught:
         import_published(tmp_path / "release", "new", tmp_path / "envs")
     assert str(caught.value).startswith(f"{file}: 'new/{name.removesuffix('.json')}'")
 
 
 @pytest.mark.parametrize("name", ["", "/abs", "a//b", "../up", "a/", "a b", "a\n"])
-def test_illegal_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TraceError, match="is no name for an environment"):
+def test_invalid_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TraceError, match="is not a valid environment name"):
         import_published(put(tmp_path, VALID), name, tmp_path / "envs")
     assert not (tmp_path / "envs").exists()
 
 
-# --- all or nothing ------------------------------------------------------------------------------
+# --- atomicity -----------------------------------------------------------------------------------
 
 
 def interrupt(file: str, done: int, total: int) -> None:
@@ -506,12 +506,12 @@ def test_failure_leaves_nothing(
         import_published(source, "a/b/new", there / "envs", progress)
     assert list(there.iterdir()) == []
 
-    # Folders that others made, and what is in them, stay.
+    # Existing folders and their content stay.
     kept = import_published(put(tmp_path, VALID), "a/kept", there)["a/kept"]
     with pytest.raises(raised):
         import_published(source, "a/b/new", there, progress)
     assert [path.name for path in (there / "a").iterdir()] == ["kept"]
-    assert decoded(kept) == meant(VALID)
+    assert decoded(kept) == expected_questions(VALID)
 
 
 @pytest.mark.parametrize("what", ["store", "group", "file", "dangling link"])
@@ -528,7 +528,7 @@ def test_taken_name(tmp_path: Path, what: str) -> None:
             target.parent.mkdir()
             target.symlink_to("nowhere")
     before = sorted(tmp_path.rglob("*"))
-    # Refused before the source is even looked for.
+    # Raised before the source is read.
     with pytest.raises(FrozenError, match="taken exists already, and stores are frozen"):
         import_published(tmp_path / "nowhere", "taken", tmp_path / "envs")
     assert sorted(tmp_path.rglob("*")) == before
@@ -540,13 +540,13 @@ def test_name_inside_a_store(tmp_path: Path) -> None:
         import_published(put(tmp_path, VALID), "taken/more", tmp_path)
 
 
-def test_name_beside_others_in_a_group(tmp_path: Path) -> None:
+def test_name_in_an_existing_group(tmp_path: Path) -> None:
     import_published(put(tmp_path, VALID), "group/a", tmp_path)
     import_published(put(tmp_path, VALID), "group/b", tmp_path)
     assert sorted(path.name for path in (tmp_path / "group").iterdir()) == ["a", "b"]
 
 
-# --- the real files ------------------------------------------------------------------------------
+# --- the published files -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -554,7 +554,7 @@ def release() -> Path:
     beside = Path(__file__).parents[2].parent / "shared/data/autotts_release"
     folder = Path(os.environ.get("AUTOTTS_PUBLISHED") or beside)
     if not folder.is_dir():
-        pytest.skip(f"no published trace files: {folder} is no folder (set AUTOTTS_PUBLISHED)")
+        pytest.skip(f"no published trace files: {folder} is not a folder (set AUTOTTS_PUBLISHED)")
     return folder
 
 
@@ -562,7 +562,7 @@ def test_published_file(release: Path, tmp_path: Path) -> None:
     file = sorted(release.glob("*/*.json"))[0]
     store = import_published(file, "new", tmp_path)["new"]
     entries = json.loads(file.read_bytes())
-    assert decoded(store) == meant(entries)
+    assert decoded(store) == expected_questions(entries)
     assert store.card.interval == entries[0]["probe_freq"]
 
 

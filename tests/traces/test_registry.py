@@ -1,4 +1,4 @@
-"""The registry: where names are looked up, what a group is, and what is said of what is not."""
+"""Registry: lookup of names and paths, groups, and unknown environments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autotts_gym.traces.store import Branch, Question, TraceError, TraceStore
 
 
 def save(folder: Path, gold: str = "a") -> Path:
-    """Save a small store; its gold answer tells it from others."""
+    """Save a small store, identified by its gold answer."""
     TraceStore.from_branches([Question("q", gold, [Branch(["a"], 10, "a")])], 500).save(folder)
     return folder
 
@@ -25,7 +25,7 @@ def golds(environment: str | os.PathLike[str]) -> dict[str, str]:
 
 @dataclass
 class Places:
-    """The folders that names are looked up in, empty at first; ``extra`` are AUTOTTS_ENVS."""
+    """The lookup folders, empty at first; ``extra`` is AUTOTTS_ENVS."""
 
     extra: tuple[Path, Path]
     user: Path
@@ -44,10 +44,10 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     return there
 
 
-# --- where names are looked up -------------------------------------------------------------------
+# --- lookup of names -----------------------------------------------------------------------------
 
 
-def test_order_of_look_up(places: Places) -> None:
+def test_order_of_lookup(places: Places) -> None:
     order = [*places.extra, places.user, places.bundled]
     assert registry.folders() == order
     for folder in reversed(order):
@@ -90,16 +90,16 @@ def test_group(places: Places) -> None:
     assert list(registry.listing()) == [*names, "public"]
 
 
-def test_group_of_the_first_folder_that_has_one(places: Places) -> None:
+def test_first_folder_with_the_group_is_used(places: Places) -> None:
     save(places.extra[1] / "pub/A")
     save(places.user / "pub/B")
-    (places.extra[0] / "pub").mkdir(parents=True)  # holds nothing, so it is passed over
+    (places.extra[0] / "pub").mkdir(parents=True)  # empty, so it is skipped
     assert registry.resolve("pub") == {"pub/A": places.extra[1] / "pub/A"}
     assert registry.resolve("pub/B") == {"pub/B": places.user / "pub/B"}
     assert list(registry.listing()) == ["pub/A", "pub/B"]
 
 
-def test_hidden_and_unfinished_folders_are_no_part_of_a_group(places: Places) -> None:
+def test_hidden_and_unfinished_folders_are_skipped(places: Places) -> None:
     for name in ("pub/A", "pub/.A-half", "pub/__pycache__/A"):
         save(places.user / name)
     (places.user / "pub/notes.txt").write_text("")
@@ -117,7 +117,7 @@ def test_path_of_a_store_and_of_a_folder_of_stores(tmp_path: Path, places: Place
     assert registry.listing() == {}
 
 
-def test_name_goes_before_a_path(places: Places) -> None:
+def test_name_takes_precedence_over_path(places: Places) -> None:
     save(Path("x"), "path")
     assert golds("x") == {"x": "path"}
     save(places.bundled / "x", "name")
@@ -129,29 +129,29 @@ def test_name_goes_before_a_path(places: Places) -> None:
 # --- opening -------------------------------------------------------------------------------------
 
 
-def test_a_store_is_opened_once(places: Places) -> None:
+def test_store_is_opened_once(places: Places) -> None:
     folder = save(places.user / "x")
     by_name, by_path = registry.open_stores("x")["x"], registry.open_stores(folder)
     assert registry.open_stores("x")["x"] is by_name
     assert next(iter(by_path.values())) is by_name
 
 
-def test_a_store_that_was_replaced_is_opened_anew(places: Places) -> None:
+def test_replaced_store_is_reopened(places: Places) -> None:
     folder = save(places.user / "x", "old")
     assert golds("x") == {"x": "old"}
     folder.rename(places.user / "away")
     save(folder, "new")
-    os.utime(folder / "card.yaml", ns=(0, 0))  # the clock may be coarser than this test is slow
+    os.utime(folder / "card.yaml", ns=(0, 0))  # the clock may be too coarse for this test
     assert golds("x") == {"x": "new"}
 
 
-def test_a_store_that_is_none(places: Places) -> None:
+def test_invalid_store(places: Places) -> None:
     (save(places.user / "x") / "card.yaml").write_text("- 1")
     with pytest.raises(TraceError, match=r"card\.yaml: must be a mapping, not list"):
         registry.open_stores("x")
 
 
-# --- what is not there ---------------------------------------------------------------------------
+# --- unknown environments ------------------------------------------------------------------------
 
 
 def test_unknown_environment(places: Places) -> None:
@@ -169,7 +169,7 @@ def test_unknown_environment(places: Places) -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "synthetic-aime24", "pub/Qwen3-0.6B/aime24", "a_b.c", "7"])
-def test_legal_name(name: str) -> None:
+def test_valid_name(name: str) -> None:
     registry.check_name(name)
 
 
@@ -177,10 +177,10 @@ def test_legal_name(name: str) -> None:
     "name",
     ["", "/a", "a/", "a//b", ".a", "a/.b", "..", "a/../b", "-a", "a b", "a\\b", "a\n", "ä", "C:a"],
 )
-def test_illegal_name(name: str) -> None:
+def test_invalid_name(name: str) -> None:
     with pytest.raises(TraceError) as caught:
         registry.check_name(name)
     assert str(caught.value) == (
-        f"{name!r} is no name for an environment: use letters, digits, '.', '_' and '-', "
+        f"{name!r} is not a valid environment name: use letters, digits, '.', '_' and '-', "
         "with '/' between the parts of a group"
     )

@@ -17,28 +17,28 @@ FILE = (
 )
 
 
-def store(folder: Path, name: str) -> Path:
+def make_folder(folder: Path, name: str) -> Path:
     path = folder / name
     path.mkdir(parents=True)
     return path
 
 
-def test_a_set_says_what_is_held_out(tmp_path: Path) -> None:
+def test_set_defines_the_splits(tmp_path: Path) -> None:
     (tmp_path / SET).write_text("search: ['*/a', c]\nheld-out: ['*/b']\n")
     names = {"m/a": "search", "n/a": "search", "m/b": "held-out", "c": "search", "m/d": ""}
-    assert {name: split_of(store(tmp_path, name)) for name in names} == names
+    assert {name: split_of(make_folder(tmp_path, name)) for name in names} == names
 
 
-def test_the_nearest_set_counts(tmp_path: Path) -> None:
+def test_nearest_set_is_used(tmp_path: Path) -> None:
     (tmp_path / SET).write_text("search: ['*/*']\n")
-    near = store(tmp_path, "group/a")
+    near = make_folder(tmp_path, "group/a")
     assert split_of(near) == "search"
     (tmp_path / "group" / SET).write_text("held-out: [a]\n")
     assert split_of(near) == "held-out"
 
 
-def test_no_set_no_split(tmp_path: Path) -> None:
-    assert split_of(store(tmp_path, "a")) == ""
+def test_without_a_set_there_is_no_split(tmp_path: Path) -> None:
+    assert split_of(make_folder(tmp_path, "a")) == ""
     assert split_of(None) == ""
 
 
@@ -46,23 +46,23 @@ def test_no_set_no_split(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("search: [a", "cannot be read"),
-        ("- a", "must say which environments"),
-        ("held_out: [a]", "must say which environments"),
-        ("search: a", "must say which environments"),
-        ("search: [1]", "must say which environments"),
+        ("- a", "must list the environments"),
+        ("held_out: [a]", "must list the environments"),
+        ("search: a", "must list the environments"),
+        ("search: [1]", "must list the environments"),
         ("search: ['*']\nheld-out: [a]", "has a both in search and in held-out"),
     ],
 )
-def test_a_bad_set(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_set(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / SET).write_text(text)
     with pytest.raises(TraceError, match=f"{SET}: {message}"):
-        split_of(store(tmp_path, "a"))
+        split_of(make_folder(tmp_path, "a"))
 
 
-def test_what_is_dumped_is_read(tmp_path: Path) -> None:
+def test_dump_round_trip(tmp_path: Path) -> None:
     (tmp_path / SET).write_text(splits.dump(["a"], ["b", "c"]))
     names = {"a": "search", "b": "held-out", "c": "held-out"}
-    assert {name: split_of(store(tmp_path, name)) for name in names} == names
+    assert {name: split_of(make_folder(tmp_path, name)) for name in names} == names
 
 
 def published(folder: Path) -> Path:
@@ -74,11 +74,11 @@ def published(folder: Path) -> Path:
     return folder
 
 
-def test_an_import_says_what_is_held_out(tmp_path: Path) -> None:
+def test_import_writes_the_splits(tmp_path: Path) -> None:
     stores = import_published(
         published(tmp_path / "in"), "group", tmp_path / "envs", search=["*/easy"]
     )
-    assert {name: split_of(made.path) for name, made in stores.items()} == {
+    assert {name: split_of(store.path) for name, store in stores.items()} == {
         "group/M/easy": "search",
         "group/M/hard": "held-out",
         "group/N/easy": "search",
@@ -86,7 +86,7 @@ def test_an_import_says_what_is_held_out(tmp_path: Path) -> None:
     }
 
 
-def test_an_import_that_names_nothing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"called 'easy'; there are M/easy, M/hard, N/easy"):
+def test_import_with_a_pattern_without_match(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"matches 'easy'; it has M/easy, M/hard, N/easy"):
         import_published(published(tmp_path / "in"), "group", tmp_path / "envs", search=["easy"])
     assert not (tmp_path / "envs" / "group").exists()

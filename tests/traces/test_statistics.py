@@ -1,4 +1,4 @@
-"""Statistics: on stores small enough to count by hand, and on the published traces."""
+"""Statistics of small stores counted by hand, and of the published traces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from autotts_gym.traces import statistics
-from autotts_gym.traces.statistics import PUBLISHED_AIME24, Statistics, compare, describe
+from autotts_gym.traces.published_statistics import PUBLISHED_AIME24
+from autotts_gym.traces.statistics import Statistics, compare, describe
 from autotts_gym.traces.store import Branch, Question, TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 
@@ -36,7 +37,7 @@ def store_of(*questions: tuple[str, list[tuple[str, int, str]]]) -> TraceStore:
 @pytest.fixture(scope="module")
 def small() -> Statistics:
     # Question 0: gold 7; its plurality is 7 (two votes of four).
-    # Question 1: gold 5; nobody says so, and all three say 1, 1 and No.
+    # Question 1: gold 5; no branch gives it, the three give 1, 1 and No.
     return describe(
         store_of(
             (
@@ -75,7 +76,7 @@ def test_lengths(small: Statistics) -> None:
     assert small.overhang_quantiles[0] == pytest.approx(-0.5)
     assert small.overhang_quantiles[-1] == pytest.approx(4)
     assert small.length_correlation == pytest.approx(-1)  # two questions make a line
-    # Geometric means of question 0: right sqrt(350 * 250), wrong 150; question 1 has no right one.
+    # Geometric means of question 0: correct sqrt(350 * 250), wrong 150; question 1 has none.
     assert small.wrong_length == pytest.approx(150 / math.sqrt(350 * 250))
 
 
@@ -95,11 +96,11 @@ def test_probes_by_depth(small: Statistics) -> None:
         assert math.isnan(small.accuracy_by_depth[empty])
 
 
-def test_settling(small: Statistics) -> None:
+def test_settled_and_changes(small: Statistics) -> None:
     first = (3 / 4 + 1 / 4 + 1 / 2 + 1) / 4
     second = (1 / 4 + 1 + 1) / 3  # a branch without probes settles at its end
     assert small.settled == pytest.approx((first + second) / 2)
-    # After 3/4 of their depth change only "2 -> 4" and "1 -> No": the change at 3/4 is not after.
+    # Only "2 -> 4" and "1 -> No" change after 3/4; the change at 3/4 does not count.
     assert small.late_changes == pytest.approx((1 / 4 + 1 / 3) / 2)
     assert small.changes == pytest.approx(((2 + 0 + 0 + 1) / 4 + (0 + 0 + 1) / 3) / 2)
 
@@ -113,7 +114,7 @@ def test_agreement(small: Statistics) -> None:
     assert math.isnan(small.agreement_by_depth[2])
 
 
-def test_agreement_leaves_out_pairs_within_a_branch() -> None:
+def test_agreement_excludes_pairs_within_a_branch() -> None:
     # 30 intervals: a tenth of depth holds three probes of the branch itself.
     of_two = describe(store_of(("0", [(" ".join("1" * 29), 3000, "1"), ("2 " * 29, 3000, "2")])))
     assert set(of_two.agreement_by_depth) == {0.0}
@@ -121,37 +122,37 @@ def test_agreement_leaves_out_pairs_within_a_branch() -> None:
     assert all(map(math.isnan, of_one.agreement_by_depth))
 
 
-def test_ties_go_to_the_first_answer_counted() -> None:
+def test_first_answer_breaks_ties() -> None:
     tied = [("", 10, "1"), ("", 10, "2")]
-    # Over random orders each of the two wins half of the time; in stored order "1" does.
+    # In random order, each of the two wins half of the time; in stored order, "1" wins.
     for gold, wrong in (("1", 0), ("2", 1)):
-        found = describe(store_of((gold, tied)))
-        assert found.plurality == pytest.approx(0.5, abs=0.2)
-        assert found.plurality_wrong == wrong
+        result = describe(store_of((gold, tied)))
+        assert result.plurality == pytest.approx(0.5, abs=0.2)
+        assert result.plurality_wrong == wrong
 
 
-def test_votes_of_64_of_more_branches() -> None:
-    # 65 of 128 are right: nearly even in a random half, and 1 - C(63, 64) / C(128, 64) = 1.
+def test_votes_of_64_of_128_branches() -> None:
+    # 65 of 128 are correct: nearly even in a random half, and 1 - C(63, 64) / C(128, 64) = 1.
     branches = [("", 10, "1")] * 65 + [("", 10, "2")] * 63
-    found = describe(store_of(("1", branches)))
-    assert 0.3 < found.plurality < 0.8
-    assert found.pass_any == 1
-    # One right of 128: a random half holds it with probability 1/2.
+    result = describe(store_of(("1", branches)))
+    assert 0.3 < result.plurality < 0.8
+    assert result.pass_any == 1
+    # One of 128 is correct: a random half contains it with probability 1/2.
     rare = describe(store_of(("1", [("", 10, "1")] + [("", 10, "2")] * 127)))
     assert rare.pass_any == pytest.approx(0.5)
     assert rare.plurality == 0
 
 
 def test_no_probes_at_all() -> None:
-    found = describe(store_of(("1", [("", 10, "1")])))
-    assert all(map(math.isnan, found.null_by_depth))
-    assert (found.settled, found.late_changes, found.changes) == (1, 0, 0)
-    assert math.isnan(found.length_correlation)
-    assert math.isnan(found.wrong_length)
-    assert math.isnan(found.wrong_agreement)
+    result = describe(store_of(("1", [("", 10, "1")])))
+    assert all(map(math.isnan, result.null_by_depth))
+    assert (result.settled, result.late_changes, result.changes) == (1, 0, 0)
+    assert math.isnan(result.length_correlation)
+    assert math.isnan(result.wrong_length)
+    assert math.isnan(result.wrong_agreement)
 
 
-def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     store = generate(questions=7, branches=5, seed=3)
     whole = describe(store)
     assert whole == describe(store)
@@ -171,16 +172,16 @@ def test_compare() -> None:
         for cells in (line.split("│") for line in text.splitlines())
         if len(cells) > 4
     }
-    assert rows["one of 64 right"] == ["89.1%", "92.8%", "-3.7%"]
+    assert rows["one of 64 correct"] == ["89.1%", "92.8%", "-3.7%"]
     assert rows["tokens, mean"] == ["13851", "14229", "-378"]
     assert rows["tokens most"] == ["41482", "41470", "+12"]
-    assert "right probes, depth 0.9 to 1.0" in rows
+    assert "correct probes, depth 0.9 to 1.0" in rows
     every = sum(len(v) if isinstance(v, tuple) else 1 for v in dataclasses.astuple(a))
     assert table.row_count == every
 
 
 @pytest.mark.parametrize("model", PUBLISHED_AIME24)
-def test_published_figures_are_what_is_measured(model: str) -> None:
+def test_published_statistics_match_the_published_traces(model: str) -> None:
     path = PUBLISHED / model / "aime24.json"
     if not path.exists():
         pytest.skip(
@@ -196,14 +197,16 @@ def test_published_figures_are_what_is_measured(model: str) -> None:
     )
     measured = describe(store)
     for item in dataclasses.fields(Statistics):
-        stated = getattr(PUBLISHED_AIME24[model], item.name)
-        # Four decimals, and tokens as integers, are stated.
-        slack = 0.51 if item.name in ("tokens_mean", "tokens_quantiles") else 0.51e-4
-        assert getattr(measured, item.name) == pytest.approx(stated, abs=slack, rel=0), item.name
+        expected = getattr(PUBLISHED_AIME24[model], item.name)
+        # The stored statistics have four decimals; tokens are integers.
+        tolerance = 0.51 if item.name in ("tokens_mean", "tokens_quantiles") else 0.51e-4
+        assert getattr(measured, item.name) == pytest.approx(expected, abs=tolerance, rel=0), (
+            item.name
+        )
 
 
-def test_published_plurality_is_the_published_table() -> None:
+def test_published_plurality_matches_the_published_table() -> None:
     # SC@64 on AIME24 in arXiv 2605.08083: 21.4, 72.5, 80.0, 80.4 (over 100 branch orders).
-    stated = {"Qwen3-0.6B": 0.214, "Qwen3-1.7B": 0.725, "Qwen3-4B": 0.800, "Qwen3-8B": 0.804}
+    expected = {"Qwen3-0.6B": 0.214, "Qwen3-1.7B": 0.725, "Qwen3-4B": 0.800, "Qwen3-8B": 0.804}
     measured = {model: figures.plurality for model, figures in PUBLISHED_AIME24.items()}
-    assert measured == pytest.approx(stated, abs=0.005)
+    assert measured == pytest.approx(expected, abs=0.005)

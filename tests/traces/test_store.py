@@ -1,4 +1,4 @@
-"""The store: what goes in comes out, nothing is written over, and tampering is noticed."""
+"""Trace stores: round trips, validation, atomic writes, and detection of tampering."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from autotts_gym.traces.store import (
     Tables,
     TraceError,
     TraceStore,
-    staged,
 )
+from autotts_gym.traces.store_files import create_store_folder
 
 FULL = [
     Question(
@@ -56,7 +56,7 @@ def decoded(store: TraceStore) -> list[Question]:
 
 
 def named(questions: Sequence[Question]) -> list[Question]:
-    """The questions as a store returns them: one without an id is called by its row."""
+    """The questions as a store returns them: an empty id becomes the row."""
     return [replace(q, id=q.id or str(row)) for row, q in enumerate(questions)]
 
 
@@ -97,15 +97,15 @@ def traces(draw: st.DrawFn) -> list[Question]:
 @settings(max_examples=80, deadline=None)
 @given(traces(), st.integers(1, 2**31 - 1))
 def test_round_trip(questions: list[Question], interval: int) -> None:
-    made = TraceStore.from_branches(questions, interval, details={"sampling": {"t": 0.7}})
-    assert decoded(made) == named(questions)
+    store = TraceStore.from_branches(questions, interval, details={"sampling": {"t": 0.7}})
+    assert decoded(store) == named(questions)
     with tempfile.TemporaryDirectory() as folder:
-        saved = made.save(Path(folder) / "deep/er/store")
-        assert saved.card == made.card == TraceStore.open(saved.path or "").card
+        saved = store.save(Path(folder) / "deep/er/store")
+        assert saved.card == store.card == TraceStore.open(saved.path or "").card
         assert decoded(saved) == named(questions)
         again = saved.save(Path(folder) / "copy")
         assert decoded(again) == named(questions)
-        assert again.card == made.card
+        assert again.card == store.card
 
 
 def test_tables_and_card(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_tables_and_card(tmp_path: Path) -> None:
     assert repr(full()) == "<TraceStore in memory: 2 questions, 3 branches, Δ=500>"
 
 
-def test_what_was_not_recorded(tmp_path: Path) -> None:
+def test_optional_columns_that_were_not_recorded(tmp_path: Path) -> None:
     store = TraceStore.from_branches(PLAIN, 500, synthetic=True).save(tmp_path / "store")
     assert (store.tables.confidences, store.tables.probe_tokens) == (None, None)
     assert store.branch_texts() is None
@@ -150,7 +150,7 @@ def test_what_was_not_recorded(tmp_path: Path) -> None:
     assert store.card.synthetic
 
 
-def test_flags_are_kept_and_not_played(tmp_path: Path) -> None:
+def test_flags_do_not_affect_the_fingerprint(tmp_path: Path) -> None:
     odd = [replace(q, branches=[replace(b, flags="cut") for b in q.branches]) for q in PLAIN[:1]]
     store = TraceStore.from_branches([*odd, PLAIN[1]], 500).save(tmp_path / "store")
     assert store.branch_flags() == ["cut", "cut", ""]
@@ -167,9 +167,29 @@ def test_branches_without_probes(tmp_path: Path) -> None:
     assert (store.card.depth, store.card.probes) == (1, 0)
 
 
-def test_null_answers_are_a_choice() -> None:
+def test_custom_null_answers() -> None:
     store = TraceStore.from_branches(PLAIN, 500, is_null=lambda answer: answer == "3")
     assert store.tables.nulls == [[False, False, True], [False, False]]
+
+
+def test_store_is_a_sequence_of_questions(tmp_path: Path) -> None:
+    for store in (full(), full().save(tmp_path / "store")):
+        assert len(store) == 2
+        assert list(store) == named(FULL)
+        assert [store[0], store[1]] == named(FULL)
+        assert [store[-2], store[-1]] == named(FULL)
+        assert store[1:] == named(FULL)[1:]
+        assert store[::-1] == named(FULL)[::-1]
+        assert store[5:] == []
+        for row in (-3, 2):
+            with pytest.raises(IndexError, match=rf"question {row} is outside 0\.\.1"):
+                store[row]
+
+
+def test_length_needs_only_the_card(tmp_path: Path) -> None:
+    full().save(tmp_path / "store")
+    (tmp_path / "store/questions.parquet").unlink()
+    assert len(TraceStore.open(tmp_path / "store")) == 2
 
 
 @pytest.mark.parametrize("row", [-1, 2])
@@ -178,7 +198,7 @@ def test_no_such_question(row: int) -> None:
         full().question(row)
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- validation ----------------------------------------------------------------------------------
 
 
 def question(*branches: Branch, text: Any = "q", gold: Any = "a", name: Any = "") -> Question:
@@ -189,7 +209,7 @@ FINE = Branch(["a"], 10, "a")
 
 
 def one(probes: Any = ("a",), tokens: Any = 10, final: Any = "a", **more: Any) -> Question:
-    """A question whose branch 1 is to be refused."""
+    """A question whose branch 1 is invalid."""
     figures: dict[str, Any] = {key: [1] for key in more if key != "text"}
     first = Branch(["a"], 10, "a", **figures)
     return question(first, Branch(probes, tokens, final, **more))
@@ -280,19 +300,19 @@ def test_tables_with_an_empty_question() -> None:
 def test_bad_interval(interval: Any) -> None:
     with pytest.raises(TraceError) as caught:
         TraceStore.from_branches(PLAIN, interval)
-    told = f"the interval must be a positive integer (tokens), got {interval!r}"
-    assert str(caught.value) == told
+    message = f"the interval must be a positive integer (tokens), got {interval!r}"
+    assert str(caught.value) == message
 
 
-def test_details_must_not_hide_the_facts() -> None:
+def test_details_must_not_repeat_entries_of_the_card() -> None:
     with pytest.raises(TraceError, match="must not repeat the card's own entries: depth, interval"):
         TraceStore.from_branches(PLAIN, 500, details={"interval": 1, "depth": 2, "model": "m"})
 
 
-# --- frozen, and all or nothing ------------------------------------------------------------------
+# --- atomic writes -------------------------------------------------------------------------------
 
 
-def test_never_written_over(tmp_path: Path) -> None:
+def test_existing_store_is_not_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "store"
     saved = full().save(target)
     with pytest.raises(FrozenError, match="store exists already, and stores are frozen"):
@@ -307,7 +327,7 @@ def test_never_written_over(tmp_path: Path) -> None:
 def test_failure_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
 ) -> None:
-    def dump(card: Card) -> str:  # the last that is written
+    def dump(card: Card) -> str:  # called for the last file
         raise raised
 
     monkeypatch.setattr(Card, "dump", dump)
@@ -316,11 +336,13 @@ def test_failure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_process_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_creates_the_store_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "store"
-    with pytest.raises(FrozenError), staged(target):
+    with pytest.raises(FrozenError), create_store_folder(target):
         full().save(target)
-    # And once more between the last check and the rename.
+    # Also between the last check and the rename.
     rename = Path.rename
 
     def late(stage: Path, target: Path) -> Path:
@@ -345,7 +367,7 @@ def test_saved_store_can_be_read_by_others(tmp_path: Path) -> None:
 # --- laziness ------------------------------------------------------------------------------------
 
 
-def test_opening_reads_the_card_alone(tmp_path: Path) -> None:
+def test_opening_reads_only_the_card(tmp_path: Path) -> None:
     card = full().save(tmp_path / "store").card
     for table in (tmp_path / "store").glob("*.parquet"):
         table.unlink()
@@ -462,7 +484,7 @@ def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
     facts = yaml.safe_load(card.read_text("utf-8"))
     card.write_text(yaml.safe_dump(facts | {fact: value}), "utf-8")
     store = TraceStore.open(tmp_path / "store")
-    # The interval is told by the fingerprint; figures are compared one by one.
+    # The fingerprint covers the interval; the other entries are compared one by one.
     named = "fingerprint" if fact == "interval" else fact
     with pytest.raises(TraceError, match=rf"do not match the {named} of its card\.yaml"):
         _ = store.tables
@@ -512,7 +534,7 @@ def test_fingerprint_is_independent_of_the_layout(tmp_path: Path) -> None:
     assert decoded(TraceStore.open(tmp_path / "store")) == named(FULL)
 
 
-def test_fingerprint_tells_every_change() -> None:
+def test_fingerprint_differs_for_every_change() -> None:
     def bumped(array: Any) -> Any:
         return np.concatenate([array[:-1], array[-1:] + 1])
 
@@ -547,7 +569,7 @@ def test_fingerprint_tells_every_change() -> None:
     assert len(set(prints)) == len(prints)
 
 
-def test_fingerprint_leaves_out_what_is_not_played() -> None:
+def test_fingerprint_excludes_texts_and_details() -> None:
     silent = [replace(q, branches=[replace(b, text=None) for b in q.branches]) for q in named(FULL)]
     other = TraceStore.from_branches(silent, 500, details={"model": "other"}, synthetic=True)
     assert other.card.fingerprint == full().card.fingerprint

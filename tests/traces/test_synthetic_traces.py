@@ -1,4 +1,4 @@
-"""Synthetic traces: the same for the same seed, well-formed for any model, and like real ones."""
+"""Synthetic traces: reproducible, valid for every model, and similar to published ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.traces.statistics import PUBLISHED_AIME24, Statistics, describe
+from autotts_gym.traces.published_statistics import PUBLISHED_AIME24
+from autotts_gym.traces.statistics import Statistics, describe
 from autotts_gym.traces.store import NULL_ANSWERS, TraceError, TraceStore
 from autotts_gym.traces.synthetic_traces import (
     SyntheticModel,
@@ -28,13 +29,13 @@ def default() -> Statistics:
 
 
 def check(store: TraceStore, model: SyntheticModel, interval: int) -> None:
-    """What must hold of every synthetic store."""
+    """Check the invariants of a synthetic store."""
     t = store.tables
     assert t.tokens.min() >= 1
     assert t.tokens.max() <= model.limit + model.closing
     assert t.lengths.min() >= 0
     assert t.lengths.max() < max(model.limit // interval, 1)
-    # T falls short of n·Δ by what is allowed, and no further.
+    # n·Δ - T is at most the shortfall.
     assert (t.tokens - t.lengths * interval).min() >= -model.shortfall * interval - 1e-6
     assert len(t.probes) == t.lengths.sum()
     assert all(column.dtype == np.int16 for column in (t.finals, t.probes))
@@ -54,7 +55,7 @@ def check(store: TraceStore, model: SyntheticModel, interval: int) -> None:
     assert (t.probes[np.cumsum(t.lengths)[probed] - 1] == t.finals[probed]).all()
 
 
-# --- reproducible, and documented -----------------------------------------------------------------
+# --- reproducibility and documentation -----------------------------------------------------------
 
 
 def test_same_seed_same_store() -> None:
@@ -104,7 +105,7 @@ def test_arguments_are_validated(arguments: dict[str, Any], message: str) -> Non
         generate(**arguments)
 
 
-# --- well-formed ----------------------------------------------------------------------------------
+# --- validity ------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -114,7 +115,7 @@ def test_arguments_are_validated(arguments: dict[str, Any], message: str) -> Non
     branches=st.integers(1, 12),
     interval=st.sampled_from([100, 500, 5_000, 100_000]),
 )
-def test_randomized_models_make_stores(
+def test_randomized_models_give_valid_stores(
     seed: int, questions: int, branches: int, interval: int
 ) -> None:
     model = randomized(np.random.default_rng(seed))
@@ -126,12 +127,12 @@ def test_randomized_models_make_stores(
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_extreme_models_make_stores(data: st.DataObject) -> None:
-    # Any parameter at either end of its range, beside others that are not.
+def test_extreme_models_give_valid_stores(data: st.DataObject) -> None:
+    # Some parameters at either end of their ranges.
     extremes = {
         item.name: data.draw(st.sampled_from([item.metadata["low"], item.metadata["high"]]))
         for item in fields(SyntheticModel)
-        # 2**30 tokens in intervals of 500 would be two million probes a branch.
+        # 2**30 tokens in intervals of 500 would be two million probes per branch.
         if item.name not in ("limit", "closing") and data.draw(st.integers(0, 3)) == 0
     }
     model = replace(SyntheticModel(), **extremes)
@@ -142,7 +143,7 @@ def test_randomized() -> None:
     draw = [randomized(np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert draw[0] == draw[1] != draw[2]
     assert draw[0].limit == SyntheticModel().limit
-    # A share of 0 or 1 says never or always, and stays.
+    # Shares of 0 and 1 stay unchanged.
     never = replace(SyntheticModel(), null=0.0, null_no=1.0)
     assert (randomized(np.random.default_rng(0), never).null) == 0
     assert (randomized(np.random.default_rng(0), never).null_no) == 1
@@ -152,7 +153,7 @@ def test_randomized() -> None:
         assert min(drawn) <= value <= max(drawn), name
 
 
-# --- each parameter does what it says -------------------------------------------------------------
+# --- effect of each parameter --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,29 +206,29 @@ def test_figure_by_depth_grows_with_parameter(
 
 @pytest.mark.parametrize("parameter", ["wrong_concentration", "tail"])
 def test_wrong_answers_disagree_more(parameter: str) -> None:
-    found = [
+    agreements = [
         describe(generate(replace(SyntheticModel(), **{parameter: value}), 60, 32)).wrong_agreement
         for value in (0.1, 0.9)
     ]
-    assert found[0] > found[1]
+    assert agreements[0] > agreements[1]
 
 
-def test_nulls_read_as_told() -> None:
-    for share, said, unsaid in ((1.0, "No", "ERR"), (0.0, "ERR", "No")):
+def test_spelling_of_null_answers() -> None:
+    for share, present, absent in ((1.0, "No", "ERR"), (0.0, "ERR", "No")):
         given = set().union(
             *generate(replace(SyntheticModel(), null_no=share), 20, 8).tables.answers
         )
-        assert said in given
-        assert unsaid not in given
+        assert present in given
+        assert absent not in given
 
 
-# --- like the published traces --------------------------------------------------------------------
+# --- similarity to the published traces ----------------------------------------------------------
 
 
 def test_default_resembles_qwen3_4b(default: Statistics) -> None:
-    like = PUBLISHED_AIME24["Qwen3-4B"]
-    # Chosen by eye: wider than what the fit leaves (see the docstring of SyntheticModel).
-    for name, slack in {
+    target = PUBLISHED_AIME24["Qwen3-4B"]
+    # Tolerances chosen by eye, wider than the deviations in the docstring of SyntheticModel.
+    for name, tolerance in {
         "accuracy": 0.03,
         "plurality": 0.025,
         "pass_any": 0.04,
@@ -238,7 +239,7 @@ def test_default_resembles_qwen3_4b(default: Statistics) -> None:
         "wrong_length": 0.12,
         "null_by_depth": 0.06,
         "accuracy_by_depth": 0.05,
-        # Thirty questions: one is 0.033, and half the depth is known to be off.
+        # One of thirty questions is 0.033, and there is a known deviation at half the depth.
         "plurality_by_depth": 0.15,
         "settled": 0.03,
         "late_changes": 0.05,
@@ -247,16 +248,16 @@ def test_default_resembles_qwen3_4b(default: Statistics) -> None:
         "wrong_agreement": 0.08,
         "agreement_by_depth": 0.1,
     }.items():
-        assert getattr(default, name) == pytest.approx(getattr(like, name), abs=slack), name
-    for name, slack in {"tokens_mean": 0.08, "intervals_mean": 0.08}.items():
-        assert getattr(default, name) == pytest.approx(getattr(like, name), rel=slack), name
-    # The tails: where the shortest branch of 76,800 lies is not that of 3,840.
-    assert default.tokens_quantiles[1:] == pytest.approx(like.tokens_quantiles[1:], rel=0.15)
-    assert default.overhang_quantiles[:6] == pytest.approx(like.overhang_quantiles[:6], abs=0.3)
-    assert default.accuracy_deciles[3:] == pytest.approx(like.accuracy_deciles[3:], abs=0.08)
+        assert getattr(default, name) == pytest.approx(getattr(target, name), abs=tolerance), name
+    for name, tolerance in {"tokens_mean": 0.08, "intervals_mean": 0.08}.items():
+        assert getattr(default, name) == pytest.approx(getattr(target, name), rel=tolerance), name
+    # Without the minimum: 38,400 branches have a shorter one than 3,840.
+    assert default.tokens_quantiles[1:] == pytest.approx(target.tokens_quantiles[1:], rel=0.15)
+    assert default.overhang_quantiles[:6] == pytest.approx(target.overhang_quantiles[:6], abs=0.3)
+    assert default.accuracy_deciles[3:] == pytest.approx(target.accuracy_deciles[3:], abs=0.08)
 
 
-def test_small_stores_are_like_large_ones(default: Statistics) -> None:
+def test_small_stores_resemble_large_ones(default: Statistics) -> None:
     small = [describe(generate(seed=seed)) for seed in range(4)]
     assert [s.plurality for s in small] == pytest.approx([default.plurality] * 4, abs=0.05)
     assert [s.accuracy for s in small] == pytest.approx([default.accuracy] * 4, abs=0.06)
@@ -271,7 +272,7 @@ def test_calibration_report_takes_stores_and_statistics(default: Statistics) -> 
 
 
 def test_many_questions_at_once() -> None:
-    # Blocks of questions: memory stays that of one block beside the result.
+    # More questions than one block.
     store = generate(questions=1_000, branches=32, seed=5)
     check(store, SyntheticModel(), 500)
     assert len({tuple(answers) for answers in store.tables.answers}) > 990

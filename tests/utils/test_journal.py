@@ -20,9 +20,9 @@ RECORDS: list[Any] = [{"name": "é𝛽\n\u2028"}, [1, 2.5, None], "text", 7]
 
 
 def records(path: Path) -> list[Any]:
-    found: list[Any] = []
-    JsonlJournal(path, found.append)
-    return found
+    received: list[Any] = []
+    JsonlJournal(path, received.append)
+    return received
 
 
 @pytest.fixture

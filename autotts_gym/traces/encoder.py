@@ -1,0 +1,169 @@
+"""Conversion of questions with string answers into integer-coded tables, with validation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from reprlib import repr as _short  # keeps values in messages short
+from typing import Any, Final
+
+import numpy as np
+
+from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.traces.records import Branch, Question
+from autotts_gym.traces.store_tables import Tables
+
+_MAX_CLASSES: Final = np.iinfo(np.int16).max
+_MAX_TOKENS: Final = np.iinfo(np.int32).max
+#: Observations contain confidences, so they need a bound.
+_MAX_CONFIDENCE: Final = 1e6
+
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class TableEncoder:
+    """Builds tables from questions, one :meth:`add` at a time.
+
+    Args:
+        is_null: whether an answer is a null answer.
+
+    Attributes:
+        branch_texts: text of each branch so far.
+        branch_flags: flags of each branch so far.
+        has_texts: whether any branch has a text.
+    """
+
+    def __init__(self, is_null: Callable[[str], bool]) -> None:
+        self._is_null = is_null
+        self._ids: list[str] = []
+        self._texts: list[str] = []
+        self._golds: list[str] = []
+        self._answers: list[list[str]] = []
+        self._counts: list[int] = []
+        self._lengths: list[int] = []
+        self._tokens: list[int] = []
+        self._finals: list[int] = []
+        self._probes: list[int] = []
+        self._confidences: list[float] | None = None
+        self._probe_tokens: list[int] | None = None
+        self.branch_texts: list[str | None] = []
+        self.branch_flags: list[str] = []
+        self.has_texts = False
+
+    def add(self, question: Question) -> None:
+        """Add a question with its branches.
+
+        Raises:
+            TraceError: names the row of the question, the branch, and the invalid value.
+        """
+        row = len(self._ids)
+        where = f"question {row}"
+        _check_string(question.text, f"{where}: its text")
+        _check_string(question.gold, f"{where}: its gold answer")
+        _check_string(question.id, f"{where}: its id")
+        if not question.branches:
+            raise TraceError(f"{where}: has no branches; at least one is needed")
+        codes: dict[str, int] = {}
+        for number, branch in enumerate(question.branches):
+            self._add_branch(branch, codes, f"{where}, branch {number}")
+        if len(codes) > _MAX_CLASSES:
+            raise TraceError(
+                f"{where}: {len(codes)} different answers; a question can have {_MAX_CLASSES}"
+            )
+        self._ids.append(question.id or str(row))
+        self._texts.append(question.text)
+        self._golds.append(question.gold)
+        self._answers.append(list(codes))
+        self._counts.append(len(question.branches))
+
+    def _add_branch(self, branch: Branch, codes: dict[str, int], where: str) -> None:
+        if type(branch.tokens) is not int or not 0 < branch.tokens <= _MAX_TOKENS:
+            shown = _short(branch.tokens)
+            raise TraceError(f"{where}: tokens must be a positive integer below 2**31, got {shown}")
+        if isinstance(branch.probes, str) or not isinstance(branch.probes, Sequence):
+            kind = type(branch.probes).__name__
+            raise TraceError(f"{where}: probes must be a list of strings, got {kind}")
+        for answer in (*branch.probes, branch.final):
+            if not isinstance(answer, str):
+                raise TraceError(f"{where}: answers must be strings, got {_short(answer)}")
+            if answer not in codes:
+                _check_string(answer, f"{where}: an answer")
+                codes[answer] = len(codes)
+        if branch.text is not None:
+            _check_string(branch.text, f"{where}: its text")
+            self.has_texts = True
+        _check_string(branch.flags, f"{where}: its flags")
+        first = not self._lengths
+        self._confidences = _extend_optional(
+            self._confidences, branch.confidences, branch, first, f"{where}: confidences"
+        )
+        self._probe_tokens = _extend_optional(
+            self._probe_tokens,
+            branch.probe_tokens,
+            branch,
+            first,
+            f"{where}: probe_tokens",
+            integers=True,
+        )
+        self._probes += [codes[answer] for answer in branch.probes]
+        self._finals.append(codes[branch.final])
+        self._lengths.append(len(branch.probes))
+        self._tokens.append(branch.tokens)
+        self.branch_texts.append(branch.text)
+        self.branch_flags.append(branch.flags)
+
+    def tables(self) -> Tables:
+        """Return the tables of all questions added so far."""
+        confidences, costs = self._confidences, self._probe_tokens
+        return Tables(
+            ids=self._ids,
+            texts=self._texts,
+            golds=self._golds,
+            answers=self._answers,
+            nulls=[[bool(self._is_null(a)) for a in answers] for answers in self._answers],
+            branch_counts=np.array(self._counts, np.int64),
+            lengths=np.array(self._lengths, np.int64),
+            tokens=np.array(self._tokens, np.int64),
+            finals=np.array(self._finals, np.int16),
+            probes=np.array(self._probes, np.int16),
+            confidences=None if confidences is None else np.array(confidences, np.float32),
+            probe_tokens=None if costs is None else np.array(costs, np.int32),
+        )
+
+
+def _extend_optional(
+    column: list[Any] | None,
+    values: Sequence[Any] | None,
+    branch: Branch,
+    first: bool,
+    what: str,
+    *,
+    integers: bool = False,
+) -> list[Any] | None:
+    """Append a branch's optional values to their column: every branch has them, or none has."""
+    if first:
+        column = None if values is None else []
+    if (column is None) != (values is None):
+        raise TraceError(f"{what} must be there for every branch or for none")
+    if column is None or values is None:
+        return None
+    if len(values) != len(branch.probes):
+        raise TraceError(f"{what}: {len(values)} for {len(branch.probes)} probes")
+    kinds, maximum = (int, _MAX_TOKENS) if integers else (int | float, _MAX_CONFIDENCE)
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= maximum:
+            wanted = "integers" if integers else "finite numbers"
+            limits = f"of at least 0 and at most {maximum:,.0f}"
+            raise TraceError(f"{what} must be {wanted} {limits}, got {_short(value)}")
+    column += values
+    return column
+
+
+def _check_string(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise TraceError(f"{what} must be a string, got {type(value).__name__}")
+    lone = _LONE_SURROGATE.search(value)
+    if lone:
+        raise TraceError(
+            f"{what} is not valid Unicode: lone surrogate {lone[0]!r} at character {lone.start()}"
+        )

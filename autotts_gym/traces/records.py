@@ -1,0 +1,51 @@
+"""Questions and branches with their answers as strings: the input and output of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+#: Null answers: what the published probes record if they find no answer (AutoTTS, arXiv
+#: 2605.08083).
+NULL_ANSWERS: Final = frozenset({"No", "ERR", ""})
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One recorded reasoning trace.
+
+    Attributes:
+        probes: answers after interval 1, 2, ..., n; n may be 0.
+        tokens: T, the tokens of the whole branch including its closing text; positive.
+        final: final answer.
+        confidences: one number per probe, from 0 to 1,000,000; None if not recorded.
+        probe_tokens: tokens that each probe cost; None if not recorded.
+        text: text of the trace; None if not recorded.
+        flags: words separated by spaces that mark an irregular branch, such as ``cut``.
+    """
+
+    probes: Sequence[str]
+    tokens: int
+    final: str
+    confidences: Sequence[float] | None = None
+    probe_tokens: Sequence[int] | None = None
+    text: str | None = None
+    flags: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its branches.
+
+    Attributes:
+        text: the question.
+        gold: gold answer.
+        branches: independent traces of the question; at least one.
+        id: name of the question; a store uses the row number if it is empty.
+    """
+
+    text: str
+    gold: str
+    branches: Sequence[Branch]
+    id: str = ""

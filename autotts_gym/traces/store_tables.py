@@ -1,0 +1,87 @@
+"""The integer-coded tables of a store, their fingerprint and their summary figures."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotts_gym.traces.card import FORMAT
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The integer-coded content of a store with Q questions, B branches and P probes.
+
+    Answer code c of a question is ``answers[question][c]``.
+
+    Attributes:
+        ids, texts, golds: one string per question.
+        answers: answer classes of each question.
+        nulls: for each answer class, whether it is a null answer.
+        branch_counts: int64[Q], branches of each question; branches are sorted by question.
+        lengths: int64[B], n of each branch.
+        tokens: int64[B], T of each branch.
+        finals: int16[B], code of the final answer.
+        probes: int16[P], codes of the probes' answers.
+        confidences: float32[P], or None.
+        probe_tokens: int32[P], or None.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    golds: list[str]
+    answers: list[list[str]]
+    nulls: list[list[bool]]
+    branch_counts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    finals: NDArray[np.int16]
+    probes: NDArray[np.int16]
+    confidences: NDArray[np.float32] | None = None
+    probe_tokens: NDArray[np.int32] | None = None
+
+    def fingerprint(self, interval: int) -> str:
+        """Return the sha256 of everything that affects an episode.
+
+        It does not depend on the layout of the files.
+        """
+        digest = hashlib.sha256(f"autotts-traces {FORMAT} {interval}\n".encode())
+        for strings in (self.ids, self.texts, self.golds, *self.answers):
+            # With the lengths, two different lists of strings never have the same bytes.
+            joined = "".join(strings).encode()
+            digest.update(np.array([len(strings), *map(len, strings)], "<i8").tobytes())
+            digest.update(joined)
+        for flags in self.nulls:
+            digest.update(bytes(flags) + b"/")
+        arrays: list[tuple[NDArray[Any] | None, str]] = [
+            (self.branch_counts, "<i8"),
+            (self.lengths, "<i8"),
+            (self.tokens, "<i8"),
+            (self.finals, "<i2"),
+            (self.probes, "<i2"),
+            (self.confidences, "<f4"),
+            (self.probe_tokens, "<i4"),
+        ]
+        for array, dtype in arrays:
+            digest.update(b"-" if array is None else b"+")
+            if array is not None:
+                digest.update(np.ascontiguousarray(array, dtype).data)
+        return digest.hexdigest()
+
+    def card_figures(self) -> dict[str, Any]:
+        """Return the entries of the card that are computed from the tables."""
+        starts = np.cumsum(self.branch_counts) - self.branch_counts
+        means = np.add.reduceat(self.tokens, starts) / self.branch_counts
+        return {
+            "questions": len(self.branch_counts),
+            "branches": len(self.lengths),
+            "probes": len(self.probes),
+            "depth": int(self.lengths.max()) + 1,
+            # fsum rounds once, so the figure is the same on every machine.
+            "mean_tokens": math.fsum(means) / len(means),
+        }
