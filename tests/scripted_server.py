@@ -1,17 +1,17 @@
-"""An OpenAI-compatible server with a script for a model, and faults on demand.
+"""An OpenAI-compatible server with a scripted model and injected faults.
 
-It speaks what vLLM's server speaks to ``ServerEngine``, and what it writes is a function of the
-tokens so far alone: continuing a prefix gives what an uninterrupted answer would have held. It
-counts every token that it generates, so that a test can tell what was paid twice.
+It implements the part of vLLM's API that ``ServerEngine`` uses. Its output is a function of the
+tokens so far, so that continuing a prefix gives the same tokens as an uninterrupted generation. It
+counts every generated token, so that tests can detect repeated work.
 
-A prompt is a question and a line end; the question's first word says how it goes:
+A prompt is a question and a line break. The first word of the question selects the output:
 
 =========  =====================================================================================
 ``plain``  some reasoning, ``</think>``, an answer, noise, the end
-``silent`` some reasoning, and the end: no answer
-``empty``  nothing but the end
-``never``  reasoning without end; when it is closed by a probe, an answer
-``mute``   reasoning without end; when it is closed by a probe, no answer
+``silent`` some reasoning and the end, without an answer
+``empty``  only the end
+``never``  endless reasoning; an answer after a probe closes it
+``mute``   endless reasoning; no answer after a probe closes it
 =========  =====================================================================================
 """
 
@@ -31,11 +31,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-#: Token ids: code points, and these.
+#: Token ids are code points, and these two.
 CLOSE: Final = 0x110001
 END: Final = 0x110002
 
-#: How the scripted model is asked and probed.
+#: Protocol of the scripted model.
 PROTOCOL: Final[dict[str, Any]] = {
     "models": ["*scripted*"],
     "prompt": {"text": "q:{question}\n"},
@@ -44,16 +44,16 @@ PROTOCOL: Final[dict[str, Any]] = {
     "answers": ["regex:answer:([0-9]+)"],
 }
 
-#: Before anything is generated.
+#: Faults before anything is generated.
 REFUSALS: Final = ("429", "500", "503", "drop", "stall")
-#: Something has come, or was generated, before it goes wrong.
+#: Faults after a part was generated or sent.
 BREAKS: Final = ("drop-mid", "reset-mid", "stall-mid", "no-end", "error-chunk")
-#: The answer comes, and is none.
+#: Invalid responses.
 GARBAGE: Final = ("not-json", "wrong-shape", "wrong-count", "bad-ids", "bad-finish")
 FAULTS: Final = (*REFUSALS, *BREAKS, *GARBAGE, "bad-logprobs")
 
-#: Separators of lines to some, line ends in JSON and server-sent events to none, and a character
-#: beyond 16 bits.
+#: With line separators of Unicode that are not line breaks in JSON and server-sent events, and a
+#: character beyond 16 bits.
 _LETTERS: Final = "abcdefgh ijklmnop qrstuvwxyz.,+=()0123456789é…\u2028\x85𝛽"
 
 
@@ -72,7 +72,7 @@ def _hash(*parts: object) -> int:
 
 
 class Script:
-    """What is written after some tokens, token by token.
+    """Generates the tokens after a prefix one by one.
 
     Attributes:
         question: the question.
@@ -119,7 +119,7 @@ class Script:
 
 
 def trace(question: str, most: int) -> list[int]:
-    """The tokens that a question's trace has."""
+    """The tokens of a question's trace."""
     script = Script(encode(f"q:{question}\n"))
     tokens: list[int] = []
     while len(tokens) < most and END not in tokens[-1:]:
@@ -128,7 +128,7 @@ def trace(question: str, most: int) -> list[int]:
 
 
 def probe(question: str, most: int, depth: int) -> list[int]:
-    """What a probe of that trace generates at a depth."""
+    """The tokens of a probe of that trace at a depth."""
     written = trace(question, most)[:depth]
     if CLOSE in written:
         written = written[: written.index(CLOSE)]
@@ -141,7 +141,7 @@ def probe(question: str, most: int, depth: int) -> list[int]:
 
 
 def protocol_file(folder: Path) -> str:
-    """The protocol as a file."""
+    """Write the protocol to a file; returns its path."""
     path = folder / "scripted.yaml"
     path.write_text(json.dumps(PROTOCOL), "utf-8")  # JSON is YAML
     return str(path)
@@ -152,12 +152,12 @@ class Asked:
     """A request.
 
     Attributes:
-        number: how many came before.
-        path: its path.
-        kind: ``"trace"`` for a stream, ``"probe"`` for another completion, or empty.
-        question: of a completion.
-        start: tokens of the trace that it began with.
-        body: what was sent.
+        number: number of earlier requests.
+        path: path of the URL.
+        kind: ``"trace"`` for a stream, ``"probe"`` for another completion, otherwise empty.
+        question: question of a completion.
+        start: number of tokens of the trace in the prompt.
+        body: JSON body.
     """
 
     number: int
@@ -176,7 +176,7 @@ def healthy(_: Asked) -> None:
 
 
 def at_random(seed: int, faults: Iterable[str], probability: float = 0.25) -> Plan:
-    """Faults at random points; completions only, and those faults that fit."""
+    """Faults at random completions, of the kinds that fit the request."""
     random, wanted = Random(seed), tuple(faults)
 
     def plan(asked: Asked) -> str | None:
@@ -189,7 +189,7 @@ def at_random(seed: int, faults: Iterable[str], probability: float = 0.25) -> Pl
 
 
 def at(numbers: Iterable[int], fault: str, kind: str = "trace") -> Plan:
-    """A fault at some requests of a kind, counted from 0."""
+    """A fault at the requests of a kind with these numbers, from 0."""
     wanted, seen = set(numbers), iter(range(10**9))
 
     def plan(asked: Asked) -> str | None:
@@ -199,21 +199,22 @@ def at(numbers: Iterable[int], fault: str, kind: str = "trace") -> Plan:
 
 
 class ScriptedServer:
-    """The server, in a thread of its own; use it as a context manager.
+    """The server in a thread; a context manager.
 
     Attributes:
-        plan: which request meets which fault; can be changed at any time.
-        pace: seconds that a part of a stream takes.
-        chat: what is answered to a conversation, as an object or as text; there is none without.
-        messages: what is answered at ``/v1/messages``, as server-sent events; likewise.
-        retry_after: what the server says with status 429.
-        refusal: what it says with every status that is scripted; the status itself by default.
+        plan: the fault of each request; may be changed at any time.
+        pace: seconds per part of a stream.
+        chat: response to a chat completion, as an object or text; None for status 404.
+        messages: server-sent events of ``/v1/messages``; None for status 404.
+        retry_after: header of status 429.
+        refusal: error message of scripted statuses; by default, it names the status.
+        without: fields that are left out of completions.
         asked: all requests.
-        faults: the faults that happened, and how often.
-        paid: tokens that were generated: how often each (kind, question, seed, depth, after).
-        lost: of these, those that did not, or perhaps not, reach who asked, for a fault.
-        left: streams whose reader went away.
-        under_way, most_under_way: completions that are being answered.
+        faults: count of each fault.
+        paid: count of each generated token, by (kind, question, seed, depth, after).
+        lost: those of ``paid`` that may not have reached the client, because of a fault.
+        left: number of streams whose client disconnected.
+        under_way, most_under_way: current and maximum number of completions in progress.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ class ScriptedServer:
         self.messages: Callable[[Asked], str] | None = None
         self.retry_after = "0"
         self.refusal = ""
-        self.without: set[str] = set()  # fields that completions lack
+        self.without: set[str] = set()
         self.asked: list[Asked] = []
         self.faults: Counter[str] = Counter()
         self.paid: Counter[tuple[Any, ...]] = Counter()
@@ -267,15 +268,15 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def die(self) -> None:
-        """Drop everything, and listen no more."""
+        """Close all connections and stop listening."""
         self._call(self._die())
 
     def die_soon(self) -> None:
-        """The same, from within a plan."""
+        """Call :meth:`die` from a plan."""
         self._keep(self._loop.create_task(self._die()))
 
     def restart_soon(self, seconds: float) -> None:
-        """Die, from within a plan, and listen at the same address again after a while."""
+        """Call :meth:`die` from a plan, and listen at the same address after a pause."""
 
         async def restart() -> None:
             await self._die()
@@ -298,9 +299,10 @@ class ScriptedServer:
         self._loop.add_reader(self._listener, self._accept, self._listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        """
-        In place of ``asyncio.start_server`` and ``loop.sock_accept``: both lose a connection that
-        they have accepted by the time they are closed or cancelled, and leave its socket open.
+        """Accept a connection.
+
+        ``asyncio.start_server`` and ``loop.sock_accept`` leak the socket of a connection that they
+        accept while they are closed or cancelled.
         """
         with contextlib.suppress(BlockingIOError, ConnectionError):
             connection, _ = listener.accept()
@@ -326,7 +328,7 @@ class ScriptedServer:
             transport.abort()
 
     async def _end(self) -> None:
-        """Nothing stays behind: a connection's end takes its task one more turn of the loop."""
+        """Wait until all connections and their tasks have ended."""
         while self._open or asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.sleep(0.01)
 
@@ -354,7 +356,7 @@ class ScriptedServer:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        """Answer a request; whether the connection goes on."""
+        """Answer a request; returns whether to keep the connection."""
         body = json.loads(content) if content else {}
         asked = self._asked(path, body)
         self.asked.append(asked)
@@ -448,7 +450,7 @@ class ScriptedServer:
     def _write(
         self, kind: str, prompt: list[int], body: dict[str, Any]
     ) -> Iterator[tuple[int, tuple[Any, ...], str]]:
-        """Tokens, where they belong, and why it ends there; paid for as they are taken."""
+        """Yield tokens with their keys in ``paid`` and the finish reason, and count them."""
         script = Script(prompt, body.get("seed", "") if body["temperature"] > 0 else "")
         text = ""
         for count in range(1, body["max_tokens"] + 1):
@@ -483,7 +485,7 @@ class ScriptedServer:
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        # Where it breaks: from nothing at all to after a few parts.
+        # It breaks before one of the first four parts.
         breaks_at = _hash("break", asked.number) % 4
         sent: list[tuple[Any, ...]] = []
         parts = self._parts(asked, int(asked.body.get("stream_interval", 1)))
@@ -495,18 +497,18 @@ class ScriptedServer:
                 self.lost.update([*sent, *places])
                 return False
             if fault is not None and (number == breaks_at or finish):
-                if fault == "no-end" and finish == "length":  # all that is missing is the word
+                if fault == "no-end" and finish == "length":  # only the finish reason is missing
                     _send_event(writer, json.dumps({"choices": [self._choice(0, tokens, "")]}))
                     places = []
                 self.lost.update(places)
                 if fault == "reset-mid":
-                    self.lost.update(sent)  # what was not read yet is thrown away
+                    self.lost.update(sent)  # unread data is discarded
                 return await self._break(fault, tokens, reader, writer)
             chunk = {"id": "cmpl", "object": "text_completion", "model": self.names[0]}
             chunk["choices"] = [self._choice(0, tokens, finish)]  # type: ignore[assignment]
             _send_event(writer, json.dumps(chunk, ensure_ascii=False))
             sent += places
-            with contextlib.suppress(ConnectionError):  # closed: seen with the next part
+            with contextlib.suppress(ConnectionError):  # detected at the next part
                 await writer.drain()
         _send_event(writer, "[DONE]")
         _send_chunk(writer, b"")
@@ -515,7 +517,7 @@ class ScriptedServer:
     async def _parts(
         self, asked: Asked, every: int
     ) -> AsyncIterator[tuple[list[int], list[tuple[Any, ...]], str]]:
-        """The first token by itself, as vLLM does, then so many at a time."""
+        """The first token separately, as vLLM does, then parts of ``every`` tokens."""
         tokens: list[int] = []
         places: list[tuple[Any, ...]] = []
         size = 1
@@ -534,7 +536,7 @@ class ScriptedServer:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        """Go wrong in place of the next part of a stream."""
+        """Send a fault instead of the next part of a stream."""
         choice = self._choice(0, tokens, "")
         wrong: dict[str, Any] = {
             "error-chunk": _error("scripted error", 500),
@@ -548,7 +550,7 @@ class ScriptedServer:
         elif fault == "stall-mid":
             await _gone(reader)
         elif fault == "drop-mid":
-            await writer.drain()  # what was sent arrives
+            await writer.drain()  # earlier parts arrive
         elif fault == "no-end":
             _send_chunk(writer, b"")
             return True
@@ -592,7 +594,7 @@ class ScriptedServer:
             if fault == "reset-mid":
                 writer.transport.abort()
             return False
-        # Not always the first one, nor in order.
+        # Choices are not in order, and any one may be invalid.
         at = _hash("wrong", len(self.asked)) % len(choices)
         if fault == "bad-ids":
             choices[at]["token_ids"] = [-1, "x"]
@@ -602,14 +604,14 @@ class ScriptedServer:
             choices[at]["finish_reason"] = None
         elif fault == "wrong-count":
             choices.append(choices[at])
-        found: Any = {"object": "text_completion", "choices": choices[::-1]}
+        content: Any = {"object": "text_completion", "choices": choices[::-1]}
         if fault == "wrong-shape":
-            found = [1, 2]
+            content = [1, 2]
         elif fault == "error-chunk":
-            found = _error("scripted error", 500)
+            content = _error("scripted error", 500)
         elif fault in ("not-json", "no-end"):
-            found = json.dumps(found)[:-5]
-        _send(writer, 200, found)
+            content = json.dumps(content)[:-5]
+        _send(writer, 200, content)
         return True
 
 
@@ -621,7 +623,7 @@ async def _numbered(parts: AsyncIterator[Any]) -> AsyncIterator[tuple[int, Any]]
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] | None:
-    """A request's path and headers; None where the connection ended."""
+    """Path and headers of a request; None if the connection was closed."""
     try:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     except asyncio.IncompleteReadError:
@@ -631,18 +633,20 @@ async def _head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] | No
 
 
 async def _gone(reader: asyncio.StreamReader) -> None:
-    """Wait until the other side has closed."""
+    """Wait until the client disconnects."""
     await reader.read()
 
 
 def _send(
     writer: asyncio.StreamWriter,
     status: int,
-    found: Any,
+    content: Any,
     retry_after: str = "0",
     kind: str = "application/json",
 ) -> None:
-    body = (found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)).encode()
+    body = (
+        content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    ).encode()
     after = f"retry-after: {retry_after}\r\n" if status == 429 else ""
     head = f"HTTP/1.1 {status} X\r\n{after}content-type: {kind}\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)

@@ -19,7 +19,8 @@ from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import BranchKey, CollectionJournal, SampledTrace
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
 from autotts_gym.inference.engine import EngineError, Generated, Request
-from autotts_gym.inference.protocol import Prober, Protocol, is_null
+from autotts_gym.inference.prober import Prober
+from autotts_gym.inference.protocol import Protocol, is_null
 
 #: Minimum number of tokens in a part of a stream; smaller parts cost time.
 _MIN_STREAM_PART: Final = 64
@@ -56,7 +57,7 @@ class CollectionProgress:
 
 def needs_closing_probe(trace: SampledTrace, protocol: Protocol) -> bool:
     """Whether a trace was cut before its answer, so that a probe provides its final answer."""
-    return trace.finish == "length" and is_null(protocol.final(trace.text))
+    return trace.finish == "length" and is_null(protocol.final_answer(trace.text))
 
 
 async def collect(
@@ -125,7 +126,7 @@ class _Collection:
             async with asyncio.TaskGroup() as group:
                 for question in self._pending_branches:
                     group.create_task(self._encode_prompt(question))
-            facts = await self._prober.engine.facts()
+            facts = await self._prober.engine.describe()
             self._journal.start_session({**facts, "started": datetime.now(UTC).isoformat()})
             async with asyncio.TaskGroup() as group:
                 for key in self._pending:
@@ -145,7 +146,9 @@ class _Collection:
         async with self._slots:
             try:
                 prompt = await self._prober.prompt(self._questions[question].text)
-                self._max_tokens[question] = self._prober.room(prompt, self._plan.max_tokens)
+                self._max_tokens[question] = self._prober.max_trace_tokens(
+                    prompt, self._plan.max_tokens
+                )
             except EngineError as error:
                 name = self._questions[question].id
                 raise EngineError(f"question {name!r}: {error}") from error
@@ -194,7 +197,7 @@ class _Collection:
         positions = [*probe_positions(trace.length, self._plan.interval)]
         if needs_closing_probe(trace, self._prober.protocol):
             positions.append(trace.length)
-        return await self._prober.look(self._prompts[key[0]], trace.tokens, positions)
+        return await self._prober.probe(self._prompts[key[0]], trace.tokens, positions)
 
 
 def _first_error(failures: BaseExceptionGroup[Any]) -> BaseException:

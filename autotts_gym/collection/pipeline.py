@@ -14,8 +14,9 @@ from autotts_gym.collection.collector import CollectionProgress, collect
 from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.store_builder import build_store
 from autotts_gym.inference.engine import Engine
-from autotts_gym.inference.protocol import Prober, Protocol, find
-from autotts_gym.inference.run_sync import run_to_end
+from autotts_gym.inference.prober import Prober
+from autotts_gym.inference.protocol import Protocol, find_protocol
+from autotts_gym.inference.run_sync import run_sync
 from autotts_gym.traces.store import FrozenError, TraceStore
 
 #: Files of a model's folder that determine its output.
@@ -70,7 +71,7 @@ def collect_store(
     if target.exists():
         raise FrozenError(f"{target} exists already, and stores are frozen: choose another name")
     with CollectionJournal.open(work_folder(target)) as journal:
-        chosen, details = run_to_end(
+        chosen, details = run_sync(
             _sample_and_probe(
                 engine, questions, plan, journal, protocol, model, concurrency, progress
             )
@@ -102,9 +103,9 @@ async def _sample_and_probe(
 ) -> tuple[Protocol, dict[str, Any]]:
     """Collect into the journal; returns the protocol and the card's entries about the model."""
     try:
-        facts = await engine.facts()
-        chosen = find(None if protocol is None else os.fspath(protocol), facts["model"])
-        prober = await Prober.on(engine, chosen)
+        facts = await engine.describe()
+        chosen = find_protocol(None if protocol is None else os.fspath(protocol), facts["model"])
+        prober = await Prober.create(engine, chosen)
         model = Path(facts["model"])
         details = {"model": model_name or model.name}
         if model.is_dir():

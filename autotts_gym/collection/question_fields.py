@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.table_readers import NumberedRow
-from autotts_gym.inference.answer_extraction import find
+from autotts_gym.inference.answer_extraction import extract_answer
 from autotts_gym.traces.store import NULL_ANSWERS, TraceError
 
 #: Common names of these fields, the most likely first; case does not matter.
@@ -112,5 +112,5 @@ def _gold_answer(answer: str) -> str:
     _, marker, rest = answer.rpartition("####")  # GSM8K
     if marker:
         return rest.strip()
-    boxed = find(answer, ["boxed"]).answer
+    boxed = extract_answer(answer, ["boxed"]).answer
     return answer if boxed in NULL_ANSWERS else boxed

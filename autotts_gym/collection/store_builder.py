@@ -17,7 +17,7 @@ from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.collector import needs_closing_probe
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
-from autotts_gym.inference.answer_extraction import normalize
+from autotts_gym.inference.answer_normalization import normalize
 from autotts_gym.inference.engine import Generated
 from autotts_gym.inference.protocol import Protocol, is_null
 from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceError, TraceStore
@@ -81,11 +81,11 @@ def build_store(
         **(details or {}),
         "branches_per_question": plan.branches,
         "sampling": {
-            **plan.sampling.facts(),
+            **plan.sampling.to_dict(),
             "max_tokens": plan.max_tokens,
             "seed": plan.seed,
         },
-        "protocol": {"name": protocol.name, "sha256": protocol.digest, **protocol.facts},
+        "protocol": {"name": protocol.name, "sha256": protocol.digest, **protocol.content},
         "null_answers": sorted(NULL_ANSWERS),
         "collected": _collection_summary(contents, stored, merged),
     }
@@ -105,9 +105,9 @@ def build_branch(
     final answer, and the probe's tokens are added to its tokens. Flags: ``cut`` at the maximum
     length, ``empty`` (no text), ``unanswered`` (no final answer was found).
     """
-    results = [protocol.read(probe) for probe in probes]
+    results = [protocol.read_probe(probe) for probe in probes]
     count = len(probe_positions(trace.length, interval))
-    final, tokens = protocol.final(trace.text), trace.length
+    final, tokens = protocol.final_answer(trace.text), trace.length
     if needs_closing_probe(trace, protocol):
         final, tokens = results[count].answer, tokens + results[count].tokens
     flags = {
@@ -150,10 +150,10 @@ def _merge_answers(
     questions: list[Question], progress: Callable[[int, int], None] | None
 ) -> tuple[list[Question], int]:
     """The questions with equal answers in one form, and the number of forms that were replaced."""
-    from autotts_gym.inference.math_equality import Group, merge_equal
+    from autotts_gym.inference.math_equality import AnswerGroup, merge_equal
 
     groups = [
-        Group(
+        AnswerGroup(
             question.gold,
             Counter(answer for b in question.branches for answer in (*b.probes, b.final)),
         )

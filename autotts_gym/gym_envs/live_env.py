@@ -16,7 +16,7 @@ from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
 from autotts_gym.gym_envs.env_config import CommonEnvOptions
 from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.gym_envs.live_questions import choose_question
-from autotts_gym.inference.answer_extraction import normalize
+from autotts_gym.inference.answer_normalization import normalize
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.live.connection import connect
 from autotts_gym.live.live_branches import BranchEnd, LiveBranches

@@ -1,1 +1,1 @@
-"""Language models that generate: engines, how models are prompted and probed, answers."""
+"""Inference engines, protocols for prompting and probing models, and answer extraction."""

@@ -1,15 +1,14 @@
-r"""Answers: where they stand in what a model wrote, and one spelling for each.
+r"""Extraction of answers from the text of a model.
 
-Where answers stand is said by *extractors*, strings that fit into a configuration file:
+An *extractor* is a string, so that it fits into a configuration file:
 
 ======================  ==========================================================================
 ``boxed``               ``\boxed{...}`` or ``\fbox{...}``, or ``\boxed 5``
 ``number``              a plain number: ``-5``, ``1,234.5``, ``3/4``, ``1e-3``
-``choice``              a letter A to J: boxed, or after "answer is" or "Answer:", or in brackets or
-                        bold, or alone on its line, or at the end of a phrase; the first of these
-                        ways that occurs at all counts
-``regex:PATTERN``       the group ``answer`` of a Python regular expression, or else its first
-                        group, or else all of it
+``choice``              a letter A to J: boxed, else after "answer is" or "Answer:", else in
+                        brackets or bold, else alone on its line, else at the end of a phrase
+``regex:PATTERN``       the group ``answer`` of a Python regular expression, else its first group,
+                        else the whole match
 ======================  ==========================================================================
 """
 
@@ -21,70 +20,72 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from autotts_gym.traces.store import NULL_ANSWERS
+from autotts_gym.inference.answer_normalization import normalize
+from autotts_gym.traces.records import NULL_ANSWERS
 
-#: Null answers, as the published traces call them: nothing that an extractor looks for;
+#: Null answer if no extractor finds an answer; null answers are those of the published traces.
 NOTHING_FOUND: Final = "No"
-#: a box that was begun and never closed;
+#: Null answer for a box that is never closed.
 UNREADABLE: Final = "ERR"
-#: and no text, or an empty box.
+#: Null answer for an empty text or an empty box.
 EMPTY: Final = ""
 assert {NOTHING_FOUND, UNREADABLE, EMPTY} == NULL_ANSWERS
 
 _REGEX: Final = "regex:"
 
 
-class Found(NamedTuple):
-    """An answer, and where it ends.
+class ExtractedAnswer(NamedTuple):
+    """An answer with its position in the text.
 
     Attributes:
-        answer: normalised (see :func:`normalize`), or a null answer.
-        end: offset in the text just behind the answer and what closes it, in characters; None
-            where there is no answer to point at.
+        answer: normalized answer (see :mod:`autotts_gym.inference.answer_normalization`)
+            or a null answer.
+        end: offset in characters after the answer and its closing brace; None if there is no
+            answer.
     """
 
     answer: str
     end: int | None
 
 
-#: Looks through a text from the front or (the flag) the back; None where it finds nothing.
-_Extractor = Callable[[str, bool], "Found | None"]
+#: Extracts the first (if the flag is set) or the last answer; returns None if there is none.
+_Extractor = Callable[[str, bool], "ExtractedAnswer | None"]
 
 
-def find(text: str, extractors: Sequence[str], *, first: bool = False) -> Found:
-    r"""The last answer in a text, or the first.
+def extract_answer(text: str, extractors: Sequence[str], *, first: bool = False) -> ExtractedAnswer:
+    r"""Extract the last or the first answer of a text.
 
-    Extractors are tried in turn; the first that finds anything decides, a null answer included.
-    Takes time linear in the text for every extractor but ``regex:``.
+    Extractors are tried in order. The first one with a result is used, even if the result is a null
+    answer. The time is linear in the length of the text, except for ``regex:``.
 
     Args:
-        text: what a model wrote.
-        extractors: which answers to look for, see this module.
-        first: take the first answer. That is for probes: a prefix that forces an answer
-            (``**Final Answer** \boxed{``), the answer, and noise. Where the prefix holds something
-            that could be an answer itself, look through what was generated without it.
+        text: output of a model.
+        extractors: extractors, see this module.
+        first: extract the first answer instead of the last. This is for probes, where noise may
+            follow the answer: the prefix (``**Final Answer** \boxed{``) starts the answer. If the
+            prefix could be taken for an answer, pass the text without it.
 
     Returns:
-        The answer. ``""`` without text or where all boxes are empty (the first is, with
-        ``first``), ``"ERR"`` where a box was begun and none was ever closed, ``"No"`` where no
-        extractor finds anything. A box that was never closed gives way to one that was, and an
-        empty one (as where a model repeats its instructions) to an earlier one that is not.
+        The answer, or ``""`` for an empty text or if all boxes (with ``first``, the first box) are
+        empty, ``"ERR"`` if there are boxes but none is closed, and ``"No"`` if no extractor finds
+        an answer. Closed boxes take precedence over unclosed ones, and earlier boxes with content
+        over empty ones (a model that repeats its instructions writes empty boxes).
 
     Raises:
-        ValueError: an extractor is not one.
+        ValueError: an extractor is invalid.
     """
     check_extractors(extractors)
     if not text or text.isspace():
-        return Found(EMPTY, None)
+        return ExtractedAnswer(EMPTY, None)
     for name in extractors:
-        found = _extractor(name)(text, first)
-        if found is not None:
-            return found
-    return Found(NOTHING_FOUND, None)
+        extracted = _extractor(name)(text, first)
+        if extracted is not None:
+            return extracted
+    return ExtractedAnswer(NOTHING_FOUND, None)
 
 
 def check_extractors(extractors: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless these are extractors, and at least one."""
+    """Raise ``ValueError`` unless this is a list of at least one valid extractor."""
     if isinstance(extractors, str) or not extractors:
         raise ValueError(f"extractors must be a list of at least one, got {extractors!r}")
     for name in extractors:
@@ -95,25 +96,24 @@ def check_extractors(extractors: Sequence[str]) -> None:
 def _extractor(name: str) -> _Extractor:
     if name in _NAMED:
         return _NAMED[name]
-    if not str(name).startswith(_REGEX):  # whatever a configuration file holds
+    if not str(name).startswith(_REGEX):  # a configuration file may have any type
         known = ", ".join(_NAMED)
         raise ValueError(f"no extractor is called {name!r}; there are {known} and {_REGEX}PATTERN")
     try:
-        return _by_pattern(re.compile(name.removeprefix(_REGEX)))
+        return _pattern_extractor(re.compile(name.removeprefix(_REGEX)))
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"extractor {name!r}: not a regular expression: {error}") from None
 
 
 # --- boxes ---------------------------------------------------------------------------------------
 
-# Backslashes are doubled where text was taken through JSON or source code.
+# Text from JSON or source code may have doubled backslashes.
 _BOX: Final = re.compile(r"\\{1,4}+(?:boxed|fbox)(?![A-Za-z])")
 _BRACE: Final = re.compile(rf"{_BOX.pattern}\s*+(?P<box>\{{)?|\\.|[{{}}]", re.DOTALL)
-_DIGITS: Final = (  # groups are limited, so that a long list is not gone through from each entry
+_DIGITS: Final = (  # groups are limited, so that the time for a long list is linear
     r"(?:(?:[0-9]{1,3}(?:,[0-9]{3}){1,9}+(?![0-9])|[0-9]++)(?:\.[0-9]++)?+|\.[0-9]++)"
 )
-# What LaTeX takes for the argument where there are no braces, if that is mathematics: prose has
-# "in \boxed format".
+# The argument of a box without braces, if it is mathematics: prose has "in \boxed format".
 _BARE: Final = re.compile(
     rf"[-+−]?{_DIGITS}(?:/[0-9]++)?+|[A-Za-z](?![A-Za-z])"
     r"|\\[A-Za-z]++[0-9]*+(?:\s*+\{[^{}]*+\})*+"
@@ -121,7 +121,7 @@ _BARE: Final = re.compile(
 
 
 class _Box(NamedTuple):
-    """Where a box's content starts and stops, and where the box does."""
+    """Start and stop of the content of a box, and end of the box."""
 
     start: int
     stop: int
@@ -129,15 +129,15 @@ class _Box(NamedTuple):
 
 
 def _boxes(text: str) -> tuple[list[_Box], bool]:
-    """The boxes that are closed, in the order in which they were begun; and whether any was begun.
+    """Closed boxes in the order of their starts, and whether there is any box, closed or not.
 
-    One pass with a stack, so neither unclosed boxes nor nested ones cost more than others.
+    One pass with a stack, so that the time is linear also for unclosed and nested boxes.
     """
     opening = _BOX.search(text)
     if opening is None:
         return [], False
     boxes: list[_Box | None] = []
-    stack: list[tuple[int, int]] = []  # of every open brace: its box, or -1; where its content is
+    stack: list[tuple[int, int]] = []  # each open brace: its box or -1, start of content
     for token in _BRACE.finditer(text, opening.start()):
         brace = token[0]
         if brace == "{":
@@ -157,20 +157,20 @@ def _boxes(text: str) -> tuple[list[_Box], bool]:
     return [box for box in boxes if box is not None], bool(boxes)
 
 
-def _boxed(text: str, first: bool) -> Found | None:
-    boxes, begun = _boxes(text)
+def _extract_boxed(text: str, first: bool) -> ExtractedAnswer | None:
+    boxes, any_box = _boxes(text)
     if not boxes:
-        return Found(UNREADABLE, None) if begun else None
+        return ExtractedAnswer(UNREADABLE, None) if any_box else None
     box = boxes[0]
     if not first:
         filled = (b for b in reversed(boxes) if not text[b.start : b.stop].isspace())
         box = next((b for b in filled if b.stop > b.start), boxes[-1])
-    return Found(normalize(text[box.start : box.stop]), box.end)
+    return ExtractedAnswer(normalize(text[box.start : box.stop]), box.end)
 
 
 # --- numbers, choices, patterns ------------------------------------------------------------------
 
-# No digit of x2, 1.2.3 or H2O begins a number, and the minus of 5-3 is no sign.
+# The digits in x2, 1.2.3 and H2O do not start numbers, and the minus of 5-3 is not a sign.
 _NUMBER: Final = re.compile(
     r"(?:(?<![\w)\]}])[-+−])?(?:"
     rf"(?:(?<![\w.])(?=\.)|(?<!\w)(?<![0-9]\.)(?=[0-9])){_DIGITS}"
@@ -179,9 +179,9 @@ _NUMBER: Final = re.compile(
 )
 
 
-def _number(text: str, first: bool) -> Found | None:
-    found = _pick(_NUMBER.finditer(text), first)
-    return None if found is None else Found(normalize(found[0]), found.end())
+def _extract_number(text: str, first: bool) -> ExtractedAnswer | None:
+    match = _pick(_NUMBER.finditer(text), first)
+    return None if match is None else ExtractedAnswer(normalize(match[0]), match.end())
 
 
 _CHOICE_BOXED: Final = re.compile(
@@ -201,223 +201,42 @@ _CHOICE_PATTERNS: Final = (
 )
 
 
-def _choice(text: str, first: bool) -> Found | None:
-    boxes, begun = _boxes(text)
+def _extract_choice(text: str, first: bool) -> ExtractedAnswer | None:
+    boxes, any_box = _boxes(text)
     for box in boxes if first else reversed(boxes):
         letter = _CHOICE_BOXED.match(text, box.start, box.stop)
         if letter:
-            return Found(letter[1].upper(), box.end)
+            return ExtractedAnswer(letter[1].upper(), box.end)
     for pattern in _CHOICE_PATTERNS:
-        found = _pick(pattern.finditer(text), first)
-        if found is not None:
-            letter_group = found.lastindex or 0
-            return Found(found[letter_group], found.end(letter_group))
-    return Found(UNREADABLE, None) if begun and not boxes else None
+        match = _pick(pattern.finditer(text), first)
+        if match is not None:
+            letter_group = match.lastindex or 0
+            return ExtractedAnswer(match[letter_group], match.end(letter_group))
+    return ExtractedAnswer(UNREADABLE, None) if any_box and not boxes else None
 
 
-def _by_pattern(pattern: re.Pattern[str]) -> _Extractor:
+def _pattern_extractor(pattern: re.Pattern[str]) -> _Extractor:
     group: str | int = "answer" if "answer" in pattern.groupindex else min(pattern.groups, 1)
 
-    def extract(text: str, first: bool) -> Found | None:
-        # An empty match says nothing, and a pattern that allows one has it at the end of any text.
+    def extract(text: str, first: bool) -> ExtractedAnswer | None:
+        # A pattern that allows an empty match has one at the end of any text.
         matches = (m for m in pattern.finditer(text) if m[0] and m[group] is not None)
-        found = _pick(matches, first)
-        return None if found is None else Found(normalize(found[group]), found.end())
+        match = _pick(matches, first)
+        return None if match is None else ExtractedAnswer(normalize(match[group]), match.end())
 
     return extract
 
 
 def _pick(matches: Iterable[re.Match[str]], first: bool) -> re.Match[str] | None:
+    """Return the first or the last match."""
     if first:
         return next(iter(matches), None)
     last = deque(matches, maxlen=1)
     return last[0] if last else None
 
 
-_NAMED: Final[dict[str, _Extractor]] = {"boxed": _boxed, "number": _number, "choice": _choice}
-
-
-# --- one spelling --------------------------------------------------------------------------------
-
-_PLAIN: Final = re.compile(r"0|-?[1-9][0-9]*")
-_DECIMAL: Final = re.compile(
-    r"([-+]?) ?(?=\.?[0-9])([0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(?:\.([0-9]+))?"
-)
-_TOKEN: Final = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|[0-9]+|\s+|.", re.DOTALL)
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-#: What only tells how something looks, and leaves nothing behind.
-_INVISIBLE: Final = frozenset(
-    (
-        "$",
-        r"\$",
-        r"\(",
-        r"\)",
-        r"\[",
-        r"\]",
-        r"\!",
-        r"\,",
-        r"\left",
-        r"\right",
-        r"\middle",
-        r"\big",
-        r"\Big",
-        r"\bigl",
-        r"\bigr",
-        r"\Bigl",
-        r"\Bigr",
-        r"\displaystyle",
-        r"\textstyle",
-    )
-)
-#: Commands of which the argument alone counts.
-_WRAPPERS: Final = frozenset(
-    (
-        r"\text",
-        r"\textbf",
-        r"\textit",
-        r"\textrm",
-        r"\textnormal",
-        r"\mathrm",
-        r"\mathbf",
-        r"\mathit",
-        r"\mathsf",
-        r"\mathtt",
-        r"\bm",
-        r"\boldsymbol",
-        r"\mbox",
-        r"\hbox",
-        r"\boxed",
-        r"\fbox",
-        r"\rm",
-        r"\bf",
-        r"\it",
-    )
-)
-_SPACES: Final = frozenset((r"\;", r"\:", r"\quad", r"\qquad", r"\space", "~", "\\ ", "\\\n"))
-_SPELLINGS: Final = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac"} | {
-    r"\%": "%",
-    r"\degree": "°",
-    "−": "-",
+_NAMED: Final[dict[str, _Extractor]] = {
+    "boxed": _extract_boxed,
+    "number": _extract_number,
+    "choice": _extract_choice,
 }
-_ANGLES: Final = frozenset(("°", r"\circ", "degree", "degrees", "deg"))
-#: Of these, 30° and 30 are two different things.
-_TRIGONOMETRIC: Final = frozenset(
-    (r"\sin", r"\cos", r"\tan", r"\cot", r"\sec", r"\csc", "sin", "cos", "tan")
-)
-_VARIABLE: Final = re.compile(
-    r"(?:[A-Za-z]+|\\[A-Za-z]+)(?: ?_ ?(?:[A-Za-z]|[0-9]+|\{ ?[A-Za-z0-9]* ?\}))?(?:'*) ?"
-)
-#: A genuine answer that reads like a null answer, and what goes with it.
-_WORDS: Final = frozenset(("no", "yes", "err"))
-
-
-def normalize(answer: str) -> str:
-    r"""One spelling for an answer, so that equal answers are mostly equal strings.
-
-    Takes away what only tells how it looks (``$``, ``\left``, ``\,``, ``\text{...}``, space at the
-    ends and runs of it), trailing periods, degree and percent signs, and the variable of ``x = 5``;
-    writes ``\dfrac`` as ``\frac``, and a number without thousands commas, plus sign and zeros that
-    say nothing (``007``, ``57.0``). Lists and tuples stay as they are. Meant for gold answers as
-    well. Normalising twice changes nothing more.
-
-    A genuine answer "No" or "ERR" becomes ``no`` or ``err`` (and "Yes" ``yes``): ``No`` and
-    ``ERR`` are null answers, and never come from here. So null answers are not for normalising.
-    The empty string does, from an answer that consists of nothing but what is taken away.
-
-    Raises nothing, whatever the text; lone surrogates, which no store takes, become U+FFFD.
-    """
-    if _PLAIN.fullmatch(answer):
-        return answer
-    if not answer.isascii():
-        answer = _LONE_SURROGATE.sub("\ufffd", answer)
-    tokens = _tokens(answer)
-    _cut_unit(tokens)
-    _cut_variable(tokens)
-    text = "".join(tokens)
-    number = _DECIMAL.fullmatch(text)
-    if number:
-        return _decimal(*number.groups(default=""))
-    lower = text.lower()
-    return lower if lower in _WORDS else text
-
-
-def _tokens(answer: str) -> list[str]:
-    """The tokens that count, as LaTeX would part them: no two of them make another one together.
-
-    All that follows works on tokens in one pass, so what is left cannot be taken for something
-    else the next time, and no nesting costs more than its length.
-    """
-    tokens: list[str] = []
-    dropped: list[bool] = []  # of every open brace, whether it went with its wrapper
-    spaced = wrapping = False
-    for token in _TOKEN.findall(answer):
-        if token in _INVISIBLE:
-            continue
-        if token in _SPACES or token.isspace():
-            spaced = True
-            continue
-        if token in _WRAPPERS:
-            wrapping = True
-            continue
-        if token == "{":
-            dropped.append(wrapping)
-            if wrapping:
-                wrapping = False
-                continue
-        elif token == "}":
-            if dropped and dropped.pop():
-                wrapping = False
-                continue
-            if tokens[-2:] == ["{", ","] and not spaced:  # LaTeX's comma within a number
-                tokens[-2:] = [","]
-                wrapping = False
-                continue
-        wrapping = False
-        token = _SPELLINGS.get(token, token)
-        if tokens and (spaced or _would_merge(tokens[-1], token)):
-            tokens.append(" ")
-        spaced = False
-        tokens.append(token)
-    return tokens
-
-
-def _would_merge(token: str, following: str) -> bool:
-    beside = token[-1] + following[0]
-    return beside.isascii() and beside.isalpha()
-
-
-def _cut_unit(tokens: list[str]) -> None:
-    """Take trailing periods, percent signs and degrees away."""
-    angles = _ANGLES if _TRIGONOMETRIC.isdisjoint(tokens) else frozenset[str]()
-    while tokens:
-        last = tokens[-1]
-        if last in (" ", ".", "%"):
-            tokens.pop()
-        elif last == r"\circ" and tokens[-2:-1] == ["^"] and last in angles:
-            del tokens[-2:]
-        elif last == "}" and tokens[-4:-1] == ["^", "{", r"\circ"] and r"\circ" in angles:
-            del tokens[-4:]
-        elif last in angles and last != r"\circ" and (len(tokens) > 1 or last == "°"):
-            tokens.pop()
-        else:
-            break
-
-
-def _cut_variable(tokens: list[str]) -> None:
-    """Take the variable of ``x = 5`` away; ``x = 1, y = 2`` and ``x = y = 5`` keep theirs."""
-    if tokens.count("=") != 1:
-        return
-    at = tokens.index("=")
-    behind = at + 2 if tokens[at + 1 : at + 2] == [" "] else at + 1
-    if behind >= len(tokens) or tokens[behind] == ">" or at > 9:
-        return
-    if _VARIABLE.fullmatch("".join(tokens[:at])) and _TRIGONOMETRIC.isdisjoint(tokens[:at]):
-        del tokens[:behind]
-
-
-def _decimal(sign: str, whole: str, fraction: str) -> str:
-    whole = whole.replace(",", "").lstrip("0") or "0"
-    fraction = fraction.rstrip("0")
-    value = f"{whole}.{fraction}" if fraction else whole
-    return f"-{value}" if sign == "-" and value != "0" else value

@@ -1,8 +1,8 @@
-"""What generates text: the interface that collection and live episodes share.
+"""The interface of inference engines, which collection and live episodes use.
 
-An engine works on token ids, so that a reasoning trace can be cut, continued and probed exactly
-where it was. Two of them exist: :class:`autotts_gym.inference.vllm_engine.LocalEngine` runs vLLM in this
-process, :class:`autotts_gym.inference.http_engine.ServerEngine` asks OpenAI-compatible servers.
+Engines work on token ids, so that a reasoning trace can be cut, continued and probed at an exact
+token. :class:`autotts_gym.inference.vllm_engine.LocalEngine` runs vLLM in this process;
+:class:`autotts_gym.inference.http_engine.ServerEngine` uses OpenAI-compatible servers.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Literal, NamedTuple
 
 
 class EngineError(OSError):
-    """An engine that cannot be reached or used; the message says which, and what it answered."""
+    """An engine cannot be reached or used. The message names it and has its response."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """Sampling parameters.
 
     Attributes:
-        temperature: 0 takes the likeliest token.
-        top_p: smallest probability mass that is drawn from; 1 is all of it.
-        top_k: number of likeliest tokens that are drawn from; 0 is all.
+        temperature: from 0 to 100; 0 selects the most likely token.
+        top_p: cumulative probability of the tokens to sample from; 1 for all.
+        top_k: number of the most likely tokens to sample from; 0 for all.
 
     Raises:
-        ValueError: names what is out of range, and the range.
+        ValueError: a parameter is out of range.
     """
 
     temperature: float = 0.7
@@ -42,7 +42,7 @@ class Sampling:
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
             raise ValueError(f"top_k must be an integer of at least 0, got {self.top_k!r}")
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The parameters by name, for cards."""
         return asdict(self)
 
@@ -51,13 +51,13 @@ GREEDY = Sampling(temperature=0.0)
 
 
 class Request(NamedTuple):
-    """What is to be generated.
+    """A request to generate tokens.
 
     Attributes:
         prompt: token ids.
-        max_tokens: most tokens that are generated; at least 1.
-        sampling: how they are drawn.
-        seed: of the draw; None leaves it to the engine.
+        max_tokens: maximum number of generated tokens; at least 1.
+        sampling: sampling parameters.
+        seed: random seed; by default, the engine chooses one.
         stop: strings at which generation ends.
     """
 
@@ -70,15 +70,15 @@ class Request(NamedTuple):
 
 @dataclass
 class Generated:
-    """What was generated, or a part of it.
+    """A generation, or a part of one.
 
     Attributes:
-        tokens: token ids, the one that ended it included.
-        text: their text; without an end-of-sequence token's.
-        finish: ``"stop"`` where the model or a stop string ended it, ``"length"`` where
-            ``max_tokens`` did; empty while it goes on.
-        logprobs: log-probability of each token, where they were asked for.
-        pieces: text of each token, where log-probabilities were asked for.
+        tokens: token ids, including an end-of-sequence token.
+        text: their text, without that of an end-of-sequence token.
+        finish: ``"stop"`` if the model or a stop string ended the generation, ``"length"`` if
+            ``max_tokens`` did; empty if it continues.
+        logprobs: log-probability of each token; empty if not requested.
+        pieces: text of each token; empty if log-probabilities were not requested.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Generated:
     pieces: list[str] = field(default_factory=list)
 
     def append(self, more: Generated) -> None:
-        """Take in what was generated next."""
+        """Append the next part."""
         self.tokens += more.tokens
         self.text += more.text
         self.finish = more.finish
@@ -97,51 +97,52 @@ class Generated:
 
 
 class Engine(abc.ABC):
-    """A language model that generates.
+    """Base class of inference engines.
 
-    Every method but :meth:`close` may raise :class:`EngineError`. Methods are called from one
-    event loop. Cancelling a call ends what it generates.
+    Every method except :meth:`close` may raise :class:`EngineError`. Methods must be called from
+    one event loop. Cancelling a call aborts its generation.
 
     Attributes:
-        concurrency: traces that a collection has under way at once, unless told otherwise.
+        concurrency: default number of traces that a collection samples concurrently.
     """
 
     concurrency: int = 256
 
     @abc.abstractmethod
     async def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without tokens that a tokenizer adds by itself."""
+        """Token ids of a text, without special tokens that the tokenizer adds."""
 
     @abc.abstractmethod
     async def encode_chat(
         self, messages: Sequence[Mapping[str, str]], arguments: Mapping[str, Any]
     ) -> list[int]:
-        """Token ids of a conversation up to where the model answers, by its own chat template.
+        """Token ids of a conversation with the generation prompt, by the model's chat template.
 
         Args:
             messages: each with ``role`` and ``content``.
-            arguments: further arguments of the template, as ``enable_thinking``.
+            arguments: further arguments of the template, such as ``enable_thinking``.
         """
 
     @abc.abstractmethod
     async def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, special tokens included."""
+        """Text of token ids, including special tokens."""
 
     @abc.abstractmethod
     def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:
-        """Generate, and tell what has come about every ``every`` tokens; the last has a finish."""
+        """Generate in parts of about ``every`` tokens; the last part has a ``finish``."""
 
     @abc.abstractmethod
     async def complete(self, requests: Sequence[Request]) -> list[Generated]:
         """Generate for several prompts at once, with log-probabilities.
 
-        All of them have the same ``max_tokens``, ``sampling`` and ``stop``; seeds are not used.
+        The requests must have the same ``max_tokens``, ``sampling`` and ``stop``; their seeds are
+        not used.
         """
 
     @abc.abstractmethod
-    async def facts(self) -> dict[str, Any]:
-        """What it is: ``engine``, ``engine_version``, ``model``, ``max_model_len`` (tokens)."""
+    async def describe(self) -> dict[str, Any]:
+        """Return ``engine``, ``engine_version``, ``model`` and ``max_model_len`` (tokens)."""
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Let go of what it holds; never raises, and can be called again."""
+        """Release all resources; never raises, and can be called repeatedly."""

@@ -1,25 +1,25 @@
-r"""How a family of models is asked and probed: a protocol, which is data.
+r"""Protocols: how a family of models is prompted and probed, as data.
 
-A protocol is a YAML file; those that come along are in ``protocols/``::
+A protocol is a YAML file; the bundled ones are in ``protocols/``::
 
     description: Qwen3 in thinking mode.
-    models: ["*qwen3*"]             # names of models that it is meant for, as in a shell
+    models: ["*qwen3*"]             # names of matching models, as shell patterns
     prompt:
-      messages:                     # rendered by the model's own chat template, or
+      messages:                     # rendered with the model's chat template
         - {role: user, content: "{question}"}
       arguments: {enable_thinking: true}
-    # text: "q:{question}"          # the text itself, in place of messages
-    open: "<think>\n"               # begins the reasoning where the prompt does not; optional
-    close: "</think>"               # ends the reasoning; left out where there is none
+    # text: "q:{question}"          # instead of messages: the prompt itself
+    open: "<think>\n"               # optional: starts the reasoning if the prompt does not
+    close: "</think>"               # optional: ends the reasoning
     probe:
       suffix: "\n</think>\n\n**Final Answer**\n\\boxed{"
-      max_tokens: 20                # greedy
-      stop: []                      # strings at which a probe ends; optional
-    answers: [boxed]                # how answers are found, see autotts_gym.inference.answer_extraction
+      max_tokens: 20                # decoded greedily
+      stop: []                      # optional: strings at which a probe ends
+    answers: [boxed]                # extractors, see autotts_gym.inference.answer_extraction
 
-A *probe* makes the model answer early: the reasoning so far, then the suffix (a forced close of the
-reasoning and an answer prefix), then a few greedy tokens (Dynasor, arXiv 2412.20993; AutoTTS, arXiv
-2605.08083). Where the reasoning had been closed already, it is probed as it was then.
+A *probe* forces an early answer: the reasoning so far, the suffix (it closes the reasoning and
+starts an answer), and a few greedy tokens (Dynasor, arXiv 2412.20993; AutoTTS, arXiv 2605.08083).
+A probe after the end of the reasoning is the probe at its end.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import fnmatch
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,13 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from autotts_gym.inference import answer_extraction
-from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
-from autotts_gym.traces.store import NULL_ANSWERS, TraceError
+from autotts_gym.inference.engine import Generated
+from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.traces.records import NULL_ANSWERS
 
 FOLDER: Final = Path(__file__).with_name("protocols")
 
-#: What stands for the question in a prompt.
+#: Placeholder of the question in a prompt.
 QUESTION: Final = "{question}"
 
 _KEYS: Final = {
@@ -56,13 +58,12 @@ _KEYS: Final = {
 
 
 class Probe(NamedTuple):
-    """What a probe showed.
+    """Result of a probe.
 
     Attributes:
-        answer: normalised; a null answer where it shows none.
-        confidence: geometric mean of the probabilities of the answer's tokens, 0 to 1: the
-            exponential of their mean log-probability.
-        tokens: tokens that it generated.
+        answer: normalized answer; a null answer if there is none.
+        confidence: geometric mean of the probabilities of the answer's tokens, from 0 to 1.
+        tokens: number of generated tokens.
     """
 
     answer: str
@@ -72,104 +73,103 @@ class Probe(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol; see the module.
+    """A protocol; see the module for its entries.
 
     Attributes:
-        name: the file's name without ``.yaml``.
-        facts: the file's content.
+        name: file name without ``.yaml``.
+        content: the entries of the file.
     """
 
     name: str
-    facts: dict[str, Any]
+    content: dict[str, Any]
 
     @property
     def close(self) -> str:
-        return str(self.facts.get("close", ""))
+        return str(self.content.get("close", ""))
 
     @property
     def suffix(self) -> str:
-        return str(self.facts["probe"]["suffix"])
+        return str(self.content["probe"]["suffix"])
 
     @property
     def probe_tokens(self) -> int:
-        """Most tokens that a probe generates."""
-        return int(self.facts["probe"]["max_tokens"])
+        """Maximum number of tokens of a probe."""
+        return int(self.content["probe"]["max_tokens"])
 
     @property
     def digest(self) -> str:
-        """sha256 of what it says."""
-        return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        """sha256 of the content."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
     @classmethod
-    def load(cls, path: Path) -> Protocol:
+    def load(cls, path: str | os.PathLike[str]) -> Protocol:
         """Read a protocol from a file.
 
         Raises:
-            TraceError: it cannot be read, or an entry is missing, unknown or of the wrong kind.
+            TraceError: the file cannot be read, or an entry is missing, unknown or invalid.
         """
+        path = Path(path)
         try:
-            facts = yaml.safe_load(path.read_text("utf-8"))
-        except (
-            OSError,
-            ValueError,
-            RecursionError,
-            yaml.YAMLError,
-        ) as error:  # ValueError: month 13
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            # ValueError: an invalid date, such as one of month 13
             raise TraceError(f"{path}: cannot be read: {error}") from error
         try:
-            return cls.of(path.stem, facts)
+            return cls.from_dict(path.stem, content)
         except TraceError as error:
             raise TraceError(f"{path}: {error}") from None
 
     @classmethod
-    def of(cls, name: str, facts: Any) -> Protocol:
-        """A protocol from its content; raises ``TraceError`` as :meth:`load`."""
-        if not isinstance(facts, dict):
+    def from_dict(cls, name: str, content: Any) -> Protocol:
+        """Create a protocol from its entries; raises ``TraceError`` as :meth:`load`."""
+        if not isinstance(content, dict):
             raise TraceError(f"must be a mapping with {', '.join(_KEYS)}")
-        unknown = sorted(map(str, facts.keys() - _KEYS.keys()))
+        unknown = sorted(map(str, content.keys() - _KEYS.keys()))
         if unknown:
             raise TraceError(f"unknown entries {', '.join(unknown)}; there are {', '.join(_KEYS)}")
         for key, kind in _KEYS.items():
-            if key in facts and not isinstance(facts[key], kind):
-                raise TraceError(f"{key} must be a {kind.__name__}, got {facts[key]!r:.80}")
+            if key in content and not isinstance(content[key], kind):
+                raise TraceError(f"{key} must be a {kind.__name__}, got {content[key]!r:.80}")
         try:
-            json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+            json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
-            raise TraceError(f"must be what JSON can say, as texts and numbers: {error}") from None
-        if not all(isinstance(pattern, str) for pattern in facts.get("models", [])):
+            raise TraceError(
+                f"must have only JSON values, such as strings and numbers: {error}"
+            ) from None
+        if not all(isinstance(pattern, str) for pattern in content.get("models", [])):
             raise TraceError("models must be a list of strings")
-        _check_prompt(facts.get("prompt"))
-        _check_probe(facts.get("probe"))
-        extractors = facts.get("answers")
+        _check_prompt(content.get("prompt"))
+        _check_probe(content.get("probe"))
+        extractors = content.get("answers")
         if not extractors:
-            raise TraceError("answers must list at least one way to find an answer, as [boxed]")
+            raise TraceError("answers must list at least one extractor, such as [boxed]")
         try:
-            answer_extraction.find("", extractors)
+            answer_extraction.check_extractors(extractors)
         except (ValueError, TypeError) as error:
             raise TraceError(f"answers: {error}") from None
-        return cls(name, facts)
+        return cls(name, content)
 
-    def read(self, generated: Generated) -> Probe:
-        """What a probe showed."""
+    def read_probe(self, generated: Generated) -> Probe:
+        """Extract the answer and its confidence from the output of a probe."""
         text = self.suffix + generated.text
-        found = answer_extraction.find(text, self.facts["answers"], first=True)
-        end = len(text) if found.end is None else found.end
-        left = end - len(self.suffix)
+        extracted = answer_extraction.extract_answer(text, self.content["answers"], first=True)
+        end = len(text) if extracted.end is None else extracted.end
+        remaining = end - len(self.suffix)  # characters of the answer
         logprobs: list[float] = []
         for logprob, piece in zip(generated.logprobs, generated.pieces, strict=True):
-            if left <= 0 and logprobs:
+            if remaining <= 0 and logprobs:
                 break
             logprobs.append(logprob)
-            left -= len(piece)
+            remaining -= len(piece)
         mean = math.fsum(logprobs) / len(logprobs) if logprobs else 0.0
         # Rounding can leave a probability slightly above 1.
-        return Probe(found.answer, math.exp(min(mean, 0.0)), len(generated.tokens))
+        return Probe(extracted.answer, math.exp(min(mean, 0.0)), len(generated.tokens))
 
-    def final(self, text: str) -> str:
-        """The answer that a whole trace gives by itself; a null answer where it gives none."""
+    def final_answer(self, text: str) -> str:
+        """Extract the final answer of a whole trace; a null answer if there is none."""
         if self.close and self.close in text:
             text = text.rpartition(self.close)[2]
-        return answer_extraction.find(text, self.facts["answers"]).answer
+        return answer_extraction.extract_answer(text, self.content["answers"]).answer
 
 
 def _check_prompt(prompt: Any) -> None:
@@ -178,10 +178,10 @@ def _check_prompt(prompt: Any) -> None:
     _check_unknown("prompt", prompt, ("text", "messages", "arguments"))
     parts = [prompt["text"]] if "text" in prompt else prompt["messages"]
     if "messages" in prompt:
-        good = isinstance(parts, list) and all(
+        valid = isinstance(parts, list) and all(
             isinstance(part, dict) and {"role", "content"} == part.keys() for part in parts
         )
-        if not good:
+        if not valid:
             raise TraceError("prompt: messages must be a list of {role: ..., content: ...}")
         if not isinstance(prompt.get("arguments", {}), dict):
             raise TraceError("prompt: arguments must be a mapping")
@@ -191,16 +191,16 @@ def _check_prompt(prompt: Any) -> None:
     if not all(isinstance(part, str) for part in parts):
         raise TraceError("prompt: texts must be strings")
     if not any(QUESTION in part for part in parts):
-        raise TraceError(f"prompt: {QUESTION} must stand where the question belongs")
+        raise TraceError(f"prompt: {QUESTION} must mark the place of the question")
 
 
 def _check_probe(probe: Any) -> None:
     if not isinstance(probe, dict) or not isinstance(probe.get("suffix"), str):
         raise TraceError("probe must have a suffix (a string)")
     _check_unknown("probe", probe, ("suffix", "max_tokens", "stop"))
-    most = probe.get("max_tokens")
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise TraceError(f"probe: max_tokens must be an integer of at least 1, got {most!r}")
+    limit = probe.get("max_tokens")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise TraceError(f"probe: max_tokens must be an integer of at least 1, got {limit!r}")
     stop = probe.get("stop", [])
     if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
         raise TraceError("probe: stop must be a list of strings")
@@ -214,143 +214,43 @@ def _check_unknown(what: str, entry: dict[str, Any], known: Sequence[str]) -> No
         )
 
 
-def known() -> dict[str, Path]:
-    """The protocols that come along, by name."""
+def bundled_protocols() -> dict[str, Path]:
+    """Files of the bundled protocols by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
 
-def find(wanted: str | None, model: str) -> Protocol:
-    """A protocol by name or by the path of its file; without one, the one meant for a model.
+def find_protocol(selected: str | os.PathLike[str] | None, model: str) -> Protocol:
+    """Find a protocol.
+
+    Args:
+        selected: name of a bundled protocol, or path of a file; None to search by model.
+        model: name of the model; selects the first bundled protocol whose ``models`` match it.
 
     Raises:
-        TraceError: there is none.
+        TraceError: there is no such protocol.
     """
-    there = known()
-    if wanted is not None:
-        if wanted in there:
-            return Protocol.load(there[wanted])
+    bundled = bundled_protocols()
+    if selected is not None:
+        wanted = os.fspath(selected)
+        if wanted in bundled:
+            return Protocol.load(bundled[wanted])
         if Path(wanted).suffix in (".yaml", ".yml"):
-            return Protocol.load(Path(wanted))
+            return Protocol.load(wanted)
         raise TraceError(
             f"there is no protocol {wanted!r}: give the path of a .yaml file, or one of "
-            f"{', '.join(there)}"
+            f"{', '.join(bundled)}"
         )
     name = model.rstrip("/").lower()
-    for path in there.values():
+    for path in bundled.values():
         protocol = Protocol.load(path)
-        if any(fnmatch.fnmatchcase(name, p) for p in protocol.facts.get("models", [])):
+        if any(fnmatch.fnmatchcase(name, p) for p in protocol.content.get("models", [])):
             return protocol
     raise TraceError(
-        f"no protocol is meant for the model {model!r}; choose one with --protocol: "
-        f"{', '.join(there)}, or the path of a .yaml file"
+        f"no protocol matches the model {model!r}; choose one with --protocol: "
+        f"{', '.join(bundled)}, or the path of a .yaml file"
     )
 
 
-class Prober:
-    """A protocol at work on an engine; make it with :meth:`on`.
-
-    Attributes:
-        engine: the engine.
-        protocol: the protocol.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        protocol: Protocol,
-        opening: list[int],
-        closing: list[int],
-        suffix: list[int],
-        longest: int | None,
-    ) -> None:
-        self.engine = engine
-        self.protocol = protocol
-        self._opening = opening
-        self._closing = closing
-        self._suffix = suffix
-        self._longest = longest
-
-    @classmethod
-    async def on(cls, engine: Engine, protocol: Protocol) -> Prober:
-        """Encode what the protocol adds to prompts; raises ``EngineError``."""
-        texts = (protocol.facts.get("open", ""), protocol.close, protocol.suffix)
-        opening, closing, suffix = [await engine.encode(text) if text else [] for text in texts]
-        longest = (await engine.facts()).get("max_model_len")
-        return cls(engine, protocol, opening, closing, suffix, longest)
-
-    async def prompt(self, question: str) -> list[int]:
-        """Token ids of the prompt for a question."""
-        prompt = self.protocol.facts["prompt"]
-        if "text" in prompt:
-            tokens = await self.engine.encode(prompt["text"].replace(QUESTION, question))
-        else:
-            messages = [
-                {**message, "content": message["content"].replace(QUESTION, question)}
-                for message in prompt["messages"]
-            ]
-            tokens = await self.engine.encode_chat(messages, prompt.get("arguments", {}))
-        n = len(self._opening)
-        if n and tokens[-n:] != self._opening:  # some templates open the reasoning themselves
-            tokens = [*tokens, *self._opening]
-        return tokens
-
-    def room(self, prompt: Sequence[int], most: int) -> int:
-        """Tokens that a trace can have: at most ``most``, and what the model holds with a probe.
-
-        Raises:
-            EngineError: there is no room at all.
-        """
-        if self._longest is None:
-            return most
-        left = self._longest - len(prompt) - len(self._suffix) - self.protocol.probe_tokens
-        if left < 1:
-            raise EngineError(
-                f"the prompt has {len(prompt)} tokens, and the model holds {self._longest}: with a "
-                "probe there is no room for a trace"
-            )
-        return min(most, left)
-
-    async def look(
-        self, prompt: Sequence[int], trace: Sequence[int], cuts: Sequence[int]
-    ) -> list[Generated]:
-        """Probe a trace at several of its depths.
-
-        Args:
-            prompt: token ids of its prompt.
-            trace: its token ids.
-            cuts: how many of them the model had written when it is probed.
-
-        Returns:
-            What each probe generated, with log-probabilities; equal probes are asked once.
-        """
-        probe = self.protocol.facts["probe"]
-        end = self._reasoning(trace)
-        ends = [min(cut, end) for cut in cuts]
-        asked = list(dict.fromkeys(ends))
-        found = await self.engine.complete(
-            [
-                Request(
-                    prompt=[*prompt, *trace[:at], *self._suffix],
-                    max_tokens=self.protocol.probe_tokens,
-                    stop=tuple(probe.get("stop", ())),
-                )
-                for at in asked
-            ]
-        )
-        by_end = dict(zip(asked, found, strict=True))
-        return [by_end[at] for at in ends]
-
-    def _reasoning(self, trace: Sequence[int]) -> int:
-        """How many tokens of a trace come before its reasoning is closed."""
-        n = len(self._closing)
-        if n:
-            first = self._closing[0]
-            for at, token in enumerate(trace):
-                if token == first and list(trace[at : at + n]) == self._closing:
-                    return at
-        return len(trace)
-
-
 def is_null(answer: str) -> bool:
-    """Whether an answer means that none was found."""
+    """Whether an answer is a null answer."""
     return answer in NULL_ANSWERS

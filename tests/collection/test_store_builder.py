@@ -19,7 +19,7 @@ from autotts_gym.inference.engine import Generated, Sampling
 from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import TraceError, TraceStore
 
-SCRIPTED = Protocol.of("scripted", PROTOCOL)
+SCRIPTED = Protocol.from_dict("scripted", PROTOCOL)
 NULL = "No"
 
 
@@ -211,7 +211,7 @@ def test_flags_and_texts_round_trip(tmp_path: Path) -> None:
 
 def test_equal_answers_are_merged() -> None:
     pytest.importorskip("math_verify")
-    boxed = Protocol.of(
+    boxed = Protocol.from_dict(
         "boxed",
         {**PROTOCOL, "probe": {"suffix": "\\boxed{", "max_tokens": 9}, "answers": ["boxed"]},
     )

@@ -1,4 +1,4 @@
-"""Answers are found where they stand and spelled one way, whatever else a text holds."""
+"""Extraction and normalization of answers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from autotts_gym.inference.answer_extraction import (
     EMPTY,
     NOTHING_FOUND,
     UNREADABLE,
-    Found,
+    ExtractedAnswer,
     check_extractors,
-    find,
-    normalize,
+    extract_answer,
 )
+from autotts_gym.inference.answer_normalization import normalize
 from autotts_gym.traces.store import NULL_ANSWERS
 
 NAMED = ["boxed", "number", "choice"]
@@ -25,8 +25,8 @@ NAMED = ["boxed", "number", "choice"]
 
 def read(text: str, *extractors: str, first: bool = False) -> tuple[str, str | None]:
     """The answer, and the text up to its end."""
-    found = find(text, extractors or ["boxed"], first=first)
-    return found.answer, None if found.end is None else text[: found.end]
+    extracted = extract_answer(text, extractors or ["boxed"], first=first)
+    return extracted.answer, None if extracted.end is None else text[: extracted.end]
 
 
 # --- boxes ---------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def read(text: str, *extractors: str, first: bool = False) -> tuple[str, str | N
         (r"\boxed x$", "x", r"\boxed x"),
         (r"\boxed\frac{1}{2}", r"\frac{1}{2}", r"\boxed\frac{1}{2}"),
         (r"\boxed\frac12", r"\frac12", r"\boxed\frac12"),
-        (r'"\\boxed{5}"', "5", r'"\\boxed{5}'),  # as it stands in JSON
+        (r'"\\boxed{5}"', "5", r'"\\boxed{5}'),  # escaped for JSON
         (r"\boxed{\boxed{5}}", "5", r"\boxed{\boxed{5}"),
         (r"\boxed{\boxed{5}", "5", r"\boxed{\boxed{5}"),
         (r"first \boxed{5}, then \boxed{7", "5", r"first \boxed{5}"),
@@ -67,7 +67,7 @@ def read(text: str, *extractors: str, first: bool = False) -> tuple[str, str | N
         ("boxed{5}", NOTHING_FOUND, None),
     ],
 )
-def test_the_last_box(text: str, answer: str, until: str | None) -> None:
+def test_last_box(text: str, answer: str, until: str | None) -> None:
     assert read(text) == (answer, until)
 
 
@@ -83,14 +83,14 @@ def test_the_last_box(text: str, answer: str, until: str | None) -> None:
         ("", UNREADABLE, None),
     ],
 )
-def test_a_probe_takes_the_first_box(generated: str, answer: str, until: str | None) -> None:
+def test_first_box_of_a_probe(generated: str, answer: str, until: str | None) -> None:
     prefix = "</think>\n\n**Final Answer**\n\\boxed{"
     expected = answer, None if until is None else prefix + until
     assert read(prefix + generated, first=True) == expected
 
 
-def test_every_box_costs_alike() -> None:
-    """Boxes that are never closed, or lie within one another, are not gone through again each."""
+def test_time_is_linear_in_the_boxes() -> None:
+    """Unclosed and nested boxes."""
     texts = [
         "\\boxed{" * 30_000,
         "\\boxed{" * 30_000 + "}" * 30_000,
@@ -118,9 +118,9 @@ def test_every_box_costs_alike() -> None:
     for text in texts:
         for first in (False, True):
             for extractor in NAMED:
-                find(text, [extractor], first=first)
+                extract_answer(text, [extractor], first=first)
         assert normalize(normalize(text)) == normalize(text)
-    # Three seconds or so; one of them in quadratic time would take minutes.
+    # About three seconds; quadratic time would take minutes.
     assert time.process_time() - started < 60
 
 
@@ -149,11 +149,11 @@ def test_every_box_costs_alike() -> None:
         ("x2", NOTHING_FOUND, None),
     ],
 )
-def test_the_last_number(text: str, answer: str, until: str | None) -> None:
+def test_last_number(text: str, answer: str, until: str | None) -> None:
     assert read(text, "number") == (answer, until)
 
 
-def test_the_first_number() -> None:
+def test_first_number() -> None:
     assert read("answer:57,was 67.", "number", first=True) == ("57", "answer:57")
 
 
@@ -187,10 +187,10 @@ def test_the_first_number() -> None:
     ],
 )
 def test_choices(text: str, letter: str) -> None:
-    assert find(text, ["choice"]).answer == letter
+    assert extract_answer(text, ["choice"]).answer == letter
 
 
-def test_the_first_choice_of_a_probe() -> None:
+def test_first_choice_of_a_probe() -> None:
     assert read("The answer is B. The answer is C", "choice", first=True) == (
         "B",
         "The answer is B",
@@ -198,7 +198,7 @@ def test_the_first_choice_of_a_probe() -> None:
     assert read(r"\boxed{B} or \boxed{C}", "choice", first=True) == ("B", r"\boxed{B}")
 
 
-# --- patterns, and several extractors ------------------------------------------------------------
+# --- patterns and several extractors -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_patterns(pattern: str, answer: str, until: str | None) -> None:
     assert read("a = 12; b = 13;", f"regex:{pattern}") == (answer, until)
 
 
-def test_the_first_extractor_that_finds_anything_decides() -> None:
+def test_first_extractor_with_a_result_is_used() -> None:
     assert read(r"5 \boxed{6} 7", "boxed", "number")[0] == "6"
     assert read("5 6 7", "boxed", "number")[0] == "7"
     assert read(r"\boxed{\frac{12}{5", "boxed", "number")[0] == UNREADABLE
@@ -233,13 +233,13 @@ def test_the_first_extractor_that_finds_anything_decides() -> None:
         (["boxed", "regex:("], "'regex:\\(': not a regular expression: missing"),
     ],
 )
-def test_wrong_extractors(extractors: list[str], message: str) -> None:
-    for use in (check_extractors, lambda names: find("", names)):
+def test_invalid_extractors(extractors: list[str], message: str) -> None:
+    for use in (check_extractors, lambda names: extract_answer("", names)):
         with pytest.raises(ValueError, match=message):
             use(extractors)
 
 
-# --- one spelling --------------------------------------------------------------------------------
+# --- normalization -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -303,14 +303,14 @@ def test_wrong_extractors(extractors: list[str], message: str) -> None:
         ("\ud800", "\ufffd"),
     ],
 )
-def test_spellings(answer: str, spelling: str) -> None:
+def test_normalize(answer: str, spelling: str) -> None:
     assert normalize(answer) == spelling
 
 
-def test_a_genuine_no_is_not_a_null_answer() -> None:
-    assert find(r"\boxed{No}", ["boxed"]).answer == normalize("No") == "no"
-    assert find(r"\boxed{\text{ERR}}", ["boxed"]).answer == "err"
-    assert find("it is: NO", [r"regex:is: (\w+)"]).answer == "no"
+def test_normalized_no_is_not_a_null_answer() -> None:
+    assert extract_answer(r"\boxed{No}", ["boxed"]).answer == normalize("No") == "no"
+    assert extract_answer(r"\boxed{\text{ERR}}", ["boxed"]).answer == "err"
+    assert extract_answer("it is: NO", [r"regex:is: (\w+)"]).answer == "no"
 
 
 WORDS = (
@@ -330,7 +330,7 @@ ANYTHING = mathematics() | st.text() | st.text(st.characters(categories=("Cs", "
 
 @settings(max_examples=1500, deadline=None)
 @given(ANYTHING)
-def test_normalizing_once_is_enough(text: str) -> None:
+def test_normalize_is_idempotent(text: str) -> None:
     once = normalize(text)
     assert normalize(once) == once
     assert once not in NULL_ANSWERS - {EMPTY}
@@ -340,29 +340,33 @@ def test_normalizing_once_is_enough(text: str) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(ANYTHING, st.lists(st.sampled_from([*NAMED, "regex:.*"]), min_size=1), st.booleans())
-def test_an_answer_is_a_spelling_or_null(text: str, extractors: list[str], first: bool) -> None:
-    answer, end = found = find(text, extractors, first=first)
+def test_extracted_answer_is_normalized_or_null(
+    text: str, extractors: list[str], first: bool
+) -> None:
+    answer, end = extracted = extract_answer(text, extractors, first=first)
     assert answer in NULL_ANSWERS or normalize(answer) == answer
     assert (end is None) <= (answer in NULL_ANSWERS)
     assert end is None or 0 < end <= len(text)
     if answer in (NOTHING_FOUND, UNREADABLE):
         assert end is None
-    # What comes behind the first answer of a probe does not matter.
+    # Text after the first answer of a probe does not matter.
     if first and extractors == ["boxed"] and end is not None:
-        assert find(text[:end], extractors, first=True) == found
+        assert extract_answer(text[:end], extractors, first=True) == extracted
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.from_regex(r"[a-z0-9 +*/()-]{0,9}(\{[a-z0-9]{0,4}\}){0,2}", fullmatch=True), st.text())
-def test_a_box_holds_what_was_put_in(content: str, noise: str) -> None:
+def test_content_of_a_box(content: str, noise: str) -> None:
     box = f"\\boxed{{{content}}}"
-    assert find(box + noise, ["boxed"], first=True) == Found(normalize(content), len(box))
+    assert extract_answer(box + noise, ["boxed"], first=True) == ExtractedAnswer(
+        normalize(content), len(box)
+    )
 
 
 @given(
     st.integers(), st.sampled_from(["{}", "+{}", "00{}", "{:,}", "{}.0", " {}. ", "${}$", "x={}"])
 )
-def test_integers_have_one_spelling(number: int, written: str) -> None:
+def test_normalize_integers(number: int, written: str) -> None:
     if written in ("+{}", "00{}"):
         number = abs(number)
     assert normalize(written.format(number)) == str(number)

@@ -1,4 +1,4 @@
-"""Equal answers are merged, whatever the comparison of others comes to."""
+"""Merging of equal answers, also if comparisons hang, crash or fail."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotts_gym.inference.math_equality import Group, merge_equal
+from autotts_gym.inference.math_equality import AnswerGroup, merge_equal
 
-#: Stands in for math-verify in the processes: an answer is equal to what has the same letters.
+#: Replaces math-verify in the processes: answers with the same letters are equal.
 STAND_IN = r"""
 import dataclasses, os, signal, sys, time
 
@@ -38,14 +38,14 @@ def verify(one, other, **_):
 def act(answer, where):
     if "p" in answer and where != "parse" or "p" not in answer and where == "parse":
         return
-    if "q" in answer:  # computes for good, and catches what it can
+    if "q" in answer:  # computes forever and catches errors
         while True:
             try:
                 while True:
                     pass
             except Exception:
                 pass
-    if "w" in answer:  # waits for good, without computing
+    if "w" in answer:  # waits forever
         time.sleep(1000)
     if "x" in answer:
         os._exit(3)
@@ -59,9 +59,9 @@ def act(answer, where):
 
 
 def equal(*answers: str, gold: str = "") -> dict[str, str]:
-    """What becomes of answers of which the first was given most often."""
+    """The mapping of answers in the order of decreasing frequency."""
     counts = {answer: len(answers) - number for number, answer in enumerate(answers)}
-    return merge_equal([Group(gold, counts)], workers=1)[0]
+    return merge_equal([AnswerGroup(gold, counts)], workers=1)[0]
 
 
 @pytest.mark.slow
@@ -91,23 +91,25 @@ def test_mathematics() -> None:
 
 
 @pytest.mark.slow
-def test_it_does_not_matter_how_many_processes() -> None:
+def test_result_does_not_depend_on_the_workers() -> None:
     groups = [
-        Group(r"\frac12", {"0.5": 1, "1/2": 5, "2/4": 5, "3": 7}),
-        Group("", {"0.5": 1, "1/2": 5, "2/4": 5, "3": 7}),
-        Group("3", {"1": 2, "2": 2}),
-        Group("1", {"9^{9^{9^{9}}}": 3, "2 - 1": 2, "6/2": 1, "3": 1}),
+        AnswerGroup(r"\frac12", {"0.5": 1, "1/2": 5, "2/4": 5, "3": 7}),
+        AnswerGroup("", {"0.5": 1, "1/2": 5, "2/4": 5, "3": 7}),
+        AnswerGroup("3", {"1": 2, "2": 2}),
+        AnswerGroup("1", {"9^{9^{9^{9}}}": 3, "2 - 1": 2, "6/2": 1, "3": 1}),
     ]
-    told: list[tuple[int, int]] = []
+    events: list[tuple[int, int]] = []
     expected = [
         {"0.5": r"\frac12", "1/2": r"\frac12", "2/4": r"\frac12", "3": "3"},
         {"0.5": "1/2", "1/2": "1/2", "2/4": "1/2", "3": "3"},
         {"1": "1", "2": "2"},
         {"9^{9^{9^{9}}}": "9^{9^{9^{9}}}", "2 - 1": "1", "6/2": "6/2", "3": "6/2"},
     ]
-    tell = lambda done, count: told.append((done, count))  # noqa: E731
-    assert merge_equal(groups, workers=1, timeout=1.0, progress=tell) == expected
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert (
+        merge_equal(groups, workers=1, timeout=1.0, progress=lambda *event: events.append(event))
+        == expected
+    )
+    assert events == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert merge_equal(groups, workers=3, timeout=1.0) == expected
 
 
@@ -117,7 +119,7 @@ def test_it_does_not_matter_how_many_processes() -> None:
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(method: str) -> None:
-        raise AssertionError(f"{method}s a process")
+        raise AssertionError(f"starts a process with {method}")
 
     monkeypatch.setattr(multiprocessing, "get_context", refuse)
 
@@ -129,13 +131,13 @@ def test_integers_and_words_need_no_processes() -> None:
         **{"no": "no", "NO": "no", "Yes": "Yes", "No": "No", "ERR": "ERR", "": ""},
     }
     assert merge_equal([]) == []
-    assert merge_equal([Group("5", {})]) == [{}]
+    assert merge_equal([AnswerGroup("5", {})]) == [{}]
 
 
 @pytest.mark.usefixtures("no_processes")
-def test_the_gold_answer_represents_its_class() -> None:
+def test_gold_answer_represents_its_class() -> None:
     assert equal("25", "26", gold="025") == {"25": "025", "26": "26"}
-    # Not where it is a null answer: then there is none.
+    # A null answer means that there is no gold answer.
     assert equal("no", "5", gold="No") == {"no": "no", "5": "5"}
 
 
@@ -148,7 +150,7 @@ def test_the_gold_answer_represents_its_class() -> None:
     st.sampled_from(["", "3", "03", "No"]),
 )
 def test_representatives(answers: dict[str, int], gold: str) -> None:
-    (merged,) = merge_equal([Group(gold, answers)])
+    (merged,) = merge_equal([AnswerGroup(gold, answers)])
     assert list(merged) == list(answers)
     for answer, representative in merged.items():
         if answer in ("No", "ERR", ""):
@@ -159,34 +161,36 @@ def test_representatives(answers: dict[str, int], gold: str) -> None:
             assert representative == gold
         else:
             equals = [a for a in answers if a[:1].isdigit() and float(a) == float(answer)]
-            assert representative == max(equals, key=answers.__getitem__)  # the first of the most
+            assert representative == max(
+                equals, key=answers.__getitem__
+            )  # the first of the most common
 
 
-# --- where something goes wrong ------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("evil", ["q", "w", "x", "z", "m", "e"])
-def test_what_comes_to_no_end_is_not_equal(
-    evil: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["q", "w", "x", "z", "m", "e"])
+def test_failed_comparisons_are_not_equal(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "math_verify.py").write_text(STAND_IN)
     monkeypatch.delitem(sys.modules, "math_verify", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    # Ones that harm when they are compared, and one that does so when it is read.
-    answers = ["1a", f"2{evil}", f"{evil}2", "a1", f"3{evil}p"]
-    groups = [Group("", dict.fromkeys(answers, 1)), Group("", {"1c": 1, "c1": 1})]
+    # Answers with a fault when they are compared, and one with a fault when it is parsed.
+    answers = ["1a", f"2{fault}", f"{fault}2", "a1", f"3{fault}p"]
+    groups = [AnswerGroup("", dict.fromkeys(answers, 1)), AnswerGroup("", {"1c": 1, "c1": 1})]
     merged = merge_equal(groups, workers=1, timeout=0.3)
     apart = {answer: answer for answer in answers}
     assert merged == [apart | {"a1": "1a"}, {"1c": "1c", "c1": "1c"}]
 
 
 @pytest.mark.slow
-def test_processes_that_do_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_do_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "math_verify.py").write_text("raise SystemExit(1)")
     monkeypatch.delitem(sys.modules, "math_verify", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RuntimeError, match="ended before it was asked anything"):
+    with pytest.raises(RuntimeError, match="ended before it started a comparison"):
         equal("1/2", "0.5")
 
 
@@ -196,7 +200,7 @@ def test_without_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
         equal("1", "2")
 
 
-def test_wrong_arguments() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         merge_equal([], workers=0)
     for timeout in (0.0, -1.0, float("nan")):

@@ -1,4 +1,4 @@
-"""Protocols: what they may say, how answers are read, and what is asked of a model."""
+"""Protocols: validation, answers, prompts and probes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from hypothesis import strategies as st
 from scripted_server import CLOSE, PROTOCOL, encode, piece
 
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
-from autotts_gym.inference.protocol import Prober, Protocol, find, known
+from autotts_gym.inference.prober import Prober
+from autotts_gym.inference.protocol import Protocol, bundled_protocols, find_protocol
 from autotts_gym.traces.store import TraceError
 
 
 class Recorder(Engine):
-    """An engine that writes down what it is asked, and answers with the number of the request."""
+    """An engine that records requests and generates the number of the request."""
 
-    def __init__(self, template: str = "<{role}>{content}", longest: int | None = None) -> None:
+    def __init__(
+        self, template: str = "<{role}>{content}", max_model_len: int | None = None
+    ) -> None:
         self.template = template
-        self.longest = longest
+        self.max_model_len = max_model_len
         self.chats: list[Any] = []
         self.completed: list[list[Request]] = []
 
@@ -47,15 +50,15 @@ class Recorder(Engine):
         self.completed.append(list(requests))
         return [Generated([n], str(n), "stop", [0.0], [str(n)]) for n in range(len(requests))]
 
-    async def facts(self) -> dict[str, Any]:
-        return {"model": "recorder", "max_model_len": self.longest}
+    async def describe(self) -> dict[str, Any]:
+        return {"model": "recorder", "max_model_len": self.max_model_len}
 
     async def close(self) -> None:
         pass
 
 
 def protocol(**changes: Any) -> Protocol:
-    return Protocol.of("changed", {**PROTOCOL, **changes})
+    return Protocol.from_dict("changed", {**PROTOCOL, **changes})
 
 
 def without(key: str) -> dict[str, Any]:
@@ -65,13 +68,13 @@ def without(key: str) -> dict[str, Any]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", known())
-def test_those_that_come_along(name: str) -> None:
-    found = find(name, "whatever")
-    assert found.name == name
-    assert found == Protocol.load(known()[name])
-    assert found.probe_tokens >= 1
-    assert len(found.digest) == 64
+@pytest.mark.parametrize("name", bundled_protocols())
+def test_bundled_protocols(name: str) -> None:
+    bundled = find_protocol(name, "any model")
+    assert bundled.name == name
+    assert bundled == Protocol.load(bundled_protocols()[name])
+    assert bundled.probe_tokens >= 1
+    assert len(bundled.digest) == 64
 
 
 @pytest.mark.parametrize(
@@ -84,24 +87,26 @@ def test_those_that_come_along(name: str) -> None:
         ("tinylm-small", "tinylm"),
     ],
 )
-def test_the_one_meant_for_a_model(model: str, name: str) -> None:
-    assert find(None, model).name == name
+def test_protocol_of_a_model(model: str, name: str) -> None:
+    assert find_protocol(None, model).name == name
 
 
-def test_none_is_meant_for_it() -> None:
-    with pytest.raises(TraceError, match="meant for the model 'gpt2'; choose one with --protocol"):
-        find(None, "gpt2")
+def test_no_such_protocol() -> None:
+    with pytest.raises(TraceError, match="matches the model 'gpt2'; choose one with --protocol"):
+        find_protocol(None, "gpt2")
     with pytest.raises(TraceError, match=r"no protocol 'qwen'.*a \.yaml file, or one of chat, c"):
-        find("qwen", "Qwen3-4B")
+        find_protocol("qwen", "Qwen3-4B")
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_protocol_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(PROTOCOL), "utf-8")
-    assert find(str(path), "any") == Protocol("mine", PROTOCOL)
+    assert find_protocol(str(path), "any") == Protocol("mine", PROTOCOL)
     changed = {**PROTOCOL, "close": "</end>"}
-    assert Protocol.of("a", PROTOCOL).digest == Protocol.of("b", dict(PROTOCOL)).digest
-    assert Protocol.of("a", PROTOCOL).digest != Protocol.of("a", changed).digest
+    assert (
+        Protocol.from_dict("a", PROTOCOL).digest == Protocol.from_dict("b", dict(PROTOCOL)).digest
+    )
+    assert Protocol.from_dict("a", PROTOCOL).digest != Protocol.from_dict("a", changed).digest
 
 
 @pytest.mark.parametrize(
@@ -114,12 +119,12 @@ def test_a_file(tmp_path: Path) -> None:
         None,
     ],
 )
-def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+def test_unreadable_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "bad.yaml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(TraceError, match=r"bad\.yaml: cannot be read: "):
-        find(str(path), "any")
+        find_protocol(str(path), "any")
 
 
 _PROBE = PROTOCOL["probe"]
@@ -127,7 +132,7 @@ _CHAT = {"role": "user", "content": "{question}"}
 
 
 @pytest.mark.parametrize(
-    ("facts", "message"),
+    ("content", "message"),
     [
         ([1], "must be a mapping with description, models, prompt, open, close, probe, answers"),
         ({**PROTOCOL, "probes": 1, 2: 3}, "unknown entries 2, probes; there are description, mod"),
@@ -139,13 +144,13 @@ _CHAT = {"role": "user", "content": "{question}"}
         ({**PROTOCOL, "prompt": {"text": "", "messages": []}}, "prompt must have either text or"),
         ({**PROTOCOL, "prompt": {"text": "{question}", "x": 1}}, "prompt: unknown entries x; the"),
         ({**PROTOCOL, "prompt": {"text": None}}, "prompt: texts must be strings"),
-        ({**PROTOCOL, "prompt": {"text": "q:"}}, r"prompt: \{question\} must stand where"),
+        ({**PROTOCOL, "prompt": {"text": "q:"}}, r"prompt: \{question\} must mark the"),
         ({**PROTOCOL, "prompt": {"messages": {}}}, r"messages must be a list of \{role: "),
         ({**PROTOCOL, "prompt": {"messages": ["q"]}}, r"messages must be a list of \{role: "),
         ({**PROTOCOL, "prompt": {"messages": [{**_CHAT, "x": 1}]}}, "messages must be a list of"),
         ({**PROTOCOL, "prompt": {"messages": [{**_CHAT, "role": 1}]}}, "roles must be strings"),
         ({**PROTOCOL, "prompt": {"messages": [{**_CHAT, "content": 1}]}}, "texts must be strings"),
-        ({**PROTOCOL, "prompt": {"messages": []}}, r"prompt: \{question\} must stand where"),
+        ({**PROTOCOL, "prompt": {"messages": []}}, r"prompt: \{question\} must mark the"),
         ({**PROTOCOL, "prompt": {"messages": [_CHAT], "arguments": 1}}, "arguments must be a map"),
         (without("probe"), r"probe must have a suffix \(a string\)"),
         ({**PROTOCOL, "probe": {"suffix": 1, "max_tokens": 2}}, "probe must have a suffix"),
@@ -155,25 +160,25 @@ _CHAT = {"role": "user", "content": "{question}"}
         ({**PROTOCOL, "probe": {**_PROBE, "stop": "}"}}, "stop must be a list of strings"),
         ({**PROTOCOL, "probe": {**_PROBE, "stop": [""]}}, "stop must be a list of strings"),
         ({**PROTOCOL, "probe": {**_PROBE, "stops": []}}, "unknown entries stops; there are suff"),
-        (without("answers"), "answers must list at least one way to find an answer, as"),
-        ({**PROTOCOL, "answers": []}, "answers must list at least one way"),
+        (without("answers"), "answers must list at least one extractor, such as"),
+        ({**PROTOCOL, "answers": []}, "answers must list at least one extractor"),
         ({**PROTOCOL, "answers": ["box"]}, "answers: no extractor is called 'box'; there are box"),
         ({**PROTOCOL, "answers": ["regex:("]}, "answers: extractor 'regex:.': not a regular expr"),
         ({**PROTOCOL, "answers": [["boxed"]]}, "answers: "),
-        ({**PROTOCOL, "description": "\ud800"}, "must be what JSON can say"),
+        ({**PROTOCOL, "description": "\ud800"}, "must have only JSON values"),
         (
             {**PROTOCOL, "prompt": {"messages": [_CHAT], "arguments": {"on": object()}}},
-            "must be what JSON can say, as texts and numbers: ",
+            "must have only JSON values, such as strings and numbers: ",
         ),
         (
             {**PROTOCOL, "prompt": {"messages": [_CHAT], "arguments": {1: 2, "a": 3}}},
-            "must be what JSON can say, as texts and numbers: ",
+            "must have only JSON values, such as strings and numbers: ",
         ),
     ],
 )
-def test_what_a_protocol_may_not_say(facts: Any, message: str) -> None:
+def test_invalid_protocol(content: Any, message: str) -> None:
     with pytest.raises(TraceError, match=message):
-        Protocol.of("bad", facts)
+        Protocol.from_dict("bad", content)
 
 
 _PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
@@ -198,19 +203,19 @@ _JUNK = st.recursive(
     st.dictionaries(st.sampled_from(sorted(PROTOCOL)) | _PLAIN, _JUNK, max_size=2),
     st.sets(st.sampled_from(sorted(PROTOCOL))),
 )
-def test_junk_is_refused_or_usable(junk: dict[Any, Any], kept: set[str]) -> None:
-    facts = {**junk, **{key: PROTOCOL[key] for key in kept}}
+def test_any_content_is_rejected_or_usable(junk: dict[Any, Any], kept: set[str]) -> None:
+    content = {**junk, **{key: PROTOCOL[key] for key in kept}}
     try:
-        made = Protocol.of("junk", facts)
+        fuzzed = Protocol.from_dict("junk", content)
     except TraceError:
         return
-    assert len(made.digest) == 64
-    assert isinstance(made.final("answer:7"), str)
-    prober = asyncio.run(Prober.on(Recorder(), made))
+    assert len(fuzzed.digest) == 64
+    assert isinstance(fuzzed.final_answer("answer:7"), str)
+    prober = asyncio.run(Prober.create(Recorder(), fuzzed))
     assert asyncio.run(prober.prompt("what?"))
 
 
-# --- reading -------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------
 
 
 def generated(text: str, *logprobs: float) -> Generated:
@@ -218,67 +223,67 @@ def generated(text: str, *logprobs: float) -> Generated:
     return Generated(list(map(ord, pieces)), text, "stop", list(logprobs), pieces)
 
 
-def test_confidence_is_that_of_the_answer() -> None:
-    read = protocol().read
-    shown = read(generated("57. 9", -0.5, -0.1, -9, -9, -9))
-    assert (shown.answer, shown.tokens) == ("57", 5)
-    assert shown.confidence == pytest.approx(math.exp(-0.3))
-    # What ends the box belongs to the answer, what follows does not.
-    boxed = protocol(probe={"suffix": r"\boxed{", "max_tokens": 9}, answers=["boxed"]).read
-    shown = boxed(generated("57} so", -0.2, -0.4, -0.6, -9, -9, -9))
-    assert (shown.answer, shown.tokens) == ("57", 6)
-    assert shown.confidence == pytest.approx(math.exp(-0.4))
+def test_confidence_of_the_answer() -> None:
+    read_probe = protocol().read_probe
+    result = read_probe(generated("57. 9", -0.5, -0.1, -9, -9, -9))
+    assert (result.answer, result.tokens) == ("57", 5)
+    assert result.confidence == pytest.approx(math.exp(-0.3))
+    # The closing brace is part of the answer; the text after it is not.
+    boxed = protocol(probe={"suffix": r"\boxed{", "max_tokens": 9}, answers=["boxed"]).read_probe
+    result = boxed(generated("57} so", -0.2, -0.4, -0.6, -9, -9, -9))
+    assert (result.answer, result.tokens) == ("57", 6)
+    assert result.confidence == pytest.approx(math.exp(-0.4))
 
 
-def test_without_an_answer_all_that_was_said_counts() -> None:
-    shown = protocol().read(generated("?!", -1.0, -3.0))
-    assert shown == ("No", pytest.approx(math.exp(-2.0)), 2)
-    assert protocol().read(Generated(finish="stop")) == ("No", 1.0, 0)
+def test_confidence_without_an_answer_uses_all_tokens() -> None:
+    result = protocol().read_probe(generated("?!", -1.0, -3.0))
+    assert result == ("No", pytest.approx(math.exp(-2.0)), 2)
+    assert protocol().read_probe(Generated(finish="stop")) == ("No", 1.0, 0)
 
 
-def test_a_probability_is_at_most_one() -> None:
-    assert protocol().read(generated("5", 1e-7)).confidence == 1.0
-    assert protocol().read(generated("5", 9000.0)).confidence == 1.0
-    assert protocol().read(generated("5", -9999.0)).confidence == 0.0
+def test_confidence_is_at_most_one() -> None:
+    assert protocol().read_probe(generated("5", 1e-7)).confidence == 1.0
+    assert protocol().read_probe(generated("5", 9000.0)).confidence == 1.0
+    assert protocol().read_probe(generated("5", -9999.0)).confidence == 0.0
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-50, 0), min_size=1, max_size=6), st.text("0123456789 .", max_size=5))
-def test_confidence_is_within_that_of_its_tokens(logprobs: list[float], text: str) -> None:
+def test_confidence_is_within_the_range_of_its_tokens(logprobs: list[float], text: str) -> None:
     text = (text + "......")[: len(logprobs)]
-    confidence = protocol().read(generated(text, *logprobs)).confidence
-    slack = 1 + 1e-9
-    assert math.exp(min(logprobs)) / slack <= confidence <= math.exp(max(logprobs)) * slack
+    confidence = protocol().read_probe(generated(text, *logprobs)).confidence
+    tolerance = 1 + 1e-9
+    assert math.exp(min(logprobs)) / tolerance <= confidence <= math.exp(max(logprobs)) * tolerance
 
 
-def test_the_final_answer_stands_behind_the_reasoning() -> None:
-    final = protocol().final
+def test_final_answer_follows_the_reasoning() -> None:
+    final = protocol().final_answer
     assert final("so answer:5 or</think>answer:6.") == "6"
     assert final("answer:5</think>none") == "No"
     assert final("a</think>answer:5</think>answer:6") == "6"
     assert final("never closed, answer:5") == "5"
     assert final("") == ""
-    assert protocol(close="").final("answer:1 answer:2") == "2"
+    assert protocol(close="").final_answer("answer:1 answer:2") == "2"
 
 
-# --- asking --------------------------------------------------------------------------------------
+# --- prompts and probes --------------------------------------------------------------------------
 
 
-def on(recorder: Recorder, made: Protocol) -> Prober:
-    return asyncio.run(Prober.on(recorder, made))
+def make_prober(recorder: Recorder, used: Protocol) -> Prober:
+    return asyncio.run(Prober.create(recorder, used))
 
 
-def prompt(recorder: Recorder, made: Protocol, question: str) -> str:
-    return asyncio.run(recorder.decode(asyncio.run(on(recorder, made).prompt(question))))
+def prompt(recorder: Recorder, used: Protocol, question: str) -> str:
+    return asyncio.run(recorder.decode(asyncio.run(make_prober(recorder, used).prompt(question))))
 
 
-def test_a_prompt_of_text() -> None:
+def test_text_prompt() -> None:
     assert prompt(Recorder(), protocol(), "what {question}?") == "q:what {question}?\n"
 
 
-def test_a_prompt_by_the_chat_template() -> None:
+def test_chat_prompt() -> None:
     recorder = Recorder()
-    made = protocol(
+    used = protocol(
         prompt={
             "messages": [
                 {"role": "system", "content": "Think."},
@@ -287,63 +292,63 @@ def test_a_prompt_by_the_chat_template() -> None:
             "arguments": {"enable_thinking": True},
         }
     )
-    assert prompt(recorder, made, "a {b}") == "<system>Think.<user>a {b}!"
+    assert prompt(recorder, used, "a {b}") == "<system>Think.<user>a {b}!"
     messages, arguments = recorder.chats[0]
     assert [message["content"] for message in messages] == ["Think.", "a {b}!"]
     assert arguments == {"enable_thinking": True}
 
 
 @pytest.mark.parametrize("template", ["<{role}>{content}", "<{role}>{content}<think>\n"])
-def test_the_reasoning_is_opened_once(template: str) -> None:
-    made = protocol(prompt={"messages": [_CHAT]}, open="<think>\n")
-    assert prompt(Recorder(template), made, "5") == "<user>5<think>\n"
+def test_reasoning_is_opened_once(template: str) -> None:
+    used = protocol(prompt={"messages": [_CHAT]}, open="<think>\n")
+    assert prompt(Recorder(template), used, "5") == "<user>5<think>\n"
 
 
-def look(made: Protocol, trace: str, cuts: list[int]) -> tuple[list[str], list[str]]:
-    """What is asked at several depths, and the texts of what was answered."""
+def probe(used: Protocol, trace: str, cuts: list[int]) -> tuple[list[str], list[str]]:
+    """The prompts of probes at several depths, and their outputs."""
     recorder = Recorder()
-    found = asyncio.run(on(recorder, made).look(encode("P"), encode(trace), cuts))
-    (asked,) = recorder.completed
-    assert all(one.max_tokens == 6 and one.sampling.temperature == 0 for one in asked)
-    return ["".join(map(piece, one.prompt)) for one in asked], [one.text for one in found]
+    outputs = asyncio.run(make_prober(recorder, used).probe(encode("P"), encode(trace), cuts))
+    (requests,) = recorder.completed
+    assert all(one.max_tokens == 6 and one.sampling.temperature == 0 for one in requests)
+    return ["".join(map(piece, one.prompt)) for one in requests], [one.text for one in outputs]
 
 
-def test_probes_a_trace_where_it_stood() -> None:
-    asked, found = look(protocol(), "abcdef", [2, 4, 6])
-    assert asked == [f"P{part}</think>answer:" for part in ("ab", "abcd", "abcdef")]
-    assert found == ["0", "1", "2"]
-    assert look(protocol(), "abc", []) == ([], [])
+def test_probes_at_several_depths() -> None:
+    prompts, outputs = probe(protocol(), "abcdef", [2, 4, 6])
+    assert prompts == [f"P{part}</think>answer:" for part in ("ab", "abcd", "abcdef")]
+    assert outputs == ["0", "1", "2"]
+    assert probe(protocol(), "abc", []) == ([], [])
 
 
-def test_closed_reasoning_is_probed_as_it_was_and_once() -> None:
-    asked, found = look(protocol(), "abc</think>answer:5.", [2, 3, 4, 9, 12])
-    assert asked == ["Pab</think>answer:", "Pabc</think>answer:"]
-    assert found == ["0", "1", "1", "1", "1"]
-    # The first close counts; and one of several tokens is found where all of them stand.
-    assert look(protocol(), "a</think>b</think>c", [5])[0] == ["Pa</think>answer:"]
-    many = protocol(close="END", probe={"suffix": "!", "max_tokens": 6})
-    assert look(many, "EEENDEND", [1, 2, 7])[0] == ["PE!", "PEE!"]
-    assert look(many, "EEN", [3])[0] == ["PEEN!"]
+def test_closed_reasoning_is_probed_at_its_end_and_once() -> None:
+    prompts, outputs = probe(protocol(), "abc</think>answer:5.", [2, 3, 4, 9, 12])
+    assert prompts == ["Pab</think>answer:", "Pabc</think>answer:"]
+    assert outputs == ["0", "1", "1", "1", "1"]
+    # The first close counts; a close of several tokens needs all of them.
+    assert probe(protocol(), "a</think>b</think>c", [5])[0] == ["Pa</think>answer:"]
+    multi_token = protocol(close="END", probe={"suffix": "!", "max_tokens": 6})
+    assert probe(multi_token, "EEENDEND", [1, 2, 7])[0] == ["PE!", "PEE!"]
+    assert probe(multi_token, "EEN", [3])[0] == ["PEEN!"]
 
 
 def test_without_a_close_a_trace_is_probed_to_its_end() -> None:
-    asked, _ = look(protocol(close=""), "a</think>b", [1, 2, 3])
-    assert asked == [f"P{part}</think>answer:" for part in ("a", "a</think>", "a</think>b")]
+    prompts, _ = probe(protocol(close=""), "a</think>b", [1, 2, 3])
+    assert prompts == [f"P{part}</think>answer:" for part in ("a", "a</think>", "a</think>b")]
 
 
-def test_stops_go_along() -> None:
+def test_stop_strings_are_passed() -> None:
     recorder = Recorder()
-    made = protocol(probe={**_PROBE, "stop": ["}", "\n"]})
-    asyncio.run(on(recorder, made).look([1], [CLOSE + 9], [1]))
+    used = protocol(probe={**_PROBE, "stop": ["}", "\n"]})
+    asyncio.run(make_prober(recorder, used).probe([1], [CLOSE + 9], [1]))
     assert recorder.completed[0][0].stop == ("}", "\n")
 
 
-def test_how_much_room_there_is() -> None:
+def test_max_trace_tokens() -> None:
     suffix = len(encode(PROTOCOL["probe"]["suffix"]))
-    assert on(Recorder(), protocol()).room([1] * 9, 500) == 500
-    prober = on(Recorder(longest=100), protocol())
-    assert prober.room([1] * 10, 500) == 100 - 10 - suffix - 6
-    assert prober.room([1] * 10, 20) == 20
-    assert prober.room([1] * (99 - suffix - 6), 20) == 1
-    with pytest.raises(EngineError, match="prompt has 86 tokens, and the model holds 100: "):
-        prober.room([1] * (100 - suffix - 6), 20)
+    assert make_prober(Recorder(), protocol()).max_trace_tokens([1] * 9, 500) == 500
+    prober = make_prober(Recorder(max_model_len=100), protocol())
+    assert prober.max_trace_tokens([1] * 10, 500) == 100 - 10 - suffix - 6
+    assert prober.max_trace_tokens([1] * 10, 20) == 20
+    assert prober.max_trace_tokens([1] * (99 - suffix - 6), 20) == 1
+    with pytest.raises(EngineError, match="prompt has 86 tokens and the model's context 100: "):
+        prober.max_trace_tokens([1] * (100 - suffix - 6), 20)

@@ -15,7 +15,7 @@ from autotts_gym.discovery.proposers.response_cache import Answers
 from autotts_gym.discovery.workspace import Workspace
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.http_engine import RefusedError, ServerEngine
-from autotts_gym.inference.run_sync import run_to_end
+from autotts_gym.inference.run_sync import run_sync
 
 #: Where the key is looked for.
 KEY: Final = "OPENAI_API_KEY"
@@ -208,7 +208,7 @@ class ChatProposer:
                 f"about {size}"
             )
         try:
-            found = run_to_end(self._chat(messages, most))
+            found = run_sync(self._chat(messages, most))
         except RefusedError as error:
             # Some servers have the limit under its newer name alone, and say so.
             if "max_completion_tokens" in str(error) and self._limit == "max_tokens":
