@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from autotts_gym.evaluation.bootstrap import common_grid
 from autotts_gym.evaluation.runs import Run
-from autotts_gym.traces.splits import HELD_OUT
 from autotts_gym.traces.answer_statistics import pass_rates
+from autotts_gym.traces.splits import HELD_OUT
 from autotts_gym.traces.store import TraceStore
 
 # --- bounds of a store ---------------------------------------------------------------------------
