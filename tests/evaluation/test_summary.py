@@ -33,7 +33,7 @@ def summary(
     rows = run(agents, stores, (0.0, 0.5), range(5), folder, config=TERMS)
     results = Results(
         [AgentRecord.from_agent(agent, TERMS) for agent in agents],
-        [EnvironmentRecord.from_store(name, made, split) for name, made in stores.items()],
+        [EnvironmentRecord.from_store(name, store, split) for name, store in stores.items()],
         [row for row in rows if isinstance(row, Run)],
         [],
         "random",
@@ -57,10 +57,10 @@ def test_a_row_for_every_agent_environment_and_average(tmp_path: Path) -> None:
     assert {row["split"] for row in rows} == {"search"}
     assert {row["billing"] for row in rows} == {"interval"}
     assert [row["episodes"] for row in rows] == ["15"] * 3 + ["20"] * 3 + ["35"] * 3
-    for row, made in zip(rows[:3], results.runs[:1] + results.runs[2:4], strict=True):
-        assert (made.agent, made.env) == (row["agent"], "a,b")
+    for row, played in zip(rows[:3], results.runs[:1] + results.runs[2:4], strict=True):
+        assert (played.agent, played.env) == (row["agent"], "a,b")
         for name in ("tokens", "sequential_tokens", "actions", "probes"):
-            mean = np.mean(made.episodes[name])
+            mean = np.mean(played.episodes[name])
             assert float(row[name]) == pytest.approx(mean, rel=1e-5)
             assert float(row[f"{name}_low"]) <= mean * (1 + 1e-5)
             assert float(row[f"{name}_high"]) >= mean * (1 - 1e-5)
