@@ -178,7 +178,7 @@ class Results:
         return [env.name for env in self.environments if env.synthetic]
 
     def to_arrow(self) -> pa.Table:
-        """All episodes of the complete runs as one table, see :func:`autotts_gym.evaluation.runs.to_arrow`."""
+        """All episodes as one table, see :func:`autotts_gym.evaluation.runs.to_arrow`."""
         return to_arrow(self.runs)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
