@@ -22,7 +22,7 @@ from autotts_gym.discovery.objective import PlayEpisodes, SearchSet
 from autotts_gym.discovery.program_tree import Program
 from autotts_gym.discovery.proposal import Evaluation
 from autotts_gym.discovery.source_checks import check
-from autotts_gym.discovery.transcripts import write_transcripts
+from autotts_gym.discovery.transcripts import format_transcripts
 from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.episode_results import EpisodeResults
@@ -148,7 +148,7 @@ class Evaluator:
             by_question=tuple(curve.by_question.tolist()),
             curve=curve.to_dict(),
             diagnosis=diagnose(analyses).text() if analyses else "",
-            transcripts=write_transcripts(analyses) if analyses else "",
+            transcripts=format_transcripts(analyses) if analyses else "",
         )
 
     def _analyze(

@@ -48,7 +48,7 @@ _AT_END: Final = {_NULL: "_"} | {c: c.lower() for c in string.ascii_uppercase}
 _WORDS: Final = {"BRANCH": "branch", "CONTINUE": "extend", "PROBE": "probe", "PRUNE": "prune"}
 
 
-def write_transcripts(analyses: Sequence[ErrorAnalysis]) -> str:
+def format_transcripts(analyses: Sequence[ErrorAnalysis]) -> str:
     """An incorrect, an easy and a hard episode at the lowest, the middle and the highest β.
 
     The selection is deterministic. Each episode is the one with the median of tokens among

@@ -67,6 +67,14 @@ def test_missing_options_of_proposers(autotts) -> None:
     none = autotts("discover", "--proposer", "command", *SMALL, "--out", "run")
     assert none.code == 1
     assert "give a command, as 'python propose.py'" in none.err
-    url = autotts("discover", "--proposer", "openai", *SMALL, "--out", "other")
+    url = autotts("discover", "--by", "openai", *SMALL, "--out", "other")
     assert url.code == 1
     assert "autotts: " in url.err
+
+
+def test_unknown_proposer(autotts) -> None:
+    done = autotts("discover", "--by", "nosuch", *SMALL, "--out", "run")
+    assert done.code == 2
+    assert "unknown proposer 'nosuch': choose one of genetic, " in " ".join(
+        done.err.replace("│", " ").split()
+    )

@@ -21,7 +21,7 @@ from autotts_gym.discovery import error_analysis as ea
 from autotts_gym.discovery.diagnosis import LINE_WIDTH, diagnose
 from autotts_gym.discovery.error_analysis import CAUSES, EpisodeLogs, ErrorAnalysis, analyze_errors
 from autotts_gym.discovery.objective import SearchSet
-from autotts_gym.discovery.transcripts import MAX_ACTION_LINES, write_transcripts
+from autotts_gym.discovery.transcripts import MAX_ACTION_LINES, format_transcripts
 from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.mdp import actions
@@ -163,14 +163,14 @@ def test_diagnosis_text(examples: ErrorAnalysis) -> None:
 
 
 def test_transcripts_of_examples(examples: ErrorAnalysis) -> None:
-    text = write_transcripts([examples])
+    text = format_transcripts([examples])
     # Failures are the most frequent cause; the one with the median of tokens is shown.
     assert (
         "β = 0.5, incorrect, failed (67% of all branches correct): question 0 of tiny\n"
         "       100 branch 0\n"
         "  ended after 100 tokens: ValueError: so\n"
     ) in text
-    only = write_transcripts([analyze_one(examples.episodes, list(EXAMPLES).index("late"))])
+    only = format_transcripts([analyze_one(examples.episodes, list(EXAMPLES).index("late"))])
     assert only.splitlines()[2:] == [
         "β = 0.5, easy (67% of all branches correct): question 0 of tiny",
         "       450 branch+extend+probe 0-1: Ab; branch 2",
@@ -284,7 +284,7 @@ def test_random_episodes(random: Random) -> None:
     assert sum(diagnosis.errors.values()) == len(episodes.failures)
     assert (analysis.settled <= analysis.tokens).all()
     assert_bounded(diagnosis.text())
-    check_transcripts(write_transcripts([analysis]), [analysis])
+    check_transcripts(format_transcripts([analysis]), [analysis])
 
 
 def assert_bounded(text: str) -> None:
@@ -379,9 +379,9 @@ def test_diagnosis_of_a_program(played: list[ErrorAnalysis]) -> None:
     assert {row.episodes for row in diagnosis.rows} == {24}
     assert {sum(d.questions for d in row.difficulties) for row in diagnosis.rows} == {12}
     assert_bounded(diagnosis.text())
-    text = write_transcripts(played)
+    text = format_transcripts(played)
     check_transcripts(text, played)
-    assert write_transcripts(played) == text
+    assert format_transcripts(played) == text
     assert "..." in text
     # Letters replace answers: no text of an answer appears.
     body = "\n".join(line for line in text.split("\n") if not line.startswith("β"))
@@ -423,7 +423,7 @@ def test_transcripts_of_a_wide_program(controller: Callable[..., Agent]) -> None
     analysis = analyze_errors(
         EpisodeLogs("made", store, EpisodeConfig(128), 0.0, questions, orders, result.logs)
     )
-    text = write_transcripts([analysis])
+    text = format_transcripts([analysis])
     check_transcripts(text, [analysis])
     assert "branch 0-127; extend x2 0-127" not in text  # in the order in which it was done
     assert "branch 0-127; extend 0-127 x2" in text
@@ -437,7 +437,7 @@ def test_no_episodes() -> None:
     )
     with pytest.raises(ValueError, match="there are no episodes to diagnose"):
         diagnose([analyze_errors(nothing)])
-    assert len(write_transcripts([analyze_errors(nothing)]).split("\n")) == 2
+    assert len(format_transcripts([analyze_errors(nothing)]).split("\n")) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 In a round, every island breeds children from its best programs, by mutation and crossover; each
 child's constants are tuned; the best of parents and children stay; and the best of all islands
-visits the next one. What a program is worth is its score on the search set, less a little for its
-size (:class:`~autotts_gym.discovery.proposal.Candidate`). The first round also tunes the programs that
-breeding begins with.
+visits the next one. Programs are compared by their fitness: the score on the search set, minus a
+small penalty for size (:class:`~autotts_gym.discovery.proposal.Candidate`). The first round also
+tunes the seed programs.
 
 Nothing but the seed and what is on record decides what a round does: one that was cut off goes on
 as it would have.
