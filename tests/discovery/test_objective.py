@@ -1,17 +1,12 @@
-"""The objective, constant tuning, reduction and variation of programs."""
+"""The objective: β sweeps, scores and rejections."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from autotts_gym.discovery import objective, variation
-from autotts_gym.discovery import program_tree as pt
-from autotts_gym.discovery.constant_tuning import reduce_program, tune_constants
+from autotts_gym.discovery import objective
 from autotts_gym.discovery.objective import BETAS, Curve, SearchSet
-from autotts_gym.discovery.program_tree import Constant, Node, round_constant
 from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.traces.store import TraceStore
@@ -68,64 +63,3 @@ def test_environments_of_different_sizes_need_questions() -> None:
         SearchSet(stores)
     part = TreeRollout(SearchSet(stores, [0, 2], seeds=1))
     assert part.sweep(seed_programs()["early"]).tokens.shape[2] == 2
-
-
-def test_tuning_finds_the_best_constants() -> None:
-    """Constants are found for a score with a known maximum, and are rounded before scoring."""
-    program = seed_programs()["adaptive"]
-
-    def score(candidate: pt.Program) -> float:
-        first, *_, last = candidate.constants
-        for constant in candidate.constants:
-            assert constant.base == round_constant(constant.base)
-        return -abs(first.base - 1.3) - abs(last.slope - 0.7)
-
-    tuned = tune_constants(program, score, 800, 1)
-    assert score(tuned) > -0.05
-    assert tune_constants(program, score, 60, 1) == tune_constants(program, score, 60, 1)
-    assert tune_constants(program, score, 1, 1) == program
-    fixed = tune_constants(program, score, 60, 1, knob=False)
-    assert [c.slope for c in fixed.constants] == [0.0] * len(program.constants)
-
-
-def test_reduction_keeps_what_the_score_needs() -> None:
-    """Parts without effect on the score are removed, and constants are rounded."""
-    adaptive = seed_programs()["adaptive"]
-    wrapped = Node(pt.ADD, (Node(pt.FADE, (Node("effort"),)), Node("share")))
-    program = replace(
-        adaptive, stop=Node(pt.MIN, (wrapped, adaptive.stop)), stride=Constant(3.217, 1.5)
-    )
-
-    def score(candidate: pt.Program) -> float:
-        return sum(node.kind == "votes" for node in candidate.stop.walk()) - 1e-9 * candidate.size
-
-    reduced = reduce_program(program, score)
-    assert reduced.stop == Node("votes")
-    assert reduced.size < program.size
-    assert score(reduced) >= score(program)
-    assert all(c.base == float(f"{c.base:.2g}") and c.slope == 0 for c in reduced.constants)
-
-
-def test_mutation_stays_within_limits() -> None:
-    rng = np.random.default_rng(0)
-    sizes = set()
-    program = seed_programs()["fading"]
-    for _ in range(300):
-        child = variation.mutate(program, rng)
-        if variation.within_limits(child):
-            program = child
-        sizes.add(program.size)
-        for slot in pt.SLOTS:
-            for node in program.tree(slot).walk():
-                assert not isinstance(node.kind, str) or node.kind in pt.AVAILABLE[slot]
-                if isinstance(node.kind, int):
-                    assert len(node.children) == pt.ARITY[node.kind]
-    assert len(sizes) > 20
-
-
-def test_large_trees_exceed_the_limits() -> None:
-    program = seed_programs()["adaptive"]
-    tree = Node(Constant(1.0))
-    for _ in range(variation.MAX_TREE_SIZE // 2):
-        tree = Node(pt.ADD, (tree, Node("share")))
-    assert not variation.within_limits(replace(program, stop=tree))
