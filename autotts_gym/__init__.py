@@ -8,17 +8,52 @@ Importing the package registers ``AutoTTS-v0``, ``AutoTTS-Decisions-v0`` and
 
     env = gym.make("AutoTTS-v0")
 
-Everything else is imported from where it lives: ``autotts_gym.traces``, ``autotts_gym.gym_envs.autotts_env``,
-``autotts_gym.gym_envs.vector_env``, ``autotts_gym.gym_envs.wrappers``, ``autotts_gym.controllers``,
-``autotts_gym.evaluation``, ``autotts_gym.collection``, ``autotts_gym.live``,
-``autotts_gym.learning``.
+The functions of :mod:`autotts_gym.api` are available from here, and are imported on first use::
+
+    result = autotts_gym.benchmark(["self_consistency", "cmc"], "tinylm/medium")
+    print(result)
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
 
 from autotts_gym import _deprecated
 
+if TYPE_CHECKING:
+    from autotts_gym.api import (
+        BenchmarkResult,
+        DiscoveryResult,
+        benchmark,
+        collect,
+        discover,
+        list_controllers,
+        list_envs,
+        load_controller,
+        load_env,
+        load_envs,
+        solve,
+    )
+    from autotts_gym.sandbox.player import Sandbox
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BenchmarkResult",
+    "DiscoveryResult",
+    "Sandbox",
+    "benchmark",
+    "collect",
+    "discover",
+    "list_controllers",
+    "list_envs",
+    "load_controller",
+    "load_env",
+    "load_envs",
+    "solve",
+]
 
 _deprecated.install()
 
@@ -39,3 +74,18 @@ register(
     entry_point="autotts_gym.gym_envs.live_env:AutoTTSLiveEnv",
     nondeterministic=True,
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = "autotts_gym.sandbox.player" if name == "Sandbox" else "autotts_gym.api"
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

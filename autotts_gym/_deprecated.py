@@ -235,4 +235,4 @@ class OldNames:
 def install() -> None:
     """Add the import hook, once a process."""
     if OldNames not in sys.meta_path:
-        sys.meta_path.insert(0, OldNames)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, OldNames)

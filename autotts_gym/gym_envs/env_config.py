@@ -17,6 +17,7 @@ from autotts_gym.mdp.batch import Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.keywords import suggest_keywords
 
 #: What ``env`` accepts: a name, a path, or a trace store.
 Environment = str | os.PathLike[str] | TraceStore
@@ -67,6 +68,7 @@ class EnvConfig:
         max_depth, max_classes: D and M.
     """
 
+    @suggest_keywords()
     def __init__(
         self,
         env: Environment | Iterable[Environment] | TraceDataset = registry.DEFAULT,

@@ -24,6 +24,7 @@ from autotts_gym.live.live_model import LiveModel
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import EpisodeStart
+from autotts_gym.utils.keywords import suggest_keywords
 
 if TYPE_CHECKING:
     from autotts_gym.gym_envs.rendering import Scene
@@ -100,6 +101,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     * v0: first version.
     """
 
+    @suggest_keywords(CommonEnvOptions)
     def __init__(
         self,
         base_url: str | Sequence[str] | None = None,

@@ -1,8 +1,9 @@
 """Lookup of environments by name or by path.
 
 A name is looked up in the folders listed in the environment variable ``AUTOTTS_ENVS``, then in the
-user's folder, then among the bundled environments. Names may contain slashes. The name of a folder
-with several stores (``published`` with ``published/Qwen3-4B/aime24`` in it) selects all of them.
+user's folder, then among the bundled environments, then among those of other installed packages
+(:mod:`autotts_gym.traces.installed_envs`). Names may contain slashes. The name of a folder with
+several stores (``published`` with ``published/Qwen3-4B/aime24`` in it) selects all of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from platformdirs import user_data_path
 
 from autotts_gym.traces.card import CARD
 from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.traces.installed_envs import entry_point_folders
 from autotts_gym.traces.store import TraceStore
 
 #: The bundled environment that is used by default.
@@ -46,6 +48,12 @@ def folders() -> list[Path]:
     return [*(Path(folder) for folder in extra if folder), user_folder(), bundled("envs")]
 
 
+def _search_path() -> Iterator[Path]:
+    """All folders in order of precedence; entry points are read only if nothing else matches."""
+    yield from folders()
+    yield from entry_point_folders()
+
+
 def check_name(name: str) -> None:
     """Raise ``TraceError`` unless ``name`` is a valid name of an environment."""
     if not _NAME.fullmatch(name):
@@ -68,7 +76,7 @@ def _stores_below(folder: Path) -> Iterator[Path]:
 def listing() -> dict[str, Path]:
     """Name and folder of every environment, in the order of lookup."""
     environments: dict[str, Path] = {}
-    for folder in folders():
+    for folder in _search_path():
         for path in _stores_below(folder):
             environments.setdefault(path.relative_to(folder).as_posix(), path)
     return environments
@@ -82,7 +90,7 @@ def resolve(environment: str | os.PathLike[str]) -> dict[str, Path]:
     """
     wanted = os.fsdecode(environment)
     if _NAME.fullmatch(wanted):
-        for folder in folders():
+        for folder in _search_path():
             paths = list(_stores_below(folder / wanted))
             if paths:
                 return {path.relative_to(folder).as_posix(): path for path in paths}

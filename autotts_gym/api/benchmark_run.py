@@ -1,0 +1,144 @@
+"""``benchmark``: plays controllers on environments, as ``autotts benchmark`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from autotts_gym.api.benchmark_result import BenchmarkResult
+from autotts_gym.api.catalogue import StrPath, load_controllers, open_envs
+from autotts_gym.api.number_lists import beta_list, integer_list
+from autotts_gym.utils.keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from autotts_gym.controllers.agent import Agent
+    from autotts_gym.evaluation.backends import WorkerPool
+    from autotts_gym.traces.store import TraceStore
+
+
+def _no_progress(label: str, episodes: int) -> None:
+    """Ignore the progress of a benchmark."""
+
+
+@suggest_keywords()
+def benchmark(
+    controllers: StrPath
+    | Callable[..., Any]
+    | Agent
+    | Iterable[StrPath | Callable[..., Any] | Agent] = (),
+    envs: StrPath
+    | TraceStore
+    | Iterable[StrPath | TraceStore]
+    | Mapping[str, TraceStore]
+    | None = None,
+    *,
+    betas: float | str | Iterable[float] | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    protocol: Literal["paper"] | None = None,
+    order: Literal["published", "random"] | None = None,
+    billing: Literal["tokens", "interval"] | None = None,
+    out: StrPath = "results",
+    max_branches: int = 64,
+    budget: int | None = None,
+    action_limit: int | None = None,
+    time_limit: float = 10.0,
+    workers: int | None = None,
+    ray: str | None = None,
+    interpret: bool = False,
+    untrusted: bool = False,
+    progress: Callable[[str, int], None] = _no_progress,
+) -> BenchmarkResult:
+    """Play controllers on environments; write episodes, summary and plots.
+
+    Every controller plays every question of every environment once per seed. Episodes that ``out``
+    already holds are not played again, so an interrupted call resumes.
+
+    Worker processes import the main module. A script must therefore call this function below
+    ``if __name__ == "__main__":``, or pass ``workers=0``; a notebook need not.
+
+    Args:
+        controllers: one or several, as for :func:`~autotts_gym.load_controller`.
+        envs: one or several: names, paths or trace stores; by default the default environment.
+        betas: values of β for controllers that have the knob; default 0, 0.5 and 1.
+        seeds: seeds of the branch orders, as numbers or text such as ``"0-9"``, the default.
+        protocol: ``"paper"`` for the published controllers, β, orders and billing.
+        order: one branch order for all questions of a seed (``"published"``), or one for each
+            (``"random"``, the default).
+        billing: bill generated tokens (``"tokens"``, the default) or every started interval in
+            full (``"interval"``).
+        out: folder of the results.
+        max_branches: N, the widest an episode can get, branches.
+        budget: B, tokens of an episode; None for no budget.
+        action_limit: actions after which an episode fails; None for no limit.
+        time_limit: seconds after which an episode fails.
+        workers: worker processes; default one per core. 0 plays in this process, which cannot
+            interrupt a program that never returns.
+        ray: address of a Ray cluster to play on.
+        interpret: run controllers as plain Python even if they can be compiled.
+        untrusted: run controllers that are given as ``.py`` files in a sandbox.
+        progress: called with a label and the number of episodes that were just finished.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no controller.
+        AgentError: a controller cannot be loaded.
+        TraceError: an environment cannot be loaded.
+        TypeError: there is no such argument; the message suggests one.
+    """
+    from autotts_gym.evaluation import published_protocol as paper
+    from autotts_gym.evaluation.benchmark_session import play_benchmark
+    from autotts_gym.mdp.trace_dataset import EpisodeConfig
+
+    if protocol not in (None, "paper"):
+        raise ValueError(f'protocol must be "paper" or None, got {protocol!r}')
+    if protocol and (order or billing):
+        raise ValueError('protocol="paper" sets order and billing: leave them out')
+    if action_limit is not None and action_limit < 1:
+        raise ValueError(f"action_limit must be at least 1, got {action_limit}")
+    loaded = load_controllers(controllers, untrusted)
+    if protocol:
+        loaded = list(dict.fromkeys([*load_controllers(paper.AGENTS), *loaded]))
+    if not loaded:
+        raise ValueError('give a controller, such as "cmc", or protocol="paper"')
+    config = EpisodeConfig(
+        max_branches=max_branches,
+        billing=billing or ("interval" if protocol else "tokens"),
+        budget=budget,
+        step_limit=action_limit,
+    )
+    stores = open_envs(envs)
+    default_seeds = paper.SEEDS if protocol else "0-9"
+    results = play_benchmark(
+        loaded,
+        stores,
+        list(paper.BETAS) if betas is None else beta_list(betas),
+        integer_list(default_seeds if seeds is None else seeds, "seeds"),
+        out,
+        order="published" if protocol else order or "random",
+        config=config,
+        configs={
+            agent.name: replace(config, billing=paper.BILLING[agent.name])
+            for agent in loaded
+            if protocol and agent.name in paper.BILLING
+        },
+        protocol=protocol or "",
+        interpret=interpret,
+        pool=_pool(workers, ray, time_limit),
+        progress=progress,
+    )
+    return BenchmarkResult(results, Path(out))
+
+
+def _pool(workers: int | None, ray: str | None, time_limit: float) -> WorkerPool | None:
+    """The workers that play; None for this process."""
+    from autotts_gym.evaluation.backends import local_pool, ray_pool
+    from autotts_gym.utils.processes import core_count
+
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be at least 0, got {workers}")
+    if not time_limit > 0:
+        raise ValueError(f"time_limit must be above 0 seconds, got {time_limit:g}")
+    if ray is not None:
+        return ray_pool(ray, workers, time_limit)
+    return None if workers == 0 else local_pool(workers or core_count(), time_limit)

@@ -1,0 +1,138 @@
+"""Environments and controllers by name, path or value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autotts_gym.utils.keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from autotts_gym.controllers.agent import Agent
+    from autotts_gym.traces.store import TraceStore
+
+StrPath = str | os.PathLike[str]
+
+
+@suggest_keywords()
+def load_env(env: StrPath) -> TraceStore:
+    """Load one environment: its recorded traces.
+
+    Args:
+        env: a name (see :func:`list_envs`) or the path of a trace store.
+
+    Raises:
+        TraceError: there is no such environment, or the name is that of several; the message lists
+            them.
+    """
+    from autotts_gym.traces.store import TraceError
+
+    stores = load_envs(env)
+    if len(stores) > 1:
+        raise TraceError(
+            f"{os.fspath(env)!r} names {len(stores)} environments: {', '.join(stores)}; give one "
+            "of them, or call load_envs"
+        )
+    return next(iter(stores.values()))
+
+
+def load_envs(*envs: StrPath) -> dict[str, TraceStore]:
+    """Load environments by name; the name of a folder loads all environments below it.
+
+    Args:
+        envs: names or paths; the default environment if none is given.
+
+    Raises:
+        TraceError: there is no such environment, or it cannot be read.
+    """
+    from autotts_gym.traces import registry
+
+    return registry.open_stores(*(envs or (registry.DEFAULT,)))
+
+
+def list_envs() -> list[str]:
+    """Names of all installed environments."""
+    from autotts_gym.traces import registry
+
+    return list(registry.listing())
+
+
+@suggest_keywords()
+def load_controller(controller: StrPath | Callable[..., Any] | Agent) -> Agent:
+    """Load a controller.
+
+    Args:
+        controller: a name (see :func:`list_controllers`); the path of a ``.py`` file or of a
+            policy's folder; ``PATH:CLASS`` for a class of a file in the published style; or a
+            function or lambda, ``solve(episode, beta)`` or ``solve(episode)``.
+
+    Raises:
+        AgentError: there is no such controller, or it cannot be played.
+    """
+    from autotts_gym.controllers.loader import load
+
+    return load(controller)
+
+
+def list_controllers() -> list[str]:
+    """Names of all installed controllers and trained policies."""
+    from autotts_gym.controllers.loader import names, trained
+
+    return [*names(), *trained()]
+
+
+def load_controllers(
+    controllers: StrPath
+    | Callable[..., Any]
+    | Agent
+    | Iterable[StrPath | Callable[..., Any] | Agent],
+    untrusted: bool = False,
+) -> list[Agent]:
+    """Load one or several controllers, each once.
+
+    Args:
+        controllers: as for :func:`load_controller`.
+        untrusted: controllers that are given as ``.py`` files run in a sandbox only.
+    """
+    from autotts_gym.controllers.loader import load
+    from autotts_gym.sandbox.untrusted_agent import is_file, load_untrusted
+
+    given: list[StrPath | Callable[..., Any] | Agent]
+    if isinstance(controllers, str | os.PathLike) or not isinstance(controllers, Iterable):
+        given = [controllers]
+    else:
+        given = list(controllers)
+    loaded = [
+        load_untrusted(os.fspath(one))
+        if untrusted and isinstance(one, str | os.PathLike) and is_file(os.fspath(one))
+        else load(one)
+        for one in given
+    ]
+    return list(dict.fromkeys(loaded))
+
+
+def open_envs(
+    envs: StrPath | TraceStore | Iterable[StrPath | TraceStore] | Mapping[str, TraceStore] | None,
+) -> dict[str, TraceStore]:
+    """Open environments that are given in any form; the default environment for None.
+
+    A trace store without a name is called after the last part of its path, or else after its
+    fingerprint.
+    """
+    from autotts_gym.traces.store import TraceStore
+
+    if envs is None:
+        return load_envs()
+    if isinstance(envs, Mapping):
+        return dict(envs)
+    given: Sequence[StrPath | TraceStore]
+    given = [envs] if isinstance(envs, str | os.PathLike | TraceStore) else list(envs)
+    stores: dict[str, TraceStore] = {}
+    for env in given:
+        if isinstance(env, TraceStore):
+            name = env.path.name if env.path else f"store-{env.card.fingerprint[:8]}"
+            stores[name] = env
+        else:
+            stores |= load_envs(env)
+    return stores

@@ -1,0 +1,189 @@
+"""``discover``: searches for a controller, as ``autotts discover`` does."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotts_gym.api.catalogue import StrPath, load_controller, open_envs
+from autotts_gym.api.number_lists import integer_list
+from autotts_gym.utils.keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from autotts_gym.controllers.agent import Agent
+    from autotts_gym.discovery.proposal import Candidate
+    from autotts_gym.traces.store import TraceStore
+
+
+@dataclass(frozen=True)
+class DiscoveryResult:
+    """The controller that a search chose.
+
+    Attributes:
+        controller: the controller.
+        path: its file.
+        score: its score on all questions: correct answers less the price of their tokens, averaged
+            over a sweep of β.
+        unseen_score: its score on questions that neither it nor its constants were chosen by.
+        candidates: number of programs that were evaluated.
+    """
+
+    controller: Agent
+    path: Path
+    score: float
+    unseen_score: float
+    candidates: int
+
+
+def _no_progress(number: int, candidate: Candidate) -> None:
+    """Ignore the progress of a search."""
+
+
+@suggest_keywords()
+def discover(
+    envs: StrPath
+    | TraceStore
+    | Iterable[StrPath | TraceStore]
+    | Mapping[str, TraceStore]
+    | None = None,
+    *,
+    out: StrPath,
+    proposer: str = "genetic",
+    questions: int | str | Iterable[int] | None = None,
+    rounds: int = 5,
+    seeds: int | None = None,
+    knob: bool = True,
+    traces: bool = True,
+    attempts: int = 4,
+    islands: int = 3,
+    evaluations: int = 120,
+    finalists: int = 3,
+    seed: int = 0,
+    workers: int = 2,
+    command: str = "",
+    base_url: str = "",
+    model: str = "",
+    max_tokens: int = 16384,
+    time_limit: float = 1800.0,
+    budget_tokens: int | None = None,
+    budget_usd: float | None = None,
+    prompt_usd: float = 0.0,
+    completion_usd: float = 0.0,
+    progress: Callable[[int, Candidate], None] = _no_progress,
+) -> DiscoveryResult:
+    """Search for a controller: a proposer generates programs, which are scored on recorded traces.
+
+    Called again after an interruption, it resumes from the journal in ``out``.
+
+    Args:
+        envs: one or several: names, paths or trace stores; by default the default environment.
+        out: folder of the search; the controller is named after it.
+        proposer: ``"genetic"``, ``"command"``, ``"openai"``, ``"claude"``, or the name of a
+            proposer of another package.
+        questions: rows of the questions to search on; default all.
+        rounds: rounds of proposals.
+        seeds: branch orders of each question; default 8, or 4 for programs that run in a sandbox.
+        knob: require one knob, β, that spends more as it rises.
+        traces: show proposers episodes action by action, and diagnoses.
+        attempts: proposals per round; for the genetic proposer, children per island.
+        islands: islands of the genetic proposer.
+        evaluations: evaluations of the genetic proposer for tuning the constants of a program.
+        finalists: programs that the genetic proposer cross-validates at the end.
+        seed: random seed of the genetic proposer.
+        workers: processes of the genetic proposer.
+        command: shell command of the command proposer, which writes ``controller.py``.
+        base_url: URL of a chat endpoint, for the openai proposer.
+        model: name of a language model, for the openai and claude proposers.
+        max_tokens: completion tokens of a response, for the openai proposer.
+        time_limit: seconds of a proposal, for the command and claude proposers.
+        budget_tokens: limit of tokens of all proposals.
+        budget_usd: limit of the cost of all proposals, US dollars.
+        prompt_usd: price of a million prompt tokens, US dollars.
+        completion_usd: price of a million completion tokens, US dollars.
+        progress: called with the round and the candidate after each evaluation.
+
+    Raises:
+        ImportError: cma is not installed.
+        ValueError: an argument is out of range, or ``out`` holds another search.
+        TypeError: there is no such argument; the message suggests one.
+    """
+    try:
+        import cma  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"discover needs cma ({error}): pip install 'autotts-gym[discover]'"
+        ) from error
+    from autotts_gym.discovery import proposer_registry as registry
+    from autotts_gym.discovery.evaluator import INTERPRETED_SEEDS, Evaluator
+    from autotts_gym.discovery.objective import SearchSet
+    from autotts_gym.discovery.proposers.budget import Budget
+    from autotts_gym.discovery.search_loop import Discovery
+    from autotts_gym.discovery.workspace import Workspace
+
+    registry.check_proposer_name(proposer)
+    count = seeds or (8 if proposer == registry.GENETIC else INTERPRETED_SEEDS)
+    rows = None if questions is None else integer_list(questions, "questions")
+    stores = open_envs(envs)
+    search = SearchSet(stores, rows, count)
+    options = registry.ProposerOptions(
+        attempts=attempts,
+        islands=islands,
+        evaluations=evaluations,
+        finalists=finalists,
+        seed=seed,
+        workers=workers,
+        command=command,
+        base_url=base_url,
+        model=model,
+        max_tokens=max_tokens,
+        time_limit=time_limit,
+        budget=Budget(budget_tokens, budget_usd, prompt_usd, completion_usd),
+    )
+    plan: dict[str, Any] = {"proposer": proposer, "rounds": rounds, "seeds": count, "knob": knob}
+    plan |= {"traces": traces, "attempts": attempts}
+    plan |= registry.recorded_options(proposer, options, knob=knob)
+    folder = Path(out)
+    discovery = Discovery(Evaluator(search, knob=knob, diagnostics=traces), folder, plan)
+    workspace = Workspace(
+        folder / "workspace",
+        diagnostics=traces,
+        knob=knob,
+        evaluation=_judge_command(stores, rows, count, knob=knob, traces=traces),
+    )
+    context = registry.SearchContext(options, search, discovery.archive, workspace)
+    with contextlib.ExitStack() as stack:
+        created = registry.create_proposer(proposer, context)
+        if isinstance(created, contextlib.AbstractContextManager):
+            stack.enter_context(created)
+        choice = discovery.run(created, rounds, progress)
+    path = discovery.save(choice, folder.resolve().name, "autotts_gym.discover")
+    return DiscoveryResult(
+        controller=load_controller(path),
+        path=path,
+        score=choice.candidate.evaluation.score,
+        unseen_score=choice.unseen,
+        candidates=len(discovery.archive),
+    )
+
+
+def _judge_command(
+    stores: Mapping[str, TraceStore],
+    rows: list[int] | None,
+    seeds: int,
+    *,
+    knob: bool,
+    traces: bool,
+) -> str:
+    """The command that evaluates ``controller.py`` as the search does, from any folder."""
+    words = ["autotts", "judge", "controller.py"]
+    for name, store in stores.items():
+        words += ["--env", str(store.path.absolute()) if store.path else name]
+    words += [] if rows is None else ["--questions", ",".join(map(str, rows))]
+    words += ["--seeds", str(seeds)]
+    words += [] if knob else ["--no-knob"]
+    words += [] if traces else ["--no-traces"]
+    return shlex.join(words)

@@ -1,0 +1,99 @@
+"""``solve``: answers a question with a controller on a running model, as ``autotts solve`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autotts_gym.api.catalogue import StrPath, load_controller
+from autotts_gym.utils.keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from autotts_gym.controllers.agent import Agent
+    from autotts_gym.deployment.solver import Solution
+    from autotts_gym.live.live_model import LiveModel
+
+
+@suggest_keywords()
+def solve(
+    question: str,
+    controller: StrPath | Callable[..., Any] | Agent = "cmc",
+    *,
+    beta: float = 0.5,
+    live: LiveModel | None = None,
+    base_url: str | Sequence[str] | None = None,
+    model: str | None = None,
+    reference: StrPath | None = None,
+    protocol: StrPath | None = None,
+    interval: int | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    max_branches: int = 64,
+    budget: int | None = None,
+    patience: float = 120.0,
+    seed: int | None = None,
+    gold: str | None = None,
+    api_key: str | None = None,
+    engine: Mapping[str, Any] | None = None,
+) -> Solution:
+    """Answer a question with a controller on a running model.
+
+    Args:
+        question: the question.
+        controller: as for :func:`~autotts_gym.load_controller`.
+        beta: β: 0 spends least, 1 most.
+        live: a connected model (:func:`autotts_gym.live.connection.connect`), in place of the
+            arguments from ``base_url`` to ``temperature``, ``patience``, ``api_key`` and
+            ``engine``.
+        base_url: OpenAI-compatible vLLM server, such as ``http://127.0.0.1:8000/v1``, or several.
+        model: the model's name on the server; without ``base_url``, the model that vLLM runs here.
+        reference: a collected environment; its card provides protocol, interval, sampling and the
+            cost of self-consistency.
+        protocol: how the model is asked and probed: a name or a file.
+        interval: Δ, tokens; default 500.
+        max_tokens: maximum length of a branch, tokens.
+        temperature: sampling temperature of the branches.
+        max_branches: N, the widest an episode can get, branches.
+        budget: B, tokens; None for no budget.
+        patience: seconds without data after which a request fails.
+        seed: seed of the branches.
+        gold: the gold answer, if it is known.
+        api_key: sent to the server.
+        engine: arguments of vLLM's engine, where it runs here.
+
+    Returns:
+        The answer and its cost. If the model fails on the way, the best answer so far, with
+        ``error``.
+
+    Raises:
+        EngineError: the model cannot be reached.
+        AgentError: the controller cannot be loaded or played.
+        ValueError: an argument is out of range.
+        TypeError: there is no such argument; the message suggests one.
+    """
+    from autotts_gym.deployment import solver
+
+    connection: dict[str, Any] = {"live": live}
+    if live is None:
+        connection = {
+            "base_url": base_url,
+            "model": model,
+            "reference": reference,
+            "protocol": protocol,
+            "interval": interval,
+            "max_tokens": max_tokens,
+            "sampling": None if temperature is None else {"temperature": temperature},
+            "patience": patience,
+            "api_key": api_key,
+            "engine": engine,
+        }
+    return solver.solve(
+        question,
+        load_controller(controller),
+        beta=beta,
+        gold=gold,
+        seed=seed,
+        max_branches=max_branches,
+        budget=budget,
+        **connection,
+    )

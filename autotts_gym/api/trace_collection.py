@@ -1,0 +1,155 @@
+"""``collect``: collects an environment from a model, as ``autotts collect`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotts_gym.api.catalogue import StrPath
+from autotts_gym.utils.keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from autotts_gym.collection.collector import CollectionProgress
+    from autotts_gym.inference.engine import Engine
+    from autotts_gym.traces.store import TraceStore
+
+
+def _no_progress(progress: CollectionProgress) -> None:
+    """Ignore the progress of a collection."""
+
+
+@suggest_keywords()
+def collect(
+    questions: StrPath,
+    name: str,
+    *,
+    model: str | None = None,
+    base_url: str | Sequence[str] | None = None,
+    model_name: str | None = None,
+    branches: int = 128,
+    interval: int = 500,
+    max_tokens: int = 40_960,
+    temperature: float = 0.7,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    seed: int | None = None,
+    protocol: StrPath | None = None,
+    benchmark: str | None = None,
+    split: str | None = None,
+    id_field: str = "id",
+    question_field: str = "question",
+    answer_field: str = "answer",
+    merge: bool = False,
+    texts: bool = False,
+    concurrency: int | None = None,
+    patience: float = 600.0,
+    stall: float = 120.0,
+    api_key: str | None = None,
+    engine: Mapping[str, Any] | None = None,
+    to: StrPath | None = None,
+    progress: Callable[[CollectionProgress], None] = _no_progress,
+) -> TraceStore:
+    """Collect reasoning traces from a model, probe them at every interval, and store them.
+
+    Every finished trace is kept: called again after an interruption, it resumes.
+
+    Args:
+        questions: a JSONL, JSON, CSV or Parquet file, or the name of a Hugging Face dataset.
+        name: name of the environment.
+        model: folder or name of the model that vLLM runs here; with ``base_url``, its name on the
+            server.
+        base_url: OpenAI-compatible vLLM server, such as ``http://127.0.0.1:8000/v1``, or several.
+        model_name: name of the model on the card; by default the last part of its name.
+        branches: N, traces per question.
+        interval: Δ, tokens between two probes.
+        max_tokens: maximum length of a trace, tokens.
+        temperature: sampling temperature; 0 takes the most likely token.
+        top_p: probability mass to sample from.
+        top_k: number of most likely tokens to sample from; 0 for all.
+        seed: gives every trace its own seed, which slows vLLM down.
+        protocol: name or file of the protocol; by default the one that matches the model's name.
+        benchmark: name of the questions on the card; by default that of the file.
+        split: split of a Hugging Face dataset.
+        id_field: field of the question's id.
+        question_field: field of its text.
+        answer_field: field of the gold answer.
+        merge: merge mathematically equal answers.
+        texts: keep the traces' texts in the environment.
+        concurrency: maximum number of concurrent traces; default 256, and 1024 in this process.
+        patience: seconds over which a failing request is retried.
+        stall: seconds without data after which a request fails.
+        api_key: sent to servers.
+        engine: arguments of vLLM's engine, where it runs here.
+        to: folder to write below; by default the user's environment folder.
+        progress: called while traces are collected.
+
+    Returns:
+        The environment's trace store.
+
+    Raises:
+        FrozenError: the environment exists already.
+        TraceError: the name is invalid, or an earlier call had other settings.
+        ValueError: neither ``model`` nor ``base_url`` is given, or an argument is out of range.
+        EngineError: the model cannot be reached; what was finished is kept.
+        TypeError: there is no such argument; the message suggests one.
+    """
+    from autotts_gym.collection.pipeline import collect_store
+    from autotts_gym.collection.plan import CollectionPlan
+    from autotts_gym.collection.question_files import read_questions
+    from autotts_gym.inference.engine import Sampling
+    from autotts_gym.traces import registry
+
+    registry.check_name(name)
+    asked = read_questions(
+        str(questions),
+        id_field=id_field,
+        question_field=question_field,
+        answer_field=answer_field,
+        split=split,
+    )
+    plan = CollectionPlan(branches, interval, max_tokens, Sampling(temperature, top_p, top_k), seed)
+    return collect_store(
+        _engine(model, base_url, api_key, stall, patience, concurrency, engine),
+        asked,
+        plan,
+        (Path(to) if to is not None else registry.user_folder()) / name,
+        protocol=protocol,
+        model=model_name or "",
+        benchmark=benchmark or Path(questions).stem,
+        merge=merge,
+        texts=texts,
+        concurrency=concurrency,
+        progress=progress,
+    )
+
+
+def _engine(
+    model: str | None,
+    base_url: str | Sequence[str] | None,
+    api_key: str | None,
+    stall: float,
+    patience: float,
+    concurrency: int | None,
+    arguments: Mapping[str, Any] | None,
+) -> Engine:
+    """A client of servers, or vLLM in this process."""
+    from autotts_gym.inference.http_engine import ServerEngine
+    from autotts_gym.inference.vllm_engine import LocalEngine
+
+    if base_url:
+        if arguments:
+            raise ValueError("engine is for vLLM in this process; leave it out with base_url")
+        # Twice: traces, and probes of others.
+        width = 2 * (ServerEngine.concurrency if concurrency is None else concurrency)
+        return ServerEngine(
+            base_url,
+            model,
+            api_key=api_key,
+            stall=stall,
+            patience=patience,
+            concurrency=max(width, 1),
+        )
+    if model is None:
+        raise ValueError("give model (vLLM runs it in this process) or base_url (a server does)")
+    return LocalEngine(model, **(arguments or {}))
