@@ -131,7 +131,7 @@ class TraceStore:
             synthetic: whether the traces were generated rather than sampled from a model.
             details: additional entries of the card.
             branch_texts: text of each branch.
-            branch_flags: flags of each branch (see :class:`Branch`).
+            branch_flags: flags of each branch (see :class:`~autotts_gym.traces.records.Branch`).
 
         Raises:
             TraceError: the interval, the number of questions or branches, or ``details`` is
@@ -223,7 +223,10 @@ class TraceStore:
         return None if self.path is None else read_texts(self.path)
 
     def branch_flags(self) -> list[str] | None:
-        """Return the flags of every branch (see :class:`Branch`), or None if no branch has any."""
+        """Return the flags of every branch, or None if no branch has any.
+
+        See :class:`~autotts_gym.traces.records.Branch`.
+        """
         if self._branch_flags is not None:
             return list(self._branch_flags)
         return None if self.path is None else read_flags(self.path)
