@@ -83,63 +83,95 @@ def merge_in_processes(
     Raises:
         RuntimeError: processes end before they start a comparison.
     """
-    remaining = deque(numbers)
-    known: defaultdict[int, dict[Operation, Verdict]] = defaultdict(dict)
-    processes: list[_Process] = []
-    idle_exits = 0
-
-    def assign(process: _Process, number: int) -> None:
-        process.send(number, groups[number], known[number])
-
+    pool = _Pool(groups, numbers, workers, timeout)
     try:
-        for _ in range(min(workers, len(remaining))):
-            processes.append(_Process(timeout))
-            assign(processes[-1], remaining.popleft())
+        yield from pool.results()
+    finally:
+        pool.stop()
+
+
+class _Pool:
+    """The processes of :func:`merge_in_processes`, with the groups that are left."""
+
+    def __init__(
+        self, groups: Sequence[AnswerGroup], numbers: Sequence[int], workers: int, timeout: float
+    ) -> None:
+        self._groups = groups
+        self._remaining = deque(numbers)
+        self._workers = workers
+        self._timeout = timeout
+        self._known: defaultdict[int, dict[Operation, Verdict]] = defaultdict(dict)
+        self._processes: list[_Process] = []
+        self._idle_exits = 0
+
+    def results(self) -> Generator[tuple[int, dict[str, str]], None, None]:
+        for _ in range(min(self._workers, len(self._remaining))):
+            self._start(self._remaining.popleft())
         last_check = time.monotonic()
-        while processes:
-            ready = wait([process.pipe for process in processes], _POLL_INTERVAL)
+        while self._processes:
+            ready = wait([process.pipe for process in self._processes], _POLL_INTERVAL)
             now = time.monotonic()
             elapsed, last_check = min(now - last_check, 2 * _POLL_INTERVAL), now
-            for process in list(processes):
+            for process in list(self._processes):
                 if process.pipe in ready:
                     message = process.receive()
-                elif process.operation and process.seconds + elapsed > WALL_TIME_FACTOR * timeout:
+                elif process.operation and (
+                    process.seconds + elapsed > WALL_TIME_FACTOR * self._timeout
+                ):
                     message = ("ended",)
                 else:
                     process.seconds += elapsed
                     continue
-                number = process.number
-                match message:
-                    case ("started",):
-                        process.started = True
-                    case ("begin", operation):
-                        process.operation = operation
-                    case ("result", operation, verdict):
-                        known[number][operation] = verdict
-                        idle_exits = 0
-                    case ("merged", mapping):
-                        del known[number]
-                        if remaining:
-                            assign(process, remaining.popleft())
-                        else:
-                            process.stop()
-                            processes.remove(process)
-                        yield number, mapping
-                    case _:
-                        process.stop()
-                        processes.remove(process)
-                        if process.operation:
-                            known[number][process.operation] = None
-                        else:
-                            idle_exits += 1
-                        if not process.started or idle_exits > _MAX_IDLE_EXITS:
-                            raise RuntimeError(
-                                "a process that compares answers ended before it started a "
-                                "comparison; see its error output (a script that calls this "
-                                "needs `if __name__ == '__main__':`)"
-                            )
-                        processes.append(_Process(timeout))
-                        assign(processes[-1], number)
-    finally:
-        for process in processes:
+                number, mapping = process.number, self._handle(process, message)
+                if mapping is not None:
+                    yield number, mapping
+
+    def stop(self) -> None:
+        for process in self._processes:
             process.stop()
+
+    def _handle(self, process: _Process, message: tuple[Any, ...]) -> dict[str, str] | None:
+        """Handle a message of a process; returns the mapping of a group that it finished."""
+        match message:
+            case ("started",):
+                process.started = True
+            case ("begin", operation):
+                process.operation = operation
+            case ("result", operation, verdict):
+                self._known[process.number][operation] = verdict
+                self._idle_exits = 0
+            case ("merged", mapping):
+                del self._known[process.number]
+                if self._remaining:
+                    self._assign(process, self._remaining.popleft())
+                else:
+                    self._remove(process)
+                return dict(mapping)
+            case _:
+                self._replace(process)
+        return None
+
+    def _start(self, number: int) -> None:
+        self._processes.append(_Process(self._timeout))
+        self._assign(self._processes[-1], number)
+
+    def _assign(self, process: _Process, number: int) -> None:
+        process.send(number, self._groups[number], self._known[number])
+
+    def _remove(self, process: _Process) -> None:
+        process.stop()
+        self._processes.remove(process)
+
+    def _replace(self, process: _Process) -> None:
+        """Replace a process that has ended or exceeds its time limit."""
+        self._remove(process)
+        if process.operation:
+            self._known[process.number][process.operation] = None
+        else:
+            self._idle_exits += 1
+        if not process.started or self._idle_exits > _MAX_IDLE_EXITS:
+            raise RuntimeError(
+                "a process that compares answers ended before it started a comparison; see its "
+                "error output (a script that calls this needs `if __name__ == '__main__':`)"
+            )
+        self._start(process.number)

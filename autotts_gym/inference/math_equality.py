@@ -47,8 +47,8 @@ def merge_equal(
         progress: called after each question with the number of questions done, and their total.
 
     Returns:
-        For each question, a mapping of its answers to their representatives: the gold answer if
-        equal to it, else the most common equal answer (the first of several).
+        A mapping per question, from each answer to its representative. That is the gold answer if
+        both are equal, else the most common equal answer (the first of several).
 
     Raises:
         ModuleNotFoundError: math-verify is not installed.

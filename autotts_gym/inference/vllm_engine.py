@@ -36,7 +36,7 @@ class LocalEngine(Engine):
     def __init__(self, model: str, **arguments: Any) -> None:
         self._model = model
         self._arguments = arguments
-        self._stepper: _EngineThread | None = None
+        self._thread: _EngineThread | None = None
         self._starting = asyncio.Lock()
         self._ids = itertools.count()
 
@@ -45,9 +45,9 @@ class LocalEngine(Engine):
 
     async def _engine_thread(self) -> _EngineThread:
         async with self._starting:
-            if self._stepper is None:
-                self._stepper = _EngineThread(_load_engine(self._model, self._arguments))
-            return self._stepper
+            if self._thread is None:
+                self._thread = _EngineThread(_load_engine(self._model, self._arguments))
+            return self._thread
 
     async def encode(self, text: str) -> list[int]:
         tokenizer = await self._tokenizer()
@@ -134,7 +134,7 @@ class LocalEngine(Engine):
         }
 
     async def close(self) -> None:
-        thread, self._stepper = self._stepper, None
+        thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.to_thread(thread.close)
 
