@@ -1,4 +1,4 @@
-"""Answer convergence: one chain, which stops as soon as its last probes agree.
+"""Answer convergence: extend a single branch until its last probes agree.
 
 Liu and Wang 2025, "Answer Convergence as a Signal for Early Stopping in Reasoning" (arXiv
 2506.02536), answer consistency; the rule of Dynasor (Fu et al. 2024, "Efficiently Serving LLM
@@ -9,15 +9,14 @@ import numpy as np
 
 
 def agreeing_probes(beta):
-    """Probes in a row that must agree: 2 at β = 0, 6 at β = 0.5, 10 at β = 1."""
+    """Number of consecutive probes that must agree: 2 at β = 0, 6 at β = 0.5, 10 at β = 1."""
     return int(np.rint(2 + 8 * min(max(beta, 0.0), 1.0)))
 
 
 def solve(episode, beta):
     """Extend one branch interval by interval; answer once its last k probes are equal.
 
-    Probes that found no answer agree with nothing. A chain that ends before answers with what it
-    ends on.
+    Null answers never count as agreement. A branch that ends earlier gives its final answer.
     """
     needed = agreeing_probes(beta)
     if not episode.can_branch():

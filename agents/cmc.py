@@ -1,37 +1,37 @@
 """The Confidence Momentum Controller (CMC).
 
-The controller that AutoTTS found (arXiv 2605.08083, section 5 and appendix): answers of finished
-branches form a pool, the confidence of its plurality is smoothed over rounds, and the search
-stops when the smoothed confidence is high and not falling. Branches that agree with the pool run
-ahead, those that keep disagreeing are abandoned, and new ones are opened while confidence does
-not grow. Everything follows from one knob, β.
+The controller that AutoTTS discovered (arXiv 2605.08083, section 5 and appendix). The answers of
+finished branches form a pool. The confidence of its plurality is smoothed over rounds, and the
+controller stops when the smoothed confidence is high and not falling. Branches that agree with the
+pool are extended faster, branches that keep disagreeing are pruned, and new branches are opened
+while the confidence does not grow. β determines all parameters.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from autotts_gym.controllers.voting import beta_confidence, leaders, vote
+from autotts_gym.controllers.helpers import beta_confidence, leaders, vote
 
 MOST_BRANCHES = 64
 MOST_ROUNDS = 500
 
 
 class Schedule(NamedTuple):
-    """What β decides; rounds, branches and intervals, unless a comment says otherwise."""
+    """Parameters that β determines; units are rounds, branches and intervals."""
 
     initial: int  # branches opened at the start
-    ceiling: int  # most branches that are ever open
-    warm_up: int  # rounds before anything is stopped or abandoned
-    patience: int  # disagreements in a row after which a branch is abandoned
-    window: int  # rounds over which the trend is taken
+    ceiling: int  # maximum number of branches
+    warm_up: int  # rounds before it may stop or prune
+    patience: int  # consecutive disagreements after which a branch is pruned
+    window: int  # rounds over which the trend is computed
     weight: float  # of the newest confidence in the moving average (EMA)
-    stop: float  # EMA at which the search stops
+    stop: float  # EMA at which it stops
     slack: float  # fall of the EMA over the window that still counts as not falling
-    aligned_burst: int  # intervals a round for branches that agree with the pool
-    widening_burst: int  # branches opened when the search widens
-    trend: float  # rise of the EMA over the window up to which the search widens
-    completed: int  # finished branches that stopping takes
+    aligned_burst: int  # intervals per round for branches that agree with the pool
+    widening_burst: int  # branches opened when it widens
+    trend: float  # rise of the EMA over the window up to which it widens
+    completed: int  # finished branches required for stopping
 
 
 def _nearest(value):
@@ -40,12 +40,12 @@ def _nearest(value):
 
 
 def _four_decimals(value):
-    """``round(value, 4)``, to the last bit also where it is compiled."""
+    """``round(value, 4)``, equal to the last bit in compiled code."""
     scaled = value * 10_000
     nearest = np.rint(scaled)
     if abs(scaled - nearest) == 0.5:
-        # Half way only as far as the product is exact: its error, from halves of the factor whose
-        # own products are exact (Dekker 1971), tells to which side it belongs.
+        # A tie, unless the product was rounded: its rounding error, from halves of the factor with
+        # exact products (Dekker 1971), decides the side.
         high = value * 134_217_729.0
         high = high - (high - value)
         error = (high * 10_000 - scaled) + (value - high) * 10_000
@@ -73,10 +73,12 @@ def schedule(beta):
     )
 
 
-def _look(episode, running, first, count, pool, votes, speakers, answers):
-    """Probe the running branches from place ``first`` on; what is finished joins the pool.
+def _probe(episode, running, first, count, pool, votes, representatives, answers):
+    """Probe ``running[first:count]``; finished branches join the pool.
 
-    Returns how many still run, the different answers in the pool, and how many branches joined.
+    Returns:
+        Number of branches that still run, number of distinct answers in the pool, and number of
+        branches that joined it.
     """
     left = first
     joined = 0
@@ -86,10 +88,10 @@ def _look(episode, running, first, count, pool, votes, speakers, answers):
         if episode.can_probe(i):
             answer, finished = episode.probe(i)
         if finished:
-            known = answers
+            before = answers
             answers = vote(pool, votes, answers, answer)
-            if answers > known:
-                speakers[known] = i
+            if answers > before:
+                representatives[before] = i
             joined += 1
         else:
             running[left] = i
@@ -97,8 +99,8 @@ def _look(episode, running, first, count, pool, votes, speakers, answers):
     return left, answers, joined
 
 
-def _abandon(episode, running, count, disagreements, patience):
-    """Prune who has disagreed for long, the longest first, but leave two; how many still run."""
+def _prune(episode, running, count, disagreements, patience):
+    """Prune branches that disagree for long, the longest first; keep two. Returns how many run."""
     over = 0
     for i in running[:count]:
         over += disagreements[i] >= patience
@@ -116,9 +118,9 @@ def _abandon(episode, running, count, disagreements, patience):
 
 
 def _sort(episode, running, count):
-    """Sort the running branches, the deepest first (branch order among equals).
+    """Sort the running branches by depth, deepest first; ties in branch order.
 
-    They were sorted a round ago, so that few have to move.
+    Insertion sort, as they were sorted a round ago and few have to move.
     """
     for k in range(1, count):
         i = running[k]
@@ -136,21 +138,21 @@ def _sort(episode, running, count):
 def solve(episode, beta):
     """Play one episode; β = 0 spends least, β = 1 most.
 
-    In every round all text is requested before the first look, so that a round costs the latency
-    of its longest request. Under a token budget, what is not affordable is left out.
+    Every round requests all intervals before the first probe, so its sequential tokens are those
+    of its longest request. Actions that a token budget does not cover are skipped.
     """
     plan = schedule(beta)
     ceiling = min(plan.ceiling, episode.max_branches)
-    pool = np.empty(MOST_BRANCHES, np.int64)  # different answers of finished branches,
-    votes = np.zeros(MOST_BRANCHES, np.int64)  # how many gave each,
-    speakers = np.empty(MOST_BRANCHES, np.int64)  # and the first branch that did
-    answers = 0  # different ones in the pool
-    finished = 0  # branches in it
+    pool = np.empty(MOST_BRANCHES, np.int64)  # distinct answers of finished branches
+    votes = np.zeros(MOST_BRANCHES, np.int64)  # number of branches that gave each
+    representatives = np.empty(MOST_BRANCHES, np.int64)  # first branch that gave each
+    answers = 0  # number of distinct answers
+    finished = 0  # number of branches in the pool
     winner = -1
     confidence = 0.0
     disagreements = np.zeros(MOST_BRANCHES, np.int64)
-    running = np.empty(MOST_BRANCHES, np.int64)  # neither finished nor abandoned,
-    count = 0  # and how many
+    running = np.empty(MOST_BRANCHES, np.int64)  # branches neither finished nor pruned
+    count = 0  # their number
     history = np.zeros(plan.window)
     ema = 0.0
     opening = min(plan.initial, ceiling)
@@ -160,19 +162,19 @@ def solve(episode, beta):
     for r in range(-1, MOST_ROUNDS):
         moved = False
         if r >= 0:
-            # 1. The pool as it stands; the average takes it in for the first time this round.
+            # 1. Add the pool's confidence to the average, for the first time in this round.
             ema = (1 - plan.weight) * ema + plan.weight * confidence
             warm = r >= plan.warm_up
             voting = warm and winner >= 0
 
-            # 2. Abandon what has disagreed for long, but leave two that still run.
+            # 2. Prune branches that have disagreed for long, but keep two running.
             if voting:
                 for i in running[:count]:
                     differs = episode.latest(i) != winner
                     disagreements[i] = disagreements[i] + 1 if differs else 0
-                count = _abandon(episode, running, count, disagreements, plan.patience)
+                count = _prune(episode, running, count, disagreements, plan.patience)
 
-            # 3. Continue the rest, the deepest first (branch order among equals).
+            # 3. Continue the others, deepest first.
             _sort(episode, running, count)
             for i in running[:count]:
                 aligned = voting and episode.latest(i) == winner
@@ -180,11 +182,11 @@ def solve(episode, beta):
                     if episode.can_extend(i):
                         episode.extend(i)
                         moved = True
-            count, answers, joined = _look(
-                episode, running, 0, count, pool, votes, speakers, answers
+            count, answers, joined = _probe(
+                episode, running, 0, count, pool, votes, representatives, answers
             )
 
-            # 4. The pool anew: the average takes it in a second time, for the same round.
+            # 4. Update the pool, and add its confidence to the average a second time.
             if joined > 0:
                 best, first, second = leaders(votes, answers)
                 winner = pool[best]
@@ -192,22 +194,22 @@ def solve(episode, beta):
                 finished += joined
             ema = (1 - plan.weight) * ema + plan.weight * confidence
             history[r % plan.window] = ema
-            # The oldest value of a full window is the one that is overwritten next.
+            # The oldest value of a full window is overwritten next.
             oldest = history[(r + 1) % plan.window] if r + 1 >= plan.window else history[0]
             trend = ema - oldest
             episode.note("confidence", confidence)
             episode.note("EMA", ema)
             episode.note("trend", trend)
 
-            # 5. Stop where the average is high and not falling.
+            # 5. Stop if the average is high and not falling.
             if warm and finished >= plan.completed and ema >= plan.stop and trend >= -plan.slack:
                 break
 
-            # 6. Nothing runs any more.
+            # 6. Stop if no branch runs.
             if count == 0:
                 break
 
-            # 7. Widen while confidence does not grow.
+            # 7. Open branches while the confidence does not grow.
             opening = 0
             if trend <= plan.trend and r >= max(1, plan.warm_up // 2) and ema < plan.stop:
                 opening = min(plan.widening_burst, ceiling - episode.opened)
@@ -218,8 +220,8 @@ def solve(episode, beta):
                 running[count] = episode.branch()
                 count += 1
                 moved = True
-        count, answers, joined = _look(
-            episode, running, older, count, pool, votes, speakers, answers
+        count, answers, joined = _probe(
+            episode, running, older, count, pool, votes, representatives, answers
         )
         if joined > 0:
             best, first, second = leaders(votes, answers)
@@ -227,9 +229,9 @@ def solve(episode, beta):
             confidence = beta_confidence(first, second)
             finished += joined
         if not moved:
-            break  # a token budget allows nothing more
+            break  # the token budget covers no further action
 
     best, _, _ = leaders(votes, answers)
     if best >= 0:
-        return episode.answer(speakers[best])
+        return episode.answer(representatives[best])
     return episode.answer()

@@ -1,4 +1,4 @@
-"""Parallel-Probe: grow all chains together, and stop when their vote has been stable for long.
+"""Parallel-Probe: grow all branches together, and stop when their vote has been stable for long.
 
 Zheng et al. 2026, "Parallel-Probe: Towards Efficient Parallel Thinking via 2D Probing" (arXiv
 2602.03845); constants as in AutoTTS (arXiv 2605.08083).
@@ -6,24 +6,24 @@ Zheng et al. 2026, "Parallel-Probe: Towards Efficient Parallel Thinking via 2D P
 
 import numpy as np
 
-#: Chains, all opened at the start.
+#: Number of branches, all opened at the start.
 WIDTH = 64
 
-#: Rounds in a row with the same winner after which it is answered.
+#: Number of consecutive rounds with the same winner after which it is answered.
 STABILITY = 40
 
-#: Rounds in a row with another answer than the winner's after which a chain is pruned.
+#: Number of consecutive rounds in disagreement with the winner after which a branch is pruned.
 PATIENCE = 7
 
-#: Rounds before chains are pruned.
+#: Number of rounds before branches are pruned.
 WARM_UP = 15
 
-#: Most rounds.
+#: Maximum number of rounds.
 ROUNDS = 100
 
 
 def _answer(episode, voted, winner):
-    """Answer with a class, by the first chain that votes for it."""
+    """Answer with a class, by the first branch that votes for it."""
     for i in range(episode.opened):
         if winner >= 0 and voted[i] == winner:
             return episode.answer(i)
@@ -31,27 +31,31 @@ def _answer(episode, voted, winner):
 
 
 def solve(episode):
-    """Play one episode; in every round all chains grow by an interval before the first look.
+    """Play one episode; in every round all branches grow by an interval before the first probe.
 
-    Under a token budget, what is not affordable is left out.
+    Actions that a token budget does not cover are skipped.
     """
-    running = np.arange(WIDTH)  # the first ``count`` are the chains neither pruned nor finished
-    voted = np.full(WIDTH, -1)  # by chain, the answer that it showed last; -1 once it is pruned
-    votes = np.zeros(WIDTH * (ROUNDS + 1), np.int64)  # by answer; they are no more than looks
-    off_track = np.zeros(WIDTH, np.int64)
+    running = np.arange(WIDTH)  # the first ``count`` are neither pruned nor finished
+    voted = np.full(WIDTH, -1)  # latest answer of each branch; -1 once it is pruned
+    votes = np.zeros(WIDTH * (ROUNDS + 1), np.int64)  # of each answer; there is one per probe
+    off_track = np.zeros(WIDTH, np.int64)  # consecutive rounds in disagreement, by branch
 
-    # Nested, since numba counts references to every array that a function is handed.
+    # Nested functions, because numba counts references to every array that is passed as argument.
 
-    def look(count):
-        """Probe the running chains and move their votes; how many still run, and how many looks."""
-        looks = 0
+    def probe_running(count):
+        """Probe the running branches, and update the votes.
+
+        Returns:
+            Number of branches that still run, and number of probes.
+        """
+        probes = 0
         left = 0
         for k in range(count):
             i = running[k]
             finished = False
             if episode.can_probe(i):
                 answer, finished = episode.probe(i)
-                looks += 1
+                probes += 1
                 if answer != voted[i]:
                     if voted[i] >= 0:
                         votes[voted[i]] -= 1
@@ -60,10 +64,10 @@ def solve(episode):
             if not finished:
                 running[left] = i
                 left += 1
-        return left, looks
+        return left, probes
 
     def plurality():
-        """The plurality of the chains that are not pruned; ties go to the first in branch order."""
+        """The plurality of the branches that are not pruned; ties go to the first in order."""
         winner = -1
         most = 0
         for answer in voted:
@@ -73,7 +77,7 @@ def solve(episode):
         return winner
 
     def prune(count, winner):
-        """Prune the running chains that have been off track for long; how many still run."""
+        """Prune running branches that disagree for long; returns how many still run."""
         left = 0
         for k in range(count):
             i = running[k]
@@ -90,7 +94,7 @@ def solve(episode):
 
     while episode.opened < min(WIDTH, episode.max_branches) and episode.can_branch():
         episode.branch()
-    count, _ = look(episode.opened)
+    count, _ = probe_running(episode.opened)
     last = -1
     stable = 0
     for t in range(ROUNDS):
@@ -99,16 +103,16 @@ def solve(episode):
             if episode.can_extend(running[k]):
                 episode.extend(running[k])
                 extended += 1
-        count, looks = look(count)
+        count, probes = probe_running(count)
         winner = plurality()
         if t >= WARM_UP:
-            # Some chain always agrees with the winner, so that pruning never takes the last one.
+            # At least one branch always agrees with the winner, so some branch remains.
             left = prune(count, winner)
             if left < count:
                 count = left
                 winner = plurality()
         stable = stable + 1 if t > 0 and winner == last else 0
         last = winner
-        if stable >= STABILITY or count == 0 or extended + looks == 0:
+        if stable >= STABILITY or count == 0 or extended + probes == 0:
             break
     return _answer(episode, voted, last)

@@ -13,7 +13,7 @@ CURVE = Curve(_RISING + 0.4, _RISING, _RISING / 4).to_dict()
 
 def program(branches: str) -> str:
     """A program that reads a number of branches to their ends."""
-    return f"""from autotts_gym.controllers.reading import read
+    return f"""from autotts_gym.controllers.helpers import read
 
 
 def solve(episode, beta):

@@ -1,11 +1,11 @@
-"""brevity: a controller that was found.
+"""brevity: a discovered controller.
 
-Found by: autotts discover --env published --rounds 4 --out OUT
-On: published/Qwen3-0.6B/aime24, published/Qwen3-1.7B/aime24, published/Qwen3-4B/aime24,
+Command: autotts discover --env published --rounds 4 --out OUT
+Environments: published/Qwen3-0.6B/aime24, published/Qwen3-1.7B/aime24, published/Qwen3-4B/aime24,
     published/Qwen3-8B/aime24
 Lineage: 1-adaptive, 1-2-2, 2-0-2, 4-2-3, 5-final
-Score: 0.6340 on what it was found on, 0.6252 on questions left out
-(right answers, less the price of their tokens, over a sweep of β).
+Score: 0.6340 on the search set, 0.6252 on held-out questions
+(correct answers, minus the price of their tokens, over a sweep of β).
 """
 
 import numpy as np
@@ -19,18 +19,18 @@ def solve(episode, beta):
     stop_2 = -0.2 + 0.83 * beta
     stride = 2
     most = episode.max_branches
-    running = np.empty(most, np.int64)  # branches that are read on
+    running = np.empty(most, np.int64)  # branches that are still read
     count = 0
-    pool = np.empty(most, np.int64)  # different answers of finished branches,
-    mass = np.zeros(most)  # their weight,
-    voters = np.zeros(most, np.int64)  # how many gave each,
-    speakers = np.empty(most, np.int64)  # and the first that did
-    answers = 0.0  # how many different ones
-    best = 0  # who leads, by its place in the pool,
-    margin = 0.0  # by how much,
-    votes = 0.0  # with how many votes,
+    pool = np.empty(most, np.int64)  # distinct answers of finished branches
+    mass = np.zeros(most)  # weight of each answer
+    voters = np.zeros(most, np.int64)  # number of branches that gave each
+    representatives = np.empty(most, np.int64)  # first branch that gave each
+    answers = 0.0  # number of distinct answers
+    best = 0  # index of the leading answer
+    margin = 0.0  # its lead
+    votes = 0.0  # its votes
     while True:
-        # 1. Have as many branches running as is worth it.
+        # 1. Open branches until enough are running.
         wanted = votes
         while (count < 1 or count < wanted) and episode.can_branch():
             running[count] = episode.branch()
@@ -38,7 +38,7 @@ def solve(episode, beta):
         if count == 0:
             break
 
-        # 2. Read on: all text is requested before the first look.
+        # 2. Extend: all intervals are requested before the first probe.
         moved = False
         for i in running[:count]:
             for _ in range(stride):
@@ -46,7 +46,7 @@ def solve(episode, beta):
                     episode.extend(i)
                     moved = True
 
-        # 3. Look, count what has ended, and leave what is not worth reading on.
+        # 3. Probe: count finished branches, and prune unpromising ones.
         left, voted = 0, False
         for i in running[:count]:
             if not episode.can_probe(i):
@@ -62,7 +62,7 @@ def solve(episode, beta):
                 while at < answers and pool[at] != answer:
                     at += 1
                 if at == answers:
-                    pool[at], speakers[at] = answer, i
+                    pool[at], representatives[at] = answer, i
                     answers += 1.0
                 mass[at] += max(weight, 1e-6)
                 voted = True
@@ -75,7 +75,7 @@ def solve(episode, beta):
                 left += 1
         count = left
 
-        # 4. Who leads, and by how much.
+        # 4. Find the leading answer and its lead.
         if voted:
             best, first = 0, 0.0
             second = 0.0
@@ -90,12 +90,12 @@ def solve(episode, beta):
             margin = (first - second) / total
             votes = float(voters[best])
 
-        # 5. Stop where it will not change, or is not worth more.
+        # 5. Stop when the leader is settled.
         if answers > 0 and min(votes - stop_1, margin - stop_2) > 0.0:
             break
         if not moved:
-            break  # a token budget allows nothing more
+            break  # the token budget covers no further action
 
     if answers > 0:
-        return episode.answer(speakers[best])
+        return episode.answer(representatives[best])
     return episode.answer()

@@ -35,7 +35,8 @@ class BatchPlayer(Protocol):
         """Play K episodes, ``abreast`` at most.
 
         Args:
-            questions, orders, beta: see :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play`.
+            questions, orders, beta: see
+                :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play`.
 
         Returns:
             The batch, whose first K episodes are the played ones, and bool[K]: whether each was

@@ -58,17 +58,20 @@ def load(agent: str | os.PathLike[str] | Callable[..., Any] | Agent) -> Agent:
     folder = _policy_folder(agent)
     if folder is not None:
         return _load_policy(folder)
-    if agent not in _bundled_names() and (entry := _entry_points().get(agent)):
-        return _load_entry_point(entry)
+    if not agent.endswith(".py") and agent not in _bundled_names():  # listing packages is slow
+        entry = _entry_points().get(agent)
+        if entry is not None:
+            return _load_entry_point(entry)
     return agent_from_source(*read(agent))
 
 
-def find(agent: str) -> Path:
+def find(agent: str | os.PathLike[str]) -> Path:
     """The file of a bundled controller, or of a path.
 
     Raises:
         AgentError: there is no such file.
     """
+    agent = os.fspath(agent)
     path = Path(agent)
     if path.suffix != ".py" and agent in _bundled_names():
         return bundled("agents") / f"{agent}.py"
@@ -80,7 +83,7 @@ def find(agent: str) -> Path:
     return path.resolve()
 
 
-def read(agent: str) -> tuple[Path, bytes, str]:
+def read(agent: str | os.PathLike[str]) -> tuple[Path, bytes, str]:
     """Read the file of ``NAME``, ``PATH`` or ``PATH:CLASS``.
 
     Returns:
@@ -89,7 +92,7 @@ def read(agent: str) -> tuple[Path, bytes, str]:
     Raises:
         AgentError: there is no such file, or it cannot be read.
     """
-    location, program = split_class(agent)
+    location, program = split_class(os.fspath(agent))
     path = find(location)
     try:
         return path, path.read_bytes(), program

@@ -1,7 +1,7 @@
-"""Published programs, played as they are.
+"""Published-style programs, played without changes.
 
 The programs that accompany AutoTTS (arXiv 2605.08083) are classes with a method
-``solve(question)``. The question offers four methods, and answers appear as strings::
+``solve(question)``. The question offers four methods, and answers are strings::
 
     class OptimalController:
         def __init__(self, config):
@@ -13,8 +13,9 @@ The programs that accompany AutoTTS (arXiv 2605.08083) are classes with a method
                 answer, finished = question.probe_more(index)
             return answer
 
-Here the question is a face of the episode handle, so that such a program plays the same process as
-any other controller, with the same costs.
+:class:`PublishedQuestion` implements the question over an
+:class:`~autotts_gym.controllers.episode.Episode`, so such programs play the same process as other
+controllers, at the same costs.
 """
 
 from __future__ import annotations
@@ -27,27 +28,27 @@ from typing import Any
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import NoAnswerError
 
-#: The class that is played where a file holds several.
+#: The class that is played if a file defines several, and none is named.
 DEFAULT_CLASS = "OptimalController"
 
 
 class NoBranchLeftError(ValueError, IndexError):
-    """There is no further branch; published programs catch it as either of its bases."""
+    """No further branch can be opened. Published programs catch either base class."""
 
 
 class PublishedQuestion:
     """An episode with the methods that published programs call.
 
     Args:
-        episode: a running episode over a Gymnasium environment.
+        episode: a running episode of a Gymnasium environment.
     """
 
     def __init__(self, episode: Episode) -> None:
         self._episode = episode
-        self._facts: Any = episode.facts
+        self._env: Any = episode.facts
 
     def _text(self, answer: int) -> str:
-        return str(self._facts.answer_text(answer))
+        return str(self._env.answer_text(answer))
 
     def _open(self) -> int:
         if not self._episode.can_branch():
@@ -57,24 +58,24 @@ class PublishedQuestion:
             )
         return self._episode.branch()
 
-    def _look(self, index: int) -> tuple[str, bool]:
+    def _probe(self, index: int) -> tuple[str, bool]:
         answer, finished = self._episode.probe(index)
         return self._text(answer), finished
 
     def probe_new(self) -> tuple[str, int, bool]:
-        """Open a branch and look at its first interval: answer, index, finished.
+        """Open a branch and probe its first interval: answer, index, finished.
 
         Raises:
             NoBranchLeftError: all branches are open, or the budget is spent.
         """
         index = self._open()
-        answer, finished = self._look(index)
+        answer, finished = self._probe(index)
         return answer, index, finished
 
     def probe_more(self, index: int) -> tuple[str, bool]:
-        """Let a branch run for an interval and look: answer, finished.
+        """Extend a branch by one interval and probe it: answer, finished.
 
-        A finished branch repeats its answer, free.
+        A finished branch repeats its answer at no cost.
 
         Raises:
             NoBranchLeftError: there is no such branch.
@@ -85,35 +86,35 @@ class PublishedQuestion:
         if episode.finished(index):
             return self._text(episode.latest(index)), True
         episode.extend(index)
-        return self._look(index)
+        return self._probe(index)
 
     def get_new_branch_final_answer(self) -> str:
-        """Open a branch and read it whole, billed by what was generated: its final answer.
+        """Open a branch and read it to its end, billed by generated tokens: its final answer.
 
         Raises:
-            NoBranchLeftError: as for ``probe_new``.
+            NoBranchLeftError: as for :meth:`probe_new`.
         """
         episode = self._episode
-        with self._facts.billed_by_tokens():
+        with self._env.billed_by_tokens():
             index = self._open()
         while True:
             while episode.can_extend(index):
                 episode.extend(index)
             if not episode.can_probe(index):
-                raise NoBranchLeftError("the budget does not reach the branch's end")
-            answer, finished = self._look(index)
+                raise NoBranchLeftError("the budget ends before the branch does")
+            answer, finished = self._probe(index)
             if finished:
                 return answer
 
     def get_seq_and_total_tokens(self) -> tuple[int, int]:
-        """The clock and what was spent so far, tokens, as far as they can be seen."""
+        """Visible sequential and total tokens so far."""
         return self._episode.clock, self._episode.spent
 
     def answer(self, answer: object) -> None:
-        """End the episode with what the program returned.
+        """End the episode with the program's return value.
 
         Raises:
-            NoAnswerError: it is no answer that the latest probe of some branch shows.
+            NoAnswerError: it is not the answer of any branch's latest probe.
         """
         episode = self._episode
         if not isinstance(answer, str):
@@ -126,7 +127,7 @@ class PublishedQuestion:
 
 
 def programs(module: ModuleType) -> dict[str, type]:
-    """The classes of a module that are published-style programs, by name."""
+    """The published-style classes that a module defines, by name."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -137,15 +138,16 @@ def programs(module: ModuleType) -> dict[str, type]:
 
 
 def as_controller(program: type) -> tuple[Callable[..., None], bool]:
-    """A published-style class as a controller, and whether it takes a config (and so β).
+    """Convert a published-style class to a controller; it is instantiated for every episode.
 
-    It is made anew for every episode.
+    Returns:
+        The function ``solve``, and whether it takes β, that is, whether the class takes a config.
     """
-    configured = len(inspect.signature(program).parameters) > 0
+    takes_config = len(inspect.signature(program).parameters) > 0
 
     def solve(episode: Episode, beta: float) -> None:
-        instance: Any = program({"beta": beta}) if configured else program()
+        instance: Any = program({"beta": beta}) if takes_config else program()
         question = PublishedQuestion(episode)
         question.answer(instance.solve(question))
 
-    return (solve if configured else lambda episode: solve(episode, 0.0)), configured
+    return (solve if takes_config else lambda episode: solve(episode, 0.0)), takes_config

@@ -1,18 +1,19 @@
-"""Starting files for controllers: ``templates/``, with the controller's own name in them."""
+"""Starting files for new controllers: ``templates/``, with the new controller's name in them."""
 
 from __future__ import annotations
 
 import keyword
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-#: What the templates call the controller.
+#: Name of the controller in the templates.
 _NAME: Final = "my_controller"
 
 
 class Template(StrEnum):
-    """What kind of controller to start from; each is a file of ``templates/``."""
+    """Kinds of starting files; each is a file of ``templates/``."""
 
     with_beta = "with_beta"
     without_beta = "without_beta"
@@ -20,34 +21,36 @@ class Template(StrEnum):
 
 
 def file(template: Template) -> Path:
-    """The starting file itself, which is a controller."""
+    """Path of a template, which is itself a controller."""
     return Path(__file__).with_name("templates") / f"{template.value}.py"
 
 
 def source(template: Template, name: str) -> str:
-    """The text of a starting file for a controller called ``name``."""
+    """Text of the starting file for a controller called ``name``."""
     return file(template).read_text("utf-8").replace(_NAME, name)
 
 
-def write(target: str, template: Template = Template.with_beta) -> Path:
-    """Write a starting file, never over another.
+def write(target: str | os.PathLike[str], template: Template = Template.with_beta) -> Path:
+    """Write a starting file; existing files are not overwritten.
 
     Args:
         target: the controller's name, or the path of its file, with or without ``.py``.
+        template: kind of starting file.
 
     Returns:
         The file's path.
 
     Raises:
-        ValueError: its name is no Python identifier, its folder does not exist, or something
-            stands there already.
+        ValueError: the name is not a Python identifier, the folder does not exist, or the file
+            does.
     """
+    target = os.fspath(target)
     path = Path(target if target.endswith(".py") else f"{target}.py")
     name = path.name.removesuffix(".py")
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(
-            f"{name!r} is no name for a controller: use letters, digits and '_', with no "
-            "digit first, and no keyword of Python"
+            f"invalid controller name {name!r}: use letters, digits and '_', without a leading "
+            "digit, and no Python keyword"
         )
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: there is no such folder")
@@ -56,5 +59,5 @@ def write(target: str, template: Template = Template.with_beta) -> Path:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError:
-        raise ValueError(f"{path}: exists already; nothing is written over it") from None
+        raise ValueError(f"{path}: exists already, and is not overwritten") from None
     return path

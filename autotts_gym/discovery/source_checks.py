@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from autotts_gym.controllers import reading, voting
+from autotts_gym.controllers import RENAMED_MODULES, helpers
 
 #: Bytes of a program at most.
 LARGEST: Final = 64 * 1024
@@ -274,9 +274,16 @@ def modules() -> dict[str, frozenset[str]]:
         "math": frozenset(name for name in vars(math) if not name.startswith("_")),
         "numpy": frozenset(numpy - _NOT_OF_NUMPY),
         "typing": frozenset({"Any", "Final", "NamedTuple"} & set(typing.__all__)),
-        reading.__name__: functions_of(reading),
-        voting.__name__: functions_of(voting),
+        helpers.__name__: functions_of(helpers),
     }
+
+
+#: Earlier names of :mod:`autotts_gym.controllers.helpers`, which saved candidates import.
+_RENAMED: Final = {
+    f"autotts_gym.controllers.{old}": helpers.__name__
+    for old, new in RENAMED_MODULES.items()
+    if new == "helpers"
+}
 
 
 def _check_import(node: ast.Import | ast.ImportFrom) -> None:
@@ -287,6 +294,7 @@ def _check_import(node: ast.Import | ast.ImportFrom) -> None:
                 _refuse_module(alias.name, node.lineno)
         return
     name = "." * node.level + (node.module or "")
+    name = _RENAMED.get(name, name)
     if name not in known:
         _refuse_module(name, node.lineno)
     for alias in node.names:
@@ -294,7 +302,7 @@ def _check_import(node: ast.Import | ast.ImportFrom) -> None:
 
 
 def _refuse_module(name: str, line: int) -> typing.NoReturn:
-    if name in modules():
+    if _RENAMED.get(name, name) in modules():
         raise _Rejected(f"write `from {name} import ...`", line)
     whole = ("math", "numpy")
     parts = [f"`from {name} import ...`" for name in modules() if name not in whole]

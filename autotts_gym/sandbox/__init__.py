@@ -1,1 +1,1 @@
-"""Programs that nobody vouches for, played in processes that can do nothing but play."""
+"""The sandbox: plays untrusted controllers in locked-down processes without access to traces."""

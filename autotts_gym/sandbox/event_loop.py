@@ -1,9 +1,9 @@
-"""The player's side of the pipes, compiled: hear actions, play them, show and tell what came of it.
+"""The player's compiled event loop: reads actions from pipes, plays them, sends the outcomes.
 
-A look that a program waits for costs two switches between processes, and little else, since rounds
-follow one another without a line of Python. What needs more thought (an episode's last word, the
-text of an answer that nobody had seen before, a process that is gone) ends the call, and is left to
-:mod:`autotts_gym.sandbox.player`.
+A round of the loop runs no Python, so a probe costs little more than two switches between
+processes. What needs Python ends the call and is handled by
+:mod:`autotts_gym.sandbox.episode_scheduler`: the last message of an episode, the text of an answer
+that appears for the first time, a process that has ended.
 """
 
 from __future__ import annotations
@@ -17,179 +17,181 @@ from numpy.typing import NDArray
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import ILLEGAL, Batch, play_queues
 from autotts_gym.mdp.jit import compiled, entry_point
-from autotts_gym.sandbox import guest, memory_layout
-from autotts_gym.sandbox.shared_memory import Memory
+from autotts_gym.sandbox import memory_layout
+from autotts_gym.sandbox.pipe_protocol import MAX_FRAME_ACTIONS
+from autotts_gym.sandbox.shared_memory import SlotMemory
 
-# What a call can end with, as bits.
-NEWS: Final = 1  # something in ``sizes`` has to be seen to
-ANSWERS: Final = 2  # some episodes have shown answers of new classes; they wait to be told
+# Result of a call, as bits.
+MESSAGES: Final = 1  # some entries of ``sizes`` need handling
+NEW_ANSWERS: Final = 2  # some episodes show answers whose text must be written before the outcome
 
-# In ``sizes``, besides what was read.
-NOTHING: Final = -1
-REFUSED: Final = -2  # the episode has played an illegal action, ``queues[slot, counts[slot]]``
+# Values in ``sizes``, besides the size of a message.
+NO_MESSAGE: Final = -1
+REFUSED: Final = -2  # the episode played an illegal action, ``queues[slot, counts[slot]]``
 
-#: Rounds in one call, so that clocks and signals are seen to.
+#: Rounds per call, so that the caller can check clocks and signals.
 _ROUNDS: Final = 64
 
 _POLLIN: Final = 1
 
-# Of the C library; addresses are passed as numbers.
+# Functions of the C library; addresses are passed as numbers.
 _poll = types.ExternalFunction("poll", types.int32(types.intp, types.intp, types.int32))
 _read = types.ExternalFunction("read", types.intp(types.int32, types.intp, types.intp))
 _write = types.ExternalFunction("write", types.intp(types.int32, types.intp, types.intp))
 
 
-class Traffic(NamedTuple):
-    """What goes through the pipes of some slots.
+class PipeState(NamedTuple):
+    """Pipes of the slots, and what was read from them.
 
     Attributes:
-        polls: int32[slots, 2], ``struct pollfd``: where each is heard, -1 for nowhere, and its
-            events, those asked for below those that there are.
-        telling: int32[slots], where each is told.
-        queues: int32[slots, FRAME / 4], what was read last.
-        counts: int64[slots], how many actions of it there are; then, how many were played.
-        waiting: bool[slots], whether a process waits to be told what came of them.
-        sizes: int64[slots], how many bytes came that are no actions (0: the process has gone),
-            ``REFUSED``, or ``NOTHING``.
-        logs: int32[slots, the most that can be legal], the actions that were played, and
-            ``lengths``: int64[slots], how many.
-        words: uint8[256], each byte that can be told.
+        polls: int32[slots, 2], ``struct pollfd``: the descriptor to read from (-1 for none), and
+            the events: requested in the lower half, reported in the upper.
+        outputs: int32[slots], the descriptors to write outcomes to.
+        queues: int32[slots, MAX_FRAME_ACTIONS], the last frame.
+        counts: int64[slots], number of actions in it; after playing, number of played actions.
+        waiting: bool[slots], whether a process waits for an outcome.
+        sizes: int64[slots], size in bytes of a message that is not actions (0: the process has
+            ended), ``REFUSED``, or ``NO_MESSAGE``.
+        logs: int32[slots, maximum number of legal actions], the played actions.
+        lengths: int64[slots], their number.
+        byte_values: uint8[256], every outcome byte, to be written from.
     """
 
     polls: NDArray[np.int32]
-    telling: NDArray[np.int32]
+    outputs: NDArray[np.int32]
     queues: NDArray[np.int32]
     counts: NDArray[np.int64]
     waiting: NDArray[np.bool_]
     sizes: NDArray[np.int64]
     logs: NDArray[np.int32]
     lengths: NDArray[np.int64]
-    words: NDArray[np.uint8]
+    byte_values: NDArray[np.uint8]
 
 
-class Service:
-    """Serves the processes of some slots.
+class EventLoop:
+    """Serves the processes of several slots.
 
     Args:
-        batch: what they play.
-        memory: what they see.
+        batch: the episodes.
+        memory: the slots.
 
     Attributes:
-        traffic: its ``sizes`` tell what a call that ends with ``NEWS`` has left to be seen to.
+        pipes: after :meth:`run` has returned ``MESSAGES``, ``pipes.sizes`` has what to handle.
     """
 
-    def __init__(self, batch: Batch, memory: Memory) -> None:
+    def __init__(self, batch: Batch, memory: SlotMemory) -> None:
         count = memory.count
-        longest = max_legal_actions(batch.config.max_branches, batch.dataset.depth)
-        self.traffic = traffic = Traffic(
+        max_actions = max_legal_actions(batch.config.max_branches, batch.dataset.depth)
+        self.pipes = pipes = PipeState(
             polls=np.zeros((count, 2), np.int32),
-            telling=np.zeros(count, np.int32),
-            queues=np.zeros((count, guest.FRAME // 4), np.int32),
+            outputs=np.zeros(count, np.int32),
+            queues=np.zeros((count, MAX_FRAME_ACTIONS), np.int32),
             counts=np.zeros(count, np.int64),
             waiting=np.zeros(count, np.bool_),
             sizes=np.zeros(count, np.int64),
-            logs=np.zeros((count, longest), np.int32),
+            logs=np.zeros((count, max_actions), np.int32),
             lengths=np.zeros(count, np.int64),
-            words=np.arange(256, dtype=np.uint8),
+            byte_values=np.arange(256, dtype=np.uint8),
         )
         self._outcomes = batch.outcomes
-        shown = batch.ledger, batch.outcomes, memory.facts, memory.known
+        shared = batch.ledger, batch.outcomes, memory.attributes, memory.revealed
         self._arguments: Any = (
-            batch.queue_arguments(traffic.queues, traffic.counts),
-            *shown,
-            traffic,
+            batch.queue_arguments(pipes.queues, pipes.counts),
+            *shared,
+            pipes,
         )
         for slot in range(count):
-            self.leave(slot)
-        self.serve(0)  # compiles
+            self.remove(slot)
+        self.run(0)  # compiles
 
-    def begin(self, slot: int, hearing: int, telling: int) -> None:
-        """An episode begins: its pipes."""
+    def add(self, slot: int, input_pipe: int, output_pipe: int) -> None:
+        """Serve a new episode with these file descriptors."""
         self._outcomes[slot] = 0
-        self.traffic.lengths[slot] = 0
-        self.traffic.polls[slot] = hearing, _POLLIN
-        self.traffic.telling[slot] = telling
+        self.pipes.lengths[slot] = 0
+        self.pipes.polls[slot] = input_pipe, _POLLIN
+        self.pipes.outputs[slot] = output_pipe
 
-    def leave(self, slot: int) -> None:
-        """Listen to a slot no more."""
-        self.traffic.polls[slot] = -1, 0
-        self.traffic.waiting[slot] = False
-        self.traffic.sizes[slot] = NOTHING
+    def remove(self, slot: int) -> None:
+        """Stop serving a slot."""
+        self.pipes.polls[slot] = -1, 0
+        self.pipes.waiting[slot] = False
+        self.pipes.sizes[slot] = NO_MESSAGE
 
     def log(self, slot: int) -> NDArray[np.int32]:
-        """The actions that the episode of a slot has played."""
-        return self.traffic.logs[slot, : self.traffic.lengths[slot]].copy()
+        """The actions that the slot's episode has played."""
+        return self.pipes.logs[slot, : self.pipes.lengths[slot]].copy()
 
-    def serve(self, timeout: float) -> int:
-        """Play what comes in; returns when something is there that it cannot see to, or soon.
+    def run(self, timeout: float) -> int:
+        """Play incoming actions until something needs handling, or for a limited number of rounds.
 
         Args:
-            timeout: seconds without any word after which it returns.
+            timeout: seconds without any message after which it returns.
 
         Returns:
-            Bits, see above.
+            ``MESSAGES`` and ``NEW_ANSWERS`` as bits.
         """
-        bits: int = _serve(int(1000 * timeout), *self._arguments)
+        bits: int = _run(int(1000 * timeout), *self._arguments)
         return bits
 
 
 @entry_point()
-def _serve(timeout, arrays, ledger, outcomes, facts, known, traffic):
-    waiting, polls = traffic.waiting, traffic.polls
-    bits = _tell(traffic, outcomes)
+def _run(timeout, arrays, ledger, outcomes, attributes, revealed, pipes):
+    waiting, polls = pipes.waiting, pipes.polls
+    bits = _send_outcomes(pipes, outcomes)
     for _ in range(_ROUNDS):
         if bits or _poll(polls.ctypes.data, len(polls), timeout) <= 0:
             break
-        bits |= _hear(traffic)
+        bits |= _read_frames(pipes)
         play_queues(*arrays)
         for slot in range(len(waiting)):
             if waiting[slot]:
-                facts[slot, memory_layout.SPENT] = ledger[slot].spent
-                facts[slot, memory_layout.CLOCK] = ledger[slot].clock
-                if ledger[slot].classes != known[slot]:
-                    bits |= ANSWERS
-        if bits & ANSWERS:
+                attributes[slot, memory_layout.SPENT] = ledger[slot].spent
+                attributes[slot, memory_layout.CLOCK] = ledger[slot].clock
+                if ledger[slot].classes != revealed[slot]:
+                    bits |= NEW_ANSWERS
+        if bits & NEW_ANSWERS:
             break
-        bits |= _tell(traffic, outcomes)
+        bits |= _send_outcomes(pipes, outcomes)
     return bits
 
 
 @compiled
-def _hear(traffic):
-    """Read what has come in: actions, or something else."""
-    polls, queues = traffic.polls, traffic.queues
+def _read_frames(pipes):
+    """Read the frames that have arrived: actions into ``queues``, sizes of others."""
+    polls, queues = pipes.polls, pipes.queues
     bits = 0
     for slot in range(len(polls)):
-        traffic.counts[slot] = 0
+        pipes.counts[slot] = 0
         if polls[slot, 1] >> 16 == 0:
             continue
         size = _read(polls[slot, 0], queues[slot].ctypes.data, 4 * queues.shape[1])
         if size <= 0 or size & 3 or queues[slot, 0] < 0:
-            traffic.sizes[slot] = max(size, 0)
-            bits = NEWS
+            pipes.sizes[slot] = max(size, 0)
+            bits = MESSAGES
         else:
-            traffic.counts[slot] = size >> 2
-            traffic.waiting[slot] = True
+            pipes.counts[slot] = size >> 2
+            pipes.waiting[slot] = True
     return bits
 
 
 @compiled
-def _tell(traffic, outcomes):
-    """Tell those that wait what came of their actions, and write these down."""
-    waiting, lengths = traffic.waiting, traffic.lengths
+def _send_outcomes(pipes, outcomes):
+    """Log the played actions, and send their outcomes to the waiting processes."""
+    waiting, lengths = pipes.waiting, pipes.lengths
     bits = 0
     for slot in range(len(waiting)):
         if not waiting[slot]:
             continue
         waiting[slot] = False
-        for k in range(traffic.counts[slot]):
-            traffic.logs[slot, lengths[slot]] = traffic.queues[slot, k]
+        for k in range(pipes.counts[slot]):
+            pipes.logs[slot, lengths[slot]] = pipes.queues[slot, k]
             lengths[slot] += 1
+        byte = pipes.byte_values[outcomes[slot] :].ctypes.data
         if outcomes[slot] & ILLEGAL:
-            traffic.sizes[slot] = REFUSED
-            bits = NEWS
-        # It may have gone, or let what it is told pile up.
-        elif _write(traffic.telling[slot], traffic.words[outcomes[slot] :].ctypes.data, 1) != 1:
-            traffic.sizes[slot] = 0
-            bits = NEWS
+            pipes.sizes[slot] = REFUSED
+            bits = MESSAGES
+        # Writing fails if the process has ended, or does not read its outcomes.
+        elif _write(pipes.outputs[slot], byte, 1) != 1:
+            pipes.sizes[slot] = 0
+            bits = MESSAGES
     return bits

@@ -1,13 +1,13 @@
-"""The process that episodes' processes are forked from.
+"""The fork server: forks one process per episode from an interpreter that never held traces.
 
-Run as a program, in an interpreter of its own: it has loaded what programs may import, and has
-never had a trace in its memory. It runs nothing of the program itself. What it is told comes
-through a socket: first what to play, then *orders*, four bytes each:
+It runs as a program in an interpreter of its own, and loads what programs may import, but runs
+nothing of the program itself. The launcher (:mod:`autotts_gym.sandbox.launcher`) sends it, through
+a socket, first what to play, then *orders* of four bytes:
 
-- a slot, with the ends of two pipes: end what runs in that slot, and start an episode there;
-- ``~slot``: end what runs in that slot, and reply how it ended, a wait status of four bytes.
+- a slot, with the ends of two pipes: end the process of that slot, and start an episode there;
+- ``~slot``: end the process of that slot, and reply its wait status, four bytes.
 
-It ends, with all that it started, when the socket closes.
+When the socket closes, it ends with all its processes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 from types import ModuleType
 
 if __name__ == "__main__":
-    # The package, but not what its own __init__ loads.
+    # Make the package importable without running its __init__.
     sys.path += [path for path in sys.argv[2:] if path not in sys.path]
     _package = ModuleType("autotts_gym")
     _package.__path__ = [os.path.join(sys.argv[2], "autotts_gym")]
@@ -36,75 +36,81 @@ from typing import Any, Final
 
 from autotts_gym.controllers.errors import failure_message
 from autotts_gym.sandbox import guest
-from autotts_gym.sandbox.lockdown import Limits, Lock
+from autotts_gym.sandbox.guest_env import GuestEnv
+from autotts_gym.sandbox.lockdown import Limits, Lockdown
 from autotts_gym.sandbox.memory_layout import Layout
+from autotts_gym.sandbox.pipe_protocol import ORDER_SIZE
 
-#: Files that are open here besides the slots.
-_FILES: Final = 16
-
-ORDER: Final = 4
+#: Number of files open here besides the slots.
+_OTHER_FILES: Final = 16
 
 
-class Zygote:
-    """Starts and ends processes.
+class ForkServer:
+    """Starts and ends the processes of episodes.
 
     Args:
-        told: the socket.
+        connection: the socket to the launcher.
+
+    Raises:
+        EOFError: the launcher has closed the socket.
+        Exception: the program cannot be compiled, or a library not be imported.
     """
 
-    def __init__(self, told: socket.socket) -> None:
-        self._told = told
-        size = struct.unpack("=q", _receive(told, 8))[0]
-        order = json.loads(_receive(told, size))
-        self._layout = Layout(**order["layout"])
-        self._facts: dict[str, Any] = order["agent"]
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        size = struct.unpack("=q", _receive(connection, 8))[0]
+        setup = json.loads(_receive(connection, size))
+        self._layout = Layout(**setup["layout"])
+        self._facts: dict[str, Any] = setup["agent"]
         self._slots: list[int] = []
-        while len(self._slots) < order["slots"]:
-            _, found, _, _ = socket.recv_fds(told, 1, 64)
-            self._slots += found
-        path, text = order["path"], order["text"].encode("latin-1")
-        self._code = compile(text, path, "exec", dont_inherit=True)
-        self._name = order["name"]
-        self._running = [0] * len(self._slots)
-        for library in (*guest.LIBRARIES, *guest.PROTOCOL):
-            # What is not there need not be copied for every process.
-            if library.rpartition(".")[2].encode() in text or library in guest.ALWAYS:
+        while len(self._slots) < setup["slots"]:
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 64)
+            self._slots += descriptors
+        path, source = setup["path"], setup["source"].encode("latin-1")
+        self._code = compile(source, path, "exec", dont_inherit=True)
+        self._name = setup["name"]
+        self._pids = [0] * len(self._slots)
+        for library in (*guest.LIBRARIES, *guest.CONTROLLER_MODULES):
+            # Every loaded module makes forks slower.
+            if library.rpartition(".")[2].encode() in source or library in guest.ALWAYS_LOADED:
                 importlib.import_module(library)
-        self._builtins = guest.builtins_of_programs()
-        self._lock = Lock(Limits(**order["limits"]))
-        self._lock.prepare(len(self._slots) + _FILES)
-        # As os.fork, but without what modules want done after it: it would take longer than an
-        # episode. There is one thread, and random numbers are to be the same every time.
+        self._builtins = guest.program_builtins()
+        self._lockdown = Lockdown(Limits(**setup["limits"]))
+        self._lockdown.restrict_forkserver(len(self._slots) + _OTHER_FILES)
+        # Like os.fork, but without the modules' at-fork hooks, which take longer than an episode.
+        # There is only one thread, and random numbers shall be the same in every process.
         self._fork = ctypes.PyDLL(None).fork
         self._pid = os.getpid()
 
     def serve(self) -> None:
+        """Execute orders until the socket closes."""
         gc.collect()
         gc.freeze()
         while True:
             try:
-                data, pipes, _, _ = socket.recv_fds(self._told, ORDER, 2)
+                data, pipes, _, _ = socket.recv_fds(self._connection, ORDER_SIZE, 2)
             except InterruptedError:
                 continue
-            if len(data) < ORDER:
+            if len(data) < ORDER_SIZE:
                 break
             (slot,) = struct.unpack("=i", data)
             if slot < 0:
-                self._told.sendall(struct.pack("=i", self._end(~slot)))
+                self._connection.sendall(struct.pack("=i", self._end(~slot)))
                 continue
             self._end(slot)
             pid = self._fork()
             if not pid:
-                self._play(slot, *pipes)
+                self._run_guest(slot, *pipes)
                 os._exit(0)
-            self._running[slot] = pid
+            self._pids[slot] = pid
             for pipe in pipes:
                 os.close(pipe)
-        for slot in range(len(self._running)):
+        for slot in range(len(self._pids)):
             self._end(slot)
 
     def _end(self, slot: int) -> int:
-        pid, self._running[slot] = self._running[slot], 0
+        """Kill the process of a slot, if there is one; returns its wait status."""
+        pid, self._pids[slot] = self._pids[slot], 0
         if pid <= 0:
             return 0
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -113,29 +119,33 @@ class Zygote:
             os.kill(pid, signal.SIGKILL)
         return os.waitpid(pid, 0)[1]
 
-    def _play(self, slot: int, listening: int, telling: int) -> None:
-        """What a new process does."""
+    def _run_guest(self, slot: int, input_pipe: int, output_pipe: int) -> None:
+        """Play an episode in a newly forked process; does not return."""
         try:
             os.setsid()
             memory = mmap.mmap(
                 self._slots[slot], self._layout.size, mmap.MAP_SHARED, mmap.PROT_READ
             )
-            low, high = sorted((listening, telling))
+            low, high = sorted((input_pipe, output_pipe))
             os.closerange(3, low)
             os.closerange(low + 1, high)
-            os.closerange(high + 1, len(self._slots) + _FILES)
-            remote = guest.Remote(self._layout, memoryview(memory), listening, telling)
+            os.closerange(high + 1, len(self._slots) + _OTHER_FILES)
+            env = GuestEnv(self._layout, memoryview(memory), input_pipe, output_pipe)
             module = ModuleType(self._name)
             module.__dict__["__builtins__"] = self._builtins
-            guest.play(remote, self._code, module, lambda: self._lock.close(self._pid), self._facts)
+
+            def lock() -> None:
+                self._lockdown.restrict_guest(self._pid)
+
+            guest.play(env, self._code, module, lock, self._facts)
         finally:
             os._exit(0)
 
 
-def _receive(told: socket.socket, size: int) -> bytes:
+def _receive(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        more = told.recv(size - len(data))
+        more = connection.recv(size - len(data))
         if not more:
             raise EOFError
         data += more
@@ -143,21 +153,21 @@ def _receive(told: socket.socket, size: int) -> bytes:
 
 
 def main() -> None:
-    """Say whether there is something to play (an empty line, or what is wrong); then serve."""
-    # To the lowest number: processes close what lies below a limit.
-    told = socket.socket(fileno=os.dup(int(sys.argv[1])))
+    """Report readiness (an empty line, or an error message), then serve."""
+    # Use the lowest free descriptor: the processes close all descriptors below a limit.
+    connection = socket.socket(fileno=os.dup(int(sys.argv[1])))
     os.close(int(sys.argv[1]))
     os.environ.clear()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the player's to handle
     try:
-        zygote = Zygote(told)
+        server = ForkServer(connection)
     except EOFError:
         return
     except BaseException as error:
-        told.sendall(f"{failure_message(error)}\n".encode())
+        connection.sendall(f"{failure_message(error)}\n".encode())
         return
-    told.sendall(b"\n")
-    zygote.serve()
+    connection.sendall(b"\n")
+    server.serve()
 
 
 if __name__ == "__main__":

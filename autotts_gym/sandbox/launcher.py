@@ -1,4 +1,4 @@
-"""Starting and ending the processes of episodes."""
+"""The launcher: starts the fork server, and has it start and end the processes of episodes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,57 +20,41 @@ from autotts_gym.controllers.errors import GivenUpError
 from autotts_gym.rollout.limits import START_TIMEOUT
 from autotts_gym.sandbox import forkserver
 from autotts_gym.sandbox.lockdown import Limits
-from autotts_gym.sandbox.shared_memory import Memory
+from autotts_gym.sandbox.shared_memory import SlotMemory
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
 
 
-class Starter:
-    """The player's side of :mod:`autotts_gym.sandbox.forkserver`.
+class Launcher:
+    """Controls a fork server (:mod:`autotts_gym.sandbox.forkserver`) from the player's process.
+
+    Args:
+        agent: the program.
+        memory: the slots.
+        limits: of each episode's process.
 
     Raises:
         GivenUpError: the program cannot be compiled.
-        RuntimeError: the process does not start.
+        RuntimeError: the fork server does not start.
     """
 
-    def __init__(self, agent: UntrustedAgent, memory: Memory, limits: Limits) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, agent: UntrustedAgent, memory: SlotMemory, limits: Limits) -> None:
+        self._connection, remote_end = socket.socketpair()
         roots = [Path(module.__file__ or "").parents[1] for module in (autotts_gym, np)]
-        with theirs, tempfile.TemporaryDirectory() as folder:
-            # An empty folder, which is gone by the time that a program starts.
+        with remote_end, tempfile.TemporaryDirectory() as folder:
+            # The working directory is empty, and removed before a program starts.
+            fd = remote_end.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", forkserver.__file__, str(theirs.fileno()), *map(str, roots)],
+                [sys.executable, "-I", forkserver.__file__, str(fd), *map(str, roots)],
                 cwd=folder,
                 env={"OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[fd],
                 start_new_session=True,
             )
-            self._told = ours
-            text = agent.source
-            order = {
-                "layout": memory.layout.facts(),
-                "slots": memory.count,
-                "limits": {"memory": limits.memory, "seconds": limits.seconds},
-                "path": str(agent.path),
-                "name": f"autotts_agent_{agent.path.stem}_{agent.digest[:12]}",
-                "text": text.decode("latin-1"),
-                "agent": {
-                    "takes_beta": agent.takes_beta,
-                    "published": agent.published,
-                    "program": agent.program,
-                },
-            }
-            data = json.dumps(order).encode()
             try:
-                ours.settimeout(START_TIMEOUT)
-                ours.sendall(struct.pack("=q", len(data)) + data)
-                for k in range(0, memory.count, 64):
-                    socket.send_fds(ours, [b"\0"], memory.readers[k : k + 64])
-                with ours.makefile("rb", buffering=0) as lines:
-                    problem = lines.readline()
-                ours.settimeout(None)
+                problem = self._set_up(_setup(agent, memory, limits), memory)
             except OSError as error:
                 self.close()
                 raise RuntimeError(f"the sandbox does not start: {error}") from error
@@ -78,38 +63,83 @@ class Starter:
                 raise
         if problem != b"\n":
             self.close()
-            told = problem.decode("utf-8", "replace").strip() or "its process ended"
-            raise GivenUpError(f"{agent.path}: cannot be loaded: {told}")
+            reason = problem.decode("utf-8", "replace").strip() or "its process ended"
+            raise GivenUpError(f"{agent.path}: cannot be loaded: {reason}")
+
+    @property
+    def pid(self) -> int:
+        """Process id of the fork server."""
+        return self._process.pid
+
+    def _set_up(self, setup: dict[str, Any], memory: SlotMemory) -> bytes:
+        """Send what to play; returns the fork server's reply, a line."""
+        connection = self._connection
+        data = json.dumps(setup).encode()
+        connection.settimeout(START_TIMEOUT)
+        connection.sendall(struct.pack("=q", len(data)) + data)
+        for k in range(0, memory.count, 64):
+            socket.send_fds(connection, [b"\0"], memory.readers[k : k + 64])
+        with connection.makefile("rb", buffering=0) as lines:
+            reply = lines.readline()
+        connection.settimeout(None)
+        return reply
 
     def start(self, slot: int) -> tuple[int, int]:
-        """Start an episode's process; where it is heard, and where it is told."""
-        listening, telling = os.pipe()
-        hearing, speaking = os.pipe()
-        os.set_blocking(telling, False)
+        """Start an episode's process.
+
+        Returns:
+            File descriptors: one to read its frames from, and one to write outcomes to.
+        """
+        guest_input, our_output = os.pipe()
+        our_input, guest_output = os.pipe()
+        os.set_blocking(our_output, False)
         try:
-            socket.send_fds(self._told, [struct.pack("=i", slot)], [listening, speaking])
+            order = struct.pack("=i", slot)
+            socket.send_fds(self._connection, [order], [guest_input, guest_output])
         except BaseException:
-            os.close(telling)
-            os.close(hearing)
+            os.close(our_output)
+            os.close(our_input)
             raise
         finally:
-            os.close(listening)
-            os.close(speaking)
-        return hearing, telling
+            os.close(guest_input)
+            os.close(guest_output)
+        return our_input, our_output
 
     def end(self, slots: Sequence[int]) -> list[int]:
-        """End what runs in some slots; their wait statuses."""
+        """End the processes of some slots; returns their wait statuses.
+
+        Raises:
+            RuntimeError: the fork server has ended.
+        """
         count = len(slots)
-        self._told.sendall(struct.pack(f"={count}i", *(~slot for slot in slots)))
-        reply = self._told.recv(4 * count, socket.MSG_WAITALL) if count else b""
+        self._connection.sendall(struct.pack(f"={count}i", *(~slot for slot in slots)))
+        reply = self._connection.recv(4 * count, socket.MSG_WAITALL) if count else b""
         if len(reply) < 4 * count:
-            raise RuntimeError("the process that starts those of the episodes has ended")
+            raise RuntimeError("the fork server of the sandbox has ended")
         return list(struct.unpack(f"={count}i", reply))
 
     def close(self) -> None:
-        self._told.close()
+        """End the fork server, and with it all processes of episodes."""
+        self._connection.close()
         try:
             self._process.wait(5.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _setup(agent: UntrustedAgent, memory: SlotMemory, limits: Limits) -> dict[str, Any]:
+    """The first message to the fork server."""
+    return {
+        "layout": memory.layout.asdict(),
+        "slots": memory.count,
+        "limits": {"memory": limits.memory, "seconds": limits.seconds},
+        "path": str(agent.path),
+        "name": f"autotts_agent_{agent.path.stem}_{agent.digest[:12]}",
+        "source": agent.source.decode("latin-1"),
+        "agent": {
+            "takes_beta": agent.takes_beta,
+            "published": agent.published,
+            "program": agent.program,
+        },
+    }

@@ -1,8 +1,11 @@
-"""The memory through which an untrusted program sees its episode.
+"""Layout of the shared memory through which an untrusted program observes its episode.
 
-Every process has a slot of its own: pages that the player writes and the process can only read, not
-even by changing their protection. A slot holds what an observation shows, in wide types, and what
-the handle tells besides; nothing else of an episode, and nothing of any other.
+Every episode's process has one *slot*: pages that the player writes and that the process can only
+read; it cannot change their protection either. A slot holds what an observation shows and the
+attributes of :class:`~autotts_gym.controllers.episode.Episode`, and nothing of other episodes.
+
+Separate from :mod:`autotts_gym.sandbox.shared_memory`, because the episode's process must not
+import the rules.
 """
 
 from __future__ import annotations
@@ -14,32 +17,33 @@ from typing import Final
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.fields import BRANCH_COLUMNS, GLOBAL_COLUMNS
 
-# The facts, one word each.
-SPENT: Final = 0  # visible, tokens
-CLOCK: Final = 1  # visible, tokens
+# Attributes of the episode, one word each.
+SPENT: Final = 0  # visible total tokens
+CLOCK: Final = 1  # visible sequential tokens
 INTERVAL: Final = 2  # Δ, tokens
 DEPTH_LIMIT: Final = 3  # intervals
 BUDGET: Final = 4  # tokens, -1 for none
-FORESEEN: Final = 5  # 1 where neither a budget nor a step limit can stop an action
-FACTS: Final = 6
+PREDICTABLE: Final = 5  # 1 if neither a budget nor a step limit can stop an action
+ATTRIBUTES: Final = 6  # their number
 
-WORD: Final = 8  # bytes of an int64, and of a float64
+#: Size of an int64 and of a float64, bytes.
+WORD: Final = 8
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands in a slot, from front to back.
+    """Offsets within a slot.
 
-    First the globals and the confidences of the branches, as float64, the latter where there are
-    any; then, as int64: the facts, the mask of A actions, the columns of N branches, the votes and
-    the nulls of K + 1 classes as an observation has them, and where the text of each of K classes
-    ends. Behind them stand the texts of the answers that were revealed, UTF-8, class after class.
+    A slot begins with the globals and, if there are any, the confidences of the N branches, as
+    float64. Then follow, as int64: the attributes, the action mask, the columns of N branches,
+    votes and null flags of K + 1 classes as in an observation, and the end of the text of each of
+    the K classes. The texts of the revealed answers come last, UTF-8, in the order of the classes.
 
     Attributes:
         branches: N.
-        classes: K, the most answer classes of any question.
-        text: bytes for texts.
-        confidences: whether there are any.
+        classes: K, the largest number of answer classes of a question.
+        text: room for texts, bytes.
+        confidences: whether the slot has confidences.
     """
 
     branches: int
@@ -49,40 +53,40 @@ class Layout:
 
     @property
     def floats(self) -> int:
-        """Floats at the front."""
+        """Number of float64 values, and therefore the word at which the attributes begin."""
         return len(GLOBAL_COLUMNS) + (self.branches if self.confidences else 0)
 
     @property
     def mask(self) -> int:
-        """The word where the mask begins, counted like the others from the front of the slot."""
-        return self.floats + FACTS
+        """Word at which the action mask begins, counted from the start of the slot."""
+        return self.floats + ATTRIBUTES
 
     @property
     def columns(self) -> int:
-        """The word where the columns of the branches begin."""
+        """Word at which the branch columns begin."""
         return self.mask + actions.count(self.branches)
 
     @property
     def votes(self) -> int:
-        """The word where the votes of the classes begin; their nulls follow."""
+        """Word at which the votes of the classes begin; their null flags follow."""
         return self.columns + len(BRANCH_COLUMNS) * self.branches
 
     @property
     def ends(self) -> int:
-        """The word where the ends of the texts begin."""
+        """Word at which the ends of the texts begin."""
         return self.votes + 2 * (self.classes + 1)
 
     @property
     def texts(self) -> int:
-        """The word behind which the texts stand."""
+        """Word at which the texts begin."""
         return self.ends + self.classes
 
     @property
     def size(self) -> int:
-        """Bytes, in whole pages."""
-        wanted = self.texts * WORD + self.text
-        return -(-wanted // mmap.PAGESIZE) * mmap.PAGESIZE
+        """Size of a slot, bytes; a multiple of the page size."""
+        needed = self.texts * WORD + self.text
+        return -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
 
-    def facts(self) -> dict[str, int]:
-        """Its arguments."""
+    def asdict(self) -> dict[str, int]:
+        """The constructor's arguments."""
         return asdict(self)

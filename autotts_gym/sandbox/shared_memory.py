@@ -1,4 +1,4 @@
-"""The slots of some processes, as the player writes them."""
+"""Shared memory of the sandbox, as the player writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +21,22 @@ from autotts_gym.mdp.observation import View
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 
+_MAP_FIXED: Final = 0x10
 
-class Memory:
-    """The slots of some processes, side by side in this one, each a file of its own.
+
+class SlotMemory:
+    """Slots of several processes: contiguous in this process, one file each for the others.
+
+    Args:
+        layout: of each slot.
+        count: number of slots.
 
     Attributes:
-        layout: of each.
-        count: how many.
-        readers: file descriptors that can only be read.
-        view: what the slots show, as arrays with an axis of slots.
-        facts: int64[slots, FACTS], what they show besides, see :mod:`autotts_gym.sandbox.memory_layout`.
-        known: int64[slots], how many answer classes have their text there.
+        layout, count: see above.
+        readers: one read-only file descriptor per slot.
+        view: the observations in the slots, as arrays with a leading axis of slots.
+        attributes: int64[slots, ATTRIBUTES], see :mod:`autotts_gym.sandbox.memory_layout`.
+        revealed: int64[slots], number of answer classes whose text is written.
     """
 
     def __init__(self, layout: Layout, count: int) -> None:
@@ -40,12 +45,12 @@ class Memory:
         size, n = layout.size, layout.branches
         self._memory = mmap.mmap(-1, size * count)
         buffer = np.frombuffer(self._memory, np.uint8)
-        place = buffer.ctypes.data
+        address = buffer.ctypes.data
         for k in range(count):
-            self.readers.append(_shared(size, place + k * size))
+            self.readers.append(_map_new_file(size, address + k * size))
 
         def words(start: int, *shape: int, kind: Any = np.int64) -> NDArray[Any]:
-            """An array of every slot, from a word on: [count, *shape]."""
+            """Array [count, *shape] over all slots, from a word of each on."""
             strides = [memory_layout.WORD]
             for length in shape[:0:-1]:
                 strides.insert(0, strides[0] * length)
@@ -53,15 +58,15 @@ class Memory:
                 (count, *shape), kind, buffer, start * memory_layout.WORD, (size, *strides)
             )
 
-        self.facts = words(layout.floats, memory_layout.FACTS)
+        self.attributes = words(layout.floats, memory_layout.ATTRIBUTES)
         self._ends = words(layout.ends, layout.classes)
         start = layout.texts * memory_layout.WORD
         self._texts = np.ndarray((count, size - start), np.uint8, buffer, start, (size, 1))
-        self.known = np.zeros(count, np.int64)
-        none = np.empty((count, n, 0))
+        self.revealed = np.zeros(count, np.int64)
+        empty = np.empty((count, n, 0))
         self.view = View(
-            plane=none.astype(np.int16),
-            confidence_plane=none.astype(np.float32),
+            plane=empty.astype(np.int16),
+            confidence_plane=empty.astype(np.float32),
             branches=words(layout.columns, len(BRANCH_COLUMNS), n).swapaxes(0, 1),
             confidences=words(len(GLOBAL_COLUMNS), n if layout.confidences else 0, kind=np.float64),
             classes=words(layout.votes, 2, layout.classes + 1).swapaxes(0, 1),
@@ -70,48 +75,51 @@ class Memory:
         )
         self.view.mask[:] = 0
 
-    def begin(self, chosen: Sequence[int], ledger: s.Records) -> None:
-        """Show what is agreed of new episodes; nothing is left of those before."""
-        facts = self.facts
-        self.known[chosen] = 0
-        self._ends[chosen] = -1
-        self._texts[chosen] = 0
-        facts[chosen] = 0
-        facts[chosen, memory_layout.INTERVAL] = ledger["interval"][chosen]
-        facts[chosen, memory_layout.DEPTH_LIMIT] = ledger["depth_limit"][chosen]
-        budgets = ledger["budget"][chosen]
-        facts[chosen, memory_layout.FORESEEN] = (ledger["step_limit"][chosen] == s.NO_BUDGET) & (
-            ledger["budget"][chosen] == s.NO_BUDGET
+    def begin(self, slots: Sequence[int], ledger: s.Records) -> None:
+        """Clear some slots, and write the attributes of their new episodes."""
+        attributes = self.attributes
+        self.revealed[slots] = 0
+        self._ends[slots] = -1
+        self._texts[slots] = 0
+        attributes[slots] = 0
+        attributes[slots, memory_layout.INTERVAL] = ledger["interval"][slots]
+        attributes[slots, memory_layout.DEPTH_LIMIT] = ledger["depth_limit"][slots]
+        budgets = ledger["budget"][slots]
+        attributes[slots, memory_layout.PREDICTABLE] = (
+            ledger["step_limit"][slots] == s.NO_BUDGET
+        ) & (budgets == s.NO_BUDGET)
+        attributes[slots, memory_layout.BUDGET] = np.where(
+            budgets == s.NO_BUDGET, NO_BUDGET, budgets
         )
-        facts[chosen, memory_layout.BUDGET] = np.where(budgets == s.NO_BUDGET, NO_BUDGET, budgets)
 
     def reveal(self, batch: Batch) -> None:
-        """Show the texts of the answers that a step has shown for the first time."""
+        """Write the texts of answers that appeared for the first time."""
         classes = batch.ledger["classes"]
-        for slot in np.flatnonzero(classes > self.known).tolist():
+        for slot in np.flatnonzero(classes > self.revealed).tolist():
             self._reveal(slot, batch)
-        self.known[:] = classes
+        self.revealed[:] = classes
 
     def _reveal(self, slot: int, batch: Batch) -> None:
-        for seen in range(int(self.known[slot]), int(batch.ledger["classes"][slot])):
-            start = int(self._ends[slot, seen - 1]) if seen else 0
-            text = encoded(batch.answer_text(slot, seen))
+        for answer in range(int(self.revealed[slot]), int(batch.ledger["classes"][slot])):
+            start = int(self._ends[slot, answer - 1]) if answer else 0
+            text = encode_answer(batch.answer_text(slot, answer))
             self._texts[slot, start : start + len(text)] = np.frombuffer(text, np.uint8)
-            self._ends[slot, seen] = start + len(text)
+            self._ends[slot, answer] = start + len(text)
 
     def close(self) -> None:
+        """Close the file descriptors."""
         for reader in self.readers:
             os.close(reader)
         self.readers.clear()
 
 
-def encoded(text: str) -> bytes:
-    """An answer as it stands in a slot; models write lone surrogates as well."""
+def encode_answer(text: str) -> bytes:
+    """Encoding of answers in a slot. Model output can contain lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
-def _shared(size: int, place: int) -> int:
-    """Put a new file's memory at an address of this process; a descriptor that only reads it."""
+def _map_new_file(size: int, address: int) -> int:
+    """Map a new anonymous file at an address; returns a descriptor that can only read it."""
     if hasattr(os, "memfd_create"):
         writer = os.memfd_create("slot", os.MFD_CLOEXEC)
         reader = os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
@@ -122,16 +130,15 @@ def _shared(size: int, place: int) -> int:
     os.ftruncate(writer, size)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    fixed = 0x10
-    found = libc.mmap(
-        ctypes.c_void_p(place),
+    mapped = libc.mmap(
+        ctypes.c_void_p(address),
         ctypes.c_size_t(size),
         mmap.PROT_READ | mmap.PROT_WRITE,
-        mmap.MAP_SHARED | fixed,
+        mmap.MAP_SHARED | _MAP_FIXED,
         writer,
         ctypes.c_long(0),
     )
     os.close(writer)
-    if found != place:
+    if mapped != address:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return reader

@@ -49,7 +49,7 @@ def load_untrusted(agent: str | os.PathLike[str]) -> UntrustedAgent:
     Raises:
         AgentError: there is no such file, or it defines nothing that can be played.
     """
-    return untrusted_from_source(*read(os.fspath(agent)))
+    return untrusted_from_source(*read(agent))
 
 
 def untrusted_from_source(path: Path, source: bytes, program: str = "") -> UntrustedAgent:

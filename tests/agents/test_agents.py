@@ -1,4 +1,4 @@
-"""The agents that come along: what they do, budgets or not, and on every path alike."""
+"""Bundled controllers: behaviour, budgets, and equality of compiled code and plain Python."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def store() -> TraceStore:
 def play(
     name: str,
     store: TraceStore,
-    terms: EpisodeConfig,
+    config: EpisodeConfig,
     beta: float = 0.0,
     episodes: int | None = None,
     *,
     interpret: bool = False,
 ) -> EpisodeResults:
-    """The first questions of a store (all, by default), each in a branch order of its own."""
+    """The first questions of a store (by default all), each with its own branch order."""
     counts = store.tables.branch_counts[:episodes]
-    orders = [branch_order("random", 0, q, n)[: terms.max_branches] for q, n in enumerate(counts)]
-    rollout = Rollout(load(name), store, terms, interpret=interpret)
+    orders = [branch_order("random", 0, q, n)[: config.max_branches] for q, n in enumerate(counts)]
+    rollout = Rollout(load(name), store, config, interpret=interpret)
     assert rollout.path == ("python" if interpret else "compiled")
     return rollout.play(np.arange(len(counts)), np.array(orders), beta)
 
 
 def odd_store(random: Random, costs: bool = False) -> TraceStore:
-    """Up to 40 branches of any length, with a leading answer; some have a long closing text."""
+    """Up to 40 branches of any length, with a leading answer; some have a long last interval."""
     interval = random.randint(1, 40)
     answers = random.sample(["7", "8", "No", "", "9"], random.randint(1, 5))
     weights = [random.choice([1, 5, 20]), *[1] * (len(answers) - 1)]
@@ -95,8 +95,8 @@ def test_schedule_of_cmc_everywhere(beta: float) -> None:
     assert tuple(found) == wanted
 
 
-def test_schedule_of_cmc_rounds_like_python_where_it_is_compiled() -> None:
-    """Every thousandth; many lie half way between two fourth decimals, or nearly so."""
+def test_compiled_schedule_of_cmc_rounds_like_python() -> None:
+    """β in thousandths; many values are ties of the fourth decimal, or nearly."""
     plain = load("cmc").solve.__globals__["schedule"]
     compiled = compile_controller(plain, takes_beta=True)
     for beta in (k / 1000 for k in range(1001)):
@@ -122,7 +122,7 @@ def schedule(b: float) -> dict[str, float]:
 
 
 class Plain:
-    """CMC once more, from its description, on lists of branches and without an environment."""
+    """CMC implemented again from its description, on lists of branches, without an environment."""
 
     def __init__(self, branches: list[Branch], interval: int, billing: str) -> None:
         self.branches, self.interval, self.billing = branches, interval, billing
@@ -151,7 +151,7 @@ class Plain:
         return [i for i in opened if i not in self.abandoned and not self.finished(i)]
 
     def grow(self, bursts: dict[int, int]) -> None:
-        """Continue branches side by side, then look at each."""
+        """Extend branches in parallel, then probe each."""
         costs = [0]
         for i, burst in bursts.items():
             before = self.bill(i, self.depths[i]) if self.depths[i] else 0
@@ -214,14 +214,14 @@ class Plain:
 
 @cache
 def binomial_tail(a: int, n: int) -> float:
-    """The chance that more than ``a`` of ``n`` throws show heads."""
+    """The probability of more than ``a`` heads in ``n`` tosses."""
     return sum(comb(n, k) for k in range(a + 1, n + 1)) / 2**n
 
 
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.33, 0.5, 0.77, 1.0])
-@pytest.mark.parametrize("env", [registry.DEFAULT, "synthetic-aime24"])  # which is deeper
-def test_cmc_is_what_its_description_says(beta: float, billing: Any, env: str) -> None:
+@pytest.mark.parametrize("env", [registry.DEFAULT, "synthetic-aime24"])  # the second is deeper
+def test_cmc_equals_its_description(beta: float, billing: Any, env: str) -> None:
     (store,) = registry.open_stores(env).values()
     played = play("cmc", store, EpisodeConfig(64, billing), beta, 30)
     for q in range(30):
@@ -233,7 +233,7 @@ def test_cmc_is_what_its_description_says(beta: float, billing: Any, env: str) -
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])
-def test_cmc_notes_what_it_decides_by(beta: float, store: TraceStore) -> None:
+def test_cmc_notes(beta: float, store: TraceStore) -> None:
     env = AutoTTSEnv(store, observation="compact", billing="interval")
     order = branch_order("random", 0, 4, 128)[:64]
     episode = Episode(env, env.reset(options={"question": 4, "branch_order": order})[0])
@@ -248,7 +248,7 @@ def test_cmc_notes_what_it_decides_by(beta: float, store: TraceStore) -> None:
     values = [value for _, value in plain.noted]
     assert [value for _, _, value in noted] == pytest.approx(values, abs=1e-9)
     moments = [actions for actions, _, _ in noted[::3]]
-    assert moments == sorted(set(moments))  # a round takes actions
+    assert moments == sorted(set(moments))  # every round has actions
     assert moments[-1] < len(episode.log)
 
 
@@ -258,7 +258,7 @@ def test_cmc_notes_what_it_decides_by(beta: float, store: TraceStore) -> None:
     st.sampled_from([0.0, 0.1, 0.2, 0.33, 0.5, 0.61, 0.8, 1.0]),
     st.sampled_from(["tokens", "interval"]),
 )
-def test_cmc_on_odd_stores(random: Random, beta: float, billing: Any) -> None:
+def test_cmc_on_random_stores(random: Random, beta: float, billing: Any) -> None:
     store = odd_store(random)
     width = store.card.branches
     played = play("cmc", store, EpisodeConfig(width, billing), beta)
@@ -272,7 +272,7 @@ def test_cmc_on_odd_stores(random: Random, beta: float, billing: Any) -> None:
 
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
-def test_self_consistency_reads_all_at_once(width: int, billing: Any, store: TraceStore) -> None:
+def test_self_consistency_reads_in_parallel(width: int, billing: Any, store: TraceStore) -> None:
     played = play("self_consistency", store, EpisodeConfig(width, billing))
     for q in range(store.card.questions):
         recorded = store.question(q).branches
@@ -296,8 +296,8 @@ def test_self_consistency_reads_at_most_64(store: TraceStore) -> None:
     assert_array_equal(wide.tokens, narrow.tokens)
 
 
-def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
-    """Charged in full, 64 branches of 36 intervals are over 36,000 tokens; few take half."""
+def test_probes_free_charged_tokens(store: TraceStore) -> None:
+    """64 branches of 36 intervals are charged over 36,000 tokens; few generate half."""
     free = play("self_consistency", store, EpisodeConfig())
     assert free.tokens.max() < 30_000
     played = play("self_consistency", store, EpisodeConfig(budget=30_000))
@@ -305,12 +305,12 @@ def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
     assert played.answers == free.answers
 
 
-# --- all of them ---------------------------------------------------------------------------------
+# --- all controllers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize(
-    "terms",
+    "config",
     [
         EpisodeConfig(),
         EpisodeConfig(billing="interval"),
@@ -328,14 +328,14 @@ def test_a_budget_frees_what_branches_did_not_take(store: TraceStore) -> None:
     ],
     ids=str,
 )
-def test_compiled_and_through_step(name: str, terms: EpisodeConfig, store: TraceStore) -> None:
+def test_compiled_and_through_step(name: str, config: EpisodeConfig, store: TraceStore) -> None:
     for beta in betas(name):
-        fast = play(name, store, terms, beta, 6)
-        slow = play(name, store, terms, beta, 6, interpret=True)
+        fast = play(name, store, config, beta, 6)
+        slow = play(name, store, config, beta, 6, interpret=True)
         for column in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
             assert_array_equal(getattr(fast, column), getattr(slow, column), column)
         assert fast.failures == slow.failures
-        assert terms.step_limit or not fast.failures
+        assert config.step_limit or not fast.failures
         assert all(why.startswith("StepLimitError") for why in fast.failures.values())
 
 
@@ -347,25 +347,25 @@ def test_agents_answer_under_any_budget(name: str, data: st.DataObject) -> None:
     recorded = data.draw(st.booleans())
     store = odd_store(random, costs=recorded)
     interval = store.card.interval
-    terms = EpisodeConfig(
+    config = EpisodeConfig(
         max_branches=data.draw(st.integers(1, store.card.branches)),
         billing=data.draw(st.sampled_from(["tokens", "interval"])),
         budget=data.draw(st.integers(0, 8 * interval) | st.just(0) | st.integers(0, 10**6)),
         probe_tokens="recorded" if recorded else data.draw(st.integers(0, 2 * interval)),
     )
-    played = play(name, store, terms, data.draw(st.floats(0, 1)))
+    played = play(name, store, config, data.draw(st.floats(0, 1)))
     assert not played.failures
-    if terms.budget is not None and terms.probe_tokens == 0:
-        # The last interval may be longer than Δ, so a budget can be overdrawn, by closing texts.
+    if config.budget is not None and config.probe_tokens == 0:
+        # A last interval can be longer than Δ, which can exceed the budget.
         closing = 3 * interval
-        assert played.tokens[0] <= terms.budget + terms.max_branches * closing
-    if terms.budget == 0:
+        assert played.tokens[0] <= config.budget + config.max_branches * closing
+    if config.budget == 0:
         assert not played.tokens.any()
         assert set(played.answers) == {""}
 
 
 @pytest.mark.parametrize("name", names())
-def test_more_than_nothing_buys_an_answer(name: str, store: TraceStore) -> None:
+def test_a_small_budget_gives_an_answer(name: str, store: TraceStore) -> None:
     played = play(name, store, EpisodeConfig(budget=1_440), 0.5)
     assert all(played.answers)
     assert (played.tokens > 0).all()

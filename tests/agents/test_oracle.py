@@ -1,4 +1,4 @@
-"""Published traces: every episode as a reference evaluation played it.
+"""Published traces: every episode equals that of a reference evaluation.
 
 The traces are their authors' and not in this tree; the tests read them where AUTOTTS_PUBLISHED and
 AUTOTTS_ORACLES say, and are skipped, saying so, where there are none.
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Row(NamedTuple):
-    """How the oracle's controllers are called here, and how they are billed."""
+    """Name of an oracle's controller here, and its billing."""
 
     agent: str
     beta: float | None
@@ -63,14 +63,14 @@ CELLS = [(controller, model) for controller in CONTROLLERS for model in MODELS]
 
 @functools.cache
 def oracle() -> dict[str, dict[str, list[list[tuple[int, int]]]]]:
-    """``[model][controller][seed][question] = [right, total tokens]``."""
+    """``[model][controller][seed][question] = [correct, total tokens]``."""
     found: dict[str, dict[str, list[list[tuple[int, int]]]]] = json.loads(ORACLES.read_text())
     return found
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The published files as ``autotts import`` makes environments of them."""
+    """The published files as environments, converted by ``autotts import``."""
     folder = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(folder))
@@ -86,7 +86,7 @@ def command(*arguments: str) -> None:
 
 
 class Episode(NamedTuple):
-    """What is compared of a row of episodes.parquet."""
+    """Compared columns of a row of episodes.parquet."""
 
     agent: str
     beta: float | None
@@ -103,7 +103,7 @@ class Episode(NamedTuple):
 
 @pytest.fixture(scope="module")
 def episodes(published: Path) -> dict[tuple[str, str], list[Episode]]:
-    """What ``autotts benchmark`` wrote, by controller and model."""
+    """Results of ``autotts benchmark``, by controller and model."""
     found: dict[tuple[str, str], list[Episode]] = {}
     for billing in ("tokens", "interval"):
         rows = [row for row in CONTROLLERS.values() if row.billing == billing]
@@ -127,7 +127,7 @@ def episodes(published: Path) -> dict[tuple[str, str], list[Episode]]:
     return found
 
 
-def test_all_episodes_are_there(episodes: dict[tuple[str, str], list[Episode]]) -> None:
+def test_all_episodes_exist(episodes: dict[tuple[str, str], list[Episode]]) -> None:
     assert sorted(episodes) == sorted(CELLS)
     everything = [(s, q) for s in range(SEEDS) for q in range(30)]
     for cell in episodes.values():
@@ -160,7 +160,7 @@ def test_a_sample_agrees_through_step(
     published: Path,
     episodes: dict[tuple[str, str], list[Episode]],
 ) -> None:
-    """28 cells of 10 episodes, one of every seed, over most questions."""
+    """28 samples of 10 episodes, one per seed, over most questions."""
     name, beta, billing, _ = CONTROLLERS[controller]
     agent = load(name)
     env = gym.make("AutoTTS-v0", env=f"published/{model}/aime24", billing=billing)
@@ -202,7 +202,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize(("controller", "model"), CELLS)
 def test_published_programs_agree_on_a_sample(controller: str, model: str, published: Path) -> None:
-    """28 cells of 10 episodes, one of every seed, over other questions than above.
+    """28 samples of 10 episodes, one per seed, over other questions than above.
 
     One environment, billed by interval, serves all: programs that ask for final answers are
     billed by what was generated, whatever the environment's billing.
@@ -244,7 +244,7 @@ def test_every_episode_of_the_plain_python_reference_agrees(model: str, publishe
             assert found == oracle()[model][controller][seed], (controller, seed)
 
 
-def test_published_orders_are_those_of_the_reference() -> None:
+def test_published_orders_equal_the_reference() -> None:
     import random
 
     for seed in range(3):

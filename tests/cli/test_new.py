@@ -140,8 +140,8 @@ def test_command(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["taken"], "taken.py: exists already; nothing is written over it"),
-        (["my-agent"], "'my-agent' is no name for a controller: use letters"),
+        (["taken"], "taken.py: exists already, and is not overwritten"),
+        (["my-agent"], "invalid controller name 'my-agent': use letters"),
         (["1st"], "'1st' is no name"),
         (["class"], "'class' is no name"),
         ([""], "'' is no name"),

@@ -1,4 +1,4 @@
-"""Controllers in compiled code: what compiles, what plays as Python instead, and bad programs."""
+"""Compiled controllers: what compiles, what falls back to plain Python, and faulty programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def store() -> TraceStore:
 def both(
     agent: Agent, store: TraceStore, path: str = "compiled", beta: float = 0.5
 ) -> EpisodeResults:
-    """Play it as it would be and as Python, hold the two together, and return the episodes."""
+    """Play compiled and in plain Python, compare the results, and return them."""
     fast, slow = (Rollout(agent, store, EpisodeConfig(8), interpret=i) for i in (False, True))
     assert fast.path == path, fast.reason
     assert bool(fast.reason) == (path == "python")
@@ -38,20 +38,20 @@ def both(
 
 
 def same(a: EpisodeResults, b: EpisodeResults) -> None:
-    """Equal in everything, but for the words of messages: numba has its own."""
+    """Compare all results but the wording of messages, which numba changes."""
     for name in ("correct", "answers", "tokens", "sequential_tokens", "actions", "probes"):
         assert_array_equal(getattr(a, name), getattr(b, name), name)
     kinds = [{k: message.partition(":")[0] for k, message in e.failures.items()} for e in (a, b)]
     assert kinds[0] == kinds[1]
 
 
-# --- what compiles -------------------------------------------------------------------------------
+# --- compiled controllers ------------------------------------------------------------------------
 
 COMPILED = {
     "helpers and named tuples": """
 from typing import NamedTuple
 import numpy as np
-from autotts_gym.controllers.voting import leaders, vote
+from autotts_gym.controllers.helpers import leaders, vote
 
 WIDTHS = (2, 3, 4)
 
@@ -140,13 +140,13 @@ def test_compiles(case: str, store: TraceStore, controller: Callable[..., Agent]
     assert (played.tokens > 0).all()
 
 
-def test_helpers_of_other_modules_are_not_compiled_in(
+def test_helpers_of_other_modules_are_not_compiled(
     store: TraceStore,
     controller: Callable[..., Agent],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: object,
 ) -> None:
-    """Kept code is named after the controller's own text: it would not notice their edits."""
+    """Cached code is keyed by the controller's source, and would miss changes elsewhere."""
     controller("def width():\n    return 2\ndef solve(episode): pass\n", "elsewhere")
     monkeypatch.syspath_prepend(str(tmp_path))
     agent = controller(
@@ -159,7 +159,7 @@ def test_helpers_of_other_modules_are_not_compiled_in(
     assert set(both(agent, store, "python").actions) == {5}
 
 
-# --- what does not, and says why -----------------------------------------------------------------
+# --- fallback to plain Python --------------------------------------------------------------------
 
 PYTHON = {
     "classes": (
@@ -188,7 +188,7 @@ def solve(episode, beta):
         seen[answer] = seen.get(answer, 0) + 1
     episode.answer()
 """,
-        "No implementation of function",  # not that a "resolution" failed
+        "No implementation of function",  # not the line about a failed "resolution"
     ),
     "generators": (
         """
@@ -225,7 +225,7 @@ def solve(episode):
 """,
         "numba failed: IndexError: ",
     ),
-    "a property of the Python handle": (
+    "an attribute of the Python episode": (
         "def solve(episode):\n    episode.answer()\n    assert episode.ended\n",
         "Unknown attribute 'ended'",
     ),
@@ -234,7 +234,7 @@ def solve(episode):
 
 
 @pytest.mark.parametrize("case", PYTHON)
-def test_plays_as_python_and_says_why(
+def test_fallback_to_python_has_a_reason(
     case: str, store: TraceStore, controller: Callable[..., Agent]
 ) -> None:
     text, reason = PYTHON[case]
@@ -246,15 +246,15 @@ def test_plays_as_python_and_says_why(
     assert "\n" not in given
 
 
-def test_asked_to_interpret(store: TraceStore, controller: Callable[..., Agent]) -> None:
+def test_interpret_is_requested(store: TraceStore, controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode):\n    episode.answer()\n")
     rollout = Rollout(agent, store, EpisodeConfig(8), interpret=True)
     assert (rollout.path, rollout.reason) == ("python", "plain Python was requested")
 
 
-# --- bad programs --------------------------------------------------------------------------------
+# --- faulty programs -----------------------------------------------------------------------------
 
-# What becomes of an episode whose first look finds no answer, after 3 actions and 1,000 tokens.
+# Statements for episodes whose first probe finds no answer, after 3 actions and 1,000 tokens.
 BAD = {
     "raises": ("raise ValueError('no such plan')", "ValueError: no such plan"),
     "raises without words": ("raise RuntimeError", "RuntimeError"),
@@ -272,7 +272,7 @@ BAD = {
     "fails after its answer": ("episode.answer(); table[zero + 3] = 1", "IndexError: "),
 }
 
-# All of them in one program, which is compiled once; β chooses.
+# All in one program, which is compiled once; β selects the statement.
 BAD_PROGRAM = """
 import numpy as np
 
@@ -292,7 +292,7 @@ def solve(episode, beta):
 
 @pytest.fixture(scope="module")
 def fickle() -> TraceStore:
-    """Every other question's branches find no answer at first."""
+    """In every other question, the first probes find no answer."""
     wrong, right = Branch(["No"] * 3, 1700, "7"), Branch(["7"] * 3, 1700, "7")
     return TraceStore.from_branches(
         [Question("?", "7", [wrong if row % 2 else right] * 8) for row in range(6)], 500
@@ -300,7 +300,7 @@ def fickle() -> TraceStore:
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_only_the_bad_episode_fails(
+def test_only_the_faulty_episode_fails(
     case: str, fickle: TraceStore, controller: Callable[..., Agent]
 ) -> None:
     _, message = BAD[case]
@@ -310,7 +310,7 @@ def test_only_the_bad_episode_fails(
     assert played.answers == ["7", ""] * 3
     assert played.correct.tolist() == [True, False] * 3
     assert played.actions.tolist() == [4, 4 if "its answer" in case else 3] * 3
-    assert set(played.tokens) == {1000}  # a failed one costs what it had cost by then
+    assert set(played.tokens) == {1000}  # a failed episode counts its cost so far
     assert set(played.sequential_tokens) == {1000}
 
 
@@ -330,15 +330,13 @@ def test_every_episode_fails(store: TraceStore, controller: Callable[..., Agent]
 def test_errors_that_do_not_compile(
     error: str, text: str, store: TraceStore, controller: Callable[..., Agent]
 ) -> None:
-    """A program that calls sys.exit() must not end the benchmark, and quietly at that."""
+    """A program that calls sys.exit() must not end the benchmark."""
     played = both(controller(text), store, "python")
     assert len(played.failures) == len(QUESTIONS)
     assert all(message.startswith(error) for message in played.failures.values())
 
 
-def test_being_cut_off_fails_the_episode(
-    fickle: TraceStore, controller: Callable[..., Agent]
-) -> None:
+def test_truncation_fails_the_episode(fickle: TraceStore, controller: Callable[..., Agent]) -> None:
     agent = controller(
         "def solve(episode, beta):\n"
         "    while episode.can_branch(): episode.branch()\n"
@@ -361,8 +359,10 @@ def test_being_cut_off_fails_the_episode(
         assert played.correct.any() == (limit == 17)
 
 
-def test_a_caught_cut_off_stays_one(store: TraceStore, controller: Callable[..., Agent]) -> None:
-    """Whoever catches everything cannot play on: nothing is legal any more."""
+def test_catching_the_truncation_does_not_help(
+    store: TraceStore, controller: Callable[..., Agent]
+) -> None:
+    """A controller that catches the exception cannot continue: no action is legal."""
     agent = controller(
         "def solve(episode, beta):\n"
         "    for _ in range(30):\n"

@@ -1,4 +1,4 @@
-"""The handle: the same over a Gymnasium environment and in compiled code, and strict in both."""
+"""The episode: same methods and results over an environment and in compiled code."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
-# --- both offer the same -------------------------------------------------------------------------
+# --- both implementations agree ------------------------------------------------------------------
 
-#: Facts about the play itself.
+#: Attributes that compiled code does not have.
 PYTHON_ONLY = {"info", "ended", "log", "notes"}
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, Any]]:
-    """Names and defaults, but for the first, which is the handle itself."""
+    """Names and defaults of the parameters, without the episode itself."""
     return [(p.name, p.default) for p in inspect.signature(function).parameters.values()][1:]
 
 
-def test_both_handles_offer_the_same_names() -> None:
+def test_both_episodes_offer_the_same_methods() -> None:
     offered = {
         name: function
         for name, function in vars(compiled_episode).items()
@@ -48,15 +48,14 @@ def test_both_handles_offer_the_same_names() -> None:
         assert parameters(function) == parameters(python), name
 
 
-# A random walk through everything there is to call, on branches there are and are not, legal or
-# not, before the end and after it. Whatever is seen goes into a digest, which the error that ends
-# the episode carries out; β chooses the walk.
+# A random walk over all methods, on existing and other branches, legal or not, before and after the
+# end. All results enter a digest, which the exception that ends the episode reports; β is the seed.
 WALK = """
 def mix(digest, value):
     return (31 * digest + value) % 1_000_003
 
 
-def look(episode, h, i):
+def observe(episode, h, i):
     h = mix(h, episode.can_extend(i))
     h = mix(h, episode.can_probe(i))
     h = mix(h, episode.can_prune(i))
@@ -114,13 +113,13 @@ def solve(episode, beta):
         h = mix(h, episode.can_branch())
         episode.note("digest", h)
         for j in range(-1, episode.max_branches + 1):
-            h = look(episode, h, j)
-    raise ValueError(str(h))  # numba before 0.68 shows an integer that a loop made as 0
+            h = observe(episode, h, j)
+    raise ValueError(str(h))  # numba before 0.68 shows an integer computed in a loop as 0
 """
 
 
 @pytest.mark.parametrize(
-    "terms",
+    "config",
     [
         EpisodeConfig(5),
         EpisodeConfig(1, billing="interval"),
@@ -133,16 +132,16 @@ def solve(episode, beta):
     ],
     ids=str,
 )
-def test_random_walks_see_the_same(
-    terms: EpisodeConfig, two_stores: list[str], controller: Callable[..., Agent]
+def test_random_walks_observe_the_same(
+    config: EpisodeConfig, two_stores: list[str], controller: Callable[..., Agent]
 ) -> None:
     agent = controller(WALK)
     digests = set()
-    for path in two_stores[1:] if terms.probe_tokens == "recorded" else two_stores:
+    for path in two_stores[1:] if config.probe_tokens == "recorded" else two_stores:
         store = TraceStore.open(path)
         questions = np.arange(store.card.questions)
-        orders = np.array([np.roll(np.arange(5), q)[: terms.max_branches] for q in questions])
-        fast, slow = (Rollout(agent, store, terms, interpret=i) for i in (False, True))
+        orders = np.array([np.roll(np.arange(5), q)[: config.max_branches] for q in questions])
+        fast, slow = (Rollout(agent, store, config, interpret=i) for i in (False, True))
         assert (fast.path, slow.path) == ("compiled", "python")
         for walk in range(12):
             a, b = (r.play(questions, orders, walk * 0.0625 + 0.01) for r in (fast, slow))
@@ -151,10 +150,10 @@ def test_random_walks_see_the_same(
                 assert_array_equal(getattr(a, name), getattr(b, name), name)
             assert all(message.startswith("ValueError: ") for message in a.failures.values())
             digests |= set(a.failures.values())
-    assert len(digests) > 5  # the walks do see something
+    assert len(digests) > 5  # the walks differ
 
 
-# --- and is strict -------------------------------------------------------------------------------
+# --- illegal actions -----------------------------------------------------------------------------
 
 SEVEN, EIGHT = Branch(["7"], 700, "7"), Branch(["8", "8"], 1200, "8")
 STORE = TraceStore.from_branches([Question("?", "8", [SEVEN, EIGHT])], 500)
@@ -184,7 +183,7 @@ ILLEGAL = {
     "prune after the end": "episode.branch(); episode.answer(); episode.prune(0)",
 }
 
-# All cases in one program, which is compiled once; β chooses the case.
+# All cases in one program, which is compiled once; β selects the case.
 CASES = "\n".join(
     [
         "def read(episode, i):",
@@ -202,7 +201,7 @@ CASES = "\n".join(
 
 @pytest.mark.parametrize("interpret", [False, True], ids=["compiled", "python"])
 @pytest.mark.parametrize("case", ILLEGAL)
-def test_what_is_illegal_raises(
+def test_illegal_actions_raise(
     case: str, interpret: bool, controller: Callable[..., Agent]
 ) -> None:
     rollout = Rollout(controller(CASES), STORE, EpisodeConfig(2), interpret=interpret)
@@ -223,7 +222,7 @@ def start(**setting: Any) -> Episode:
     return Episode(env, env.reset(seed=0)[0])
 
 
-def test_methods_are_steps(episode: Episode) -> None:
+def test_methods_step_the_environment(episode: Episode) -> None:
     first, second = episode.branch(), episode.branch()
     assert (first, second, episode.opened) == (0, 1, 2)
     assert (episode.depth(1), episode.revealed(1), episode.latest(1)) == (1, 0, -1)
@@ -236,7 +235,7 @@ def test_methods_are_steps(episode: Episode) -> None:
     assert (episode.extend_all(), episode.probe_all()) == (2, 2)
     episode.prune(0)
     assert (episode.active(0), episode.active(1), episode.active(2)) == (False, True, False)
-    assert episode.remaining == -1  # there is no budget
+    assert episode.remaining == -1  # no budget
     episode.answer(1)
     names = [episode.facts.describe(action) for action in episode.log]
     assert names == [
@@ -248,7 +247,7 @@ def test_methods_are_steps(episode: Episode) -> None:
     assert episode.info["tokens"] == 5 * episode.interval
 
 
-def test_notes_say_when(episode: Episode) -> None:
+def test_notes_have_positions(episode: Episode) -> None:
     episode.note("share", 0.25)
     episode.note("branches", np.int64(1))
     episode.branch()
@@ -256,7 +255,7 @@ def test_notes_say_when(episode: Episode) -> None:
         episode.prune(2)
     episode.note("share", True)
     assert episode.notes == [(0, "share", 0.25), (0, "branches", 1.0), (1, "share", 1.0)]
-    assert episode.log.tolist() == [1]  # what is illegal, and a note, is no action
+    assert episode.log.tolist() == [1]  # neither illegal actions nor notes
 
 
 NOTES = """
@@ -275,7 +274,7 @@ def solve(episode, beta):
 
 
 def test_notes_change_nothing(two_stores: list[str], controller: Callable[..., Agent]) -> None:
-    """Neither the episode nor whether its controller compiles."""
+    """Neither the episode nor whether the controller compiles changes."""
     quiet = "\n".join(line for line in NOTES.splitlines() if ".note(" not in line)
     store = TraceStore.open(two_stores[0])
     questions, orders = np.arange(3), np.array([[0, 1, 2], [2, 1, 0], [1, 3, 2]])
@@ -292,7 +291,7 @@ def test_notes_change_nothing(two_stores: list[str], controller: Callable[..., A
             assert_array_equal(getattr(first, name), getattr(other, name), name)
 
 
-def test_a_note_is_a_number(controller: Callable[..., Agent]) -> None:
+def test_a_note_must_be_a_number(controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode):\n    episode.note('answer', 'seven')\n")
     rollout = Rollout(agent, STORE, EpisodeConfig(2))
     assert rollout.path == "python"
@@ -308,10 +307,10 @@ def test_messages_name_the_action(episode: Episode) -> None:
     episode.answer()
     with pytest.raises(IllegalActionError, match="BRANCH is illegal here: the episode has ended"):
         episode.branch()
-    assert episode.info["steps"] == 1  # what was illegal never reached the environment
+    assert episode.info["steps"] == 1  # illegal actions do not reach the environment
 
 
-def test_step_limit_cuts_off() -> None:
+def test_step_limit_truncates() -> None:
     episode = start(step_limit=2)
     episode.branch()
     with pytest.raises(StepLimitError):
@@ -330,7 +329,7 @@ def test_the_answer_may_be_the_last_step_allowed() -> None:
     assert episode.info["steps"] == 2
 
 
-def test_budget_is_told(controller: Callable[..., Agent]) -> None:
+def test_remaining_budget(controller: Callable[..., Agent]) -> None:
     episode = start(budget=1200)
     assert episode.remaining == 1200
     episode.branch()
@@ -339,7 +338,7 @@ def test_budget_is_told(controller: Callable[..., Agent]) -> None:
     assert (episode.remaining, episode.can_branch(), episode.can_extend(0)) == (200, False, False)
 
 
-def test_probing_environments_are_refused() -> None:
+def test_automatic_probing_is_refused() -> None:
     with pytest.raises(ValueError, match="auto_probe=False"):
         start(auto_probe=True)
     with pytest.raises(ValueError, match="auto_probe=False"):

@@ -1,4 +1,4 @@
-"""Loading controllers: by name, by path, anew when their text has changed, and what is refused."""
+"""Loading controllers by name and by path, reloading after edits, and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def solve(episode):
 """
 
 
-# --- what is found -------------------------------------------------------------------------------
+# --- names and paths -----------------------------------------------------------------------------
 
 
 def test_by_name() -> None:
@@ -41,12 +41,10 @@ def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("mine.py", "./mine.py", str(tmp_path / "mine.py")):
         agent = load(path)
         assert (agent.name, agent.path) == ("mine", tmp_path / "mine.py")
-    assert load("mine.py") is agent  # nothing has changed
+    assert load("mine.py") is agent  # unchanged
 
 
-def test_a_path_goes_before_a_name_only_with_its_suffix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_needs_its_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("cmc.py").write_text(ONE_BRANCH, "utf-8")
     Path("cmc").mkdir()
@@ -69,8 +67,8 @@ def test_signatures(signature: str, takes_beta: bool, controller: Callable[..., 
     assert controller(f"def solve({signature}):\n    pass").takes_beta is takes_beta
 
 
-def test_modules_are_ordinary(controller: Callable[..., Agent]) -> None:
-    """What looks its own module up works: data classes, named tuples, __file__."""
+def test_modules_behave_normally(controller: Callable[..., Agent]) -> None:
+    """Code that needs its own module works: data classes, named tuples, __file__."""
     agent = controller(
         "import pickle\n"
         "from dataclasses import dataclass\n"
@@ -93,8 +91,8 @@ def test_modules_are_ordinary(controller: Callable[..., Agent]) -> None:
 # --- edits ---------------------------------------------------------------------------------------
 
 
-def test_edited_text_is_loaded_anew(tmp_path: Path) -> None:
-    """Even where neither size nor time tell: Python's own bytecode files would be taken in."""
+def test_edits_are_noticed(tmp_path: Path) -> None:
+    """Even if size and modification time are equal, which deceives Python's bytecode cache."""
     path = tmp_path / "agent.py"
     seen = set()
     for width in (3, 4, 3):
@@ -104,10 +102,10 @@ def test_edited_text_is_loaded_anew(tmp_path: Path) -> None:
         assert agent.solve.__globals__["WIDTH"] == width
         seen.add(agent.digest)
     assert len(seen) == 2
-    assert [p.name for p in tmp_path.iterdir()] == ["agent.py"]  # nothing is left beside it
+    assert [p.name for p in tmp_path.iterdir()] == ["agent.py"]  # no bytecode files
 
 
-def test_a_mended_file_can_be_loaded(tmp_path: Path) -> None:
+def test_a_corrected_file_can_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "agent.py"
     path.write_text("def solve(episode:\n", "utf-8")
     with pytest.raises(AgentError, match="SyntaxError"):
@@ -116,9 +114,9 @@ def test_a_mended_file_can_be_loaded(tmp_path: Path) -> None:
     assert not load(str(path)).takes_beta
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
-REFUSED = {
+INVALID = {
     "syntax": ("def solve(episode:\n", r"SyntaxError: .*line 1"),
     "null byte": ("def solve(episode): pass\0", "cannot be loaded: .*null bytes"),
     "missing import": ("import no_such_module\n", "ModuleNotFoundError: .*no_such_module"),
@@ -136,9 +134,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused(case: str, controller: Callable[..., Agent], tmp_path: Path) -> None:
-    text, message = REFUSED[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_files(case: str, controller: Callable[..., Agent], tmp_path: Path) -> None:
+    text, message = INVALID[case]
     before = set(sys.modules)
     with pytest.raises(AgentError, match=message) as caught:
         controller(text)
@@ -148,14 +146,14 @@ def test_refused(case: str, controller: Callable[..., Agent], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["nosuch", "nosuch.py", "", ".", "agents/cmc", "x" * 300, "a.txt"])
-def test_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text(ONE_BRANCH, "utf-8")
     with pytest.raises(AgentError, match=r"there is no agent .* one of .*cmc, .*self_consistency"):
         load(name)
 
 
-def test_a_folder_is_no_agent(tmp_path: Path) -> None:
+def test_a_folder_is_not_an_agent(tmp_path: Path) -> None:
     (tmp_path / "agent.py").mkdir()
     with pytest.raises(AgentError, match="there is no agent"):
         load(str(tmp_path / "agent.py"))
@@ -179,7 +177,7 @@ def test_not_utf8(tmp_path: Path) -> None:
     assert load(str(tmp_path / "agent.py")).solve.__globals__["NAME"] == "é"
 
 
-# --- playing one through an environment ----------------------------------------------------------
+# --- playing through an environment --------------------------------------------------------------
 
 
 def test_play(controller: Callable[..., Agent]) -> None:
@@ -191,7 +189,7 @@ def test_play(controller: Callable[..., Agent]) -> None:
     ) | {"action_mask": info["action_mask"]}
 
 
-def test_play_draws_by_seed(controller: Callable[..., Agent]) -> None:
+def test_play_uses_the_seed(controller: Callable[..., Agent]) -> None:
     env = gym.make("AutoTTS-v0", max_branches=3, beta=(0.0, 1.0))
     agent = controller("def solve(episode, beta):\n    if beta < 2: episode.answer()\n")
     first, again, other = (agent.play(env, seed=seed) for seed in (7, 7, 8))
@@ -199,13 +197,13 @@ def test_play_draws_by_seed(controller: Callable[..., Agent]) -> None:
     assert first["beta"] != other["beta"]
 
 
-def test_play_hands_over_the_environments_beta(controller: Callable[..., Agent]) -> None:
+def test_play_passes_the_environments_beta(controller: Callable[..., Agent]) -> None:
     agent = controller("def solve(episode, beta):\n    raise ValueError(beta)")
     with pytest.raises(ValueError, match=r"^0\.125$"):
         agent.play(gym.make("AutoTTS-v0", beta=0.125))
 
 
-def test_play_is_cut_off_as_a_result(controller: Callable[..., Agent]) -> None:
+def test_truncation_is_a_result(controller: Callable[..., Agent]) -> None:
     info = controller(ONE_BRANCH).play(gym.make("AutoTTS-v0", step_limit=2), seed=0)
     assert (info["steps"], info["correct"], info["answer"]) == (2, False, "")
 
@@ -219,7 +217,7 @@ def test_play_is_cut_off_as_a_result(controller: Callable[..., Agent]) -> None:
         ("[][0]", IndexError),
     ],
 )
-def test_play_raises_what_the_controller_does_wrong(
+def test_play_raises_the_controllers_errors(
     body: str, error: type[Exception], controller: Callable[..., Agent]
 ) -> None:
     agent = controller(f"def solve(episode):\n    {body}\n")

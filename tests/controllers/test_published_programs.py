@@ -1,4 +1,4 @@
-"""Published-style programs play as they are, and their figures are those of the controllers."""
+"""Published-style programs: equal results to the corresponding controllers, and errors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ PROGRAMS = Path(__file__).parents[2] / "benchmarks" / "programs.py"
         ("OptimalController", "cmc", "interval"),
     ],
 )
-def test_programs_get_the_figures_of_the_controllers(
-    program: str, agent: str, billing: str
-) -> None:
-    """The agents themselves are held to the oracle; these are a second writing of the same."""
+def test_results_equal_those_of_the_controllers(program: str, agent: str, billing: str) -> None:
+    """The bundled controllers are tested against the oracle; these implement the same again."""
     (store,) = registry.open_stores(registry.DEFAULT).values()
     questions = np.arange(0, 60, 3)
     orders = np.array([branch_order("random", 5, int(q), 128)[:64] for q in questions])
-    # Full reads are billed by tokens, whatever is set: so self-consistency ignores this.
+    # Full reads are billed by tokens in any case, so self-consistency ignores the billing.
     set_to = "interval"
     theirs = Rollout(load(f"{PROGRAMS}:{program}"), store, EpisodeConfig(billing=set_to))
     ours = Rollout(load(agent), store, EpisodeConfig(billing=billing))
@@ -60,17 +58,17 @@ def question(*branches: Branch, billing: str = "interval", **setting: object) ->
     return PublishedQuestion(Episode(env, env.reset(options={"branch_order": order})[0]))
 
 
-def test_the_question_speaks_the_published_language() -> None:
+def test_the_question_has_the_published_methods() -> None:
     asked = question(Branch(["3", "7"], 230, "7"), Branch(["No"], 90, "7"))
     assert asked.probe_new() == ("3", 0, False)
     assert asked.probe_more(0) == ("7", False)
     assert asked.probe_more(0) == ("7", True)
     before = asked.get_seq_and_total_tokens()
     assert before == (230, 230)
-    assert asked.probe_more(0) == ("7", True)  # repeats its answer, free
+    assert asked.probe_more(0) == ("7", True)  # repeats its answer at no cost
     assert asked.get_seq_and_total_tokens() == before
     assert asked.get_new_branch_final_answer() == "7"
-    # Read whole, the second branch is billed its 90 tokens, not the interval that it started.
+    # The second branch is read to its end, and billed 90 tokens instead of an interval.
     assert asked.get_seq_and_total_tokens() == (320, 320)
     for error in (ValueError, IndexError):
         with pytest.raises(error, match="no branch can be opened: 2 of 2"):
@@ -94,7 +92,9 @@ def test_a_full_read_that_the_budget_does_not_cover() -> None:
         ("raise KeyError('k')", "KeyError"),
     ],
 )
-def test_bad_programs_fail_alone(body: str, message: str, controller: Callable[..., Agent]) -> None:
+def test_a_faulty_episode_fails_alone(
+    body: str, message: str, controller: Callable[..., Agent]
+) -> None:
     agent = controller(f"class P:\n    def solve(self, question):\n        {body}\n")
     store = TraceStore.from_branches([Question("?", "7", [Branch(["7"], 90, "7")])], 100)
     played = Rollout(agent, store, EpisodeConfig(max_branches=1)).play(

@@ -1,4 +1,4 @@
-"""Playing in bulk: what comes back, in which order, and what is refused before it is played."""
+"""Bulk rollouts: results and their order, checks of arguments, failures, and logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
-# Two questions of four and three branches; "" is a class as any other, and the second has no gold.
+# Two questions with four and three branches; "" is a normal class; the second has no gold answer.
 STORE = TraceStore.from_branches(
     [
         Question(
@@ -43,7 +43,7 @@ BOTH = pytest.mark.parametrize("interpret", [False, True], ids=["compiled", "pyt
 
 
 @BOTH
-def test_results_are_in_the_order_that_was_asked(interpret: bool) -> None:
+def test_results_are_in_the_requested_order(interpret: bool) -> None:
     rollout = Rollout(load("self_consistency"), STORE, EpisodeConfig(3), interpret=interpret)
     played = rollout.play(QUESTIONS, ORDERS, 0.0)
     assert played.answers == ["", "", "y", "", "y"]  # ties go to the first in the order
@@ -78,17 +78,17 @@ def test_no_episodes(interpret: bool) -> None:
         ([0], [[0, 1, 2]], float("nan"), r"beta must be within \[0, 1\], got nan"),
     ],
 )
-def test_what_there_is_not_is_refused(
+def test_invalid_arguments(
     questions: list[int], orders: list[list[int]], beta: float, message: str, interpret: bool
 ) -> None:
-    """Compiled code looks at no bounds: it would read what lies beside the traces."""
+    """Compiled code does not check bounds, and would read beyond the traces."""
     rollout = Rollout(load("cmc"), STORE, EpisodeConfig(3), interpret=interpret)
     with pytest.raises(ValueError, match=message):
         rollout.play(np.array(questions), np.array(orders), beta)
 
 
 @BOTH
-def test_terms_that_do_not_fit(interpret: bool, tmp_path: Any) -> None:
+def test_unsuitable_configurations(interpret: bool, tmp_path: Any) -> None:
     saved = STORE.save(tmp_path / "small")
     with pytest.raises(ValueError, match=r"question 1 of '.*small' has 3 branches; pass"):
         Rollout(load("cmc"), saved, EpisodeConfig(4), interpret=interpret)
@@ -96,8 +96,8 @@ def test_terms_that_do_not_fit(interpret: bool, tmp_path: Any) -> None:
         Rollout(load("cmc"), STORE, EpisodeConfig(3, probe_tokens="recorded"), interpret=interpret)
 
 
-def test_a_rollout_plays_again_and_again() -> None:
-    """Nothing of an episode is left to the next, failed ones included."""
+def test_a_rollout_can_be_reused() -> None:
+    """Episodes are independent, also of failed ones."""
     rollout = Rollout(load("cmc"), STORE, EpisodeConfig(3))
     first = rollout.play(QUESTIONS, ORDERS, 0.5)
     for beta in (0.0, 1.0):
@@ -119,7 +119,7 @@ def test_a_rollout_plays_again_and_again() -> None:
         ("ValueError('x' * 9999)", f"ValueError: {'x' * 488}"),
     ],
 )
-def test_whatever_is_raised_ends_its_episode(
+def test_exceptions_end_their_episode(
     raised: str, message: str, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(
@@ -142,7 +142,7 @@ def test_beta_reaches_the_controller(controller: Callable[..., Agent]) -> None:
         assert played.failures == {0: f"ValueError: {int(1000 * beta)}"}
 
 
-# A random legal player, to be had in compiled code and in plain Python: β is its seed.
+# A random legal controller that runs compiled and in plain Python; β is its seed.
 PLAYER = """
 def solve(episode, beta):
     state = int(beta * 1_000_000)
@@ -171,7 +171,7 @@ def solve(episode, beta):
 def play_reference(
     game: reference.Game, row: int, order: list[int], beta: float
 ) -> tuple[Any, ...]:
-    """The same player in the plain reference of the rules."""
+    """The same controller on the reference implementation of the rules."""
     one = reference.Episode(game, 0, row, order, beta)
     n = game.max_branches
     state = int(beta * 1_000_000)
@@ -192,7 +192,7 @@ def play_reference(
 
 @settings(max_examples=60, deadline=None)
 @given(random=st.randoms(use_true_random=False), beta=st.floats(0, 1))
-def test_bulk_plays_by_the_rules(random: Random, beta: float, agent: Agent) -> None:
+def test_rollouts_follow_the_rules(random: Random, beta: float, agent: Agent) -> None:
     width = random.randint(1, 3)
     budget = random.choice([None, None, random.randint(0, 4000)])
     setting: dict[str, Any] = {
@@ -229,7 +229,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
     return load(str(path))
 
 
-# It fails in the middle of one question's episodes; what it had done by then is on record.
+# Fails in the middle of one question's episodes; the actions up to then are logged.
 FAILING = (
     "def solve(episode, beta):\n"
     "    episode.branch()\n"
@@ -242,11 +242,11 @@ FAILING = (
 )
 
 
-def test_logs_are_those_of_every_path(agent: Agent, controller: Callable[..., Agent]) -> None:
+def test_logs_are_equal_on_every_path(agent: Agent, controller: Callable[..., Agent]) -> None:
     for one, limit in ((agent, None), (agent, 9), (controller(FAILING), None)):
-        terms = EpisodeConfig(3, step_limit=limit)
-        fast, slow = (Rollout(one, STORE, terms, interpret=i, logs=True) for i in (False, True))
-        plain = Rollout(one, STORE, terms)
+        config = EpisodeConfig(3, step_limit=limit)
+        fast, slow = (Rollout(one, STORE, config, interpret=i, logs=True) for i in (False, True))
+        plain = Rollout(one, STORE, config)
         assert (fast.path, slow.path) == ("compiled", "python")
         for beta in (0.1, 0.9):
             compiled, python, unlogged = (
@@ -264,7 +264,7 @@ def test_logs_are_those_of_every_path(agent: Agent, controller: Callable[..., Ag
             assert compiled.failures.keys() == unlogged.failures.keys()
 
 
-def test_the_log_of_a_failure_ends_where_it_failed(controller: Callable[..., Agent]) -> None:
+def test_the_log_of_a_failed_episode(controller: Callable[..., Agent]) -> None:
     played = Rollout(controller(FAILING), STORE, EpisodeConfig(3), logs=True).play(
         QUESTIONS, ORDERS, 0.0
     )

@@ -1,4 +1,4 @@
-"""Programs for the tests of the sandbox, and the stores that they play."""
+"""Programs and a trace store for the tests of the sandbox."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, untrusted_from_source
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
-#: The gold answers; nothing shows one before a branch was read to its end.
+#: Prefix of the gold answers, which only finished branches show.
 GOLD = "gold-5f1c"
 
-#: Questions 0 to 5, which a program tells apart by what BRANCH and PROBE show it: 1 to 6 looks to
-#: the end of the first branch.
+#: Questions 0 to 5, which a program can distinguish: their first branches end after 1 to 6 probes.
 STORE = TraceStore.from_branches(
     [
         Question(f"q{k}", f"{GOLD}-{k}", [Branch(["8"] * k, 100 * k + 50, f"{GOLD}-{k}")] * 2)
@@ -27,7 +26,7 @@ WIDTH = 2
 QUESTIONS = np.arange(6)
 ORDERS = np.tile(np.arange(WIDTH), (6, 1))
 
-#: Reads one branch to its end, which is right.
+#: Reads one branch to its end, and answers correctly.
 HONEST = """
 def solve(episode):
     i = episode.branch()
@@ -42,7 +41,7 @@ def program(text: str, path: str = "program.py") -> UntrustedAgent:
 
 
 def same(a: EpisodeResults, b: EpisodeResults, but: tuple[int, ...] = ()) -> None:
-    """All of two results, but for some episodes."""
+    """Assert that two results are equal, except for some episodes."""
     rest = np.setdiff1d(np.arange(len(a.tokens)), but)
     for name in (
         *("correct", "tokens", "sequential_tokens"),

@@ -1,8 +1,8 @@
-"""Programs that try to get at the answers, at other episodes, or at the machine.
+"""Attacks on the answers, on other episodes, and on the machine.
 
-A program that gets anywhere says ``BREACH``; none may. An attempt either is reported as the failure
-of its episode, or changes nothing: then the results are those of an honest program. Episodes that
-attempt nothing are unharmed.
+A successful attack raises ``Breach`` or prints ``BREACH``; none may. An attack is either reported
+as the failure of its episode, or has no effect: the results then equal those of an honest program.
+Other episodes are unaffected.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 from programs import GOLD, HONEST, ORDERS, QUESTIONS, STORE, WIDTH, program, same
 
 pytestmark = pytest.mark.skipif(
-    not {"seccomp"} <= set(protections()), reason="what is refused here, seccomp refuses"
+    not {"seccomp"} <= set(protections()), reason="the refusals tested here need seccomp"
 )
 
-#: The question whose episode attacks: the one whose first branch ends with its third look.
+#: The question whose episode attacks: its first branch ends at the third probe.
 ATTACKED = 2
 
 FRAME = """
 import numpy as np
 
 def module(name):
-    \"\"\"A module that is not to be imported.\"\"\"
-    world = type(HANDLE).probe_all.__globals__
-    return world["sys"].modules.get(name) or world["builtins"].__import__(name)
+    \"\"\"A module that programs cannot import.\"\"\"
+    sys = type(HANDLE).probe_all.__globals__["os"].sys
+    return sys.modules.get(name) or sys.modules["builtins"].__import__(name)
 
 def libc():
     return module("ctypes").CDLL(None, use_errno=True)
 
-def told(value):
-    \"\"\"What a C function says, or its error.\"\"\"
+def check(value):
+    \"\"\"Return value of a C function, or its error as an exception.\"\"\"
     if value == -1:
         ctypes = module("ctypes")
         raise OSError(ctypes.get_errno(), module("os").strerror(ctypes.get_errno()))
@@ -60,19 +60,19 @@ def solve(episode):
     global HANDLE
     HANDLE = episode
     i = episode.branch()
-    looks = 1
+    probes = 1
     while not episode.probe(i)[1]:
         episode.extend(i)
-        looks += 1
-        if looks == LOOKS:
+        probes += 1
+        if probes == PROBES:
             attack(episode)
     episode.answer(i)
 """
 
 
-def attacker(attack: str, looks: int = ATTACKED + 1) -> str:
-    """A program that attacks at its third look, before the answer is shown."""
-    return FRAME.replace("LOOKS", str(looks)) + f"\ndef attack(episode):\n{attack}\n"
+def attacker(attack: str, probes: int = ATTACKED + 1) -> str:
+    """A program that attacks after its third probe, before it answers."""
+    return FRAME.replace("PROBES", str(probes)) + f"\ndef attack(episode):\n{attack}\n"
 
 
 def play(text: str, time_limit: float = 20.0) -> EpisodeResults:
@@ -89,16 +89,19 @@ def honest() -> EpisodeResults:
     return played
 
 
-#: Of the episode that attacks and those after it, which look as often.
+#: The attacking episode and those after it, which take as many probes.
 LATER = tuple(range(ATTACKED, 6))
 
 DENIED = r"PermissionError: \[Errno 1\] Operation not permitted|PermissionError"
 PARENT = os.getpid()
 
-# name: (the body of attack(episode), what is told of it)
+# name: (the body of attack(episode), the recorded message)
 REPORTED = {
     # --- what a program may import
-    "import os": ("    import os", "ImportError: an untrusted program cannot import os; it can"),
+    "import os": (
+        "    import os",
+        "ImportError: an untrusted program cannot import os; allowed modules",
+    ),
     "import socket": ("    import socket", "ImportError"),
     "import a package of ours": (
         "    import autotts_gym.traces.store",
@@ -134,11 +137,11 @@ REPORTED = {
     ),
     "its own maps in /proc": ("    raise Breach(open('/proc/self/maps').read())", DENIED),
     "process_vm_readv": (
-        f"    told(libc().process_vm_readv({PARENT}, None, 0, None, 0, 0))\n    raise Breach",
+        f"    check(libc().process_vm_readv({PARENT}, None, 0, None, 0, 0))\n    raise Breach",
         DENIED,
     ),
-    "ptrace": (f"    told(libc().ptrace(16, {PARENT}, None, None))\n    raise Breach", DENIED),
-    "a handle of the player": (
+    "ptrace": (f"    check(libc().ptrace(16, {PARENT}, None, None))\n    raise Breach", DENIED),
+    "a pidfd of the player": (
         f"    module('posix').pidfd_open({PARENT})\n    raise Breach",
         DENIED,
     ),
@@ -160,20 +163,20 @@ REPORTED = {
         DENIED,
     ),
     "limits": (
-        "    told(libc().setrlimit(0, module('ctypes').create_string_buffer(16)))\n"
+        "    check(libc().setrlimit(0, module('ctypes').create_string_buffer(16)))\n"
         "    raise Breach",
         DENIED,
     ),
-    "take off what it is locked in by": (
-        "    told(libc().prctl(1, 0, 0, 0, 0))\n    raise Breach",
+    "remove the lockdown": (
+        "    check(libc().prctl(1, 0, 0, 0, 0))\n    raise Breach",
         DENIED,
     ),
     "become root": ("    module('posix').setuid(0)\n    raise Breach", DENIED),
-    "a namespace of its own": ("    told(libc().unshare(0x10000000))\n    raise Breach", DENIED),
+    "a new namespace": ("    check(libc().unshare(0x10000000))\n    raise Breach", DENIED),
     # --- the network
-    "socket": ("    told(libc().socket(2, 1, 0))\n    raise Breach", DENIED),
+    "socket": ("    check(libc().socket(2, 1, 0))\n    raise Breach", DENIED),
     "socket pair": (
-        "    told(libc().socketpair(1, 1, 0, module('ctypes').create_string_buffer(8)))\n"
+        "    check(libc().socketpair(1, 1, 0, module('ctypes').create_string_buffer(8)))\n"
         "    raise Breach",
         DENIED,
     ),
@@ -187,7 +190,7 @@ REPORTED = {
     "endless loop": ("    while True: pass", "TimeLimitError: no end after 2 s"),
     "endless loop in C": ("    sum(iter(int, 1))", "TimeLimitError: no end after 2 s"),
     "endless sleep": ("    module('time').sleep(1e6)", "TimeLimitError: no end after 2 s"),
-    "endless loop that hears no signal": (
+    "endless loop that ignores signals": (
         "    signal = module('_signal')\n"
         "    signal.signal(24, signal.SIG_IGN)\n"
         "    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))\n"
@@ -213,7 +216,7 @@ REPORTED = {
         "    module('posix')._exit(0)",
         "ProcessError: the process of the episode ended with exit code 0",
     ),
-    "write where the episode is shown": (
+    "write to the slot": (
         "    ctypes = module('ctypes')\n"
         "    memory = episode._env._slot\n"
         "    place = np.frombuffer(memory, np.uint8).ctypes.data\n"
@@ -221,14 +224,14 @@ REPORTED = {
         "    raise Breach",
         "ProcessError: the process of the episode ended with signal 11",
     ),
-    "make what is shown writable": (
+    "make the slot writable": (
         "    place = np.frombuffer(episode._env._slot, np.uint8).ctypes.data\n"
         "    c = module('ctypes')\n"
-        "    told(libc().mprotect(c.c_void_p(place), c.c_size_t(4096), 3))\n"
+        "    check(libc().mprotect(c.c_void_p(place), c.c_size_t(4096), 3))\n"
         "    raise Breach",
         r"PermissionError: \[Errno 13\]",
     ),
-    "read behind what is shown": (
+    "read beyond the slot": (
         "    place = np.frombuffer(episode._env._slot, np.uint8).ctypes.data\n"
         "    c, size = module('ctypes'), len(episode._env._slot)\n"
         "    mremap = libc().mremap\n"
@@ -242,12 +245,12 @@ REPORTED = {
         "    episode._env.step(2 + 1)",
         r"IllegalActionError: CONTINUE\(1\) is illegal here: see 'Action Space' of AutoTTS-v0",
     ),
-    "an action that there is not": (
+    "an action that does not exist": (
         "    episode._env.step(999)",
         "IllegalActionError: action 999 is illegal here",
     ),
     "an action that is a huge number": ("    episode._env.step(1 << 40)", "OverflowError"),
-    "a look without its price": (
+    "a probe that is not paid": (
         "    episode._env._mask[:] = [1] * len(episode._env._mask)\n    episode.probe(1)",
         r"IllegalActionError: PROBE\(1\) is illegal here",
     ),
@@ -256,43 +259,43 @@ REPORTED = {
         "IllegalActionError: BRANCH is illegal here: the episode has ended",
     ),
     "half an action": (
-        "    module('posix').write(episode._env._telling, b'abc')\n    module('time').sleep(9)",
-        "ProtocolError: what the program wrote is no action",
+        "    module('posix').write(episode._env._output_pipe, b'abc')\n    module('time').sleep(9)",
+        "ProtocolError: the program wrote an invalid message",
     ),
-    "a word that there is not": (
-        "    episode._env.tell(-77, 'x')\n    module('time').sleep(9)",
-        "ProtocolError: what the program wrote is no action",
+    "an invalid code": (
+        "    episode._env.send_code(-77, 'x')\n    module('time').sleep(9)",
+        "ProtocolError: the program wrote an invalid message",
     ),
     "a flood of actions": (
-        "    while True: module('posix').write(episode._env._telling, b'\\0' * 4096)",
+        "    while True: module('posix').write(episode._env._output_pipe, b'\\0' * 4096)",
         "IllegalActionError: ANSWER is illegal here: the episode has ended",
     ),
     "to have ended without an answer": (
-        "    episode._env.tell(-1)\n    while True: pass",
+        "    episode._env.send_code(-1)\n    while True: pass",
         "NoAnswerError: solve returned without episode.answer()",
     ),
-    "a lie about how it failed": (
-        "    episode._env.tell(-2, 'x' * 9999)\n    while True: pass",
+    "a long message": (
+        "    episode._env.send_code(-2, 'x' * 9999)\n    while True: pass",
         f"{'x' * 500}$",
     ),
-    "a message that is no text": (
-        "    module('posix').write(episode._env._telling, b'\\xfe\\xff\\xff\\xff\\xff\\xfe')\n"
+    "a message that is not text": (
+        "    module('posix').write(episode._env._output_pipe, b'\\xfe\\xff\\xff\\xff\\xff\\xfe')\n"
         "    while True: pass",
         "\ufffd\ufffd",
     ),
     # --- crafted objects
-    "an error that fails to be told": (
+    "an exception whose text fails": (
         "    class Silent(Exception):\n        def __str__(self): raise self\n    raise Silent",
         "Silent",
     ),
-    "an error that never ends to be told": (
+    "an exception whose text never ends": (
         "    class Long(Exception):\n"
         "        def __str__(self):\n"
         "            while True: pass\n"
         "    raise Long",
         "TimeLimitError: no end after 2 s",
     ),
-    "a branch that is no number": (
+    "a branch that is not a number": (
         "    class Odd(int):\n"
         "        def __ge__(self, other): return True\n"
         "        def __le__(self, other): return True\n"
@@ -311,15 +314,14 @@ REPORTED = {
 
 
 @pytest.mark.parametrize("case", REPORTED)
-def test_an_attempt_fails_and_is_told(case: str, honest: EpisodeResults) -> None:
-    """Every episode from the third question on makes it, so that what comes of it must last."""
+def test_an_attack_is_reported(case: str, honest: EpisodeResults) -> None:
+    """Two consecutive episodes attack, so the protection must persist."""
     attack, message = REPORTED[case]
     limit = 2.0 if "no end after" in message or "ProcessError" in message else 20.0
     text = attacker(attack)
     with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), settle=True, time_limit=limit) as box:
         played = box.play(QUESTIONS[: ATTACKED + 2], ORDERS[: ATTACKED + 2], 0.0)
-    told = [played.failures[k] for k in (ATTACKED, ATTACKED + 1)]
-    for one in told:
+    for one in (played.failures[k] for k in (ATTACKED, ATTACKED + 1)):
         assert "Breach" not in one
         assert re.match(message, one), one
     assert not played.correct[ATTACKED:].any()
@@ -329,7 +331,7 @@ def test_an_attempt_fails_and_is_told(case: str, honest: EpisodeResults) -> None
     assert set(played.failures) == {ATTACKED, ATTACKED + 1}
 
 
-# name: the body of attack(episode), after which the program goes on as if nothing had been
+# name: the body of attack(episode), after which the program continues as usual
 HARMLESS = {
     "gold in frames": """
     frame = module("sys")._getframe()
@@ -352,7 +354,7 @@ HARMLESS = {
         if type(one).__name__ in ("TraceStore", "TraceDataset", "Batch", "Tables"):
             raise Breach(type(one))
 """,
-    "gold in what it is shown": """
+    "gold in its slot": """
     if SECRET.encode() in bytes(episode._env._slot):
         raise Breach
 """,
@@ -364,7 +366,7 @@ HARMLESS = {
 """,
     "modules that hold traces": """
     for name in module("sys").modules:
-        if name.startswith(("autotts_gym.traces", "autotts_gym.evaluation", "autotts_gym.gym_envs.autotts_env")):
+        if name.startswith(tuple(f"autotts_gym.{p}" for p in ("traces", "evaluation", "gym_envs"))):
             raise Breach(name)
         if name.split(".")[0] in ("pyarrow", "numba", "gymnasium"):
             raise Breach(name)
@@ -382,39 +384,40 @@ HARMLESS = {
             open_.append(fd)
         except OSError:
             pass
-    if open_ != [episode._env._telling]:
+    if open_ != [episode._env._output_pipe]:
         raise Breach(open_)
 """,
     "patching the rules": """
-    handle, actions = module("autotts_gym.controllers.episode"), module("autotts_gym.mdp.actions")
-    handle.Episode.spent = property(lambda self: 0)
-    handle.Episode.can_probe = lambda self, i: True
-    handle.NO_BUDGET = 10**9
+    episode_module = module("autotts_gym.controllers.episode")
+    actions = module("autotts_gym.mdp.actions")
+    episode_module.Episode.spent = property(lambda self: 0)
+    episode_module.Episode.can_probe = lambda self, i: True
+    episode_module.NO_BUDGET = 10**9
     actions.ANSWER = 0
     type(episode).ended = False
     module("builtins").max = module("builtins").min = lambda *some: 0
 """,
-    "patching its notes of the episode": """
+    "patching the episode": """
     episode.log.append(1)
     episode.info["correct"] = True
     episode.info["tokens"] = 0
     episode._env.spent = -10**9
 """,
-    "what is left of other episodes": """
+    "state of other episodes": """
     world = type(episode).probe_all.__globals__
-    for place in (world, vars(world["builtins"]), globals(), np.__dict__, vars(module("sys"))):
+    for place in (world, vars(module("builtins")), globals(), np.__dict__, vars(module("sys"))):
         if place.get("visited"):
             raise Breach
         place["visited"] = True
     np.random.seed(1)
 """,
-    "what compiled code does not have": """
+    "attributes without compiled counterpart": """
     try:
         episode.facts, episode.log, episode.notes
     except AttributeError:
         raise Breach
 """,
-    "whether it is watched": """
+    "detecting a debugger": """
     if module("sys").gettrace() or module("sys").getprofile() or episode.notes:
         raise Breach
 """,
@@ -433,14 +436,14 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_an_attempt_changes_nothing(
+def test_an_attack_has_no_effect(
     case: str, honest: EpisodeResults, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # The text itself must not hold what is looked for.
+    # The source must not contain the secret.
     body = f"\n    SECRET = '-'.join(['gold', {GOLD[5:]!r}])" + HARMLESS[case]
     played = play(attacker(body))
-    assert not [told for told in played.failures.values() if "Breach" in told]
-    if case == "gold in the result":  # it gave its answer away to look
+    assert not [message for message in played.failures.values() if "Breach" in message]
+    if case == "gold in the result":  # it ended its episode to see the result
         assert set(played.failures.values()) == {"EOFError"}
         assert not played.correct[list(LATER)].any()
     else:
@@ -448,8 +451,8 @@ def test_an_attempt_changes_nothing(
     assert "BREACH" not in "".join(capfd.readouterr())
 
 
-def test_one_episode_that_takes_too_long(honest: EpisodeResults) -> None:
-    """It fails alone, at what it had cost."""
+def test_an_episode_beyond_the_time_limit(honest: EpisodeResults) -> None:
+    """It fails alone, at the cost so far."""
     text = HONEST.replace(
         "    episode.answer",
         f"    while episode.depth(i) == {ATTACKED + 1}: pass\n    episode.answer",
@@ -461,13 +464,13 @@ def test_one_episode_that_takes_too_long(honest: EpisodeResults) -> None:
     assert_array_equal(np.delete(played.tokens, ATTACKED), np.delete(honest.tokens, ATTACKED))
 
 
-def test_three_in_a_row_are_enough() -> None:
+def test_given_up_after_three_kills_in_a_row() -> None:
     with pytest.raises(GivenUpError, match=r"signal 11 .*, 3 times in a row"):
         play(attacker("    module('ctypes').string_at(1)"), time_limit=5.0)
 
 
-def test_no_other_than_when_compiled() -> None:
-    """A program that asks who plays it gets the answer of plain Python, and plays so."""
+def test_a_sandbox_behaves_like_plain_python() -> None:
+    """A program that detects the execution path detects plain Python."""
     text = """
 def solve(episode):
     i = episode.branch()
@@ -483,5 +486,5 @@ def solve(episode):
     found = play(text)
     same(found, plain.play(QUESTIONS, ORDERS, 0.0))
     assert not found.failures
-    # Where there is so much to read: BRANCH, CONTINUE twice, as plain Python does, PROBE, ANSWER.
+    # BRANCH, CONTINUE twice as in plain Python, PROBE, ANSWER.
     assert found.actions[5] == 5

@@ -1,4 +1,4 @@
-"""What locks a process in, asked of the process itself."""
+"""Protections of a running episode's process, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from autotts_gym.sandbox.player import Sandbox
 sys.path.insert(0, str(Path(__file__).parent))
 from programs import ORDERS, QUESTIONS, STORE, WIDTH, program
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 HANG = "def solve(episode):\n    while True: pass\n"
 
 
-def test_what_is_said_to_be_on_is_on() -> None:
-    """Read while an episode runs, from outside."""
-    said = " ".join(protections())
+def test_reported_protections_are_active() -> None:
+    """Read from another process while an episode runs."""
+    reported = " ".join(protections())
     with Sandbox(program(HANG), STORE, EpisodeConfig(WIDTH), abreast=1, memory=1 << 28) as box:
         box.play(QUESTIONS[:0], ORDERS[:0], 0.0)
-        assert box._zygote is not None
-        zygote = box._zygote._process.pid
-        pipes = box._zygote.start(0)
+        assert box._launcher is not None
+        forkserver = box._launcher.pid
+        pipes = box._launcher.start(0)
         child = None
-        while child is None or status(child).get("Seccomp") != "2" * ("seccomp" in said):
-            child = next((p for p in Path("/proc").iterdir() if of(p) == zygote), None)
+        while child is None or status(child).get("Seccomp") != "2" * ("seccomp" in reported):
+            child = next((p for p in Path("/proc").iterdir() if of(p) == forkserver), None)
         facts = status(child)
         assert facts["NoNewPrivs"] == "1"
         assert facts["Uid"].split()[0] != "0"
@@ -45,7 +45,7 @@ def test_what_is_said_to_be_on_is_on() -> None:
         assert limits["Max processes"] == "0"
         assert limits["Max cpu time"] == "11"
         assert int(limits["Max address space"]) < 1 << 30
-        assert len(list((child / "fd").iterdir())) == 5  # nothing, thrice, and two pipes
+        assert len(list((child / "fd").iterdir())) == 5  # stdin, stdout, stderr, and two pipes
         assert (child / "cwd").readlink().name.endswith(" (deleted)")
         assert (child / "environ").read_bytes() == b"OPENBLAS_NUM_THREADS=1\0"
         for pipe in pipes:
@@ -64,7 +64,7 @@ def status(process: Path) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def test_they_are_named() -> None:
+def test_names_of_protections() -> None:
     found = protections()
     assert found[:2] == ("a process for every episode", "resource limits")
     assert all(isinstance(one, str) for one in found)

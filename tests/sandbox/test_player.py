@@ -1,4 +1,4 @@
-"""A sandbox plays the episodes that a rollout plays, whatever the program and the terms."""
+"""A sandbox plays the same episodes as a rollout, for any program and configuration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_same_episodes(name: str, chain: TraceStore) -> None:
         assert (box.path, box.killed) == ("sandbox", 0)
 
 
-# Does what β says, a random number's seed; looks at all there is to see, and tells it in the end.
+# Acts at random, with β as the seed; observes everything, and reports a digest of it in the end.
 CURIOUS = """
 def solve(episode, beta):
     state = int(beta * 1_000_000)
@@ -110,35 +110,37 @@ def solve(episode, beta):
 
 @settings(max_examples=15, deadline=None)
 @given(random=st.randoms(use_true_random=False))
-def test_nothing_else_is_seen_and_nothing_less(random: Random) -> None:
+def test_observations_are_equal(random: Random) -> None:
     store = stores.random_store(random, costs=random.random() < 0.5)
     setting = stores.random_setting(random, [store])
     names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
-    terms = EpisodeConfig(**{name: setting[name] for name in names})
+    config = EpisodeConfig(**{name: setting[name] for name in names})
     count = 8
     questions = np.array([random.randrange(store.card.questions) for _ in range(count)])
     orders = np.array(
         [
-            random.sample(range(int(store.tables.branch_counts[q])), terms.max_branches)
+            random.sample(range(int(store.tables.branch_counts[q])), config.max_branches)
             for q in questions
         ]
     )
     settled = random.random() < 0.5
-    trusted = Rollout(made(CURIOUS), store, terms, interpret=True, settle=settled, logs=True)
+    trusted = Rollout(
+        trusted_agent(CURIOUS), store, config, interpret=True, settle=settled, logs=True
+    )
     abreast = random.randint(1, 5)
-    with Sandbox(program(CURIOUS), store, terms, settle=settled, abreast=abreast) as box:
+    with Sandbox(program(CURIOUS), store, config, settle=settled, abreast=abreast) as box:
         for beta in (random.random(), random.random()):
             expected = trusted.play(questions, orders, beta)
             found = box.play(questions, orders, beta)
             same(found, expected)
             assert box.killed == 0
-            # Their messages hold a digest of all that was seen.
+            # The messages contain a digest of all observations.
             assert found.failures == expected.failures
             assert [log.tolist() for log in found.logs] == [log.tolist() for log in expected.logs]
 
 
-def made(text: str) -> Agent:
-    """A program of these tests as a trusted agent."""
+def trusted_agent(text: str) -> Agent:
+    """The agent of a program, trusted."""
     return agent_from_source(Path("program.py"), text.encode())
 
 
@@ -168,34 +170,34 @@ def test_published_programs(
     billing: str, chain: TraceStore, controller: Callable[..., Agent]
 ) -> None:
     agent = controller(PUBLISHED)
-    terms = EpisodeConfig(8, billing=billing)  # type: ignore[arg-type]
+    config = EpisodeConfig(8, billing=billing)  # type: ignore[arg-type]
     questions = np.arange(10)
     orders = branch_orders("random", np.zeros(10, np.int64), questions, chain, 8)
-    expected = Rollout(agent, chain, terms, settle=True).play(questions, orders, 0.5)
+    expected = Rollout(agent, chain, config, settle=True).play(questions, orders, 0.5)
     assert not expected.failures
-    with Sandbox(str(agent.path), chain, terms, settle=True) as box:
+    with Sandbox(str(agent.path), chain, config, settle=True) as box:
         assert (box.agent.digest, box.agent.takes_beta) == (agent.digest, True)
         same(box.play(questions, orders, 0.5), expected)
 
 
-def test_failures_are_those_of_a_rollout(controller: Callable[..., Agent]) -> None:
+def test_failures_equal_those_of_a_rollout(controller: Callable[..., Agent]) -> None:
     text = """
 def solve(episode):
     i = episode.branch()
-    looks = 1
+    probes = 1
     while not episode.probe(i)[1]:
         episode.extend(i)
-        looks += 1
-    if looks == 2:
+        probes += 1
+    if probes == 2:
         episode.prune(7)
-    if looks == 3:
+    if probes == 3:
         raise ValueError("so\\nand so")
-    if looks == 4:
+    if probes == 4:
         return
     episode.answer(i)
-    if looks == 5:
+    if probes == 5:
         raise SystemExit(3)
-    if looks == 6:
+    if probes == 6:
         episode.answer(i)
 """
     agent = controller(text)
@@ -212,14 +214,14 @@ def solve(episode):
 def test_logs_are_the_actions() -> None:
     with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=2) as box:
         box.play(QUESTIONS[1:3], ORDERS[:2], 0.0)
-        told = [[str(decode(action, WIDTH)) for action in log] for log in box.logs]
+        logs = [[str(decode(action, WIDTH)) for action in log] for log in box.logs]
     one, two = ["PROBE(0)", "CONTINUE(0)"], ["PROBE(0)", "CONTINUE(0)"] * 2
     last = "PROBE(0)", "ANSWER(0)"
-    assert told == [["BRANCH", *one, *last], ["BRANCH", *two, *last]]
+    assert logs == [["BRANCH", *one, *last], ["BRANCH", *two, *last]]
 
 
 @pytest.mark.parametrize("abreast", [1, 3, 70])
-def test_however_many_side_by_side(abreast: int) -> None:
+def test_any_number_abreast(abreast: int) -> None:
     questions, orders = np.tile(QUESTIONS, 20), np.tile(ORDERS, (20, 1))
     with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=abreast) as box:
         for _ in range(2):
@@ -229,7 +231,7 @@ def test_however_many_side_by_side(abreast: int) -> None:
         assert len(box.play(questions[:0], orders[:0], 0.0).tokens) == 0
 
 
-def test_what_there_is_not_is_refused() -> None:
+def test_invalid_arguments() -> None:
     with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH)) as box:
         with pytest.raises(ValueError, match=r"questions must stay within 0\.\.5"):
             box.play(np.array([6]), ORDERS[:1], 0.0)
@@ -239,11 +241,11 @@ def test_what_there_is_not_is_refused() -> None:
         Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=0)
     with pytest.raises(ValueError, match="has 2 branches"):
         Sandbox(program(HONEST), STORE, EpisodeConfig(3))
-    with pytest.raises(ValueError, match="not vouched for: only a Sandbox plays it"):
+    with pytest.raises(ValueError, match="untrusted: play it in a Sandbox"):
         Rollout(program(HONEST), STORE, EpisodeConfig(WIDTH))
 
 
-def test_what_cannot_be_loaded_is_given_up() -> None:
+def test_given_up_if_it_cannot_be_loaded() -> None:
     agent = program(f"{HONEST}\nraise RuntimeError('no')\n")
     with (
         Sandbox(agent, STORE, EpisodeConfig(WIDTH)) as box,
@@ -252,7 +254,7 @@ def test_what_cannot_be_loaded_is_given_up() -> None:
         box.play(QUESTIONS, ORDERS, 0.0)
 
 
-def test_goes_on_after_it_was_given_up() -> None:
+def test_can_play_after_it_was_given_up() -> None:
     text = "def solve(episode, beta):\n    while beta: pass\n    return episode.answer()\n"
     with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), time_limit=0.5) as box:
         with pytest.raises(GivenUpError, match=r"TimeLimitError: no end after 0\.5 s"):
@@ -260,11 +262,11 @@ def test_goes_on_after_it_was_given_up() -> None:
         assert not box.play(QUESTIONS, ORDERS, 0.0).failures
 
 
-# --- no process stays ----------------------------------------------------------------------------
+# --- processes end -------------------------------------------------------------------------------
 
 
-def processes_of(zygote: int) -> list[int]:
-    """The process that starts others, and those that it started."""
+def processes_of(forkserver: int) -> list[int]:
+    """The fork server and its children."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -272,21 +274,21 @@ def processes_of(zygote: int) -> list[int]:
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if stat[0] != "Z" and (int(entry.name) == zygote or int(stat[1]) == zygote):
+            if stat[0] != "Z" and (int(entry.name) == forkserver or int(stat[1]) == forkserver):
                 found.append(int(entry.name))
     return found
 
 
-def ends(zygote: int) -> bool:
-    """Whether they are all gone, sooner or later."""
+def ends(forkserver: int) -> bool:
+    """Whether all of them end within 10 seconds."""
     for _ in range(200):
-        if not processes_of(zygote):
+        if not processes_of(forkserver):
             return True
         time.sleep(0.05)
     return False
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
 @needs_proc
@@ -294,11 +296,11 @@ def test_closing_ends_every_process() -> None:
     text = "def solve(episode):\n    episode.answer()\n"
     box = Sandbox(program(text), STORE, EpisodeConfig(WIDTH))
     box.play(QUESTIONS, ORDERS, 0.0)
-    assert box._zygote is not None
-    zygote = box._zygote._process.pid
-    assert zygote in processes_of(zygote)
+    assert box._launcher is not None
+    forkserver = box._launcher.pid
+    assert forkserver in processes_of(forkserver)
     box.close()
-    assert ends(zygote)
+    assert ends(forkserver)
 
 
 KILLED = """
@@ -308,44 +310,44 @@ from programs import ORDERS, QUESTIONS, STORE, WIDTH, program
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.sandbox.player import Sandbox
 box = Sandbox(program("def solve(episode):\\n    while True: pass\\n"), STORE, EpisodeConfig(WIDTH))
-def tell():
-    while box._zygote is None: time.sleep(0.01)
-    print(box._zygote._process.pid, flush=True)
-threading.Thread(target=tell).start()
+def report():
+    while box._launcher is None: time.sleep(0.01)
+    print(box._launcher.pid, flush=True)
+threading.Thread(target=report).start()
 box.play(QUESTIONS, ORDERS, 0.0)
 """
 
 
 @needs_proc
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_all_end_with_who_started_them(how: signal.Signals) -> None:
+def test_all_processes_end_with_the_player(how: signal.Signals) -> None:
     script = KILLED.format(tests=str(Path(__file__).parent))
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as player:
         assert player.stdout is not None
-        zygote = int(player.stdout.readline())
-        while len(processes_of(zygote)) < 3:  # some episodes run
+        forkserver = int(player.stdout.readline())
+        while len(processes_of(forkserver)) < 3:  # some episodes run
             time.sleep(0.05)
         os.kill(player.pid, how)
-    assert ends(zygote)
+    assert ends(forkserver)
 
 
 @needs_proc
-def test_all_end_when_the_starter_is_killed() -> None:
-    """Nothing that a program does leads there; memory that runs out might."""
+def test_all_processes_end_with_the_fork_server() -> None:
+    """A program cannot kill it, but the kernel may when memory runs out."""
     text = "def solve(episode):\n    while True: pass\n"
     with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), time_limit=30) as box:
         box.play(QUESTIONS[:0], ORDERS[:0], 0.0)
-        assert box._zygote is not None
-        zygote = box._zygote._process.pid
-        os.kill(zygote, signal.SIGKILL)
+        assert box._launcher is not None
+        forkserver = box._launcher.pid
+        os.kill(forkserver, signal.SIGKILL)
         with pytest.raises((RuntimeError, OSError)):
             box.play(QUESTIONS, ORDERS, 0.0)
-        assert ends(zygote)
+        assert ends(forkserver)
 
 
-def test_nothing_is_run_here(tmp_path: Path) -> None:
+def test_the_program_does_not_run_in_the_players_process(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     text = f"open({str(mark)!r}, 'w')\n{HONEST}"
     agent = untrusted_from_source(Path("program.py"), text.encode())

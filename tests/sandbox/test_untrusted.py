@@ -1,4 +1,4 @@
-"""``autotts benchmark --untrusted``, and the report of what it wrote."""
+"""``autotts benchmark --untrusted``, and the report of its results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from programs import HONEST, STORE
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store, and a program that leaves a mark wherever it is run unwatched."""
+    """A store, and a program that creates a file if it runs outside of a sandbox."""
     STORE.save(tmp_path / "store")
     trap = f"try:\n    open({str(tmp_path / 'mark')!r}, 'w').close()\nexcept OSError:\n    pass\n"
     (tmp_path / "honest.py").write_text(trap + HONEST, "utf-8")
@@ -32,10 +32,10 @@ def arguments(folder: Path, *more: str) -> tuple[str, ...]:
     return "benchmark", str(folder / "honest.py"), *place, "--workers", "1", *more
 
 
-def test_it_is_never_run_here(folder: Path, autotts: Callable[..., Any]) -> None:
+def test_the_program_runs_only_in_the_sandbox(folder: Path, autotts: Callable[..., Any]) -> None:
     ended = autotts(*arguments(folder, "--untrusted", "--out", "out"))
     assert ended.code == 0, ended.err
-    assert "untrusted: honest; on: a process for every episode, resource limits" in ended.out
+    assert "sandboxed agents: honest; active protections: a process for every episode" in ended.out
     assert "sandbox: honest" in ended.out
     facts = json.loads(Path("out/benchmark.json").read_text("utf-8"))
     assert [agent["untrusted"] for agent in facts["agents"]] == [True]
@@ -49,7 +49,7 @@ def test_it_is_never_run_here(folder: Path, autotts: Callable[..., Any]) -> None
     assert "kept: honest" in again.out
     assert not (folder / "mark").exists()
 
-    # What was played in a sandbox does not stand for what is played outside, nor the reverse.
+    # Sandboxed and other results are cached separately.
     trusted = autotts(*arguments(folder, "--interpret", "--out", "out"))
     assert "python: honest" in trusted.out
     assert (folder / "mark").exists()
@@ -60,18 +60,18 @@ def test_it_is_never_run_here(folder: Path, autotts: Callable[..., Any]) -> None
 
 def test_names_are_trusted(folder: Path, autotts: Callable[..., Any]) -> None:
     ended = autotts(*arguments(folder, "--untrusted", "asc", "--out", "out"))
-    assert "untrusted: honest; on:" in ended.out
+    assert "sandboxed agents: honest; active protections:" in ended.out
     assert "compiled: asc" in ended.out
 
 
-def test_one_that_hangs_is_given_up(folder: Path, autotts: Callable[..., Any]) -> None:
+def test_a_program_that_hangs_is_given_up(folder: Path, autotts: Callable[..., Any]) -> None:
     (folder / "honest.py").write_text("def solve(episode):\n    while True: pass\n", "utf-8")
     ended = autotts(*arguments(folder, "--untrusted", "--out", "out", "--time-limit", "0.5"))
     assert ended.code == 1
-    assert "given up: TimeLimitError: no end after 0.5 s (question" in ended.err
+    assert "not completed: TimeLimitError: no end after 0.5 s (question" in ended.err
 
 
-def test_cut_off_episodes_are_not_kept(folder: Path, autotts: Callable[..., Any]) -> None:
+def test_killed_episodes_are_not_cached(folder: Path, autotts: Callable[..., Any]) -> None:
     text = HONEST.replace("    episode.answer", "    while episode.depth(i) == 3: pass\n    0")
     text = text.replace("    0(i)", "    episode.answer(i)")
     (folder / "honest.py").write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""What is known of a program without running it."""
+"""Inspection of programs without running them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from autotts_gym.traces.registry import bundled
 
 
 @pytest.mark.parametrize("name", names())
-def test_it_is_as_if_it_were_loaded(name: str) -> None:
+def test_facts_equal_those_of_the_loaded_file(name: str) -> None:
     trusted = load(name)
     agent = load_untrusted(str(bundled("agents") / f"{name}.py"))
     for fact in ("name", "path", "takes_beta", "digest", "published", "source"):
@@ -57,7 +57,7 @@ def test_classes(which: str, controller: Callable[..., Agent]) -> None:
     assert agent.program == (which[1:] or "OptimalController")
 
 
-def test_nothing_of_it_runs_wherever_it_goes(tmp_path: Path) -> None:
+def test_the_program_never_runs(tmp_path: Path) -> None:
     mark, path = tmp_path / "mark", tmp_path / "program.py"
     path.write_text(f"open({str(mark)!r}, 'w')\ndef solve(episode): ...\n", "utf-8")
     agent = load_untrusted(str(path))
@@ -88,12 +88,12 @@ def test_nothing_of_it_runs_wherever_it_goes(tmp_path: Path) -> None:
         ("x = '" + "x" * MAX_SOURCE_SIZE + "'", "larger than 1 MiB"),
     ],
 )
-def test_what_offers_nothing_to_play(text: str, message: str) -> None:
+def test_unplayable_sources(text: str, message: str) -> None:
     with pytest.raises(AgentError, match=rf"program\.py: .*{message}"):
         untrusted_from_source(Path("program.py"), text.encode())
 
 
-def test_a_class_that_there_is_not() -> None:
+def test_a_missing_class() -> None:
     with pytest.raises(SourceError, match=r"has no class 'C' with solve\(question\); it has A"):
         inspect_source(TWO.encode(), "C")
 
@@ -118,13 +118,13 @@ def test_any_bytes(text: bytes) -> None:
         ("episode, *, more=1", False),
     ],
 )
-def test_the_knob(arguments: str, takes_beta: bool, controller: Callable[..., Agent]) -> None:
+def test_takes_beta(arguments: str, takes_beta: bool, controller: Callable[..., Agent]) -> None:
     text = f"def solve({arguments}):\n    return (lambda: (yield))\n"
     assert controller(text).takes_beta == takes_beta
     assert untrusted_from_source(Path("program.py"), text.encode()).takes_beta == takes_beta
 
 
-def test_what_is_a_file() -> None:
+def test_is_file() -> None:
     assert [is_file(a) for a in ("cmc", "ppo/mixed", "a/b.py", "b.py:A", "C:b.py")] == [
         *(False, False),
         *(True, True, True),

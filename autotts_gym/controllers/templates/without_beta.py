@@ -1,71 +1,71 @@
 """my_controller: reads branches in batches until one answer leads clearly.
 
-    autotts play my_controller.py              # one episode, seen
+    autotts play my_controller.py              # watch one episode
     autotts benchmark my_controller.py         # every question
 
-A controller is a function ``solve(episode)`` in a file of any name; with a knob it is
-``solve(episode, beta)``. It plays one episode through the handle ``episode`` and ends it with
+A controller is a function ``solve(episode)`` in a file of any name; with the parameter β it is
+``solve(episode, beta)``. It plays one episode through the object ``episode``, and ends it with
 ``episode.answer()``.
 
-What it can do. Branches count from 0, in the order in which they were opened:
+Actions. Branches are numbered from 0, in the order in which they are opened:
 
     episode.branch()       open the next branch, request its first interval; returns its index
-    episode.extend(i)      request one more interval of branch i; does not wait for it
-    episode.probe(i)       wait for branch i, look: its answer there, whether it is finished
-    episode.prune(i)       branch i neither votes nor grows any more
+    episode.extend(i)      request one more interval of branch i, without waiting for it
+    episode.probe(i)       wait for branch i; returns its current answer, and if it is finished
+    episode.prune(i)       stop branch i; it no longer votes
     episode.answer(i)      end with branch i's latest answer; answer() ends with the plurality
-    episode.extend_all()   extend, or probe, every branch for which that is legal;
-    episode.probe_all()    each returns how many
+    episode.extend_all()   extend every branch for which that is legal; returns how many
+    episode.probe_all()    probe every branch for which that is legal; returns how many
 
-What is legal: can_branch(), can_extend(i), can_probe(i), can_prune(i), can_answer(i). Anything
-else raises, and the episode counts as wrong.
+Legality: can_branch(), can_extend(i), can_probe(i), can_prune(i), can_answer(i). An illegal action
+raises an exception, and the episode counts as incorrect.
 
-What it sees. Of a branch: active(i), depth(i) (intervals requested), revealed(i) (intervals at the
-latest probe), latest(i) (its answer there), finished(i), confidence(i). Of the whole: opened,
+State of a branch: active(i), depth(i) (requested intervals), revealed(i) (intervals at the latest
+probe), latest(i) (the answer there), finished(i), confidence(i). State of the episode: opened,
 max_branches, interval (tokens), depth_limit (intervals), spent, clock and remaining (tokens; -1
-without a budget). Answers are numbers, by first appearance in the episode; is_null(answer) tells
-those that mean "none". Hidden until a probe shows it: what a branch would answer, and where it
-ends. Hidden to the last: which answer is right.
+without a budget). Answers are numbers, by first appearance in the episode; is_null(answer) is true
+for those that mean "no answer". Hidden until a probe: a branch's answer, and its end. Always
+hidden: which answer is correct.
 
-Whatever numba can compile runs compiled, helper functions of this file included; the rest runs as
-plain Python, slower and with the same results. ``autotts benchmark`` tells what did, and why.
+Code that numba can compile runs compiled, including helper functions of this file; other code runs
+as plain Python, slower, with the same results. ``autotts benchmark`` reports which, and why.
 """
 
 import numpy as np
 
-from autotts_gym.controllers.voting import leaders, vote
+from autotts_gym.controllers.helpers import leaders, vote
 
-#: Branches that are read side by side.
+#: Number of branches read in parallel.
 BATCH = 4
 
-#: Branches that are read at most.
+#: Maximum number of branches.
 MOST = 32
 
-#: Votes by which the first answer must lead the second.
+#: Lead in votes, of the first answer over the second, at which reading stops.
 LEAD = 3
 
 
 def read(episode, first):
-    """Read branches from ``first`` on to their ends."""
-    looks = 1
-    while looks > 0:
-        # Request everything, then look: text is generated side by side until the first look, so
-        # a batch takes as long as its longest branch. What is requested past a branch's end,
-        # which nobody knows yet, is never generated and costs nothing.
+    """Read the branches from ``first`` on to their ends."""
+    probes = 1
+    while probes > 0:
+        # Request everything, then probe: intervals are generated in parallel until the first
+        # probe, so a batch takes as long as its longest branch. Intervals requested beyond a
+        # branch's end, which is not yet known, are never generated and cost nothing.
         for i in range(first, episode.opened):
             while episode.can_extend(i):
                 episode.extend(i)
-        # One round is enough, unless a token budget stopped it: then looking frees what the
-        # branches that have ended did not need.
-        looks = episode.probe_all()
+        # One round is enough, unless a token budget stops the requests: probing then frees the
+        # tokens that were charged beyond the ends of branches.
+        probes = episode.probe_all()
 
 
 def solve(episode):
     """Play one episode."""
     most = min(MOST, episode.max_branches)
-    answers = np.empty(MOST, np.int64)  # different answers that were counted,
-    votes = np.zeros(MOST, np.int64)  # how many branches gave each,
-    different = 0  # and how many there are
+    answers = np.empty(MOST, np.int64)  # distinct answers
+    votes = np.zeros(MOST, np.int64)  # number of branches that gave each
+    distinct = 0  # number of distinct answers
     while episode.opened < most and episode.can_branch():
         first = episode.opened
         for _ in range(min(BATCH, most - first)):
@@ -74,9 +74,9 @@ def solve(episode):
         read(episode, first)
         for i in range(first, episode.opened):
             if episode.finished(i) and not episode.is_null(episode.latest(i)):
-                different = vote(answers, votes, different, episode.latest(i))
-        _, leading, second = leaders(votes, different)
-        # For those who watch the episode: any name, any number. It costs nothing.
+                distinct = vote(answers, votes, distinct, episode.latest(i))
+        _, leading, second = leaders(votes, distinct)
+        # Shown to people who watch the episode: any name, any number. Free of cost.
         episode.note("lead", leading - second)
         if leading - second >= LEAD:
             break
