@@ -55,8 +55,9 @@ CONTROLLER_MODULES: Final = tuple(
     for name in ("episode", "errors", "helpers", "published_programs", *RENAMED_MODULES)
 )
 
-#: Modules of these that are loaded in any case, as others depend on them.
-ALWAYS_LOADED: Final = ("collections", "functools", "math", "operator", "typing")
+#: Modules of these that are loaded in any case: others import them, some only when they are called,
+#: as ``Counter.most_common`` imports heapq.
+ALWAYS_LOADED: Final = ("collections", "functools", "heapq", "math", "operator", "typing")
 
 
 def play(

@@ -46,7 +46,7 @@ def test_the_program_runs_only_in_the_sandbox(folder: Path, autotts: Callable[..
     assert (written.episodes, written.wanted, written.problems) == (3, 3, [])
 
     again = autotts(*arguments(folder, "--untrusted", "--out", "out"))
-    assert "kept: honest" in again.out
+    assert "cached: honest" in again.out
     assert not (folder / "mark").exists()
 
     # Sandboxed and other results are cached separately.
