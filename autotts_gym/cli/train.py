@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -24,36 +25,19 @@ from autotts_gym.cli.options import (
     open_environments,
     parse_integers,
 )
+from autotts_gym.learning.algorithms import DEPRECATED_NAMES, Algorithm
 
 if TYPE_CHECKING:
-    from autotts_gym.learning.ppo import Progress, Training
-    from autotts_gym.learning.sb3 import Sb3Training
-    from autotts_gym.learning.validation import ValidationScore
-
-
-class Algorithm(StrEnum):
-    """The algorithms of ``autotts train``."""
-
-    autotts_ppo = "autotts-ppo"
-    sb3_ppo = "sb3-ppo"
-    sb3_maskable_ppo = "sb3-maskable-ppo"
-    sb3_a2c = "sb3-a2c"
-    sb3_dqn = "sb3-dqn"
-
-
-#: Deprecated names of the algorithms.
-_OLD_ALGORITHMS: Final = {
-    "cleanrl-ppo": Algorithm.autotts_ppo,
-    "ppo": Algorithm.sb3_ppo,
-    "maskable-ppo": Algorithm.sb3_maskable_ppo,
-    "a2c": Algorithm.sb3_a2c,
-    "dqn": Algorithm.sb3_dqn,
-}
+    from autotts_gym.learning.progress import Progress
+    from autotts_gym.learning.base_trainer import Trainer
+    from autotts_gym.learning.training_config import TrainingConfig
+    from autotts_gym.learning.validation import Validation, ValidationScore
+    from autotts_gym.traces.store import TraceStore
 
 
 def _parse_algorithm(name: str) -> Algorithm:
-    if name in _OLD_ALGORITHMS:
-        algorithm = _OLD_ALGORITHMS[name]
+    if name in DEPRECATED_NAMES:
+        algorithm = DEPRECATED_NAMES[name]
         print_error("autotts", f"{name} is now called {algorithm.value}", "yellow")
         return algorithm
     try:
@@ -140,47 +124,37 @@ def train(
         import torch
 
         from autotts_gym.controllers.policy_network import WEIGHTS, Shape
-        from autotts_gym.learning import ppo
-        from autotts_gym.learning.validation import Validation
+        from autotts_gym.learning.training_config import TrainingConfig
     stores = open_environments(env)
     torch.set_num_threads(threads)
-    config = ppo.Config(
-        decisions=decisions,
+    config = TrainingConfig(
+        total_timesteps=decisions,
         seed=seed,
         shape=Shape(network.value, max_branches, encoder, hidden, atomic),
         num_envs=num_envs,
-        horizon=num_steps,
+        num_steps=num_steps,
         learning_rate=learning_rate,
-        entropy=ent_coef,
+        ent_coef=ent_coef,
     )
     rows = None if questions is None else parse_integers(questions)
     if early and (algorithm is not Algorithm.autotts_ppo or validation == "none"):
         raise ValueError("--early needs autotts-ppo and validation questions")
-    validator = None
+    episodes = None
     if validation != "none":
         validation_rows = rows if validation is None else parse_integers(validation)
-        # Fewer seeds for single actions, whose episodes are long.
-        seeds = 1 if atomic else 4
-        validator = Validation(stores, validation_rows, ppo.terms_of(config.shape), seeds)
+        episodes = _validation(stores, validation_rows, config)
     unit = "actions" if atomic else "macro-actions"
-    training: Training | Sb3Training
-    if algorithm is Algorithm.autotts_ppo:
-        training = ppo.Training(stores, rows, config, out, validator, early=early)
-    else:
-        from autotts_gym.learning.sb3 import Sb3Training
-
-        name = algorithm.value.removeprefix("sb3-")
-        training = Sb3Training(name, stores, rows, config, out, validator)
-    if (out / WEIGHTS).exists() and not training.done:
+    trainer = _trainer(algorithm, stores, rows, config, out, episodes, early)
+    if (out / WEIGHTS).exists() and not trainer.num_timesteps:
         raise ValueError(f"{out} already contains a policy: give another --out, or remove it")
-    if training.done:
-        print_dim(f"continuing from {training.decisions:,} {unit}")
+    if trainer.num_timesteps:
+        print_dim(f"continuing from {trainer.num_timesteps:,} {unit}")
     with exit_on_interrupt():
-        _run(training, out / "logs" if logs else None, unit)
-    training.export(out, {"command": current_command(out)})
+        _run(trainer, out / "logs" if logs else None, unit)
+    trainer.export(out, {"command": current_command(out)})
     # The checkpoint goes last: until then, the same command can write the policy again.
-    training.forget()
-    card = training.card()
+    trainer.delete_checkpoint()
+    card = trainer.card()
     print_line(
         f"trained [bold]{escape(out.name)}[/]: {card['parameters']:,} parameters, "
         f"{card['decisions']:,} {unit} in {card['wall_seconds']:,.0f} s; saved in "
@@ -188,45 +162,73 @@ def train(
     )
 
 
-def _run(training: Training | Sb3Training, logs: Path | None, unit: str) -> None:
+def _validation(
+    stores: Mapping[str, TraceStore], rows: list[int] | None, config: TrainingConfig
+) -> Validation:
+    """The validation episodes of a training."""
+    from autotts_gym.learning.training_config import episode_config_of
+    from autotts_gym.learning.validation import Validation
+
+    # Fewer seeds for single actions, whose episodes are long.
+    seeds = 1 if config.shape.atomic else 4
+    return Validation(stores, rows, episode_config_of(config.shape), seeds)
+
+
+def _trainer(
+    algorithm: Algorithm,
+    stores: Mapping[str, TraceStore],
+    rows: list[int] | None,
+    config: TrainingConfig,
+    out: Path,
+    validation: Validation | None,
+    keep_best: bool,
+) -> Trainer:
+    """The trainer of an algorithm."""
+    if algorithm is Algorithm.autotts_ppo:
+        from autotts_gym.learning.ppo import PPOTrainer
+
+        return PPOTrainer(stores, rows, config, out, validation, keep_best=keep_best)
+    from autotts_gym.learning.sb3_trainer import Sb3Trainer
+
+    return Sb3Trainer(algorithm.value, stores, rows, config, out, validation)
+
+
+def _run(trainer: Trainer, logs: Path | None, unit: str) -> None:
     """Train with a progress bar, or with lines where there is no terminal."""
     writer: Any = None
     if logs is not None:
         from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(logs), purge_step=training.decisions)
-    with progress_bar() as progress:
-        task = progress.add_task("training", total=1000)
-        lines = ProgressLines(progress)
+        writer = SummaryWriter(str(logs), purge_step=trainer.num_timesteps)
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=1000)
+        lines = ProgressLines(bar)
 
-        def update(at: Progress) -> None:
-            facts = (
-                f"return {at.reward:.3f}, accuracy {at.accuracy:.1%}, cost {at.cost:.3f} C, "
-                f"{at.rate:,.0f}/s"
+        def update(progress: Progress) -> None:
+            metrics = (
+                f"return {progress.mean_return:.3f}, accuracy {progress.accuracy:.1%}, "
+                f"cost {progress.cost:.3f} C, {progress.timesteps_per_second:,.0f}/s"
             )
-            progress.update(task, description=facts, completed=round(1000 * at.share))
-            metrics = {k: v for k, v in vars(at).items() if k not in ("decisions", "standing")}
-            if at.standing is not None:
-                score = at.standing
-                line = f"{at.decisions:,} {unit}: {_describe(score)}"
-                progress.console.print(line, highlight=False, soft_wrap=True)
-                metrics |= {"trial/return": score.reward, "trial/share of CMC": score.share}
-            for name, value in metrics.items():
-                if writer is not None and value == value:  # not NaN
-                    writer.add_scalar(name, value, at.decisions)
-            lines.print(f"{at.share:.0%}, {at.decisions:,} {unit}, {facts}")
+            bar.update(task, description=metrics, completed=round(1000 * progress.fraction))
+            if progress.validation is not None:
+                line = f"{progress.timesteps:,} {unit}: {_describe(progress.validation)}"
+                bar.console.print(line, highlight=False, soft_wrap=True)
+            if writer is not None:
+                for name, value in progress.scalars().items():
+                    writer.add_scalar(name, value, progress.timesteps)
+            lines.print(f"{progress.fraction:.0%}, {progress.timesteps:,} {unit}, {metrics}")
 
-        training.run(update)
+        trainer.run(update)
     if writer is not None:
         writer.close()
 
 
 def _describe(score: ValidationScore) -> str:
-    text = f"validation return {score.reward:.4f}"
-    if not score.reached:
+    text = f"validation return {score.mean_return:.4f}"
+    if not score.matched_fraction:
         return f"{text}, less accurate than CMC in every comparison"
-    comparisons = sum(len(shares) for shares in score.shares.values())
+    comparisons = sum(len(shares) for shares in score.token_shares.values())
     return (
-        f"{text}, as accurate as CMC for {score.share:.0%} of its tokens "
-        f"(in {round(score.reached * comparisons)} of {comparisons} comparisons)"
+        f"{text}, as accurate as CMC for {score.mean_token_share:.0%} of its tokens "
+        f"(in {round(score.matched_fraction * comparisons)} of {comparisons} comparisons)"
     )

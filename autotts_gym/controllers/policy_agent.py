@@ -1,8 +1,9 @@
-"""Trained policies as agents: they play wherever a controller plays."""
+"""Trained policies as agents, which play wherever a controller plays."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autotts_gym.controllers import policy_network as policies
+from autotts_gym.controllers import policy_network
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import AgentError
@@ -19,24 +20,25 @@ from autotts_gym.controllers.policy_network import Policy, PolicyError
 from autotts_gym.mdp.actions import BRANCH, decode
 from autotts_gym.mdp.batch import SKIP, TRUNCATED, EpisodeStart
 from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
+from autotts_gym.mdp.macro_features import GLOBAL_FEATURE_NAMES, STATUS_FEATURES
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
-#: Episodes that are played side by side: enough that the networks are busy.
-ABREAST: Final = 256
+#: Episodes played side by side, enough to use the networks efficiently.
+MAX_EPISODES: Final = 256
 
 
 @dataclass(frozen=True)
 class PolicyAgent(Agent):
-    """A trained policy, played by its likeliest decisions.
+    """A trained policy that plays its most likely actions.
 
-    Its knob goes from few tokens at 0 to many at 1, evenly in the logarithm of their price.
+    Its β moves through the prices of tokens that it was trained on, evenly on a logarithmic scale.
 
     Attributes:
         policy: the networks.
-        prices: what the knob stands for.
-        card: what is known of the training.
-        files: the weights and the card as they are on disk; empty for a policy in training.
+        prices: range of token prices.
+        card: description of the training.
+        files: contents of the weights file and of the card; empty for a policy in memory.
     """
 
     is_policy: ClassVar[bool] = True
@@ -46,53 +48,56 @@ class PolicyAgent(Agent):
     files: tuple[bytes, str] = field(default=(b"", ""), compare=False, repr=False)
 
     @classmethod
-    def of(cls, policy: Policy, prices: TokenPrices) -> PolicyAgent:
-        """A policy that stands in no file, as while it is trained."""
+    def from_network(cls, policy: Policy, prices: TokenPrices) -> PolicyAgent:
+        """The agent of a policy in memory, for example during its training."""
         return cls("policy", Path(), takes_beta=True, digest="", policy=policy, prices=prices)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self.path, *self.files)
+        return _parse, (self.path, *self.files)
 
     def __call__(self, episode: Episode, beta: float) -> None:
-        """Play one episode through a handle."""
+        """Play one episode."""
         env: Any = episode.facts
-        made = MacroTracker(episode.max_branches, atomic=self.policy.shape.atomic)
-        made.begin(env.view, env.mean_length, env.depth_limit)
+        tracker = MacroTracker(episode.max_branches, atomic=self.policy.shape.atomic)
+        tracker.begin(env.view, env.mean_length, env.depth_limit)
         while not episode.ended:
-            chosen = decide(
+            chosen = choose_actions(
                 self.policy,
-                made.branch_features[None],
-                priced(made.features[None], self.prices.beta(beta)),
-                made.mask(env.view)[None],
+                tracker.branch_features[None],
+                with_beta(tracker.features[None], self.prices.beta(beta)),
+                tracker.mask(env.view)[None],
             )
-            for action in made.bundle(env.view, int(chosen[0])):
+            for action in tracker.bundle(env.view, int(chosen[0])):
                 if env.view.mask[0, action] and not episode.ended:
-                    _act(episode, action)
-            made.follow(env.view)
+                    _take_action(episode, action)
+            tracker.follow(env.view)
 
     def player(
         self, dataset: TraceDataset, config: EpisodeConfig, keep_actions: bool
     ) -> PolicyPlayer:
+        """A player of many episodes side by side; see :class:`PolicyPlayer`."""
         return PolicyPlayer(self.policy, self.prices, dataset, config, keep_actions)
 
 
-def load(folder: Path) -> PolicyAgent:
-    """The agent of a folder that holds a trained policy.
+def load(folder: str | os.PathLike[str]) -> PolicyAgent:
+    """Load the agent of a folder with a trained policy.
 
     Raises:
-        AgentError: it cannot be loaded, or was trained for another layout.
+        AgentError: a file is missing or damaged, or the policy was trained with another layout.
     """
+    folder = Path(folder)
     try:
-        weights = (folder / policies.WEIGHTS).read_bytes()
-        card = (folder / policies.CARD).read_text("utf-8")
+        weights = (folder / policy_network.WEIGHTS).read_bytes()
+        card = (folder / policy_network.CARD).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AgentError(f"{folder} holds no trained policy: {error}") from error
-    return _made(folder, weights, card)
+    return _parse(folder, weights, card)
 
 
-def _made(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
+def _parse(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
+    """The agent of a policy's files, given by their contents."""
     try:
-        policy, card = policies.parse(weights, text)
+        policy, card = policy_network.parse(weights, text)
         prices = TokenPrices(**card["prices"])
     except (PolicyError, KeyError, TypeError, ValueError) as error:
         raise AgentError(f"{folder}: {error}") from error
@@ -109,8 +114,8 @@ def _made(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
     )
 
 
-def _act(episode: Episode, action: int) -> None:
-    """Play an action by its id."""
+def _take_action(episode: Episode, action: int) -> None:
+    """Take the action with an id."""
     name, branch = decode(action, episode.max_branches)
     if branch is None:
         episode.branch() if action == BRANCH else episode.answer()
@@ -119,71 +124,84 @@ def _act(episode: Episode, action: int) -> None:
         methods.get(name, episode.answer)(branch)
 
 
-def priced(features: NDArray[np.float32], beta: float) -> NDArray[np.float32]:
-    """Features of an episode as they are at another β of the reward."""
-    found = features.copy()
-    found[:, 0] = beta
-    found[:, 1] = np.clip(np.log(1 - beta) - np.log(beta), -6, 6) / 3
-    return found
+def with_beta(features: NDArray[np.float32], beta: float) -> NDArray[np.float32]:
+    """Copy of global features, float32[K, NUM_GLOBAL_FEATURES], with another β of the reward."""
+    changed = features.copy()
+    log_price = np.clip(np.log(1 - beta) - np.log(beta), -6, 6)
+    changed[:, GLOBAL_FEATURE_NAMES.index("beta")] = beta
+    changed[:, GLOBAL_FEATURE_NAMES.index("log_price")] = log_price / 3
+    return changed
 
 
-def decide(
+def choose_actions(
     policy: Policy,
     branches: NDArray[np.float32],
     features: NDArray[np.float32],
     mask: NDArray[np.int8],
 ) -> NDArray[np.int64]:
-    """The likeliest decisions of K episodes, int64[K].
+    """The most likely actions in K episodes, int64[K].
 
     Args:
         policy: the networks.
-        branches: float32[K, N, BRANCH_SIZE].
-        features: float32[K, SIZE].
-        mask: int8[K, COUNT], or int8[K, 2 + 4N].
+        branches: float32[K, N, NUM_BRANCH_FEATURES].
+        features: float32[K, NUM_GLOBAL_FEATURES].
+        mask: int8[K, NUM_MACRO_ACTIONS], or int8[K, 2 + 4N] for single actions.
     """
-    width = opened(branches)
+    width = opened_width(branches)
     with torch.inference_mode():
         chosen = policy.choose(
             torch.from_numpy(np.ascontiguousarray(branches[:, :width])),
             torch.from_numpy(features),
             torch.from_numpy(mask).bool(),
         )
-        found: NDArray[np.int64] = chosen.numpy()
-    return found
+        ids: NDArray[np.int64] = chosen.numpy()
+    return ids
 
 
-def opened(branches: NDArray[np.float32]) -> int:
-    """The most branches that any of some episodes has opened, at least 1: the rest is empty."""
-    rows = np.flatnonzero(branches[..., :3].any(axis=(0, 2)))
-    return int(rows[-1]) + 1 if len(rows) else 1
+def opened_width(branches: NDArray[np.float32]) -> int:
+    """Largest number of opened branches among K episodes, at least 1.
+
+    Args:
+        branches: float32[K, N, NUM_BRANCH_FEATURES]; rows of branches that are not open are zeros.
+    """
+    opened = np.flatnonzero(branches[..., STATUS_FEATURES].any(axis=(0, 2)))
+    return int(opened[-1]) + 1 if len(opened) else 1
 
 
 class PolicyPlayer:
-    """Plays episodes side by side.
+    """Plays episodes of a policy side by side, in compiled code but for the networks.
 
     Args:
-        policy, prices: who plays.
-        replay, terms: what is played, and how.
-        keeps: whether the batch keeps the actions of its episodes.
+        policy: the networks.
+        prices: range of token prices.
+        dataset: the traces.
+        config: config of the episodes.
+        keep_actions: keep the actions of every episode.
+
+    Attributes:
+        abreast: largest number of episodes in one call of :meth:`play`.
+
+    Raises:
+        AgentError: an mlp policy was trained for another number of branches.
     """
 
     def __init__(
         self,
         policy: Policy,
         prices: TokenPrices,
-        replay: TraceDataset,
-        terms: EpisodeConfig,
-        keeps: bool,
+        dataset: TraceDataset,
+        config: EpisodeConfig,
+        keep_actions: bool,
     ) -> None:
-        if policy.shape.network == "mlp" and policy.shape.max_branches != terms.max_branches:
+        if policy.shape.network == "mlp" and policy.shape.max_branches != config.max_branches:
             raise AgentError(
-                f"this policy was trained with max_branches={policy.shape.max_branches}, and reads "
-                "its observation as one long vector: play it with as many"
+                f"the mlp policy was trained with max_branches={policy.shape.max_branches}: play "
+                f"it with the same number, not {config.max_branches}"
             )
-        self.abreast = ABREAST
+        self.abreast = MAX_EPISODES
         self._policy, self._prices = policy, prices
-        self._made = (replay, terms)
-        self._keeps = keeps
+        self._dataset, self._config = dataset, config
+        self._keep_actions = keep_actions
         self._batch: MacroBatch | None = None
 
     def play(
@@ -192,47 +210,49 @@ class PolicyPlayer:
         orders: NDArray[np.int64],
         beta: float,
     ) -> tuple[MacroBatch, NDArray[np.bool_]]:
-        """Play K episodes, ``ABREAST`` at most.
+        """Play K episodes, at most ``abreast``.
 
         Args:
-            questions, orders, beta: as for :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play`.
+            questions: int64[K], rows of the dataset.
+            orders: int64[K, N], each question's branches in the order in which they are opened.
+            beta: the policy's β of all episodes.
 
         Returns:
-            The batch whose first K episodes they are, and which were cut off, bool[K].
+            The batch whose first K episodes they are, and whether each was truncated, bool[K].
         """
         count = len(questions)
-        batch = self._abreast(count)
+        batch = self._batch_of(count)
         reward_beta = self._prices.beta(beta)
         batch.reset(
             range(count),
             [EpisodeStart(int(q), reward_beta, o) for q, o in zip(questions, orders, strict=True)],
         )
-        running, cut = np.arange(count), np.zeros(count, np.bool_)
+        running, truncated = np.arange(count), np.zeros(count, np.bool_)
         while len(running):
             batch.actions[:] = SKIP
-            batch.actions[running] = decide(
+            batch.actions[running] = choose_actions(
                 self._policy,
                 batch.branch_features[running],
                 batch.features[running],
                 batch.mask[running],
             )
             batch.step()
-            cut[running] = batch.outcomes[running] & TRUNCATED != 0
+            truncated[running] = batch.outcomes[running] & TRUNCATED != 0
             running = running[batch.ledger["ended"][running] == 0]
-        return batch, cut
+        return batch, truncated
 
-    def _abreast(self, count: int) -> MacroBatch:
+    def _batch_of(self, count: int) -> MacroBatch:
+        """A batch of at least ``count`` episodes."""
         if self._batch is None or len(self._batch.actions) < count:
-            replay, terms = self._made
             self._batch = MacroBatch(
-                replay,
-                terms,
+                self._dataset,
+                self._config,
                 count,
                 1,
                 64,
                 plane=False,
                 invalid_penalty=0.0,
-                keeps=self._keeps,
+                keep_actions=self._keep_actions,
                 atomic=self._policy.shape.atomic,
             )
         return self._batch

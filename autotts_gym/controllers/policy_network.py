@@ -1,17 +1,19 @@
-"""Policies over decisions: networks that do not care in which order branches stand.
+"""Policy networks over macro-actions, and the folders that trained policies are saved in.
 
-A :class:`Policy` reads each branch with the same small network, pools what it reads over branches
-(mean and maximum), and decides from that and from the episode's own figures. Permuting branches
-permutes nothing else: its logits stay as they are. What a right answer is worth is among the
-figures, so one policy serves every β.
+A :class:`Policy` encodes each branch with the same small network, pools the encodings over branches
+(mean and maximum), and computes logits from these and from the global features. The logits of
+macro-actions do not depend on the order of branches. β is among the global features, so that one
+policy serves every β.
 
-A trained policy is a folder: weights as safetensors, which hold numbers and nothing to execute,
-and a card, which says what the weights belong to and how they were made.
+A trained policy is a folder with the weights as safetensors, a format that cannot contain code, and
+a card that describes layout and training.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,41 +21,48 @@ from typing import Any, Final, Literal
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load as loads
-from safetensors.torch import save as dumps
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
-from autotts_gym.mdp import actions as a
-from autotts_gym.mdp import macro_actions as d
-from autotts_gym.utils.files import write_bytes
+from autotts_gym.mdp import actions, macro_actions, macro_features
+from autotts_gym.mdp.macro_features import (
+    NUM_BRANCH_FEATURES,
+    NUM_GLOBAL_FEATURES,
+    STATUS_FEATURES,
+    Feature,
+)
+from autotts_gym.utils.files import write_bytes, write_text
 
 WEIGHTS: Final = "policy.safetensors"
 CARD: Final = "card.yaml"
 
-#: Logit of what cannot be done.
-IMPOSSIBLE: Final = -1e9
+#: Logit of an illegal action.
+ILLEGAL_LOGIT: Final = -1e9
 
-_ATOMIC: Final = ("ANSWER", "BRANCH", "CONTINUE(i)", "PROBE(i)", "PRUNE(i)", "ANSWER(i)")
-_PER_BRANCH: Final = 4  # blocks of actions, see autotts_gym.mdp.actions
+_SINGLE_ACTIONS: Final = ("ANSWER", "BRANCH", "CONTINUE(i)", "PROBE(i)", "PRUNE(i)", "ANSWER(i)")
+_BLOCKS: Final = 4  # blocks of actions on branches, see autotts_gym.mdp.actions
 _RARE: Final = -4.0  # logit
-#: Logits that differ by less belong to branches that are alike, of which the first is taken: what
-#: is between them is rounding, which depends on how many episodes are played at once.
-_ALIKE: Final = 1e-4
+#: Branches whose logits differ by less are alike, and the first of them is chosen: the difference
+#: is rounding, which depends on how many episodes are played at once.
+_TIE: Final = 1e-4
 
 Network = Literal["equivariant", "mlp"]
 
 
 class PolicyError(ValueError):
-    """A trained policy that cannot be loaded; the message says why."""
+    """A trained policy that cannot be loaded; the message names the reason."""
 
 
-def layout(shape: Shape) -> dict[str, Any]:
-    """What a policy was trained to see and to do: one of another layout must not be played."""
-    return {
-        "actions": list(_ATOMIC if shape.atomic else d.NAMES),
-        "branch_features": list(d.BRANCH_FEATURES),
-        "features": list(d.FEATURES),
-    }
+def _former_names(features: tuple[Feature, ...]) -> list[str]:
+    return [feature.former_name for feature in features]
+
+
+#: Names of the same features in policy files of version 0.1.
+_FORMER_LAYOUT: Final = {
+    "branch_features": _former_names(macro_features.BRANCH_FEATURES),
+    "features": _former_names(macro_features.GLOBAL_FEATURES),
+}
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,10 @@ class Shape:
 
     Attributes:
         network: ``"equivariant"``, or ``"mlp"``, which reads the observation as one long vector.
-        max_branches: N; an equivariant network is the same for every N.
-        encoder: units of each of the two layers that read a branch.
-        hidden: units of each of the two layers that decide.
-        atomic: play single actions of ``AutoTTS-v0`` instead of decisions.
+        max_branches: N. An equivariant network has the same weights for every N.
+        encoder: units of each of the two layers that encode a branch.
+        hidden: units of each of the two layers behind the pooling.
+        atomic: choose single actions of ``AutoTTS-v0`` instead of macro-actions.
     """
 
     network: Network = "equivariant"
@@ -74,79 +83,138 @@ class Shape:
     hidden: int = 64
     atomic: bool = False
 
+    @property
+    def num_actions(self) -> int:
+        """Macro-actions, or single actions of N branches."""
+        if self.atomic:
+            return actions.count(self.max_branches)
+        return macro_actions.NUM_MACRO_ACTIONS
+
+
+def layout(shape: Shape) -> dict[str, list[str]]:
+    """Names of a policy's actions and features; a policy with another layout cannot be played."""
+    return {
+        "actions": list(_SINGLE_ACTIONS if shape.atomic else macro_actions.NAMES),
+        "branch_features": list(macro_features.BRANCH_FEATURE_NAMES),
+        "features": list(macro_features.GLOBAL_FEATURE_NAMES),
+    }
+
 
 class Trunk(nn.Module):
-    """What an observation comes to, as ``hidden`` numbers.
+    """Embeds an observation in ``shape.hidden`` numbers.
 
     Args:
-        shape: of the network.
-        more: columns of branches, and entries, that are read beside those of the observation.
+        shape: sizes of the network.
+        extra_inputs: numbers of branch features and of global features that are read beside those
+            of the observation.
+
+    Attributes:
+        branch: encoder of a branch; equivariant networks only.
+        decide: layers behind the pooling. Names of modules are names of tensors in policy files.
     """
 
-    def __init__(self, shape: Shape, more: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, shape: Shape, extra_inputs: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        e, h = shape.encoder, shape.hidden
+        units, hidden = shape.encoder, shape.hidden
         self.network = shape.network
         self.max_branches = shape.max_branches
-        columns, entries = d.BRANCH_SIZE + more[0], d.SIZE + more[1]
-        inputs = shape.max_branches * columns
+        branch_inputs = NUM_BRANCH_FEATURES + extra_inputs[0]
+        global_inputs = NUM_GLOBAL_FEATURES + extra_inputs[1]
         if shape.network == "equivariant":
             self.branch = nn.Sequential(
-                nn.Linear(columns, e), nn.ReLU(), nn.Linear(e, e), nn.ReLU()
+                nn.Linear(branch_inputs, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU()
             )
-            inputs = 2 * e
+            pooled = 2 * units
+        else:
+            pooled = shape.max_branches * branch_inputs
         self.decide = nn.Sequential(
-            nn.Linear(inputs + entries, h), nn.Tanh(), nn.Linear(h, h), nn.Tanh()
+            nn.Linear(pooled + global_inputs, hidden),
+            nn.Tanh(),
+            nn.Linear(hidden, hidden),
+            nn.Tanh(),
         )
 
     def forward(self, branches: Tensor, features: Tensor) -> Tensor:
-        """What is seen, float32[..., hidden].
+        """Embed observations.
 
         Args:
-            branches: float32[..., n, BRANCH_SIZE]; branches that are not open, which are all
-                zeros, can be left out at the end.
-            features: float32[..., SIZE].
-        """
-        return self.read(branches, features)[0]
+            branches: float32[..., n, NUM_BRANCH_FEATURES]. Trailing branches that are not open, all
+                zeros, may be left out.
+            features: float32[..., NUM_GLOBAL_FEATURES].
 
-    def read(self, branches: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and what was read of each branch, float32[..., n, encoder]; empty for mlp."""
+        Returns:
+            float32[..., hidden].
+        """
+        return self.encode(branches, features)[0]
+
+    def encode(self, branches: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed observations and branches; arguments as for :meth:`forward`.
+
+        Returns:
+            The embedding, float32[..., hidden], and the encodings of the branches,
+            float32[..., n, encoder]; float32[..., n, 0] for an mlp.
+        """
         if self.network == "mlp":
             padding = (0, 0, 0, self.max_branches - branches.shape[-2])
-            each = branches[..., :0]
-            read = nn.functional.pad(branches, padding).flatten(-2)
+            encoded = branches[..., :0]
+            pooled = nn.functional.pad(branches, padding).flatten(-2)
         else:
-            opened = (branches[..., :3].sum(-1, keepdim=True) > 0).to(branches.dtype)
-            each = self.branch(branches) * opened
-            mean = each.sum(-2) / opened.sum(-2).clamp(min=1)
-            read = torch.cat([mean, each.amax(-2)], -1)
-        return self.decide(torch.cat([read, features], -1)), each
+            is_open = (branches[..., STATUS_FEATURES].sum(-1, keepdim=True) > 0).to(branches.dtype)
+            encoded = self.branch(branches) * is_open
+            mean = encoded.sum(-2) / is_open.sum(-2).clamp(min=1)
+            pooled = torch.cat([mean, encoded.amax(-2)], -1)
+        return self.decide(torch.cat([pooled, features], -1)), encoded
 
 
 class Pointers(nn.Module):
-    """Logits of single actions: for each branch what can be done with it, all alike.
+    """Logits of single actions; those of a branch are computed from its encoding.
 
     Args:
-        shape: of the network.
+        shape: sizes of the network.
     """
+
+    #: Former names of the layers in policy files, with the current ones.
+    _FORMER_NAMES: Final = {
+        "of_branch.": "branch_projection.",
+        "of_all.": "global_projection.",
+        "each.": "branch_logits.",
+        "whole.": "global_logits.",
+    }
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.of_branch = nn.Linear(shape.encoder, shape.encoder)
-        self.of_all = nn.Linear(shape.hidden, shape.encoder)
-        self.each = nn.Linear(shape.encoder, _PER_BRANCH)
-        self.whole = nn.Linear(shape.hidden, 2)  # ANSWER and BRANCH
+        self.branch_projection = nn.Linear(shape.encoder, shape.encoder)
+        self.global_projection = nn.Linear(shape.hidden, shape.encoder)
+        self.branch_logits = nn.Linear(shape.encoder, _BLOCKS)
+        self.global_logits = nn.Linear(shape.hidden, 2)  # ANSWER and BRANCH
 
-    def forward(self, seen: Tensor, each: Tensor, max_branches: int) -> Tensor:
-        """Logits, float32[..., 2 + 4N], from what a :class:`Trunk` has read."""
-        joined = torch.relu(self.of_branch(each) + self.of_all(seen).unsqueeze(-2))
-        logits = self.each(joined).transpose(-1, -2)
-        padded = nn.functional.pad(logits, (0, max_branches - each.shape[-2]))
-        return torch.cat([self.whole(seen), padded.flatten(-2)], -1)
+    def forward(self, embedding: Tensor, encoded: Tensor, max_branches: int) -> Tensor:
+        """Logits, float32[..., 2 + 4 · max_branches], from what :meth:`Trunk.encode` returns."""
+        projected = self.branch_projection(encoded)
+        joined = torch.relu(projected + self.global_projection(embedding).unsqueeze(-2))
+        logits = self.branch_logits(joined).transpose(-1, -2)
+        padded = nn.functional.pad(logits, (0, max_branches - encoded.shape[-2]))
+        return torch.cat([self.global_logits(embedding), padded.flatten(-2)], -1)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        for key in list(state_dict):
+            for former, current in self._FORMER_NAMES.items():
+                if key.startswith(prefix + former):
+                    suffix = key.removeprefix(prefix + former)
+                    state_dict[prefix + current + suffix] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 class Policy(nn.Module):
-    """Logits of decisions, or of single actions."""
+    """Logits of macro-actions, or of single actions.
+
+    Args:
+        shape: sizes of the networks.
+
+    Attributes:
+        actor: the trunk.
+        logits: the last layer. Names of modules are names of tensors in policy files.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -155,45 +223,53 @@ class Policy(nn.Module):
         self.logits: nn.Linear | Pointers
         if shape.atomic and shape.network == "equivariant":
             self.logits = Pointers(shape)
-            initialize(self, self.logits.each, self.logits.whole, gain=0.01)
-            # Otherwise an untrained policy gives up branches, and its answer, before it has read.
+            initialize(self, self.logits.branch_logits, self.logits.global_logits, gain=0.01)
+            # An untrained policy would otherwise prune and answer before it has probed anything.
             with torch.no_grad():
-                self.logits.each.bias[[a.PRUNE, a.ANSWER_BRANCH]] = _RARE
-                self.logits.whole.bias[a.ANSWER] = _RARE
+                self.logits.branch_logits.bias[[actions.PRUNE, actions.ANSWER_BRANCH]] = _RARE
+                self.logits.global_logits.bias[actions.ANSWER] = _RARE
         else:
-            count = a.count(shape.max_branches) if shape.atomic else d.COUNT
-            self.logits = nn.Linear(shape.hidden, count)
+            self.logits = nn.Linear(shape.hidden, shape.num_actions)
             initialize(self, self.logits, gain=0.01)
 
     def act(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:
-        """Logits, float32[..., COUNT] or [..., 2 + 4N]; ``mask`` is bool of the same shape."""
-        seen, each = self.actor.read(branches, features)
+        """Logits of the actions.
+
+        Args:
+            branches, features: as for :meth:`Trunk.forward`.
+            mask: bool[..., A], whether an action is legal; A is NUM_MACRO_ACTIONS, or 2 + 4N.
+
+        Returns:
+            float32[..., A], ``ILLEGAL_LOGIT`` for illegal actions.
+        """
+        embedding, encoded = self.actor.encode(branches, features)
         if isinstance(self.logits, Pointers):
-            logits = self.logits(seen, each, (mask.shape[-1] - 2) // _PER_BRANCH)
+            logits = self.logits(embedding, encoded, (mask.shape[-1] - 2) // _BLOCKS)
         else:
-            logits = self.logits(seen)
-        return torch.where(mask, logits, IMPOSSIBLE)
+            logits = self.logits(embedding)
+        return torch.where(mask, logits, ILLEGAL_LOGIT)
 
     def choose(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:
-        """The likeliest choices, int64[...]; arguments as for :meth:`act`.
+        """The most likely actions, int64[...]; arguments as for :meth:`act`.
 
-        Of single actions it is the likeliest kind and, of that, the likeliest branch: where many
-        branches are alike, none of them is likely by itself.
+        Of single actions, it is the most likely branch of the most likely kind of action: where
+        many branches are alike, none of them is likely by itself.
         """
         logits = self.act(branches, features, mask)
         if not self.shape.atomic:
             return logits.argmax(-1)
-        n = (mask.shape[-1] - 2) // _PER_BRANCH
-        whole, each = logits[..., :2], logits[..., 2:].reshape(*logits.shape[:-1], _PER_BRANCH, n)
-        kind = torch.cat([whole, each.logsumexp(-1)], -1).argmax(-1)
+        n = (mask.shape[-1] - 2) // _BLOCKS
+        global_logits = logits[..., :2]
+        branch_logits = logits[..., 2:].reshape(*logits.shape[:-1], _BLOCKS, n)
+        kind = torch.cat([global_logits, branch_logits.logsumexp(-1)], -1).argmax(-1)
         block = (kind - 2).clamp(min=0)
-        best = each >= each.amax(-1, keepdim=True) - _ALIKE
-        chosen = best.byte().argmax(-1).gather(-1, block.unsqueeze(-1)).squeeze(-1)
-        return torch.where(kind < 2, kind, 2 + block * n + chosen)
+        best = branch_logits >= branch_logits.amax(-1, keepdim=True) - _TIE
+        branch = best.byte().argmax(-1).gather(-1, block.unsqueeze(-1)).squeeze(-1)
+        return torch.where(kind < 2, kind, 2 + block * n + branch)
 
 
 def initialize(network: nn.Module, *last: nn.Linear, gain: float) -> None:
-    """Orthogonal weights; those of the last layers as large as ``gain``."""
+    """Initialize with orthogonal weights, scaled by ``gain`` in the ``last`` layers."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, math.sqrt(2))
@@ -202,26 +278,29 @@ def initialize(network: nn.Module, *last: nn.Linear, gain: float) -> None:
         nn.init.orthogonal_(module.weight, gain)
 
 
-def save(policy: Policy, folder: Path, card: dict[str, Any]) -> None:
-    """Write a policy and its card; each file is replaced at once."""
+def save(policy: Policy, folder: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
+    """Write a policy and its card; each file is replaced atomically.
+
+    Args:
+        policy: the networks.
+        folder: where.
+        card: entries of the card, beside ``shape`` and ``layout``; ``prices`` is required to play.
+    """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shape = asdict(policy.shape)
-    facts = {"shape": shape, "layout": layout(policy.shape), **card}
-    weights = dumps(policy.state_dict())
-    for name, content in ((WEIGHTS, weights), (CARD, _dump(facts).encode())):
-        write_bytes(folder / name, content)
+    content = {"shape": asdict(policy.shape), "layout": layout(policy.shape), **card}
+    write_bytes(folder / WEIGHTS, dump_tensors(policy.state_dict()))
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    write_text(folder / CARD, text)
 
 
-def _dump(card: dict[str, Any]) -> str:
-    return yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100)
-
-
-def load(folder: Path) -> tuple[Policy, dict[str, Any]]:
+def load(folder: str | os.PathLike[str]) -> tuple[Policy, dict[str, Any]]:
     """A trained policy and its card.
 
     Raises:
-        PolicyError: it cannot be read, or is for another layout; the message says which.
+        PolicyError: a file is missing or damaged, or the policy has another layout.
     """
+    folder = Path(folder)
     try:
         return parse((folder / WEIGHTS).read_bytes(), (folder / CARD).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -231,21 +310,26 @@ def load(folder: Path) -> tuple[Policy, dict[str, Any]]:
 
 
 def parse(weights: bytes, text: str) -> tuple[Policy, dict[str, Any]]:
-    """The same from what the two files hold."""
+    """A trained policy and its card, from the contents of their files.
+
+    Raises:
+        PolicyError: as for :func:`load`.
+    """
     try:
         card: dict[str, Any] = yaml.safe_load(text)
-        shape, theirs = Shape(**card["shape"]), dict(card["layout"])
+        shape, stored = Shape(**card["shape"]), dict(card["layout"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise PolicyError(f"{CARD} is no card of a policy: {error}") from error
+        raise PolicyError(f"{CARD} is not the card of a policy: {error}") from error
     for part, names in layout(shape).items():
-        if theirs.get(part) != names:
+        stored_names = stored.get(part)
+        if stored_names != names and stored_names != _FORMER_LAYOUT.get(part):
             raise PolicyError(
-                f"it was trained for other {part.replace('_', ' ')}: {theirs.get(part)}; "
-                f"here they are {names}"
+                f"the policy was trained with other {part.replace('_', ' ')}: {stored_names}; "
+                f"this version has {names}"
             )
     policy = Policy(shape)
     try:
-        policy.load_state_dict(loads(weights))
+        policy.load_state_dict(load_tensors(weights))
     except (SafetensorError, RuntimeError) as error:
-        raise PolicyError(f"{WEIGHTS} does not hold its weights: {error}") from error
+        raise PolicyError(f"{WEIGHTS} does not hold the weights of this policy: {error}") from error
     return policy.eval(), card

@@ -1,169 +1,213 @@
-"""``AutoTTS-Decisions-v0``: the process of ``AutoTTS-v0`` by decisions, tens to an episode."""
+"""``AutoTTS-Decisions-v0``: ``AutoTTS-v0`` with macro-actions, tens of steps to an episode."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final, Literal, SupportsIndex, Unpack
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import error, spaces
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.env_config import EnvConfig, Environment
+from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
-from autotts_gym.mdp import actions
-from autotts_gym.mdp import macro_actions as d
+from autotts_gym.mdp import actions, macro_actions, macro_features
+from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS
 from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
+from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES
 from autotts_gym.traces import registry
 
-_HIGHEST: Final = 100.0  # no feature is larger; Box bounds must be finite
+#: Bound of the features; Box bounds must be finite.
+_FEATURE_MAX: Final = 100.0
+
+_AUTO_PROBE_MESSAGE: Final = "macro-actions contain probes: use auto_probe=False"
 
 
 def action_space(max_branches: int, *, atomic: bool) -> spaces.Discrete:
-    """Decisions, or the actions of ``AutoTTS-v0``."""
-    return spaces.Discrete(actions.count(max_branches) if atomic else d.COUNT)
+    """The macro-actions, or with ``atomic`` the actions of ``AutoTTS-v0``."""
+    return spaces.Discrete(actions.count(max_branches) if atomic else NUM_MACRO_ACTIONS)
 
 
 def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
-    """What a decision is made from; the same for every environment."""
-    low, high = np.float32(-_HIGHEST), np.float32(_HIGHEST)
-    choices = int(action_space(max_branches, atomic=atomic).n)
+    """The observation space; it is the same for every environment."""
+    low, high = np.float32(-_FEATURE_MAX), np.float32(_FEATURE_MAX)
+    num_actions = int(action_space(max_branches, atomic=atomic).n)
     return spaces.Dict(
         {
-            "action_mask": spaces.Box(0, 1, (choices,), np.int8),
-            "branches": spaces.Box(low, high, (max_branches, d.BRANCH_SIZE), np.float32),
-            "globals": spaces.Box(low, high, (d.SIZE,), np.float32),
+            "action_mask": spaces.Box(0, 1, (num_actions,), np.int8),
+            "branches": spaces.Box(low, high, (max_branches, NUM_BRANCH_FEATURES), np.float32),
+            "globals": spaces.Box(low, high, (NUM_GLOBAL_FEATURES,), np.float32),
         }
     )
 
 
 class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Plays ``AutoTTS-v0``, or ``AutoTTS-Live-v0``, by decisions instead of single actions.
+    """Wraps ``AutoTTS-v0`` or ``AutoTTS-Live-v0`` with macro-actions in place of single actions.
 
-    A decision is a bundle of actions, each of which is played by the wrapped environment's
-    ``step``: rewards and costs are the sums of theirs, and the result is that of the last one.
+    A macro-action is a bundle of actions. The ``step`` of the wrapped environment plays each of
+    them: rewards and costs are sums over the bundle, and the result is that of its last action.
 
-    | id | decision | bundle |
+    {macro_action_table}
+
+    The *leading* answer is the leader of the weighted vote, and the plurality's until a branch has
+    finished. The weight of a finished branch's vote is exp(−depth / (0.35 · mean length)); null
+    answers do not vote. ``ANSWER_FINISHED`` and ``ANSWER_WEIGHTED`` equal ``ANSWER`` until a branch
+    has finished. A bundle makes all its requests before its first probe, so that it takes
+    the latency of its longest request. Under a token budget, actions of a bundle that have become
+    illegal are skipped.
+
+    The observation is a dictionary; its shapes depend on N only:
+
+    | key | array | content |
     | --- | --- | --- |
-    | 0 | ``ANSWER`` | answer by the plurality of active branches |
-    | 1 | ``ANSWER_FINISHED`` | answer by the plurality of finished ones |
-    | 2 | ``ANSWER_WEIGHTED`` | answer by their weighted vote, from which null answers abstain |
-    | 3 to 6 | ``WIDEN_1``, ``_2``, ``_4``, ``_8`` | open so many branches, and probe each |
-    | 7, 8 | ``DEEPEN_1``, ``DEEPEN_4`` | continue all that run by so many intervals, probe each |
-    | 9 | ``READ`` | the same up to a depth of 1.4 mean lengths |
-    | 10 | ``DEEPEN_LEADERS_4`` | four intervals of those whose latest answer is the leading one |
-    | 11 | ``DEEPEN_OLDEST_4`` | four intervals of the two deepest ones that run |
-    | 12 | ``DEEPEN_YOUNGEST_4`` | four intervals of the shallowest one |
-    | 13 | ``PRUNE_DISSENTERS`` | prune those that run and differed from the leader at three looks |
-    | 14 | ``PRUNE_OLDEST`` | prune the deepest one that runs |
+    | ``action_mask`` | int8[15] | legal macro-actions |
+    | ``branches`` | float32[N, 14] | features of each branch; zeros if it is not open |
+    | ``globals`` | float32[28] | features of the episode |
 
-    The *leading* answer is that of the weighted vote, and the plurality until something has
-    finished. A finished branch's vote weighs exp(−depth / (0.35 · mean length)). ``ANSWER_*`` fall
-    back to ``ANSWER`` where nothing has finished. Looks come after all requests of a bundle, so
-    that it takes the latency of its longest request. Under a token budget, what is no longer
-    affordable within a bundle is left out.
+    An illegal macro-action has the penalty of an illegal action, and changes nothing.
 
-    The observation is a dictionary, and its shapes depend on N alone:
+    With ``atomic=True``, the actions are those of ``AutoTTS-v0``, one at a time, ``action_mask`` is
+    int8[2 + 4N], and the rest of the observation is the same.
 
-    | key | | |
-    | --- | --- | --- |
-    | ``action_mask`` | int8[15] | which decisions can be made |
-    | ``branches`` | float32[N, 14] | a row a branch, zeros for those that are not open; columns: \
-:data:`autotts_gym.mdp.macro_actions.BRANCH_FEATURES` |
-    | ``globals`` | float32[28] | :data:`autotts_gym.mdp.macro_actions.FEATURES` |
+    Columns of ``branches``:
 
-    A decision that cannot be made costs what an illegal action costs, and changes nothing.
+    {branch_feature_table}
 
-    With ``atomic=True``, the actions are those of ``AutoTTS-v0``, one by one, and only what is seen
-    is that of decisions; ``action_mask`` is then int8[2 + 4N].
+    Entries of ``globals``; a branch is *running* if it is active and its end was not revealed, and
+    ln1p(x) is ln(1 + x):
+
+    {global_feature_table}
 
     Args:
-        env: the environment; where decisions are bundles, with ``auto_probe=False``.
+        env: the environment; for macro-actions, with ``auto_probe=False``.
         atomic: play single actions.
 
     Raises:
-        ValueError: it probes by itself.
+        TypeError: the environment is of another type.
+        ValueError: the environment has ``auto_probe=True``, and ``atomic`` is not set.
     """
+
+    __doc__ = (
+        (__doc__ or "")
+        .replace("{macro_action_table}", macro_actions.table("    "))
+        .replace(
+            "{branch_feature_table}", macro_features.table(macro_features.BRANCH_FEATURES, "    ")
+        )
+        .replace(
+            "{global_feature_table}", macro_features.table(macro_features.GLOBAL_FEATURES, "    ")
+        )
+    )
 
     def __init__(self, env: gym.Env[Any, Any], *, atomic: bool = False) -> None:
         RecordConstructorArgs.__init__(self, atomic=atomic)
         super().__init__(env)
         base = env.unwrapped
         if not isinstance(base, AutoTTSEnv):
-            raise TypeError(f"decisions are for AutoTTS-v0 and AutoTTS-Live-v0, not {base}")
+            raise TypeError(f"macro-actions need AutoTTS-v0 or AutoTTS-Live-v0, not {base}")
         if base.auto_probe and not atomic:
-            raise ValueError("decisions probe for themselves: make it with auto_probe=False")
+            raise ValueError(_AUTO_PROBE_MESSAGE)
         self._base = base
-        self._deliberation = MacroTracker(base.max_branches, atomic=atomic)
+        self._tracker = MacroTracker(base.max_branches, atomic=atomic)
         self.action_space = action_space(base.max_branches, atomic=atomic)
         self.observation_space = observation_space(base.max_branches, atomic=atomic)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode; options as for the wrapped environment."""
+        """Start an episode; arguments as for the wrapped environment."""
         self.env.reset(seed=seed, options=options)
         base = self._base
-        self._deliberation.begin(base.view, base.mean_length, base.depth_limit)
-        found = self._observe()
-        return found, {"action_mask": found["action_mask"]}
+        self._tracker.begin(base.view, base.mean_length, base.depth_limit)
+        observation = self._observation()
+        return observation, {"action_mask": observation["action_mask"]}
 
     def step(
         self, action: SupportsIndex
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Make a decision.
+        """Play a macro-action.
 
-        The ``info`` is that of the last action, but for ``cost``, the sum of all,
-        ``invalid_action``, whether the decision could not be made, and ``action_mask``.
+        Returns:
+            As of ``AutoTTS-v0``. The ``info`` is that of the last action, except ``cost`` (the sum
+            over the bundle), ``invalid_action`` (whether the macro-action was illegal) and
+            ``action_mask``.
+
+        Raises:
+            gymnasium.error.InvalidAction: there is no such macro-action.
         """
-        number = int(action)
-        if not self.action_space.contains(number):
-            raise error.InvalidAction(f"decision {number} is outside {self.action_space}")
-        reward, cost, invalid = 0.0, 0.0, False
+        macro_action = int(action)
+        if not self.action_space.contains(macro_action):
+            raise error.InvalidAction(f"action {macro_action} is outside {self.action_space}")
+        total_reward, cost, invalid = 0.0, 0.0, False
         terminated = truncated = False
-        possible = bool(self._deliberation.mask(self._base.view)[number])
-        for atomic in self._deliberation.bundle(self._base.view, number):
-            if possible and not self._base.view.mask[0, atomic]:
+        legal = bool(self._tracker.mask(self._base.view)[macro_action])
+        for single_action in self._tracker.bundle(self._base.view, macro_action):
+            if legal and not self._base.view.mask[0, single_action]:
                 continue
-            _, gain, terminated, truncated, info = self.env.step(atomic)
-            reward += float(gain)
+            _, reward, terminated, truncated, info = self.env.step(single_action)
+            total_reward += float(reward)
             cost += info["cost"]
             invalid = invalid or info["invalid_action"]
             if terminated or truncated:
                 break
-        self._deliberation.follow(self._base.view)
-        found = self._observe()
-        info |= {"cost": cost, "invalid_action": invalid, "action_mask": found["action_mask"]}
-        return found, reward, terminated, truncated, info
+        self._tracker.follow(self._base.view)
+        observation = self._observation()
+        info |= {"cost": cost, "invalid_action": invalid, "action_mask": observation["action_mask"]}
+        return observation, total_reward, terminated, truncated, info
 
-    def action_masks(self) -> Any:
-        """Which decisions can be made, bool[15], as sb3-contrib asks for it."""
-        return self._deliberation.mask(self._base.view).astype(np.bool_)
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Legal macro-actions, bool[15], for sb3-contrib."""
+        return self._tracker.mask(self._base.view).astype(np.bool_)
 
-    def _observe(self) -> dict[str, Any]:
-        made = self._deliberation
+    def _observation(self) -> dict[str, Any]:
+        tracker = self._tracker
         return {
-            "action_mask": made.mask(self._base.view).copy(),
-            "branches": made.branch_features.copy(),
-            "globals": made.features.copy(),
+            "action_mask": tracker.mask(self._base.view).copy(),
+            "branches": tracker.branch_features.copy(),
+            "globals": tracker.features.copy(),
         }
 
 
-def make(*, atomic: bool = False, **arguments: Any) -> gym.Env[Any, Any]:
-    """``AutoTTS-Decisions-v0``: arguments as for ``AutoTTS-v0``, and ``atomic``."""
-    return MacroActions(AutoTTSEnv(**{"observation": "compact", **arguments}), atomic=atomic)
+def make(
+    env: Environment | Iterable[Environment] = registry.DEFAULT,
+    *,
+    atomic: bool = False,
+    render_mode: Literal["human", "rgb_array", "ansi"] | None = None,
+    **options: Unpack[EnvOptions],
+) -> gym.Env[Any, Any]:
+    """Create ``AutoTTS-Decisions-v0``.
+
+    Args:
+        env: what is played, see :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
+        atomic: play single actions, see :class:`MacroActions`.
+        render_mode: as for ``AutoTTSEnv``.
+        options: as for ``AutoTTSEnv``; ``observation`` is ``"compact"`` by default.
+    """
+    options.setdefault("observation", "compact")
+    return MacroActions(AutoTTSEnv(env, render_mode=render_mode, **options), atomic=atomic)
 
 
 class MacroEnvConfig(EnvConfig):
-    """The arguments of ``AutoTTS-v0``, for episodes that are played by decisions."""
+    """The validated options of ``AutoTTS-Decisions-v0``.
+
+    Args:
+        env: as for :class:`EnvConfig`.
+        atomic: play single actions, see :class:`MacroActions`.
+        options: as for :class:`EnvConfig`.
+    """
 
     def __init__(
-        self, env: Environment | Iterable[Environment], *, atomic: bool = False, **arguments: Any
+        self,
+        env: Environment | Iterable[Environment],
+        *,
+        atomic: bool = False,
+        **options: Unpack[EnvOptions],
     ) -> None:
         self._atomic = atomic
-        super().__init__(env, **arguments)
+        super().__init__(env, **options)
 
     def observation_space(self) -> spaces.Dict:
         return observation_space(self.config.max_branches, atomic=self._atomic)
@@ -173,29 +217,55 @@ class MacroEnvConfig(EnvConfig):
 
     def batch(self, num_envs: int) -> MacroBatch:
         if self.config.auto_probe and not self._atomic:
-            raise ValueError("decisions probe for themselves: make it with auto_probe=False")
+            raise ValueError(_AUTO_PROBE_MESSAGE)
         return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._batch_arguments())
 
 
 class MacroVectorEnv(AutoTTSVectorEnv):
-    """Many episodes of ``AutoTTS-Decisions-v0`` at once, each step one compiled call.
+    """Many episodes of ``AutoTTS-Decisions-v0``, stepped in one compiled call.
 
-    Args: as for :class:`autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`, and ``atomic``, as for
-    :class:`MacroActions`.
+    Args:
+        num_envs: number of episodes.
+        env: what is played, see :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
+        atomic: play single actions, see :class:`MacroActions`.
+        autoreset_mode: as for :class:`~autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`.
+        max_episode_steps: as for ``AutoTTSVectorEnv``.
+        render_mode: as for ``AutoTTSVectorEnv``.
+        options: as for ``AutoTTSVectorEnv``; ``observation`` is ``"compact"`` by default.
+
+    Raises:
+        ValueError: an option is invalid, or ``auto_probe=True`` without ``atomic``.
     """
 
     def __init__(
         self,
         num_envs: int = 1,
         env: Environment | Iterable[Environment] = registry.DEFAULT,
-        **arguments: Any,
+        *,
+        atomic: bool = False,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: Literal["rgb_array", "ansi"] | None = None,
+        **options: Unpack[EnvOptions],
     ) -> None:
-        super().__init__(num_envs, env, **{"observation": "compact", **arguments})
+        self._atomic = atomic
+        options.setdefault("observation", "compact")
+        super().__init__(
+            num_envs,
+            env,
+            autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
+            render_mode=render_mode,
+            **options,
+        )
 
-    def _make_config(self, env: Environment | Iterable[Environment], options: Any) -> EnvConfig:
-        return MacroEnvConfig(env, **options)
+    def _make_config(
+        self, env: Environment | Iterable[Environment], options: EnvOptions
+    ) -> EnvConfig:
+        return MacroEnvConfig(env, atomic=self._atomic, **options)
 
     @property
     def batch(self) -> MacroBatch:
+        """The batch of the episodes; :mod:`autotts_gym.learning` reads hidden state from it."""
         assert isinstance(self._batch, MacroBatch)
         return self._batch

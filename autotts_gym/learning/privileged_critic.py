@@ -1,10 +1,9 @@
-"""What a critic may know and a policy must not: how an episode would go on.
+"""A critic that also reads how the episode would continue, which a policy must not.
 
-Traces are recorded whole before anything is learned from them, so a *value*, which only training
-needs, can be told from what lies ahead: which branches end with the right answer, and after how
-long. The advantages of decisions are then far less noisy, and stay unbiased: a state's value may
-depend on all of the state, hidden parts included, as long as the decisions do not (asymmetric
-actor-critic, Pinto et al., arXiv 1710.06542).
+Traces are recorded in full before training, so the critic, which only training needs, can read
+which branches end with the correct answer, and after how many intervals. That makes advantages less
+noisy. They stay unbiased: a value may depend on all of the state, hidden parts included, as long as
+the choice of actions does not (asymmetric actor-critic, Pinto et al., arXiv 1710.06542).
 """
 
 from __future__ import annotations
@@ -17,98 +16,128 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autotts_gym.controllers.policy_network import Shape, Trunk, initialize
-from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.macro_batch import MacroBatch
 
-#: Columns of what is told of a branch that is open.
+#: Features of an open branch.
 BRANCH_FEATURES: Final = (
-    "ends right",
-    "says right",  # its latest answer is the right one
-    "left",  # intervals up to its end that were not requested, in mean lengths over 2
+    "ends_correct",  # its final answer is correct
+    "is_correct",  # its latest answer is correct
+    "remaining",  # intervals up to its end that were not requested, in mean lengths over 2
 )
-#: Entries of what is told of the episode.
-FEATURES: Final = (
-    "leader right",  # the leading answer is
-    "right",  # share of all recorded branches of the question that end right
-    "others",  # the largest share that ends with one and the same other answer
-    "length",  # of the question's branches, in the environment's mean lengths over 2
-    "next right",  # whether the next branch to be opened ends right, and its length
-    "next length",
+#: Features of the episode.
+GLOBAL_FEATURES: Final = (
+    "leader_correct",  # the leading answer is correct
+    "correct_share",  # of all recorded branches of the question
+    "wrong_share",  # largest share of recorded branches with the same wrong final answer
+    "length",  # mean length of the question's branches, in the environment's mean lengths over 2
+    "next_correct",  # the next branch to be opened ends correct
+    "next_length",  # its length, in mean lengths over 2
 )
-BRANCH_SIZE: Final = len(BRANCH_FEATURES)
-SIZE: Final = len(FEATURES)
+NUM_BRANCH_FEATURES: Final = len(BRANCH_FEATURES)
+NUM_GLOBAL_FEATURES: Final = len(GLOBAL_FEATURES)
 
 
 class PrivilegedFeatures:
-    """Looks ahead in the episodes of a batch.
+    """Computes the privileged features of a batch of episodes.
 
     Args:
-        batch: of which the traces are whole.
+        batch: a batch over recorded traces.
     """
 
     def __init__(self, batch: MacroBatch) -> None:
         self._batch = batch
-        replay = batch.dataset
-        traces = replay.traces.branches
-        # As questions are laid out one after the other, so are their branches.
-        starts = replay.questions["branches"]
-        question = np.repeat(np.arange(len(starts)), replay.branch_counts)
-        self._right = traces["final"] == replay.questions["gold"][question]
+        dataset = batch.dataset
+        traces = dataset.traces.branches
+        # Branches are stored question after question.
+        starts = dataset.questions["branches"]
+        question = np.repeat(np.arange(len(starts)), dataset.branch_counts)
+        self._ends_correct = traces["final"] == dataset.questions["gold"][question]
         self._lengths = traces["length"] + 1
-        self._facts = np.zeros((len(starts), 3), np.float32)
-        for q, (start, count) in enumerate(zip(starts, replay.branch_counts, strict=True)):
-            own = slice(start, start + count)
-            wrong = traces["final"][own][~self._right[own]]
-            most = np.unique(wrong, return_counts=True)[1].max(initial=0)
-            share, length = self._right[own].mean(), self._lengths[own].mean()
-            self._facts[q] = share, most / count, length
+        #: float32[Q, 3]: correct share, wrong share, and mean length in intervals.
+        self._of_question = np.zeros((len(starts), 3), np.float32)
+        for q, (start, count) in enumerate(zip(starts, dataset.branch_counts, strict=True)):
+            rows = slice(start, start + count)
+            wrong = traces["final"][rows][~self._ends_correct[rows]]
+            most_common = np.unique(wrong, return_counts=True)[1].max(initial=0)
+            correct_share, length = self._ends_correct[rows].mean(), self._lengths[rows].mean()
+            self._of_question[q] = correct_share, most_common / count, length
 
-    def look(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What lies ahead: float32[E, N, BRANCH_SIZE] and float32[E, SIZE]."""
+    def compute(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features of the current states of E episodes.
+
+        Returns:
+            float32[E, N, NUM_BRANCH_FEATURES], zeros for branches that are not open, and
+            float32[E, NUM_GLOBAL_FEATURES].
+        """
         batch = self._batch
         rows = np.arange(len(batch.actions))
-        mean = batch.mean_lengths(rows)
-        opened = batch.branches["status"] != s.UNOPENED
+        mean_length = batch.mean_lengths(rows)
+        open_branches = batch.branches["status"] != s.UNOPENED
         gold = batch.ledger["gold"]
-        branches = np.zeros((*opened.shape, BRANCH_SIZE), np.float32)
-        branches[:, :, 0] = self._right[batch.order] & opened
-        latest = batch.branches["latest"]
-        branches[:, :, 1] = self._says(latest, gold) & opened
-        left = self._lengths[batch.order] - batch.branches["requested"]
-        branches[:, :, 2] = np.where(opened, left.clip(0) / (2 * mean[:, None]), 0)
-        features = np.zeros((len(rows), SIZE), np.float32)
-        leader = batch.memory[:, -1, d.LEADER]
-        features[:, 0] = self._says(leader[:, None], gold)[:, 0]
-        features[:, 1:4] = self._facts[batch.ledger["question"]]
-        features[:, 3] /= 2 * mean
-        after = batch.ledger["opened"]
-        there = after < batch.order.shape[1]
-        following = batch.order[rows, np.minimum(after, batch.order.shape[1] - 1)]
-        features[:, 4] = self._right[following] & there
-        features[:, 5] = np.where(there, self._lengths[following] / (2 * mean), 0)
-        return branches, features
+        remaining = self._lengths[batch.order] - batch.branches["requested"]
+        branches = {
+            "ends_correct": self._ends_correct[batch.order],
+            "is_correct": self._is_correct(batch.branches["latest"], gold),
+            "remaining": remaining.clip(0) / (2 * mean_length[:, None]),
+        }
+        leader = batch.episode_memory["leader"]
+        correct_share, wrong_share, length = self._of_question[batch.ledger["question"]].T
+        opened = batch.ledger["opened"]
+        has_next = opened < batch.order.shape[1]
+        next_branch = batch.order[rows, np.minimum(opened, batch.order.shape[1] - 1)]
+        features = {
+            "leader_correct": self._is_correct(leader[:, None], gold)[:, 0],
+            "correct_share": correct_share,
+            "wrong_share": wrong_share,
+            "length": length / (2 * mean_length),
+            "next_correct": self._ends_correct[next_branch] & has_next,
+            "next_length": np.where(has_next, self._lengths[next_branch] / (2 * mean_length), 0),
+        }
+        return (
+            np.stack(
+                [np.where(open_branches, branches[name], 0) for name in BRANCH_FEATURES],
+                axis=-1,
+                dtype=np.float32,
+            ),
+            np.stack([features[name] for name in GLOBAL_FEATURES], axis=-1, dtype=np.float32),
+        )
 
-    def _says(self, classes: NDArray[np.integer], gold: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether classes of the episodes, [E, K], stand for the right answer."""
+    def _is_correct(
+        self, classes: NDArray[np.integer], gold: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether classes of the episodes, [E, K], are the gold answer; ``gold``: int64[E]."""
         codes = np.take_along_axis(
             self._batch.codes[:, s.CODE_OF], np.maximum(classes, 0).astype(np.int64), 1
         )
-        found: NDArray[np.bool_] = (classes >= 0) & (codes == gold[:, None])
-        return found
+        correct: NDArray[np.bool_] = (classes >= 0) & (codes == gold[:, None])
+        return correct
 
 
 class Critic(nn.Module):
-    """The value of a state, which only training needs; it is told what lies ahead as well."""
+    """The value of a state, from observation and privileged features; only training needs it.
+
+    Args:
+        shape: sizes of the network.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.trunk = Trunk(shape, (BRANCH_SIZE, SIZE))
+        self.trunk = Trunk(shape, (NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES))
         self.value = nn.Linear(shape.hidden, 1)
         initialize(self, self.value, gain=1.0)
 
-    def judge(self, branches: Tensor, features: Tensor, ahead: tuple[Tensor, Tensor]) -> Tensor:
-        """Values, float32[...]; ``ahead``: what ``PrivilegedFeatures.look`` returns."""
-        seen = torch.cat([branches, ahead[0]], -1), torch.cat([features, ahead[1]], -1)
-        found: Tensor = self.value(self.trunk(*seen)).squeeze(-1)
-        return found
+    def forward(
+        self, branches: Tensor, features: Tensor, privileged: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Values, float32[...].
+
+        Args:
+            branches, features: observations, as for :meth:`Trunk.forward`.
+            privileged: as of :meth:`PrivilegedFeatures.compute`.
+        """
+        embedding = self.trunk(
+            torch.cat([branches, privileged[0]], -1), torch.cat([features, privileged[1]], -1)
+        )
+        values: Tensor = self.value(embedding).squeeze(-1)
+        return values

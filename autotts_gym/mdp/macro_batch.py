@@ -1,39 +1,114 @@
-"""Many episodes side by side that are played by decisions: see :mod:`autotts_gym.mdp.macro_actions`."""
+"""Batches of episodes that are played by macro-actions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart, play_action
-from autotts_gym.mdp.jit import entry_point
+from autotts_gym.mdp.jit import entry_point, inlined, leaves
+from autotts_gym.mdp.macro_actions import (
+    NUM_MACRO_ACTIONS,
+    expand,
+    max_bundle_length,
+    update_mask,
+)
+from autotts_gym.mdp.macro_features import (
+    BRANCH_RECORD,
+    GLOBAL_RECORD,
+    NUM_BRANCH_FEATURES,
+    NUM_GLOBAL_FEATURES,
+    update_features,
+)
+from autotts_gym.mdp.macro_memory import (
+    BRANCH_MEMORY,
+    EPISODE_MEMORY,
+    Memory,
+    reset_memory,
+    update_memory,
+)
 from autotts_gym.mdp.observation import View, view_of
-from autotts_gym.mdp.state import state_of
+from autotts_gym.mdp.state import Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
+# --- compiled code -------------------------------------------------------------------------------
 
-@entry_point("decisions", flatten=BatchArrays)
-def _decide(
-    batch,
-    actions,
-    rewards,
-    costs,
-    outcomes,
-    means,
-    log,
-    memory,
-    branch_features,
-    features,
-    decision_mask,
-    history,
-    lengths,
-    atomic,
-):
+
+class MacroArrays(NamedTuple):
+    """What macro-actions add to the arrays of E episodes.
+
+    Attributes:
+        mean_lengths: float64[E], mean length of a branch of the environment, intervals.
+        branch_memory: BRANCH_MEMORY[E, N].
+        episode_memory: EPISODE_MEMORY[E].
+        branches: BRANCH_RECORD[E, N], branch features.
+        globals: GLOBAL_RECORD[E], global features.
+        mask: int8[E, NUM_MACRO_ACTIONS].
+    """
+
+    mean_lengths: NDArray[np.float64]
+    branch_memory: Records
+    episode_memory: Records
+    branches: Records
+    globals: Records
+    mask: NDArray[np.int8]
+
+    @classmethod
+    def allocate(
+        cls,
+        branch_features: NDArray[np.float32],
+        global_features: NDArray[np.float32],
+    ) -> MacroArrays:
+        """Arrays that share the memory of the features.
+
+        Args:
+            branch_features: float32[E, N, NUM_BRANCH_FEATURES].
+            global_features: float32[E, NUM_GLOBAL_FEATURES].
+        """
+        num_envs, n, _ = branch_features.shape
+        return cls(
+            np.ones(num_envs),
+            np.zeros((num_envs, n), BRANCH_MEMORY),
+            np.zeros(num_envs, EPISODE_MEMORY),
+            branch_features.view(BRANCH_RECORD)[..., 0],
+            global_features.view(GLOBAL_RECORD)[..., 0],
+            np.zeros((num_envs, NUM_MACRO_ACTIONS), np.int8),
+        )
+
+
+class MacroBatchArrays(NamedTuple):
+    """The arrays of a batch that is played by macro-actions."""
+
+    batch: BatchArrays
+    macro: MacroArrays
+
+
+class TrackedArrays(NamedTuple):
+    """The arrays of one episode that another environment steps, with an axis of one episode."""
+
+    views: View
+    macro: MacroArrays
+
+
+@inlined
+def _memory_of(macro: MacroArrays, e: int) -> Memory:
+    return Memory(macro.branch_memory[e], macro.episode_memory[e])
+
+
+@inlined
+def _observe(macro: MacroArrays, view: View, depth_limit: int, e: int) -> None:
+    """Write features and mask of episode ``e``."""
+    memory, mean_length = _memory_of(macro, e), macro.mean_lengths[e]
+    update_features(view, memory, mean_length, depth_limit, macro.branches[e], macro.globals[e])
+    update_mask(view, memory, mean_length, macro.mask[e])
+
+
+@entry_point(flatten=MacroBatchArrays)
+def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, atomic):
     ended = 0
     for e in range(len(actions)):
         rewards[e] = 0.0
@@ -41,124 +116,130 @@ def _decide(
         outcomes[e] = 0
         if actions[e] == SKIP:
             continue
-        episode = state_of(batch.episodes, e)
-        view = view_of(batch.views, e)
-        mean, limit = means[e], episode.ledger.depth_limit
+        episode = state_of(arrays.batch.episodes, e)
+        view = view_of(arrays.batch.views, e)
+        memory = _memory_of(arrays.macro, e)
+        mean_length, limit = arrays.macro.mean_lengths[e], episode.ledger.depth_limit
         if atomic:
-            count, log[0] = 0, actions[e]
+            count, queue[0] = 0, actions[e]
         else:
-            count = d.bundle(view, memory[e], mean, limit, actions[e], log)
+            count = expand(view, memory, mean_length, limit, actions[e], queue)
         for k in range(max(count, 1)):
-            if count > 0 and view.mask[log[k]] == 0:
+            if count > 0 and view.mask[queue[k]] == 0:
                 continue
             if history.shape[1] > 0:
-                history[e, lengths[e]] = log[k]
+                history[e, lengths[e]] = queue[k]
                 lengths[e] += 1
-            reward, cost, outcome = play_action(episode, view, log[k])
+            reward, cost, outcome = play_action(episode, view, queue[k])
             rewards[e] += reward
             costs[e] += cost
             outcomes[e] |= outcome
             if episode.ledger.ended:
                 break
         ended += episode.ledger.ended
-        d.remember(memory[e], view, mean)
-        d.summarize(view, memory[e], mean, limit, branch_features[e], features[e])
-        d.show_mask(view, memory[e], mean, decision_mask[e])
+        update_memory(memory, view, mean_length)
+        _observe(arrays.macro, view, limit, e)
     return ended
 
 
-@entry_point("decisions", flatten=BatchArrays)
-def _begin(batch, means, memory, branch_features, features, decision_mask, episodes):
+@entry_point(flatten=MacroBatchArrays)
+def _begin(arrays, episodes):
     for e in episodes:
-        view = view_of(batch.views, e)
-        limit = batch.episodes.ledger[e].depth_limit
-        d.forget(memory[e])
-        d.summarize(view, memory[e], means[e], limit, branch_features[e], features[e])
-        d.show_mask(view, memory[e], means[e], decision_mask[e])
+        reset_memory(_memory_of(arrays.macro, e))
+        limit = arrays.batch.episodes.ledger[e].depth_limit
+        _observe(arrays.macro, view_of(arrays.batch.views, e), limit, e)
 
 
-@entry_point("decisions", flatten=View)
-def _lay(views, memory, mean, limit, decision, log):
-    return d.bundle(view_of(views, 0), memory, mean, limit, decision, log)
+@entry_point(flatten=TrackedArrays)
+def _expand_tracked(arrays, depth_limit, macro_action, queue):
+    view, memory = view_of(arrays.views, 0), _memory_of(arrays.macro, 0)
+    return expand(view, memory, arrays.macro.mean_lengths[0], depth_limit, macro_action, queue)
 
 
-@entry_point("decisions", flatten=View)
-def _take_in(views, memory, mean, limit, starts, branch_features, features, decision_mask):
-    view = view_of(views, 0)
-    if starts:
-        d.forget(memory)
+@entry_point(flatten=TrackedArrays)
+def _observe_tracked(arrays, depth_limit, is_start):
+    view, memory = view_of(arrays.views, 0), _memory_of(arrays.macro, 0)
+    if is_start:
+        reset_memory(memory)
     else:
-        d.remember(memory, view, mean)
-    d.summarize(view, memory, mean, limit, branch_features, features)
-    d.show_mask(view, memory, mean, decision_mask)
+        update_memory(memory, view, arrays.macro.mean_lengths[0])
+    _observe(arrays.macro, view, depth_limit, 0)
+
+
+# --- interface -----------------------------------------------------------------------------------
 
 
 class MacroTracker:
-    """Bundles and summaries of one episode of an environment that is stepped action by action.
+    """Bundles, features and mask of one episode, which another environment steps.
 
     Args:
         max_branches: N.
-        atomic: a decision is an action of ``AutoTTS-v0``, by its id, instead of a bundle.
+        atomic: macro-actions are single actions of ``AutoTTS-v0``, by their ids.
 
     Attributes:
-        branch_features: float32[N, BRANCH_SIZE]; ``features``: float32[SIZE].
+        branch_features: float32[N, NUM_BRANCH_FEATURES].
+        features: float32[NUM_GLOBAL_FEATURES], global features.
     """
 
     def __init__(self, max_branches: int, *, atomic: bool = False) -> None:
         self._atomic = atomic
-        self._memory = np.zeros((max_branches + 1, d.MEMORY_SIZE), np.int32)
-        self._log = np.empty(0, np.int32)
-        self._depth = 0
-        self._mean = 1.0
-        self.branch_features = np.zeros((max_branches, d.BRANCH_SIZE), np.float32)
-        self.features = np.zeros(d.SIZE, np.float32)
-        self._mask = np.zeros(d.COUNT, np.int8)
+        branch_features = np.zeros((1, max_branches, NUM_BRANCH_FEATURES), np.float32)
+        features = np.zeros((1, NUM_GLOBAL_FEATURES), np.float32)
+        self._macro = MacroArrays.allocate(branch_features, features)
+        self.branch_features, self.features = branch_features[0], features[0]
+        self._queue = np.empty(0, np.int32)
+        self._depth_limit = 0
 
     def mask(self, view: View) -> NDArray[np.int8]:
-        """Which decisions can be made, int8[COUNT], or int8[2 + 4N]."""
-        return view.mask[0] if self._atomic else self._mask
+        """Legal macro-actions, int8[NUM_MACRO_ACTIONS]; or legal actions, int8[2 + 4N]."""
+        return view.mask[0] if self._atomic else self._macro.mask[0]
 
-    def bundle(self, view: View, decision: int) -> list[int]:
-        """The actions of a decision; one that is illegal where it cannot be made."""
+    def bundle(self, view: View, macro_action: int) -> list[int]:
+        """The actions of a macro-action; one illegal action if the macro-action is illegal."""
         if self._atomic:
-            return [decision]
-        known = (self._memory, self._mean, self._depth)
-        count = _lay(*view, *known, decision, self._log)
-        return self._log[: max(count, 1)].tolist()
+            return [macro_action]
+        arrays = leaves(TrackedArrays(view, self._macro))
+        count = _expand_tracked(*arrays, self._depth_limit, macro_action, self._queue)
+        return self._queue[: max(count, 1)].tolist()
 
-    def begin(self, view: View, mean: float, depth: int) -> None:
-        """An episode has started.
+    def begin(self, view: View, mean_length: float, depth_limit: int) -> None:
+        """Start an episode.
 
         Args:
-            view: its observation.
-            mean, depth: mean and greatest length of the environment's branches, intervals.
+            view: its observation, with an axis of one episode.
+            mean_length: mean length of the environment's branches, intervals.
+            depth_limit: largest length of the environment's branches, intervals.
         """
-        self._mean, self._depth = mean, depth
-        longest = d.longest(len(self.branch_features), depth)
-        if len(self._log) < longest:
-            self._log = np.empty(longest, np.int32)
-        self._take_in(view, starts=True)
+        self._macro.mean_lengths[0], self._depth_limit = mean_length, depth_limit
+        size = max_bundle_length(len(self.branch_features), depth_limit)
+        if len(self._queue) < size:
+            self._queue = np.empty(size, np.int32)
+        self.branch_features[:] = 0
+        self._observe(view, is_start=True)
 
     def follow(self, view: View) -> None:
-        """A bundle was played."""
-        self._take_in(view, starts=False)
+        """Observe the episode after a bundle was played."""
+        self._observe(view, is_start=False)
 
-    def _take_in(self, view: View, *, starts: bool) -> None:
-        known = (self._memory, self._mean, self._depth, starts)
-        _take_in(*view, *known, self.branch_features, self.features, self._mask)
+    def _observe(self, view: View, *, is_start: bool) -> None:
+        arrays = leaves(TrackedArrays(view, self._macro))
+        _observe_tracked(*arrays, self._depth_limit, is_start)
 
 
 class MacroBatch(Batch):
-    """A :class:`~autotts_gym.mdp.batch.Batch` whose ``actions`` are decisions.
+    """A :class:`~autotts_gym.mdp.batch.Batch` whose ``actions`` are macro-actions.
 
-    Args: as for ``Batch``, and ``keeps``: whether every action that is played is kept; ``atomic``:
-    ``actions`` are those of ``AutoTTS-v0``, and only what is seen is that of decisions.
+    Args:
+        dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty: as for ``Batch``.
+        keep_actions: keep the actions of every episode in ``history``.
+        atomic: ``actions`` are single actions of ``AutoTTS-v0``; the observation is the same.
 
     Attributes:
-        history: int32[E, L], the ids of the actions of each episode, and ``lengths``: int64[E], how
-            many they are; L is 0 where they are not kept.
-        memory: int32[E, N + 1, 4], see :mod:`autotts_gym.mdp.macro_actions`.
-        branch_features: float32[E, N, BRANCH_SIZE]; ``features``: float32[E, SIZE].
+        history: int32[E, L], ids of the actions of each episode; L = 0 if they are not kept.
+        lengths: int64[E], number of actions in ``history``.
+        branch_features: float32[E, N, NUM_BRANCH_FEATURES].
+        features: float32[E, NUM_GLOBAL_FEATURES], global features.
+        episode_memory: EPISODE_MEMORY[E], see :mod:`autotts_gym.mdp.macro_memory`.
     """
 
     def __init__(
@@ -170,46 +251,54 @@ class MacroBatch(Batch):
         max_classes: int,
         plane: bool,
         invalid_penalty: float,
-        keeps: bool = False,
+        keep_actions: bool = False,
         atomic: bool = False,
     ) -> None:
         self._atomic = atomic
         n = config.max_branches
-        longest = max_legal_actions(n, dataset.depth) if keeps else 0
-        self.history = np.zeros((num_envs, longest), np.int32)
+        history_length = max_legal_actions(n, dataset.depth) if keep_actions else 0
+        self.history = np.zeros((num_envs, history_length), np.int32)
         self.lengths = np.zeros(num_envs, np.int64)
-        self._means = np.ones(num_envs)
-        self._log = np.empty(d.longest(n, dataset.depth), np.int32)
-        self.memory = np.zeros((num_envs, n + 1, d.MEMORY_SIZE), np.int32)
-        self.branch_features = np.zeros((num_envs, n, d.BRANCH_SIZE), np.float32)
-        self.features = np.zeros((num_envs, d.SIZE), np.float32)
-        self._mask = np.zeros((num_envs, d.COUNT), np.int8)
+        self._queue = np.empty(max_bundle_length(n, dataset.depth), np.int32)
+        self.branch_features = np.zeros((num_envs, n, NUM_BRANCH_FEATURES), np.float32)
+        self.features = np.zeros((num_envs, NUM_GLOBAL_FEATURES), np.float32)
+        self._macro = MacroArrays.allocate(self.branch_features, self.features)
         super().__init__(dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty)
 
     def _bind(self) -> None:
         super()._bind()
-        shown = (self.memory, self.branch_features, self.features, self._mask)
-        kept = (self.history, self.lengths)
-        self._decide_arrays = (
-            *self._step_arguments,
-            self._means,
-            self._log,
-            *shown,
-            *kept,
+        # The records share the memory of the features, also after a copy.
+        self._macro = self._macro._replace(
+            branches=self.branch_features.view(BRANCH_RECORD)[..., 0],
+            globals=self.features.view(GLOBAL_RECORD)[..., 0],
+        )
+        self.episode_memory: Records = self._macro.episode_memory
+        self._macro_arrays = leaves(
+            MacroBatchArrays(BatchArrays(self._state, self.view), self._macro)
+        )
+        self._macro_step_arguments = (
+            *self._macro_arrays,
+            self.actions,
+            self.rewards,
+            self.costs,
+            self.outcomes,
+            self._queue,
+            self.history,
+            self.lengths,
             self._atomic,
         )
-        self._begin_arrays = (*self._arrays, self._means, *shown)
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_decide_arrays", "_begin_arrays")
-        return {k: v for k, v in super().__getstate__().items() if k not in left}
+        bound = ("episode_memory", "_macro_arrays", "_macro_step_arguments")
+        return {k: v for k, v in super().__getstate__().items() if k not in bound}
 
     @property
     def mask(self) -> NDArray[np.int8]:
-        """Which decisions can be made, int8[E, COUNT], or int8[E, 2 + 4N]."""
-        return self.view.mask if self._atomic else self._mask
+        """Legal macro-actions, int8[E, NUM_MACRO_ACTIONS]; or legal actions, int8[E, 2 + 4N]."""
+        return self.view.mask if self._atomic else self._macro.mask
 
     def observed(self) -> dict[str, NDArray[Any]]:
+        """The observations by key, each with an axis of episodes."""
         return {
             "action_mask": self.mask,
             "branches": self.branch_features,
@@ -217,12 +306,18 @@ class MacroBatch(Batch):
         }
 
     def step(self) -> int:
-        """Make the decisions in ``self.actions``; returns how many episodes ended with it."""
-        return int(_decide(*self._decide_arrays))
+        """Play the macro-actions in ``self.actions``; ``SKIP`` leaves an episode unchanged.
+
+        Returns:
+            Number of episodes that ended.
+        """
+        return int(_step(*self._macro_step_arguments))
 
     def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
+        """Start ``episodes``, each from its entry of ``starts``."""
         super().reset(episodes, starts)
         rows = np.array(episodes, np.int64)
-        self._means[rows] = self.mean_lengths(rows)
+        self._macro.mean_lengths[rows] = self.mean_lengths(rows)
         self.lengths[rows] = 0
-        _begin(*self._begin_arrays, rows)
+        self.branch_features[rows] = 0
+        _begin(*self._macro_arrays, rows)

@@ -1,9 +1,8 @@
-"""From the knob to the price of tokens.
+"""Prices of tokens: the range that a policy is trained on, and their relation to β.
 
-A policy sees what tokens cost in terms of right answers: λ = (1 − β) / β, the price of C (reading
-all branches whole) where a right answer is worth 1. What matters lies within a few steps of λ, so
-a trained policy's own knob, from 0 (spend least) to 1 (spend most), goes through them evenly on a
-logarithmic scale.
+The price λ = (1 − β) / β is the cost of C tokens (reading all branches to their ends) in units of a
+correct answer. A policy's own β in [0, 1] moves through its prices evenly on a logarithmic scale,
+from the highest price at 0 (few tokens) to the lowest at 1 (many tokens).
 """
 
 from __future__ import annotations
@@ -15,7 +14,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TokenPrices:
-    """The range of prices of a policy: ``high`` at knob 0, ``low`` at knob 1."""
+    """The prices of a policy.
+
+    Attributes:
+        high: price at β = 0 of the policy.
+        low: price at β = 1 of the policy.
+
+    Raises:
+        ValueError: not 0 < low <= high < ∞.
+    """
 
     high: float = 3.0
     low: float = 0.005
@@ -24,11 +31,11 @@ class TokenPrices:
         if not 0 < self.low <= self.high < np.inf:
             raise ValueError(f"prices must be 0 < low <= high, got {self.low} and {self.high}")
 
-    def beta(self, knob: float) -> float:
-        """β of the reward at a knob within [0, 1]."""
-        price = self.high * (self.low / self.high) ** knob
+    def beta(self, policy_beta: float) -> float:
+        """β of the reward at a β of the policy, both in [0, 1]."""
+        price = self.high * (self.low / self.high) ** policy_beta
         return float(1 / (1 + price))
 
     def draw(self, rng: np.random.Generator) -> float:
-        """β of an episode to train on: the knob is uniform."""
+        """β of the reward of a training episode: its price is log-uniform."""
         return self.beta(float(rng.random()))

@@ -1,4 +1,4 @@
-"""Trained policies play wherever controllers do, and the same everywhere."""
+"""Policy agents: all ways to play them have the same outcome."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def store() -> TraceStore:
     return generate(questions=8, branches=N, seed=5)
 
 
-def agent(
+def make_agent(
     folder: Path, seed: int = 0, network: Network = "equivariant", *, atomic: bool = False
 ) -> Agent:
-    """One that was not trained, but answers in the end, and looks around before."""
+    """An untrained policy whose weights make it probe before it answers."""
     torch.manual_seed(seed)
     policy = Policy(Shape(network, N, encoder=8, hidden=16, atomic=atomic))
     with torch.no_grad():
         if isinstance(policy.logits, Pointers):
-            policy.logits.each.weight *= 300
-            policy.logits.whole.weight *= 300
-            policy.logits.whole.bias[actions.ANSWER] += 4
+            policy.logits.branch_logits.weight *= 300
+            policy.logits.global_logits.weight *= 300
+            policy.logits.global_logits.bias[actions.ANSWER] += 4
         else:
             policy.logits.weight *= 300
             policy.logits.bias[:3] -= 2
@@ -50,20 +50,20 @@ def agent(
 
 @pytest.mark.parametrize(
     ("seed", "atomic"),
-    [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # such as look and read on
+    [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # seeds of policies that probe
 )
 @pytest.mark.parametrize(
-    "terms", [EpisodeConfig(N), EpisodeConfig(N, budget=60_000, probe_tokens=5)]
+    "config", [EpisodeConfig(N), EpisodeConfig(N, budget=60_000, probe_tokens=5)]
 )
-def test_every_way_to_play_is_the_same(
-    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, terms: EpisodeConfig
+def test_bulk_and_single_episodes_are_the_same(
+    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, config: EpisodeConfig
 ) -> None:
-    policy = agent(tmp_path, seed, atomic=atomic)
+    policy = make_agent(tmp_path, seed, atomic=atomic)
     questions = np.repeat(np.arange(8), 3)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(N) for _ in questions])
-    bulk = Rollout(policy, store, terms, settle=True, logs=True)
-    single = Rollout(policy, store, terms, settle=True, logs=True, interpret=True)
+    bulk = Rollout(policy, store, config, settle=True, logs=True)
+    single = Rollout(policy, store, config, settle=True, logs=True, interpret=True)
     assert (bulk.path, single.path) == ("policy", "python")
     lengths = set()
     for beta in (0.0, 0.4, 1.0):
@@ -82,14 +82,14 @@ def test_every_way_to_play_is_the_same(
 
 def test_plays_an_environment(tmp_path: Path, store: TraceStore) -> None:
     env = AutoTTSEnv(store, max_branches=N, invalid_action="raise")
-    info = agent(tmp_path).play(env, seed=1, question=2)
+    info = make_agent(tmp_path).play(env, seed=1, question=2)
     assert info["question"] == 2
     assert isinstance(info["correct"], bool)
 
 
-def test_is_played_elsewhere_as_it_was_loaded(tmp_path: Path, store: TraceStore) -> None:
-    """By other processes as well, whatever stands in its folder by then."""
-    policy = agent(tmp_path)
+def test_other_processes_play_the_loaded_policy(tmp_path: Path, store: TraceStore) -> None:
+    """Its files may have changed since it was loaded."""
+    policy = make_agent(tmp_path)
     again = pickle.loads(pickle.dumps(policy))
     assert again == policy
     (tmp_path / "policy-0" / "card.yaml").write_text("gone")
@@ -111,8 +111,8 @@ def test_is_played_elsewhere_as_it_was_loaded(tmp_path: Path, store: TraceStore)
     assert np.array_equal(rows["here"].episodes["tokens"], rows["there"].episodes["tokens"])
 
 
-def test_cut_off_is_wrong(tmp_path: Path, store: TraceStore) -> None:
-    policy = agent(tmp_path)
+def test_truncated_episodes_are_not_correct(tmp_path: Path, store: TraceStore) -> None:
+    policy = make_agent(tmp_path)
     with torch.no_grad():
         policy.policy.logits.bias[:3] -= 1000  # type: ignore[attr-defined]
     played = Rollout(policy, store, EpisodeConfig(N, step_limit=30)).play(
@@ -123,8 +123,8 @@ def test_cut_off_is_wrong(tmp_path: Path, store: TraceStore) -> None:
     assert not played.correct.any()
 
 
-def test_a_flat_policy_is_for_as_many_branches(tmp_path: Path, store: TraceStore) -> None:
-    policy = agent(tmp_path, network="mlp")
+def test_an_mlp_policy_needs_its_number_of_branches(tmp_path: Path, store: TraceStore) -> None:
+    policy = make_agent(tmp_path, network="mlp")
     Rollout(policy, store, EpisodeConfig(N))
     with pytest.raises(AgentError, match=f"trained with max_branches={N}"):
         Rollout(policy, store, EpisodeConfig(6))

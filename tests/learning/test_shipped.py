@@ -1,4 +1,4 @@
-"""The policies that come along."""
+"""The bundled policies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
 
-def test_there_are_some() -> None:
+def test_policies_are_found() -> None:
     assert "ppo/chain" in trained()
 
 
 @pytest.mark.parametrize("name", trained())
-def test_says_how_it_was_made(name: str) -> None:
+def test_card_describes_the_training(name: str) -> None:
     card = load(name).card  # type: ignore[attr-defined]
     assert card["command"].startswith("autotts train ")
     assert "--out OUT" in card["command"]
@@ -30,14 +30,14 @@ def test_says_how_it_was_made(name: str) -> None:
 
 @pytest.mark.parametrize("name", trained())
 @pytest.mark.parametrize(
-    "terms", [EpisodeConfig(), EpisodeConfig(budget=2_000), EpisodeConfig(20, billing="interval")]
+    "config", [EpisodeConfig(), EpisodeConfig(budget=2_000), EpisodeConfig(20, billing="interval")]
 )
-def test_in_bulk_and_through_step(name: str, terms: EpisodeConfig) -> None:
+def test_bulk_and_single_episodes_are_the_same(name: str, config: EpisodeConfig) -> None:
     (store,) = registry.open_stores("tinylm/medium/chain-hard").values()
     questions = np.arange(6)
-    orders = np.array([branch_order("random", 0, q, 128)[: terms.max_branches] for q in range(6)])
-    bulk = Rollout(load(name), store, terms)
-    single = Rollout(load(name), store, terms, interpret=True)
+    orders = np.array([branch_order("random", 0, q, 128)[: config.max_branches] for q in range(6)])
+    bulk = Rollout(load(name), store, config)
+    single = Rollout(load(name), store, config, interpret=True)
     for beta in (0.0, 0.5, 1.0):
         fast, slow = bulk.play(questions, orders, beta), single.play(questions, orders, beta)
         assert not fast.failures
@@ -46,17 +46,16 @@ def test_in_bulk_and_through_step(name: str, terms: EpisodeConfig) -> None:
         assert np.array_equal(fast.actions, slow.actions)
 
 
-def test_spends_more_with_its_knob_and_less_than_it_gains() -> None:
-    """Held-out questions: dearer and better along the knob, and better than CMC for as much."""
+def test_accuracy_and_tokens_grow_with_beta() -> None:
+    """On held-out questions, where the policy is also about as accurate as CMC for fewer tokens."""
     (store,) = registry.open_stores("tinylm/medium/chain-hard").values()
     questions = np.tile(np.arange(60), 4)
     orders = np.array([branch_order("random", k // 60, k % 60, 128)[:64] for k in range(240)])
-    knob = [
-        Rollout(load("ppo/chain"), store, EpisodeConfig()).play(questions, orders, b)
-        for b in (0, 0.4)
+    low, high = [
+        Rollout(load("ppo/chain"), store, EpisodeConfig()).play(questions, orders, beta)
+        for beta in (0, 0.4)
     ]
     cmc = Rollout(load("cmc"), store, EpisodeConfig()).play(questions, orders, 0.5)
-    cheap, dear = knob
-    assert cheap.tokens.mean() < dear.tokens.mean() < cmc.tokens.mean()
-    assert cheap.correct.mean() < dear.correct.mean()
-    assert dear.correct.mean() > cmc.correct.mean() - 0.01
+    assert low.tokens.mean() < high.tokens.mean() < cmc.tokens.mean()
+    assert low.correct.mean() < high.correct.mean()
+    assert high.correct.mean() > cmc.correct.mean() - 0.01

@@ -1,4 +1,4 @@
-"""Trainings: they learn, and one that was killed ends as it would have ended."""
+"""Training: policies learn, and a training that is killed ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Shape
 from autotts_gym.gym_envs.macro_env import MacroVectorEnv
-from autotts_gym.learning.ppo import CHECKPOINT, Config, Progress, Training
-from autotts_gym.learning.sb3 import ALGORITHMS, Sb3Training, Sb3VecEnv
+from autotts_gym.learning.algorithms import Algorithm, find_algorithm
+from autotts_gym.learning.ppo import PPOTrainer
+from autotts_gym.learning.ppo_checkpoint import FILE_NAME
+from autotts_gym.learning.progress import Progress
+from autotts_gym.learning.sb3 import Sb3VecEnv
+from autotts_gym.learning.sb3_trainer import Sb3Trainer
+from autotts_gym.learning.base_trainer import Trainer
+from autotts_gym.learning.training_config import TrainingConfig
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -23,7 +29,7 @@ from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 
 N = 16
-#: Tokens cost as much as matters: reading all branches whole costs half of a right answer.
+#: One price at which tokens matter: reading all branches to their ends costs half a correct answer.
 PRICE = TokenPrices(0.5, 0.5)
 SMALL = Shape(max_branches=N, encoder=16, hidden=32)
 
@@ -33,131 +39,159 @@ def store() -> TraceStore:
     return generate(questions=24, branches=32, seed=7)
 
 
-def config(**changed: Any) -> Config:
-    given = {"shape": SMALL, "prices": PRICE, "num_envs": 16, "horizon": 8, "stretch": 2}
-    return Config(**{**given, "minibatches": 2, "epochs": 1, **changed})
+def make_config(**changed: Any) -> TrainingConfig:
+    fields = {
+        "shape": SMALL,
+        "prices": PRICE,
+        "num_envs": 16,
+        "num_steps": 8,
+        "checkpoint_interval": 2,
+        "num_minibatches": 2,
+        "update_epochs": 1,
+    }
+    return TrainingConfig(**{**fields, **changed})
 
 
-def returned(correct: np.ndarray, tokens: np.ndarray, store: TraceStore) -> float:
-    """Mean return in right answers, after what tokens cost."""
+def make_trainer(
+    algorithm: Algorithm,
+    store: TraceStore,
+    questions: list[int] | None,
+    config: TrainingConfig,
+    folder: Path,
+) -> Trainer:
+    if algorithm is Algorithm.autotts_ppo:
+        return PPOTrainer({"made": store}, questions, config, folder)
+    return Sb3Trainer(algorithm, {"made": store}, questions, config, folder)
+
+
+def mean_return(correct: np.ndarray, tokens: np.ndarray, store: TraceStore) -> float:
+    """Mean return in units of a correct answer, after the price of tokens."""
     full = N * store.card.mean_tokens
     return float(correct.mean() - PRICE.high * (tokens / full).mean())
 
 
-def by_agent(agent: str, store: TraceStore) -> float:
+def return_of_agent(agent: str, store: TraceStore) -> float:
     questions = np.repeat(np.arange(24), 20)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(32)[:N] for _ in questions])
-    played = Rollout(load(agent), store, EpisodeConfig(N)).play(questions, orders, 0.5)
-    return returned(played.correct, played.tokens, store)
+    episodes = Rollout(load(agent), store, EpisodeConfig(N)).play(questions, orders, 0.5)
+    return mean_return(episodes.correct, episodes.tokens, store)
 
 
-def by_chance(store: TraceStore) -> float:
-    """Any decision that can be made, each as likely."""
+def return_of_random_policy(store: TraceStore) -> float:
+    """Legal macro-actions, all with the same probability."""
     envs = MacroVectorEnv(64, store, max_branches=N)
     observation, _ = envs.reset(seed=0)
     rng = np.random.default_rng(0)
     ended: list[tuple[bool, int]] = []
     while len(ended) < 1000:
-        chances = observation["action_mask"] * rng.random((64, d.COUNT))
+        chances = observation["action_mask"] * rng.random((64, d.NUM_MACRO_ACTIONS))
         observation, *_, info = envs.step(chances.argmax(axis=1))
         if "final_info" in info:
-            last = info["final_info"]
+            final = info["final_info"]
             ended += zip(
-                last["correct"][last["_correct"]], last["tokens"][last["_correct"]], strict=True
+                final["correct"][final["_correct"]], final["tokens"][final["_correct"]], strict=True
             )
     correct, tokens = np.array(ended).T
-    return returned(correct, tokens, store)
+    return mean_return(correct, tokens, store)
 
 
 class Killed(BaseException):
-    """What a training is killed with."""
+    """Stands for the kill of a process."""
 
 
-def test_a_killed_training_ends_as_it_would_have(tmp_path: Path, store: TraceStore) -> None:
-    made = config(decisions=3 * 16 * 8 * 2)
-    whole = Training({"made": store}, None, made, tmp_path / "whole")
+def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path, store: TraceStore) -> None:
+    config = make_config(total_timesteps=3 * 16 * 8 * 2)
+    whole = PPOTrainer({"made": store}, None, config, tmp_path / "whole")
     whole.run()
 
-    killed = Training({"made": store}, None, made, tmp_path / "killed")
+    killed = PPOTrainer({"made": store}, None, config, tmp_path / "killed")
     updates: list[Progress] = []
 
-    def kill(at: Progress) -> None:
-        updates.append(at)
-        if len(updates) == 3:  # in the midst of the second stretch
+    def kill(progress: Progress) -> None:
+        updates.append(progress)
+        if len(updates) == 3:  # within the second segment
             raise Killed
 
     with pytest.raises(Killed):
         killed.run(kill)
-    again = Training({"made": store}, None, made, tmp_path / "killed")
-    assert again.done == 1
-    again.run()
+    resumed = PPOTrainer({"made": store}, None, config, tmp_path / "killed")
+    assert resumed.segments_done == 1
+    resumed.run()
     for name, value in whole.policy.state_dict().items():
-        assert torch.equal(again.policy.state_dict()[name], value), name
-    assert again.history == whole.history
+        assert torch.equal(resumed.policy.state_dict()[name], value), name
+    assert resumed.history == whole.history
+    other = make_config(seed=1, total_timesteps=768)
     with pytest.raises(ValueError, match="belongs to another training: its seed differ"):
-        Training({"made": store}, None, config(seed=1, decisions=768), tmp_path / "killed")
-    again.forget()
-    assert not (tmp_path / "killed" / CHECKPOINT).exists()
+        PPOTrainer({"made": store}, None, other, tmp_path / "killed")
+    resumed.delete_checkpoint()
+    assert not (tmp_path / "killed" / FILE_NAME).exists()
 
 
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "cleanrl-ppo"])
-def test_what_is_exported_plays(tmp_path: Path, store: TraceStore, algorithm: str) -> None:
-    """The decisions of the algorithm's own network, where it is one of stable-baselines3."""
-    made = config(decisions=400)
-    training: Any
-    if algorithm == "cleanrl-ppo":
-        training = Training({"made": store}, [0, 1, 2], made, tmp_path / "run")
-    else:
-        training = Sb3Training(algorithm, {"made": store}, [0, 1, 2], made, tmp_path / "run")
-    training.run()
-    training.export(tmp_path / "policy", {"command": "none"})
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_exported_policies_play(tmp_path: Path, store: TraceStore, algorithm: Algorithm) -> None:
+    """Their logits are those of the algorithm's own network, for those of stable-baselines3."""
+    config = make_config(total_timesteps=400)
+    trainer = make_trainer(algorithm, store, [0, 1, 2], config, tmp_path / "run")
+    trainer.run()
+    trainer.export(tmp_path / "policy", {"command": "none"})
     agent = load(str(tmp_path / "policy"))
     questions, orders = np.arange(24), np.array([np.arange(N)] * 24)
-    played = Rollout(agent, store, EpisodeConfig(N, step_limit=2000)).play(questions, orders, 0.5)
-    assert len(played.tokens) == 24
+    episode_config = EpisodeConfig(N, step_limit=2000)
+    episodes = Rollout(agent, store, episode_config).play(questions, orders, 0.5)
+    assert len(episodes.tokens) == 24
     card: dict[str, Any] = agent.card  # type: ignore[attr-defined]
-    assert card["algorithm"] == algorithm
+    assert card["algorithm"] == algorithm.value
     assert card["questions"] == [0, 1, 2]
     assert card["data"] == {"made": store.card.fingerprint}
     assert card["decisions"] >= 400
-    if algorithm == "cleanrl-ppo":
+    if not isinstance(trainer, Sb3Trainer):
         return
     envs = MacroVectorEnv(8, store, max_branches=N)
     observation, _ = envs.reset(seed=0)
-    observation, *_ = envs.step(np.full(8, d.WIDEN + 2))
-    tensors, _ = training.model.policy.obs_to_tensor(observation)
+    observation, *_ = envs.step(np.full(8, d.WIDEN_4))
+    sb3_policy: Any = trainer.model.policy
+    tensors, _ = sb3_policy.obs_to_tensor(observation)
     with torch.no_grad():
-        if algorithm == "dqn":
-            theirs = training.model.policy.q_net(tensors)
+        if algorithm is Algorithm.sb3_dqn:
+            expected = sb3_policy.q_net(tensors)
         else:
-            theirs = training.model.policy.get_distribution(tensors).distribution.logits
-        ours = training.policy.act(
-            tensors["branches"], tensors["globals"], torch.ones(8, d.COUNT, dtype=torch.bool)
-        )
-    shift = theirs - ours
+            expected = sb3_policy.get_distribution(tensors).distribution.logits
+        mask = torch.ones(8, d.NUM_MACRO_ACTIONS, dtype=torch.bool)
+        logits = trainer.trained_policy().act(tensors["branches"], tensors["globals"], mask)
+    shift = expected - logits
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), rtol=0, atol=1e-4)
 
 
-def test_adapter(store: TraceStore) -> None:
-    """Step for step what the vector environment does."""
-    ours = MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9))
-    theirs: VecEnv = Sb3VecEnv(MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9)))
-    theirs.seed(3)
-    there = theirs.reset()
-    here, _ = ours.reset(seed=[3 + e for e in range(6)])
+def test_deprecated_names_of_algorithms(tmp_path: Path, store: TraceStore) -> None:
+    with pytest.warns(DeprecationWarning, match="'ppo' is now called 'sb3-ppo'"):
+        trainer = Sb3Trainer("ppo", {"made": store}, None, make_config(), tmp_path)
+    assert trainer.algorithm is Algorithm.sb3_ppo
+    with pytest.warns(DeprecationWarning, match="'cleanrl-ppo' is now called 'autotts-ppo'"):
+        assert find_algorithm("cleanrl-ppo") == Algorithm.autotts_ppo
+    with pytest.raises(ValueError, match="unknown algorithm 'trpo'; choose one of autotts-ppo, "):
+        find_algorithm("trpo")
+
+
+def test_adapter_for_stable_baselines3(store: TraceStore) -> None:
+    """It steps like the vector environment that it wraps."""
+    envs = MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9))
+    adapter: VecEnv = Sb3VecEnv(MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9)))
+    adapter.seed(3)
+    adapted = adapter.reset()
+    observation, _ = envs.reset(seed=[3 + e for e in range(6)])
     rng = np.random.default_rng(0)
     returns = np.zeros(6)
     ends = 0
     for _ in range(200):
-        for key, value in here.items():
-            assert np.array_equal(value, there[key])
-        masks = np.stack(theirs.env_method("action_masks"))
-        assert np.array_equal(masks, here["action_mask"] != 0)
+        for key, value in observation.items():
+            assert np.array_equal(value, adapted[key])
+        masks = np.stack(adapter.env_method("action_masks"))
+        assert np.array_equal(masks, observation["action_mask"] != 0)
         actions = (masks * rng.random(masks.shape)).argmax(axis=1)
-        here, rewards, terminated, truncated, info = ours.step(actions)
-        there, gains, dones, infos = theirs.step(actions)
-        assert np.array_equal(rewards.astype(np.float32), gains)
+        observation, rewards, terminated, truncated, info = envs.step(actions)
+        adapted, adapted_rewards, dones, infos = adapter.step(actions)
+        assert np.array_equal(rewards.astype(np.float32), adapted_rewards)
         assert np.array_equal(terminated | truncated, dones)
         returns += rewards
         for e in range(6):
@@ -165,30 +199,33 @@ def test_adapter(store: TraceStore) -> None:
             if dones[e]:
                 ends += 1
                 assert infos[e]["episode"]["r"] == pytest.approx(returns[e])
-                last = info["final_obs"][e]
+                final = info["final_obs"][e]
                 for key, value in infos[e]["terminal_observation"].items():
-                    assert np.array_equal(value, last[key])
+                    assert np.array_equal(value, final[key])
         returns[dones] = 0
     assert ends > 20
-    assert theirs.has_attr("action_masks")
-    assert not theirs.has_attr("nothing")
+    assert adapter.has_attr("action_masks")
+    assert not adapter.has_attr("nothing")
     with pytest.raises(ValueError, match="use SameStep"):
         Sb3VecEnv(MacroVectorEnv(2, store, max_branches=N, autoreset_mode="NextStep"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("algorithm", ["maskable-ppo", "cleanrl-ppo"])
-def test_learns(tmp_path: Path, store: TraceStore, algorithm: str, seed: int) -> None:
-    """In a minute it earns 0.1 right answers more than chance and than reading every branch."""
-    made = config(decisions=100_000, seed=seed, num_envs=128, horizon=32, minibatches=4, epochs=3)
-    training: Any
-    if algorithm == "cleanrl-ppo":
-        training = Training({"made": store}, None, made, tmp_path / "run")
-    else:
-        training = Sb3Training(algorithm, {"made": store}, None, made, tmp_path / "run")
-    training.run()
-    training.export(tmp_path / "policy")
-    learned = by_agent(str(tmp_path / "policy"), store)
-    assert learned > by_chance(store) + 0.1
-    assert learned > by_agent("self_consistency", store) + 0.1
+@pytest.mark.parametrize("algorithm", [Algorithm.sb3_maskable_ppo, Algorithm.autotts_ppo])
+def test_learns(tmp_path: Path, store: TraceStore, algorithm: Algorithm, seed: int) -> None:
+    """Within a minute, the return exceeds a random policy's and self-consistency's by 0.1."""
+    config = make_config(
+        total_timesteps=100_000,
+        seed=seed,
+        num_envs=128,
+        num_steps=32,
+        num_minibatches=4,
+        update_epochs=3,
+    )
+    trainer = make_trainer(algorithm, store, None, config, tmp_path / "run")
+    trainer.run()
+    trainer.export(tmp_path / "policy")
+    learned = return_of_agent(str(tmp_path / "policy"), store)
+    assert learned > return_of_random_policy(store) + 0.1
+    assert learned > return_of_agent("self_consistency", store) + 0.1

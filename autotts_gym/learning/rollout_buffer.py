@@ -1,0 +1,181 @@
+"""Rollouts of PPO, and their advantages by generalised advantage estimation.
+
+Shapes: T timesteps of a rollout, E environments, N branches, A actions; B and G are the numbers of
+branch and global features, P_B and P_G those of the privileged ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from autotts_gym.mdp.macro_features import STATUS_FEATURES
+
+
+class Observation(NamedTuple):
+    """Observations of ``AutoTTS-Decisions-v0``.
+
+    Attributes:
+        branches: float32[..., N, B].
+        features: float32[..., G].
+        mask: bool[..., A], whether an action is legal.
+    """
+
+    branches: Tensor
+    features: Tensor
+    mask: Tensor
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Any]) -> Observation:
+        """The observation of a vector environment as tensors, which share its memory."""
+        return cls(
+            torch.from_numpy(arrays["branches"]),
+            torch.from_numpy(arrays["globals"]),
+            torch.from_numpy(arrays["action_mask"]).bool(),
+        )
+
+
+class Privileged(NamedTuple):
+    """Features that only the critic reads, see :mod:`autotts_gym.learning.privileged_critic`.
+
+    Attributes:
+        branches: float32[..., N, P_B].
+        features: float32[..., P_G].
+    """
+
+    branches: Tensor
+    features: Tensor
+
+
+class Transition(NamedTuple):
+    """One timestep of all environments; see :class:`Rollout` for shapes without the axis T."""
+
+    branches: Tensor
+    features: Tensor
+    mask: Tensor
+    privileged_branches: Tensor
+    privileged_features: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    dones: Tensor
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T timesteps of E environments.
+
+    Attributes:
+        branches, features, mask: observations, see :class:`Observation`, with axes [T, E, ...].
+        privileged_branches, privileged_features: see :class:`Privileged`, with axes [T, E, ...].
+        actions: int64[T, E, 1].
+        log_probs: float32[T, E], of the actions when they were sampled.
+        values: float32[T, E], the critic's.
+        rewards: float32[T, E], in units of a correct answer.
+        dones: float32[T, E], 1 where the episode ended with the timestep.
+        next_values: float32[E], of the observations that follow the last timestep.
+        outcomes: (1.0 if correct else 0.0, cost as a share of C) of each episode that ended.
+    """
+
+    branches: Tensor
+    features: Tensor
+    mask: Tensor
+    privileged_branches: Tensor
+    privileged_features: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    dones: Tensor
+    next_values: Tensor
+    outcomes: list[tuple[float, float]]
+
+    @classmethod
+    def stack(
+        cls,
+        transitions: list[Transition],
+        next_values: Tensor,
+        outcomes: list[tuple[float, float]],
+    ) -> Rollout:
+        """The rollout of consecutive transitions."""
+        stacked = Transition(*(torch.stack(column) for column in zip(*transitions, strict=True)))
+        return cls(**stacked._asdict(), next_values=next_values, outcomes=outcomes)
+
+    @property
+    def episodes(self) -> float:
+        """Number of episodes that ended, at least 1."""
+        return max(1.0, float(self.dones.sum()))
+
+
+class Batch(NamedTuple):
+    """The timesteps of a rollout in one axis, for an update.
+
+    Attributes:
+        observation, privileged, actions, log_probs: as in :class:`Rollout`.
+        advantages: float32[T · E], normalised to mean 0 and standard deviation 1.
+        returns: float32[T · E], targets of the critic.
+        widths: int64[T · E], opened branches.
+    """
+
+    observation: Observation
+    privileged: Privileged
+    actions: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    widths: Tensor
+
+    @classmethod
+    def flatten(cls, rollout: Rollout, advantages: Tensor, returns: Tensor) -> Batch:
+        """The batch of a rollout, with advantages and returns as of :func:`estimate_advantages`."""
+        r = rollout
+        branches = r.branches.flatten(0, 1)
+        flat = advantages.flatten()
+        return cls(
+            Observation(branches, r.features.flatten(0, 1), r.mask.flatten(0, 1)),
+            Privileged(r.privileged_branches.flatten(0, 1), r.privileged_features.flatten(0, 1)),
+            r.actions.flatten(0, 1),
+            r.log_probs.flatten(),
+            (flat - flat.mean()) / (flat.std() + 1e-8),
+            returns.flatten(),
+            (branches[..., STATUS_FEATURES].sum(-1) > 0).sum(-1),
+        )
+
+    def select(self, rows: Tensor) -> Batch:
+        """The timesteps ``rows``, with the branch axis cut to the widest of them."""
+        width = max(1, int(self.widths[rows].max()))
+        observation, privileged = self.observation, self.privileged
+        return Batch(
+            Observation(
+                observation.branches[rows, :width],
+                observation.features[rows],
+                observation.mask[rows],
+            ),
+            Privileged(privileged.branches[rows, :width], privileged.features[rows]),
+            self.actions[rows],
+            self.log_probs[rows],
+            self.advantages[rows],
+            self.returns[rows],
+            self.widths[rows],
+        )
+
+
+def estimate_advantages(rollout: Rollout, gae_lambda: float) -> tuple[Tensor, Tensor]:
+    """Undiscounted generalised advantages and returns, float32[T, E] each.
+
+    Source: Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage
+    Estimation" (arXiv 1506.02438), with γ = 1.
+    """
+    advantages = torch.zeros_like(rollout.values)
+    advantage = torch.zeros_like(rollout.next_values)
+    next_values = rollout.next_values
+    for t in reversed(range(len(rollout.rewards))):
+        not_done = 1 - rollout.dones[t]
+        delta = rollout.rewards[t] + not_done * next_values - rollout.values[t]
+        advantage = delta + gae_lambda * not_done * advantage
+        advantages[t], next_values = advantage, rollout.values[t]
+    return advantages, advantages + rollout.values

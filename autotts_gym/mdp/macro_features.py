@@ -1,0 +1,301 @@
+"""The observation of ``AutoTTS-Decisions-v0``: features of each branch and of the episode.
+
+They are functions of the observation of ``AutoTTS-v0`` and of a memory of earlier observations
+(:mod:`autotts_gym.mdp.macro_memory`). The *leading* answer is the leader of the weighted vote, and
+the plurality's until a branch has finished.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import literal_unroll
+
+from autotts_gym.mdp import actions
+from autotts_gym.mdp import fields as f
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.fields import Field
+from autotts_gym.mdp.jit import compiled, inlined
+from autotts_gym.mdp.macro_memory import Memory
+from autotts_gym.mdp.macro_votes import (
+    WeightedVote,
+    is_null,
+    plurality,
+    vote_weight,
+    weighted_vote,
+)
+from autotts_gym.mdp.observation import View
+from autotts_gym.mdp.state import Records, record_type
+
+
+class Feature(NamedTuple):
+    """A feature, float32.
+
+    Attributes:
+        name: its name; policy files store it.
+        meaning: what it holds.
+        former_name: its name in policy files of version 0.1.
+    """
+
+    name: str
+    meaning: str
+    former_name: str
+
+
+#: Columns of ``branches``: features of an opened branch, from 0 to about 1.
+BRANCH_FEATURES: Final = (
+    Feature("running", "1 if it is active and its end was not revealed", "running"),
+    Feature("finished", "1 if it is active and its end was revealed", "finished"),
+    Feature("pruned", "1 if it was pruned", "pruned"),
+    Feature("depth", "requested depth in mean lengths, clipped to 4, over 2", "depth"),
+    Feature("depth_share", "requested depth over the depth limit", "share of the depth limit"),
+    Feature("answer_age", "depth since its answer changed, mean lengths, up to 2", "steadiness"),
+    Feature("has_leader", "1 if its answer is the leading one", "leads"),
+    Feature("has_second", "1 if its answer is second in the weighted vote", "is second"),
+    Feature("null_answer", "1 if its answer is a null answer", "null"),
+    Feature("vote_weight", "weight of its vote, as if it were finished", "weight"),
+    Feature("support", "share of active branches that have its answer", "support"),
+    Feature("dissent", "consecutive probes unlike the leader, up to 8, over 8", "dissent"),
+    Feature("confidence", "recorded confidence, clipped to [0, 1]; 0 without", "confidence"),
+    Feature("unprobed", "depth requested since its last probe, mean lengths, up to 1", "unread"),
+)
+
+#: Entries of ``globals``: features of the episode. ln1p(x) is ln(1 + x).
+GLOBAL_FEATURES: Final = (
+    Feature("beta", "β", "beta"),
+    Feature("log_price", "ln((1 − β) / β), clipped to ±6, over 3", "price"),
+    Feature("spent", "tokens spent as a share of C, up to 2", "spent"),
+    Feature("log_spent", "ln1p(tokens spent in mean lengths) / 4", "log spent"),
+    Feature("log_clock", "ln1p(clock in mean lengths) / 4", "clock"),
+    Feature("opened_share", "opened branches over N", "opened"),
+    Feature("log_opened", "ln1p(opened branches) / 4", "log opened"),
+    Feature("log_running", "ln1p(running branches) / 4", "running"),
+    Feature("log_finished", "ln1p(finished branches) / 4", "finished"),
+    Feature("log_pruned", "ln1p(pruned branches) / 4", "pruned"),
+    Feature("null_share", "share of null answers among finished branches", "null"),
+    Feature("leader_mass", "m / (1 + m), m the weight of the vote's leader", "first mass"),
+    Feature("second_mass", "m / (1 + m), m the weight of the vote's second", "second mass"),
+    Feature("leader_share", "the leader's share of all weight", "share"),
+    Feature("margin", "the leader's share minus the second's", "margin"),
+    Feature("log_leader_votes", "ln1p(finished branches with the leader) / 4", "first votes"),
+    Feature("log_second_votes", "ln1p(finished branches with the second) / 4", "second votes"),
+    Feature("log_answers", "ln1p(different answers of finished branches) / 4", "answers"),
+    Feature("agreement", "share of running branches with the leading answer", "agreement"),
+    Feature("plurality_share", "the plurality's share of active branches", "live share"),
+    Feature("plurality_leads", "1 if the plurality is the leading answer", "live leads"),
+    Feature("log_leader_age", "ln1p(macro-actions since the leader changed) / 4", "stable"),
+    Feature("log_macro_actions", "ln1p(macro-actions taken) / 5", "taken"),
+    Feature("mean_finished", "mean depth of finished branches, as depth", "mean finished"),
+    Feature("shortest_finished", "smallest depth of finished branches", "shortest finished"),
+    Feature("deepest_running", "largest depth of running branches", "oldest running"),
+    Feature("shallowest_running", "smallest depth of running branches", "youngest running"),
+    Feature("can_branch", "1 if BRANCH is legal", "room"),
+)
+
+BRANCH_FEATURE_NAMES: Final = tuple(feature.name for feature in BRANCH_FEATURES)
+GLOBAL_FEATURE_NAMES: Final = tuple(feature.name for feature in GLOBAL_FEATURES)
+NUM_BRANCH_FEATURES: Final = len(BRANCH_FEATURES)
+NUM_GLOBAL_FEATURES: Final = len(GLOBAL_FEATURES)
+
+#: Of these branch features, exactly one is 1 for an opened branch.
+STATUS_FEATURES: Final = slice(0, 3)
+
+BRANCH_RECORD: Final = record_type(
+    tuple(Field(name, "", dtype="f4") for name in BRANCH_FEATURE_NAMES)
+)
+GLOBAL_RECORD: Final = record_type(
+    tuple(Field(name, "", dtype="f4") for name in GLOBAL_FEATURE_NAMES)
+)
+
+
+def table(features: tuple[Feature, ...], indent: str = "") -> str:
+    """Features as a Markdown table, for docstrings."""
+    rows = [f"| {i} | ``{x.name}`` | {x.meaning} |" for i, x in enumerate(features)]
+    return f"\n{indent}".join(["| column | feature | meaning |", "| --- | --- | --- |", *rows])
+
+
+class Counts(NamedTuple):
+    """Numbers of branches in several states, and depths in mean lengths."""
+
+    running: Any
+    finished: Any
+    pruned: Any
+    with_answer: Any  # active branches that have been probed
+    answers: Any  # different answers of finished branches
+    null_answers: Any  # of finished branches
+    leader_votes: Any  # of finished branches
+    second_votes: Any  # of finished branches
+    agreeing: Any  # running branches with the leading answer
+    finished_depth: Any  # sum
+    shortest_finished: Any  # 0 for none
+    deepest_running: Any  # 0 for none
+    shallowest_running: Any  # infinite for none
+
+
+@compiled
+def update_features(
+    view: View, memory: Memory, mean_length: float, depth_limit: int, branches: Records, record: Any
+) -> None:
+    """Write the features. Those of branches that are not opened stay as they are: zero.
+
+    Args:
+        view: observation.
+        memory: memory of the episode.
+        mean_length: mean length of the environment's branches, intervals.
+        depth_limit: of the environment, intervals.
+        branches: BRANCH_RECORD[N].
+        record: a GLOBAL_RECORD.
+    """
+    vote = weighted_vote(view, mean_length)
+    counts = _update_branches(view, memory, mean_length, depth_limit, vote, branches)
+    _update_globals(view, memory, vote, counts, record)
+
+
+@compiled
+def _update_branches(
+    view: View,
+    memory: Memory,
+    mean_length: float,
+    depth_limit: int,
+    vote: WeightedVote,
+    branches: Records,
+):
+    """Write the features of all opened branches; returns their :class:`Counts`."""
+    opened = int(view.globals[f.OPENED])
+    leader = memory.episode.leader
+    running = finished = pruned = with_answer = answers = null_answers = 0
+    leader_votes = second_votes = agreeing = 0
+    finished_depth = shortest_finished = deepest_running = 0.0
+    shallowest_running = np.inf
+    for i in range(opened):
+        row = branches[i]
+        _update_branch(view, memory, mean_length, depth_limit, i, row)
+        if view.branches[f.STATUS, i] != s.ACTIVE:
+            row.pruned = 1
+            pruned += 1
+            continue
+        depth = view.branches[f.REQUESTED, i] / mean_length
+        answer = view.branches[f.LATEST, i]
+        is_finished = view.branches[f.FINISHED, i] != 0
+        if answer >= 0:
+            row.has_leader = answer == leader
+            row.has_second = answer == vote.second
+            supporters, is_first = _count_supporters(view, i, answer)
+            row.support = supporters
+            with_answer += 1
+            answers += is_finished and is_first
+        if is_finished:
+            row.finished = 1
+            finished += 1
+            null_answers += row.null_answer > 0
+            leader_votes += answer == vote.leader
+            second_votes += answer == vote.second
+            finished_depth += depth
+            shortest_finished = depth if finished == 1 else min(shortest_finished, depth)
+        else:
+            row.running = 1
+            running += 1
+            agreeing += answer == leader
+            deepest_running = max(deepest_running, depth)
+            shallowest_running = min(shallowest_running, depth)
+    for i in range(opened):
+        branches[i].support /= max(with_answer, 1)
+    return Counts(
+        running,
+        finished,
+        pruned,
+        with_answer,
+        answers,
+        null_answers,
+        leader_votes,
+        second_votes,
+        agreeing,
+        finished_depth,
+        shortest_finished,
+        deepest_running,
+        shallowest_running,
+    )
+
+
+@compiled
+def _update_branch(
+    view: View, memory: Memory, mean_length: float, depth_limit: int, i: int, row: Any
+) -> None:
+    """Write the features of branch ``i`` that depend on it alone; set the others to zero."""
+    for name in literal_unroll(BRANCH_FEATURE_NAMES):
+        row[name] = 0
+    requested, revealed = view.branches[f.REQUESTED, i], view.branches[f.REVEALED, i]
+    answer = view.branches[f.LATEST, i]
+    row.depth = min(requested / mean_length, 4.0) / 2
+    row.depth_share = requested / depth_limit
+    row.null_answer = is_null(view, answer)
+    row.dissent = min(memory.branches[i].dissent, 8) / 8
+    if view.confidences.shape[0] > 0:
+        row.confidence = min(max(view.confidences[i], 0.0), 1.0)
+    if view.branches[f.FINISHED, i] == 0:
+        row.unprobed = min((requested - revealed) / mean_length, 1.0)
+    if view.branches[f.STATUS, i] == s.ACTIVE and answer >= 0:
+        age = revealed - memory.branches[i].answer_since + 1
+        row.answer_age = min(age / mean_length, 2.0)
+        row.vote_weight = vote_weight(revealed, mean_length)
+
+
+@compiled
+def _count_supporters(view: View, i: int, answer: int):
+    """Active branches with the answer of branch ``i``; whether none before it has finished."""
+    supporters = 0
+    is_first = True
+    for j in range(int(view.globals[f.OPENED])):
+        if view.branches[f.STATUS, j] == s.ACTIVE and view.branches[f.LATEST, j] == answer:
+            supporters += 1
+            is_first = is_first and not (j < i and view.branches[f.FINISHED, j] != 0)
+    return supporters, is_first
+
+
+@inlined
+def _ln1p(count: float) -> float:
+    return np.log(1.0 + count) / 4.0
+
+
+@compiled
+def _update_globals(
+    view: View, memory: Memory, vote: WeightedVote, counts: Counts, record: Any
+) -> None:
+    """Write the features of the episode."""
+    n = view.branches.shape[1]
+    opened = int(view.globals[f.OPENED])
+    leading, leading_votes = plurality(view, False)
+    beta = float(view.globals[f.BETA])
+    spent = float(view.globals[f.SPENT])
+    total_mass = max(vote.total_mass, 1e-9)
+    log_price = np.log(max(1 - beta, 1e-9)) - np.log(max(beta, 1e-9))
+    record.beta = beta
+    record.log_price = min(max(log_price, -6.0), 6.0) / 3
+    record.spent = min(spent, 2.0)
+    record.log_spent = _ln1p(spent * n)
+    record.log_clock = _ln1p(float(view.globals[f.CLOCK]) * n)
+    record.opened_share = opened / n
+    record.log_opened = _ln1p(opened)
+    record.log_running = _ln1p(counts.running)
+    record.log_finished = _ln1p(counts.finished)
+    record.log_pruned = _ln1p(counts.pruned)
+    record.null_share = counts.null_answers / max(counts.finished, 1)
+    record.leader_mass = vote.leader_mass / (1 + vote.leader_mass)
+    record.second_mass = vote.second_mass / (1 + vote.second_mass)
+    record.leader_share = vote.leader_mass / total_mass
+    record.margin = (vote.leader_mass - vote.second_mass) / total_mass
+    record.log_leader_votes = _ln1p(counts.leader_votes)
+    record.log_second_votes = _ln1p(counts.second_votes)
+    record.log_answers = _ln1p(counts.answers)
+    record.agreement = counts.agreeing / max(counts.running, 1)
+    record.plurality_share = leading_votes / max(counts.with_answer, 1)
+    record.plurality_leads = leading >= 0 and leading == memory.episode.leader
+    record.log_leader_age = _ln1p(memory.episode.leader_age)
+    record.log_macro_actions = _ln1p(memory.episode.macro_actions) * 0.8
+    record.mean_finished = min(counts.finished_depth / max(counts.finished, 1), 4.0) / 2
+    record.shortest_finished = min(counts.shortest_finished, 4.0) / 2
+    record.deepest_running = min(counts.deepest_running, 4.0) / 2
+    shallowest = min(counts.shallowest_running, 4.0) / 2
+    record.shallowest_running = shallowest if counts.running > 0 else 0.0
+    record.can_branch = view.mask[actions.BRANCH]

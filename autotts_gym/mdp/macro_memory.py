@@ -1,0 +1,72 @@
+"""What macro-actions and their features remember of earlier observations of an episode."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from autotts_gym.mdp import fields as f
+from autotts_gym.mdp.fields import Field
+from autotts_gym.mdp.jit import compiled
+from autotts_gym.mdp.macro_votes import is_running, leading_answer
+from autotts_gym.mdp.observation import View
+from autotts_gym.mdp.state import Records, record_type
+
+BRANCH_MEMORY_FIELDS: Final = (
+    Field("answer", "its class after the latest macro-action, -1 for none", dtype="i4"),
+    Field("answer_since", "depth at which a probe revealed that class, intervals", dtype="i4"),
+    Field("dissent", "consecutive probes whose class was not the leading answer", dtype="i4"),
+    Field("probed", "depth of its latest probe, intervals", dtype="i4"),
+)
+EPISODE_MEMORY_FIELDS: Final = (
+    Field("leader", "class of the leading answer, -1 for none", dtype="i4"),
+    Field("leader_age", "macro-actions since the leading answer changed", dtype="i4"),
+    Field("macro_actions", "macro-actions taken", dtype="i4"),
+)
+BRANCH_MEMORY: Final = record_type(BRANCH_MEMORY_FIELDS)
+EPISODE_MEMORY: Final = record_type(EPISODE_MEMORY_FIELDS)
+
+
+class Memory(NamedTuple):
+    """The memory of one episode, in compiled code.
+
+    Attributes:
+        branches: BRANCH_MEMORY[N].
+        episode: an EPISODE_MEMORY record.
+    """
+
+    branches: Records
+    episode: Any
+
+
+@compiled
+def reset_memory(memory: Memory) -> None:
+    """Set the memory to its state at the start of an episode."""
+    for i in range(memory.branches.shape[0]):
+        memory.branches[i].answer = -1
+        memory.branches[i].answer_since = 0
+        memory.branches[i].dissent = 0
+        memory.branches[i].probed = 0
+    memory.episode.leader = -1
+    memory.episode.leader_age = 0
+    memory.episode.macro_actions = 0
+
+
+@compiled
+def update_memory(memory: Memory, view: View, mean_length: float) -> None:
+    """Update the memory after a macro-action."""
+    leader = leading_answer(view, mean_length)
+    for i in range(int(view.globals[f.OPENED])):
+        branch = memory.branches[i]
+        answer, depth = view.branches[f.LATEST, i], view.branches[f.REVEALED, i]
+        if answer != branch.answer:
+            branch.answer = answer
+            branch.answer_since = depth
+        if answer < 0 or answer == leader:
+            branch.dissent = 0
+        elif is_running(view, i) and depth != branch.probed:
+            branch.dissent += 1
+        branch.probed = depth
+    episode = memory.episode
+    episode.macro_actions += 1
+    episode.leader_age = episode.leader_age + 1 if leader == episode.leader else 0
+    episode.leader = leader
