@@ -68,7 +68,7 @@ def draws(
         ({"max_classes": 0}, "max_classes must be an integer of at least 1, got 0"),
         ({"step_limit": 0}, "step_limit must be at least 1, got 0"),
         ({"env": "no-such-thing"}, "no environment 'no-such-thing', by name or by path; known: "),
-        ({"env": []}, "there is no store to play; at least one is needed"),
+        ({"env": []}, "stores is empty; at least one trace store is needed"),
     ],
 )
 def test_bad_arguments_are_named(cls: type, arguments: dict[str, Any], message: str) -> None:
