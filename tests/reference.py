@@ -278,7 +278,7 @@ class Episode:
         N, D, M = game.max_branches, game.max_depth, game.max_classes
         columns = {
             name: np.zeros(N, np.int16)
-            for name in ("status", "requested", "revealed", "latest", "finished")
+            for name in ("status", "requested", "revealed", "latest", "finished", "unread")
         }
         columns["latest"][:] = -1
         plane, confidence_plane = np.full((N, D), -1, np.int16), np.full((N, D), -1, np.float32)
@@ -298,6 +298,8 @@ class Episode:
                 columns["latest"][i] = number
                 confidence[i] = seen.confidence
                 votes[min(number, M - 1)] += branch.active
+            unread = branch.requested - columns["revealed"][i]
+            columns["unread"][i] = min(int(unread) * self.interval, 2**15 - 1)
         for column in range(M):
             held = self.classes[column : None if column == M - 1 else column + 1]
             null[column] = bool(held) and all(answer in NULL_ANSWERS for answer in held)

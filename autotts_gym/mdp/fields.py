@@ -146,6 +146,13 @@ BRANCH_COLUMNS: Final = (
         "latest", -1, INT16_MAX, "class of the latest probe; −1 none", lambda b, _: b.latest
     ),
     BranchColumn("finished", 0, 1, "1 once its end was revealed", lambda b, _: b.finished),
+    BranchColumn(
+        "unread",
+        0,
+        INT16_MAX,
+        "tokens requested but not yet probed, at most 32,767",
+        lambda b, ledger: min((b.requested - b.revealed) * ledger.interval, INT16_MAX),
+    ),
 )
 
 
