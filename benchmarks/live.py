@@ -34,7 +34,7 @@ from autotts_gym.collection.plan import probe_positions
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.bootstrap import Estimate
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
-from autotts_gym.inference import protocol
+from autotts_gym.inference.protocol import find_protocol
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.inference.vllm_server import serve
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -61,7 +61,7 @@ def run_bare_vllm() -> dict[str, float]:
     """Generate and probe with ``vllm.LLM`` directly."""
     from vllm import LLM, SamplingParams
 
-    chosen = protocol.find("tinylm", "")
+    chosen = find_protocol("tinylm", "")
     model = LLM(str(model_path(SIZE)), enable_prefix_caching=True, **SERVER_ARGUMENTS)
     tokenizer = model.get_tokenizer()
     questions = collection_questions(SEARCH_SET)[:QUESTIONS]
