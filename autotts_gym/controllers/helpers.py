@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Maximum total of votes that :func:`beta_confidence` covers.
 MAX_VOTES: Final = 128
 
+MOST_VOTES: Final = MAX_VOTES  # earlier name, which existing controllers may import
+
 
 def read(episode: Episode, start: int, stop: int) -> None:
     """Read branches ``start`` to ``stop − 1`` to their ends, opening unopened ones.

@@ -17,6 +17,9 @@ from typing import Final
 from autotts_gym.mdp import actions
 from autotts_gym.mdp.fields import BRANCH_COLUMNS, GLOBAL_COLUMNS
 
+#: Number of observed branch columns.
+OBSERVED: Final = len(BRANCH_COLUMNS)
+
 # Attributes of the episode, one word each.
 SPENT: Final = 0  # visible total tokens
 CLOCK: Final = 1  # visible sequential tokens
@@ -69,7 +72,7 @@ class Layout:
     @property
     def votes(self) -> int:
         """Word at which the votes of the classes begin; their null flags follow."""
-        return self.columns + len(BRANCH_COLUMNS) * self.branches
+        return self.columns + OBSERVED * self.branches
 
     @property
     def ends(self) -> int:
