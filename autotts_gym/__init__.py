@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         load_env,
         load_envs,
         solve,
+        train,
     )
     from autotts_gym.sandbox.player import Sandbox
 
@@ -53,6 +54,7 @@ __all__ = [
     "load_env",
     "load_envs",
     "solve",
+    "train",
 ]
 
 _deprecated.install()

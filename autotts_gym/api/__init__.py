@@ -14,6 +14,7 @@ from autotts_gym.api.catalogue import (
     load_envs,
 )
 from autotts_gym.api.controller_search import DiscoveryResult, discover
+from autotts_gym.api.policy_training import train
 from autotts_gym.api.question_answering import solve
 from autotts_gym.api.trace_collection import collect
 
@@ -29,4 +30,5 @@ __all__ = [
     "load_env",
     "load_envs",
     "solve",
+    "train",
 ]

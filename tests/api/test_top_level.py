@@ -38,6 +38,7 @@ def test_import_loads_nothing_heavy() -> None:
     ("function", "arguments", "keyword", "meant"),
     [
         ("benchmark", {"bates": 1}, "bates", "betas"),
+        ("train", {"total_timestep": 1}, "total_timestep", "total_timesteps"),
         ("discover", {"round": 1}, "round", "rounds"),
         ("collect", {"max_token": 1}, "max_token", "max_tokens"),
         ("solve", {"base_ulr": 1}, "base_ulr", "base_url"),

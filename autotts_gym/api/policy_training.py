@@ -1,0 +1,126 @@
+"""``train``: trains a policy, as ``autotts train`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from autotts_gym.api.catalogue import StrPath, load_controller, open_envs
+from autotts_gym.api.number_lists import integer_list
+from autotts_gym.utils.keywords import suggest_keywords
+
+if TYPE_CHECKING:
+    from autotts_gym.controllers.agent import Agent
+    from autotts_gym.learning.progress import Progress
+    from autotts_gym.traces.store import TraceStore
+
+
+def _no_progress(progress: Progress) -> None:
+    """Ignore the progress of a training."""
+
+
+@suggest_keywords()
+def train(
+    algorithm: str,
+    envs: StrPath
+    | TraceStore
+    | Iterable[StrPath | TraceStore]
+    | Mapping[str, TraceStore]
+    | None = None,
+    *,
+    out: StrPath,
+    questions: int | str | Iterable[int] | None = None,
+    validation: int | Literal["none"] | str | Iterable[int] | None = None,
+    keep_best: bool = False,
+    total_timesteps: int = 4_000_000,
+    seed: int = 0,
+    network: Literal["equivariant", "mlp"] = "equivariant",
+    encoder: int = 32,
+    hidden: int = 64,
+    atomic: bool = False,
+    max_branches: int = 64,
+    num_envs: int = 512,
+    num_steps: int = 64,
+    learning_rate: float = 1e-3,
+    ent_coef: float = 0.01,
+    threads: int = 1,
+    progress: Callable[[Progress], None] = _no_progress,
+) -> Agent:
+    """Train a policy of macro-actions, or of single actions, for every β at once.
+
+    Called again after an interruption, it resumes from the last checkpoint in ``out``.
+
+    Args:
+        algorithm: ``"autotts-ppo"`` (of this package), ``"sb3-maskable-ppo"`` (sb3-contrib),
+            ``"sb3-ppo"``, ``"sb3-a2c"`` or ``"sb3-dqn"`` (stable-baselines3).
+        envs: one or several: names, paths or trace stores; by default the default environment.
+        out: folder of the policy, its card and its checkpoints.
+        questions: rows of the training questions, as numbers or text such as ``"0-23"``; default
+            all.
+        validation: rows of the questions to validate the policy on, against CMC, at each
+            checkpoint; default those of ``questions``; ``"none"`` for no validation.
+        keep_best: export the policy with the best validation, not the last one.
+        total_timesteps: timesteps of all environments together.
+        seed: seed of weights, episodes and sampled actions.
+        network: how the policy reads branches.
+        encoder: units of the branch encoder.
+        hidden: units of the hidden layers.
+        atomic: play single actions of ``AutoTTS-v0``, not macro-actions.
+        max_branches: N, the widest an episode can get, branches.
+        num_envs: environments stepped side by side.
+        num_steps: timesteps of each environment between two updates.
+        learning_rate: initial learning rate; annealed to a tenth.
+        ent_coef: initial weight of the entropy bonus; annealed to zero.
+        threads: CPU threads of torch.
+        progress: called after each update.
+
+    Returns:
+        The trained policy, which plays like any controller.
+
+    Raises:
+        ImportError: torch is not installed.
+        ValueError: an argument is out of range, or ``out`` holds another policy or training.
+        TypeError: there is no such argument; the message suggests one.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"train needs torch ({error}): pip install 'autotts-gym[rl]'") from error
+    from autotts_gym.controllers.policy_network import WEIGHTS, Shape
+    from autotts_gym.learning.trainer_factory import create_trainer
+    from autotts_gym.learning.training_config import TrainingConfig
+
+    torch.set_num_threads(threads)
+    rows = None if questions is None else integer_list(questions, "questions")
+    is_validated = not (isinstance(validation, str) and validation == "none")
+    validation_rows = (
+        rows if validation is None or not is_validated else integer_list(validation, "validation")
+    )
+    config = TrainingConfig(
+        total_timesteps=total_timesteps,
+        seed=seed,
+        shape=Shape(network, max_branches, encoder, hidden, atomic),
+        num_envs=num_envs,
+        num_steps=num_steps,
+        learning_rate=learning_rate,
+        ent_coef=ent_coef,
+    )
+    trainer = create_trainer(
+        algorithm,
+        open_envs(envs),
+        rows,
+        config,
+        out,
+        validate=is_validated,
+        validation_rows=validation_rows,
+        keep_best=keep_best,
+    )
+    folder = Path(out)
+    if (folder / WEIGHTS).exists() and not trainer.num_timesteps:
+        raise ValueError(f"{folder} already holds a policy: give another out, or remove it")
+    trainer.run(progress)
+    trainer.export(folder, {"command": "autotts_gym.train"})
+    # After the export: if it is interrupted before, the same call exports again.
+    trainer.delete_checkpoint()
+    return load_controller(folder)
