@@ -112,7 +112,7 @@ def test_interrupted_training(autotts: Callable[..., Any], here: Path) -> None:
     expected = EXPECTED["training"]
     ended = autotts(*expected["arguments"], "--out", "training")
     assert ended.code == 0, ended.err
-    assert "resuming at 1,280 timesteps" in ended.out
+    assert "continuing from 1,280 macro-actions" in ended.out
     whole = load_file(here / "policy" / "policy.safetensors")
     resumed = load_file(here / "training" / "policy.safetensors")
     for name, weights in whole.items():
