@@ -1,7 +1,7 @@
-"""What a report's page shows, as one object for JSON.
+"""The data of a report's page, as one JSON object; ``web/types.d.ts`` describes it.
 
-Every figure comes from :class:`~autotts_gym.evaluation.analysis.Analysis`; the page itself only
-looks them up, sorts and draws. Numbers that do not exist are null.
+All statistics come from :class:`~autotts_gym.evaluation.analysis.Analysis`; the page looks them up,
+sorts and draws. Numbers that do not exist are null.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from autotts_gym.evaluation.plots import COLOURS
 from autotts_gym.evaluation.results import Results
 from autotts_gym.evaluation.runs import Run
 from autotts_gym.gym_envs.rendering import PALETTE
+from autotts_gym.mdp import actions
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
+from autotts_gym.report.note_panels import note_panels
 from autotts_gym.report.recordings import Recordings
 from autotts_gym.report.schedules import BETAS, Schedule
 from autotts_gym.report.sources import Sources
@@ -29,8 +31,11 @@ from autotts_gym.traces.store import TraceStore
 
 COSTS: Final[tuple[Cost, ...]] = ("tokens", "sequential_tokens")
 
-#: Characters of an answer that are shown; models write anything.
-_LONGEST: Final = 80
+#: Most characters of an answer on the page; models write arbitrarily long answers.
+_ANSWER_LENGTH: Final = 80
+
+#: Indices of agents, rows and environments on the page, by name or row.
+Indices = Mapping[str, Mapping[Any, int]]
 
 
 def page_data(
@@ -41,14 +46,18 @@ def page_data(
     schedules: Mapping[str, Schedule],
     problems: Sequence[str],
 ) -> dict[str, Any]:
-    """All that the page needs.
+    """Return everything that the page needs.
 
     Args:
+        results: the results of a benchmark.
+        sources: its stores, for the bounds.
+        analysis: of the results.
+        recordings: episodes for the viewer.
         schedules: by agent.
-        problems: what is missing on the page, a sentence each.
+        problems: what is missing on the page, one sentence each.
     """
     bounds = {env: _bounds(store, results.config) for env, store in sources.stores.items()}
-    names: dict[str, dict[Any, int]] = {
+    indices: Indices = {
         "rows": {row: k for k, row in enumerate(analysis.rows)},
         "agents": {agent.name: k for k, agent in enumerate(results.agents)},
         "environments": {env.name: k for k, env in enumerate(results.environments)},
@@ -59,50 +68,38 @@ def page_data(
             {
                 "name": agent.name,
                 "billing": agent.billing,
-                "colour": COLOURS[k % len(COLOURS)],
-                "look": k + k // len(COLOURS),
+                "color": COLOURS[k % len(COLOURS)],
+                "marker": k + k // len(COLOURS),
             }
             for k, agent in enumerate(results.agents)
         ],
         "environments": [
             {name: value for name, value in asdict(env).items() if name != "path"}
-            | {"details": _described(env.details)}
+            | {"details": _short_details(env.details)}
             for env in results.environments
         ],
         "rows": [
-            {"agent": names["agents"][row.agent], "beta": row.beta, "name": str(row)}
+            {"agent": indices["agents"][row.agent], "beta": row.beta, "name": str(row)}
             for row in analysis.rows
         ],
         "scopes": [
-            _scope(results, analysis, scope, names, schedules)
+            _scope(results, analysis, scope, indices, schedules)
             | {"bounds": bounds_of(scope, bounds)}
             for scope in analysis.scopes
             if analysis.rows_in(scope)
         ],
         "schedules": {
-            names["agents"][agent]: asdict(schedule) for agent, schedule in schedules.items()
+            indices["agents"][agent]: asdict(schedule) for agent, schedule in schedules.items()
         },
         "betas": BETAS,
         "questions": {
-            names["environments"][env.name]: _questions(
-                [run for run in results.runs if run.env == env.name], names["rows"]
+            indices["environments"][env.name]: _questions(
+                [run for run in results.runs if run.env == env.name], indices["rows"]
             )
             for env in results.environments
             if any(run.env == env.name for run in results.runs)
         },
-        "episodes": [
-            asdict(episode)
-            | {
-                "row": names["rows"][_row(results.runs[episode.run])],
-                "env": names["environments"][results.runs[episode.run].env],
-            }
-            for episode in recordings.episodes
-        ],
-        "texts": {names["environments"][env]: texts for env, texts in recordings.texts.items()},
-        # As the pictures of an episode have them.
-        "answer_colours": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in PALETTE],
-        "wanted": recordings.wanted,
-        "limited": recordings.limited,
+        **_episodes(results, recordings, indices),
         "problems": list(problems),
     }
 
@@ -117,7 +114,7 @@ def _run(results: Results) -> dict[str, Any]:
         "protocol": results.protocol,
         "order": results.order,
         "seeds": results.seeds,
-        "terms": asdict(results.config),
+        "config": asdict(results.config),
         "replicates": REPLICATES,
         "failed": sum(len(run.failures) for run in results.runs),
         "incomplete": [
@@ -126,9 +123,39 @@ def _run(results: Results) -> dict[str, Any]:
     }
 
 
-def _described(details: Mapping[str, Any]) -> dict[str, str]:
-    """What a card says in a word or two: the model and the benchmark, but no table of figures."""
+def _short_details(details: Mapping[str, Any]) -> dict[str, str]:
+    """Return the scalar details of a card, such as the model and the benchmark."""
     return {name: str(value) for name, value in details.items() if isinstance(value, str | int)}
+
+
+def _episodes(results: Results, recordings: Recordings, indices: Indices) -> dict[str, Any]:
+    """Return the data of the episode viewer."""
+    return {
+        "episodes": [
+            asdict(episode)
+            | {
+                "row": indices["rows"][_row(results.runs[episode.run])],
+                "env": indices["environments"][results.runs[episode.run].env],
+            }
+            for episode in recordings.episodes
+        ],
+        "texts": {indices["environments"][env]: texts for env, texts in recordings.texts.items()},
+        "note_panels": {
+            indices["agents"][agent]: [asdict(panel) for panel in note_panels(ranges)]
+            for agent, ranges in recordings.note_ranges.items()
+        },
+        "actions": _action_table(results.config.max_branches),
+        # The colors of rendered images.
+        "answer_colors": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in PALETTE],
+        "episodes_selected": recordings.wanted,
+        "size_limited": recordings.limited,
+    }
+
+
+def _action_table(max_branches: int) -> list[tuple[str, int]]:
+    """Return the name and the branch (-1 for none) of every action id."""
+    decoded = [actions.decode(k, max_branches) for k in range(actions.count(max_branches))]
+    return [(name, -1 if branch is None else branch) for name, branch in decoded]
 
 
 # --- scopes -------------------------------------------------------------------------------------
@@ -138,7 +165,7 @@ def _scope(
     results: Results,
     analysis: Analysis,
     scope: Scope,
-    names: Mapping[str, Mapping[Any, int]],
+    indices: Indices,
     schedules: Mapping[str, Schedule],
 ) -> dict[str, Any]:
     rows = analysis.rows_in(scope)
@@ -147,19 +174,19 @@ def _scope(
         "name": scope.name,
         "split": scope.split,
         "average": scope.is_average,
-        "environments": [names["environments"][env] for env in scope.environments],
+        "environments": [indices["environments"][env] for env in scope.environments],
         "synthetic": any(run.synthetic for run in inside),
         "missing": [str(row) for row in analysis.missing(scope)],
         "rows": [
             {metric: _interval(analysis.estimate(scope, row, metric)) for metric in METRICS}
             | {
-                "row": names["rows"][row],
+                "row": indices["rows"][row],
                 "episodes": sum(len(r.episodes["seed"]) for r in inside if _row(r) == row),
                 "failed": sum(len(r.failures) for r in inside if _row(r) == row),
             }
             for row in rows
         ],
-        # pairs[a][b]: accuracy difference, token ratio and sequential ratio of a against b.
+        # pairs[a][b]: accuracy difference, token ratio and sequential ratio of a relative to b.
         "pairs": [
             [
                 _interval(analysis.difference(scope, a, b, "correct"))
@@ -171,25 +198,25 @@ def _scope(
         ],
         "frontier": {
             cost: [
-                names["rows"][point.row]
+                indices["rows"][point.row]
                 for point in analysis.frontier(scope, cost)
                 if point.on_frontier
             ]
             for cost in COSTS
         },
-        "landing": {
-            names["agents"][agent]: landing(analysis, scope, agent)
+        "positions": {
+            indices["agents"][agent]: positions(analysis, scope, agent)
             for agent in schedules
             if analysis.rows_in(scope, agent)
         },
     }
 
 
-def landing(analysis: Analysis, scope: Scope, agent: str) -> list[list[float | None] | None]:
-    """Where an agent's β of ``BETAS`` lie, as (accuracy, tokens, sequential tokens).
+def positions(analysis: Analysis, scope: Scope, agent: str) -> list[list[float | None] | None]:
+    """Return (accuracy, tokens, sequential tokens) of an agent at each β of ``BETAS``.
 
-    Exact at a β that was played; between two, linear in β, tokens by their logarithm; None outside
-    of those that were played.
+    Exact for a β that was played. Between two such β, the accuracy is interpolated linearly in β,
+    and so are the logarithms of the tokens. None outside the range that was played.
     """
     sweep = sorted(
         (row.beta, row) for row in analysis.rows_in(scope, agent) if row.beta is not None
@@ -206,40 +233,42 @@ def landing(analysis: Analysis, scope: Scope, agent: str) -> list[list[float | N
         for beta, value in zip(played, means, strict=True)
     }
     return [
-        [_short(x) for x in exact.get(beta, [accuracy[k], *(cost[k] for cost in costs)])]
+        [_rounded(x) for x in exact.get(beta, [accuracy[k], *(cost[k] for cost in costs)])]
         if played[0] <= beta <= played[-1]
         else None
         for k, beta in enumerate(BETAS)
     ]
 
 
-def _bounds(store: TraceStore, terms: EpisodeConfig) -> dict[str, float]:
-    """What no controller, or no vote, gets past on a store; by what the page calls it."""
-    k = terms.max_branches
-    of = ceiling(store)
+def _bounds(store: TraceStore, config: EpisodeConfig) -> dict[str, float]:
+    """Return bounds on the accuracy of any controller or vote on a store, by name."""
+    k = config.max_branches
+    shares = ceiling(store)
     return {
         f"pass@{k}": pass_at(store, [k])[k],
-        "plurality of all branches": of.plurality,
-        "right answer ever shown": 1 - of.never_shown,
+        "plurality of all branches": shares.plurality,
+        "gold answer ever revealed": 1 - shares.never_shown,
     }
 
 
 def bounds_of(
     scope: Scope, bounds: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[str, float | None]]:
-    """The bounds of a scope, means over its environments; none where one of them has none."""
+    """Return the bounds of a scope, means over its environments; empty if one has no bounds."""
     if not all(env in bounds for env in scope.environments):
         return []
     inside = [bounds[env] for env in scope.environments]
-    return [(name, _short(float(np.mean([of[name] for of in inside])))) for name in inside[0]]
+    return [
+        (name, _rounded(float(np.mean([values[name] for values in inside])))) for name in inside[0]
+    ]
 
 
 def _interval(estimate: Estimate) -> list[float | None]:
-    return [_short(x) for x in (estimate.value, estimate.low, estimate.high)]
+    return [_rounded(x) for x in (estimate.value, estimate.low, estimate.high)]
 
 
-def _short(value: float) -> float | None:
-    """Six digits are more than anyone reads; None where there is no number."""
+def _rounded(value: float) -> float | None:
+    """Round to six significant digits; None for a value that is not finite."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
@@ -247,22 +276,25 @@ def _short(value: float) -> float | None:
 
 
 def _questions(runs: Sequence[Run], rows: Mapping[Row, int]) -> dict[str, Any]:
-    """Every question of an environment by row: seeds right, mean tokens, main wrong answer."""
+    """Return, by row: correct seeds, mean tokens and the main incorrect answer of each question."""
     questions = np.unique(runs[0].episodes["question"])
     seeds = np.unique(runs[0].episodes["seed"])
     shape = len(seeds), len(questions)
     table = {}
     for run in runs:
-        right = np.reshape(run.episodes["correct"], shape)
+        correct = np.reshape(run.episodes["correct"], shape)
         answers = np.reshape(np.asarray(run.episodes["answer"], object), shape)
         table[rows[_row(run)]] = {
-            "right": right.sum(axis=0).tolist(),
+            "correct": correct.sum(axis=0).tolist(),
             "tokens": [
                 round(x) for x in np.reshape(run.episodes["tokens"], shape).mean(axis=0).tolist()
             ],
             "wrong": [
-                [[answer[:_LONGEST], count] for answer, count in Counter(wrong).most_common(1)]
-                for wrong in (answers[~right[:, q], q].tolist() for q in range(len(questions)))
+                [
+                    [answer[:_ANSWER_LENGTH], count]
+                    for answer, count in Counter(given).most_common(1)
+                ]
+                for given in (answers[~correct[:, q], q].tolist() for q in range(len(questions)))
             ],
         }
     return {"numbers": questions.tolist(), "seeds": len(seeds), "rows": table}

@@ -1,7 +1,7 @@
-"""What an agent's β decides: its ``schedule`` at a hundred and one β.
+"""Schedules of agents: the parameters that β determines, at 101 values of β.
 
-An agent whose file has a function ``schedule(beta)`` that returns a ``NamedTuple`` tells by it what
-the knob means. It is evaluated here, so that a page shows what Python says and holds no formula.
+An agent declares a schedule with a function ``schedule(beta)`` in its file that returns a
+``NamedTuple``. It is evaluated here, so that the page contains values and no formulas.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Schedule:
     """An agent's schedule over ``BETAS``.
 
     Attributes:
-        fields: the parameters' names.
-        comments: what the file says beside each; empty where it says nothing.
-        values: for every β, each parameter as Python writes it.
+        fields: names of the parameters.
+        comments: the comment of each parameter in the file; empty if there is none.
+        values: for every β, the ``repr`` of each parameter.
     """
 
     fields: list[str]
@@ -36,39 +36,39 @@ class Schedule:
 
 
 def schedule_of(agent: Agent) -> Schedule | None:
-    """An agent's schedule, or None where its file has none.
+    """Return the schedule of an agent, or None if its file declares none.
 
     Raises:
-        ValueError: there is one, but it fails for some β.
+        ValueError: the schedule fails for some β.
     """
     function = getattr(getattr(agent, "solve", None), "__globals__", {}).get("schedule")
     if not inspect.isfunction(function) or len(inspect.signature(function).parameters) != 1:
         return None
     try:
-        found = [function(beta) for beta in BETAS]
+        plans = [function(beta) for beta in BETAS]
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"the schedule of {agent.name} fails: {type(error).__name__}: {error}"
         ) from error
-    first = found[0]
+    first = plans[0]
     fields = getattr(first, "_fields", None)
-    if fields is None or any(type(plan) is not type(first) for plan in found):
+    if fields is None or any(type(plan) is not type(first) for plan in plans):
         return None
     comments = _comments(agent.source, type(first).__name__)
     return Schedule(
         list(fields),
         [comments.get(field, "") for field in fields],
-        [[_written(value) for value in plan] for plan in found],
+        [[_repr(value) for value in plan] for plan in plans],
     )
 
 
-def _written(value: Any) -> str:
-    """A number as Python writes it, whether it is numpy's or not."""
+def _repr(value: Any) -> str:
+    """Return the ``repr`` of a number, as a Python number if it is a NumPy scalar."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _comments(source: bytes, name: str) -> dict[str, str]:
-    """The comments that end the lines of a class's fields, by field."""
+    """Return the comments at the ends of the lines of a class's fields, by field."""
     comments: dict[str, str] = {}
     inside, field = False, ""
     for token in tokenize.tokenize(io.BytesIO(source).readline):

@@ -1,8 +1,8 @@
-"""What was played, found again: the stores and the agents behind a folder of results.
+"""``Sources``: the trace stores and agents behind the results of a benchmark.
 
-A report replays some episodes and evaluates schedules, so it needs them as they were. Each is
-looked for at its path, then by its name; it counts as found only if its fingerprint or its digest
-is the one that the results name.
+A report plays some episodes again and evaluates schedules, for which it needs the original stores
+and agents. Each is searched at its path, then by its name, and is accepted only if its fingerprint
+or digest is equal to that in the results.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Sources:
-    """What was found of a benchmark's stores and agents.
+    """The stores and agents of a benchmark.
 
     Attributes:
-        stores, agents: by the names that the results have for them.
-        problems: what was not found, and what a page lacks by it, a sentence each.
+        stores, agents: by their names in the results.
+        problems: what is missing, and what a page omits as a result, one sentence each.
     """
 
     stores: dict[str, TraceStore]
@@ -39,44 +39,42 @@ class Sources:
 
     @classmethod
     def of(cls, results: Results) -> Sources:
-        """Look for everything that was played.
+        """Find the stores and agents of results.
 
-        An agent is loaded, which runs its file, unless it was played as untrusted.
+        Loading an agent runs its file, unless it was played as untrusted.
         """
         problems: list[str] = []
-        stores = _all(results.environments, _store, problems, "its episodes and its bounds")
-        agents = _all(results.agents, _agent, problems, "its episodes and its schedule")
+        stores = _find_all(results.environments, _find_store, problems, "its episodes and bounds")
+        agents = _find_all(results.agents, _find_agent, problems, "its episodes and schedule")
         return cls(stores, agents, problems)
 
 
-class _GoneError(Exception):
-    """It is no longer there, or no longer the same; the message says which."""
+class _MissingError(Exception):
+    """A store or agent no longer exists or has changed; the message continues its name."""
 
 
-def _all(
-    wanted: list[Played], find: Callable[[Played], Found], problems: list[str], lacking: str
+def _find_all(
+    wanted: list[Played], find: Callable[[Played], Found], problems: list[str], omitted: str
 ) -> dict[str, Found]:
     found = {}
     for played in wanted:
         try:
             found[played.name] = find(played)
-        except _GoneError as problem:
-            problems.append(f"{played.name} {problem}: {lacking} are left out")
+        except _MissingError as problem:
+            problems.append(f"{played.name} {problem}: {omitted} are omitted")
     return found
 
 
-def _store(played: EnvironmentRecord) -> TraceStore:
-    there = False
-    for store in _stores(played):
-        there = True
+def _find_store(played: EnvironmentRecord) -> TraceStore:
+    exists = False
+    for store in _candidate_stores(played):
+        exists = True
         if store.card.fingerprint == played.fingerprint:
             return store
-    raise _GoneError(
-        "holds other traces than those that were played" if there else "is no longer there"
-    )
+    raise _MissingError("has other traces than in the benchmark" if exists else "no longer exists")
 
 
-def _stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
+def _candidate_stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
     for place in (played.path, played.name):
         try:
             if place:
@@ -85,17 +83,19 @@ def _stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
             continue
 
 
-def _agent(played: AgentRecord) -> Agent:
-    # A class of a file is named after a colon.
+def _find_agent(played: AgentRecord) -> Agent:
+    # The name of a class in a file follows a colon.
     _, colon, program = played.name.partition(":")
-    there = False
+    exists = False
     for place in (f"{played.path}{colon}{program}", played.name):
         try:
             agent = load_untrusted(place) if played.untrusted else load(place)
         except AgentError:
             continue
-        there = True
+        exists = True
         if agent.digest == played.digest:
             return agent
-    there = there or Path(played.path).is_file()
-    raise _GoneError("is not the program that was played" if there else "is no longer there")
+    exists = exists or Path(played.path).is_file()
+    raise _MissingError(
+        "differs from the program in the benchmark" if exists else "no longer exists"
+    )

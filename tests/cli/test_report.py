@@ -62,8 +62,8 @@ def test_omissions_are_printed(autotts: Command, played: Path) -> None:
     done = autotts("report")
     assert done.code == 0
     assert done.err == (
-        "omitted: tiny holds other traces than those that were played: its episodes and its "
-        "bounds are left out\n"
+        "omitted: tiny has other traces than in the benchmark: its episodes and bounds are "
+        "omitted\n"
     )
     assert ", 0 episodes" in done.out
 
@@ -115,4 +115,4 @@ def test_empty_results(autotts: Command, played: Path) -> None:
     pq.write_table(table.slice(0, 0), played / "episodes.parquet")
     done = autotts("report")
     assert done.code == 1
-    assert "there is nothing to report" in done.err
+    assert "nothing to report" in done.err

@@ -1,4 +1,4 @@
-"""A benchmark of two small environments, played by the command, and the page of its results."""
+"""A benchmark of two small environments, and the report of its results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from autotts_gym.cli import main
 from autotts_gym.evaluation.results import Results
-from autotts_gym.report import Written, write_report
+from autotts_gym.report import WrittenReport, write_report
 from autotts_gym.traces.synthetic_traces import SyntheticModel, generate
 
-#: A controller with a schedule of its own, without notes.
-TWO_LOOKS = """\
+#: A controller with a schedule, without notes.
+TWO_PROBES = """\
 from typing import NamedTuple
 
 
@@ -37,7 +37,7 @@ def solve(episode, beta):
 
 
 class Place(NamedTuple):
-    """Where the benchmark of the tests lies."""
+    """The folders and the agent of the benchmark."""
 
     results: Path
     agent: Path
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 
 def played(home: Path, agents: list[str], envs: list[str], betas: str = "0,0.5,1") -> Path:
-    """Play small environments with the command; the folder of the results."""
+    """Play small environments with the command, and return the folder of the results."""
     folder = home / "results"
     options = [part for env in envs for part in ("--env", env)]
     arguments = ["--beta", betas, "--seeds", "0-3", "--max-branches", "8", "--workers", "0"]
@@ -63,8 +63,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         generate(model, questions=6, branches=10, seed=seed, interval=1500).save(
             home / "envs" / name
         )
-    agent = home / "two_looks.py"
-    agent.write_text(TWO_LOOKS, "utf-8")
+    agent = home / "two_probes.py"
+    agent.write_text(TWO_PROBES, "utf-8")
     agents = ["self_consistency", "cmc", str(agent)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOTTS_ENVS", str(home / "envs"))
@@ -73,13 +73,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture
 def by_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environments of the tests are found by their names."""
+    """Make the environments of the tests available by name."""
     monkeypatch.setenv("AUTOTTS_ENVS", str(place.envs))
 
 
 @pytest.fixture
 def play(by_name: None) -> Callable[..., Path]:
-    """Plays other agents on the environments of the tests."""
+    """Play other agents on the environments of the tests."""
     return played
 
 
@@ -89,6 +89,6 @@ def results(place: Place) -> Results:
 
 
 @pytest.fixture(scope="session")
-def written(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """The page, with four episodes of every row."""
+def written(place: Place, tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
+    """The page, with four episodes for every row."""
     return write_report(place.results, tmp_path_factory.mktemp("page") / "r.html", episodes=4)

@@ -1,4 +1,4 @@
-"""The page in a real browser: what it shows, what its controls do, and that it fits."""
+"""The page in a browser: contents, controls and layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.results import Results
-from autotts_gym.report import Written, write_report
+from autotts_gym.report import WrittenReport, write_report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -73,7 +73,7 @@ class Page:
         Select(self[name]).select_by_visible_text(text)
 
     def slide(self, name: str, value: int) -> None:
-        """Move a slider as a hand does: its value changes, then it tells."""
+        """Set a slider and send its input event."""
         self.js(
             "arguments[0].value = arguments[1];"
             "arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
@@ -86,7 +86,7 @@ class Page:
         element.click()
 
     def points(self, plot: str, trace: str) -> dict[str, list[Any]]:
-        """x and y of the trace of a plot whose first hover text says ``trace``."""
+        """x and y of the trace whose first hover text contains ``trace``."""
         return self.js(
             "const t = document.getElementById(arguments[0]).data"
             ".find((t) => t.hovertext && t.hovertext[0].includes(arguments[1]));"
@@ -99,7 +99,7 @@ class Page:
         cells = self.all(f"#{table} tbody tr td:nth-child({number})")
         return [cell.text.split("\n")[0] for cell in cells]
 
-    def complaints(self) -> list[str]:
+    def log_messages(self) -> list[str]:
         return [str(entry["message"]) for entry in self.driver.get_log("browser")]
 
 
@@ -116,34 +116,36 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page(browser: Page, written: Written) -> Iterator[Page]:
-    """The page, freshly loaded; whatever a test does with it, nothing goes wrong in it."""
+def page(browser: Page, written: WrittenReport) -> Iterator[Page]:
+    """The page, freshly loaded; afterwards, the browser's log must be empty."""
     yield browser.open(written.path)
-    assert browser.complaints() == []
+    assert browser.log_messages() == []
 
 
-# --- the whole -----------------------------------------------------------------------------------
+# --- layout and header ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [1400, 420])
-def test_it_fits_and_asks_for_nothing(width: int, browser: Page, written: Written) -> None:
+def test_fits_the_window_without_requests(
+    width: int, browser: Page, written: WrittenReport
+) -> None:
     page = browser.open(written.path, width)
-    page.until(lambda: page.text("decision"))
+    page.until(lambda: page.text("action"))
     assert page.js("return document.documentElement.scrollWidth") <= width
     for plot in ("plot-tokens", "plot-sequential_tokens", "plot-questions", "plot-notes"):
         assert page.all(f"#{plot} .main-svg"), plot
         assert page[plot].size["width"] <= width
     assert page.js("return performance.getEntriesByType('resource').length") == 0
-    assert page.complaints() == []
+    assert page.log_messages() == []
 
 
-def test_the_header_says_what_was_run(page: Page) -> None:
+def test_the_header_describes_the_benchmark(page: Page) -> None:
     assert "3 agents in 7 rows on 2 environments" in page.text("summary")
     assert "SYNTHETIC TRACES" in page.text("summary")
     facts = page.text("facts")
     assert "0 to 3" in facts
     assert "up to 8 branches" in facts
-    assert "what was generated" in facts
+    assert "generated tokens" in facts
     assert "easy" in page.text("environments")
     assert not page["problems"].is_displayed()
     intervals = page.js("return document.getElementById('intervals').textContent")
@@ -155,10 +157,10 @@ def test_every_control_has_a_name(page: Page) -> None:
         assert control.accessible_name, control.get_attribute("outerHTML")
 
 
-def test_a_dark_page_is_dark(browser: Page, written: Written) -> None:
+def test_a_dark_page_is_dark(browser: Page, written: WrittenReport) -> None:
     def lightness() -> int:
-        colour = browser.js("return getComputedStyle(document.body).backgroundColor")
-        return sum(int(part) for part in colour.strip("rgb()").split(","))
+        color = browser.js("return getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in color.strip("rgb()").split(","))
 
     browser.open(written.path)
     light = lightness()
@@ -167,7 +169,7 @@ def test_a_dark_page_is_dark(browser: Page, written: Written) -> None:
     try:
         assert lightness() < 120 < 700 < light
         ink = "return document.getElementById('plot-tokens').layout.font.color"
-        # Styles follow at once, plots when the page hears of it.
+        # Styles change at once, plots after an event.
         browser.until(lambda: browser.js(ink) == "#e6e8ec")
         assert browser.js(ink) == "#e6e8ec"
     finally:
@@ -194,14 +196,21 @@ def test_the_environment_changes_the_plots(page: Page, results: Results) -> None
     assert len(line["x"]) == 3  # through its β
 
 
-def test_a_point_tells_its_figures(page: Page) -> None:
+def test_a_point_shows_its_metrics(page: Page) -> None:
     text = page.js("return document.getElementById('plot-tokens').data[1].hovertext[0]")
-    for what in ("self_consistency", "accuracy", "tokens", "sequential", "actions", "probes"):
+    for what in (
+        "self_consistency",
+        "accuracy",
+        "total tokens",
+        "sequential tokens",
+        "actions",
+        "probes",
+    ):
         assert what in text
     assert "48 episodes" in text
 
 
-def test_the_slider_shows_the_schedule_of_python(page: Page) -> None:
+def test_the_slider_shows_the_schedule(page: Page) -> None:
     schedule = load("cmc").solve.__globals__["schedule"]
 
     def shown() -> dict[str, str]:
@@ -223,18 +232,18 @@ def test_the_slider_moves_the_star(page: Page, results: Results) -> None:
     half = next(r for r in results.runs if (r.agent, r.beta, r.env) == ("cmc", 0.5, "easy"))
     star = page.points("plot-tokens", "β = 0.5")
     assert star["x"] == [pytest.approx(half.mean("tokens"), rel=1e-5)]
-    assert "β = 0.5 was played" in page.text("landing")
+    assert "β = 0.5 was played" in page.text("position")
     page["beta"].send_keys(Keys.ARROW_RIGHT)
     assert page.text("beta-value") == "0.51"
-    assert "interpolated" in page.text("landing")
+    assert "interpolated" in page.text("position")
     moved = page.points("plot-sequential_tokens", "β = 0.51")
     assert moved["x"] != page.points("plot-tokens", "β = 0.51")["x"]
     assert page.points("plot-tokens", "β = 0.51")["x"] != star["x"]
 
 
-def test_another_agent_has_another_schedule(page: Page) -> None:
-    assert page.options("schedule-agent") == ["cmc", "two_looks"]
-    page.choose("schedule-agent", "two_looks")
+def test_the_schedule_of_another_agent(page: Page) -> None:
+    assert page.options("schedule-agent") == ["cmc", "two_probes"]
+    page.choose("schedule-agent", "two_probes")
     assert "width\n4\nbranches" in page.text("parameters")
     assert repr(0.5 / 3) in page.text("parameters")
 
@@ -255,12 +264,12 @@ def test_the_table_sorts(page: Page) -> None:
     falling = numbers(page.column("table", 4))
     assert falling == sorted(falling, reverse=True)
     assert len(set(falling)) == 7
-    assert page.all("#table th[aria-sort=descending]")[0].text.startswith("tokens")
-    heading().send_keys(Keys.ENTER)  # it keeps the focus, and answers to the keyboard
+    assert page.all("#table th[aria-sort=descending]")[0].text.startswith("total tokens")
+    heading().send_keys(Keys.ENTER)  # it keeps the focus and reacts to the keyboard
     assert numbers(page.column("table", 4)) == falling[::-1]
 
 
-def test_rows_are_compared_with_the_one_that_is_picked(page: Page) -> None:
+def test_rows_are_compared_with_the_selected_row(page: Page) -> None:
     page.choose("scope", "easy")
     ratios = page.column("table", 10)
     assert ratios[0] == "–"
@@ -291,7 +300,7 @@ def test_question_by_question(page: Page, results: Results) -> None:
     differences = right[0].astype(int) - right[1].astype(int)
     assert sorted(bars) == sorted((25.0 * differences).tolist())
     assert bars == sorted(bars, reverse=True)
-    assert "A right in" in page.column("question-table", 8)[0]
+    assert "A is correct for" in page.column("question-table", 8)[0]
 
 
 # --- the viewer ----------------------------------------------------------------------------------
@@ -302,26 +311,26 @@ def step(page: Page) -> list[int]:
 
 
 def shown(page: Page) -> list[int]:
-    """Environment, row, question and seed of what the viewer shows."""
+    """Environment, row, question and seed of the current episode."""
     return [int(part) for part in str(page["stage"].get_attribute("data-episode")).split(",")]
 
 
 @pytest.fixture
 def viewer(page: Page) -> Page:
-    page.until(lambda: page.text("decision"))
+    page.until(lambda: page.text("action"))
     return page
 
 
 def test_the_viewer_steps(viewer: Page) -> None:
     moment, last = step(viewer)
     assert moment == last > 10
-    assert viewer.text("decision").startswith("ANSWER")
+    assert viewer.text("action").startswith("ANSWER")
     viewer.click(viewer["first"])
     assert step(viewer) == [0, last]
     assert viewer.text("votes") == "nothing revealed yet"
     viewer.click(viewer["next"])
-    assert viewer.text("decision") == "BRANCH: opens branch 0"
-    assert viewer.all("#decisions [aria-current]")[0].text == "BRANCH 1"
+    assert viewer.text("action") == "BRANCH: opens branch 0"
+    assert viewer.all("#actions [aria-current]")[0].text == "BRANCH 1"
     viewer["stage"].send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
     assert step(viewer) == [2, last]
     viewer.click(viewer["previous"])
@@ -335,7 +344,7 @@ def test_the_viewer_steps(viewer: Page) -> None:
     assert step(viewer) == [last, last]
 
 
-def test_it_plays_to_the_end(viewer: Page) -> None:
+def test_the_viewer_plays_to_the_end(viewer: Page) -> None:
     viewer["stage"].send_keys(" ")
     assert viewer.text("play") == "pause"
     viewer.until(lambda: viewer.text("play") == "play")
@@ -343,7 +352,7 @@ def test_it_plays_to_the_end(viewer: Page) -> None:
     assert moment == last
 
 
-def test_every_step_can_be_shown_and_ends_as_the_results_say(
+def test_every_episode_can_be_shown_and_ends_as_in_the_results(
     viewer: Page, results: Results
 ) -> None:
     for row in viewer.options("episode-row"):
@@ -355,12 +364,12 @@ def test_every_step_can_be_shown_and_ends_as_the_results_say(
         at = (run.episodes["seed"] == seed) & (run.episodes["question"] == question)
         (k,) = at.nonzero()[0]
         assert step(viewer)[1] == run.episodes["actions"][k]
-        assert f"{run.episodes['tokens'][k]:,} tokens" in viewer.text("decision")
-        verdict = "right" if run.episodes["correct"][k] else "wrong"
-        assert f"{run.episodes['answer'][k]}, {verdict}" in viewer.text("decision")
-        tally = dict(item.text.split() for item in viewer.all("#decisions li"))
+        assert f"{run.episodes['tokens'][k]:,} total tokens" in viewer.text("action")
+        verdict = "correct" if run.episodes["correct"][k] else "incorrect"
+        assert f"{run.episodes['answer'][k]}, {verdict}" in viewer.text("action")
+        tally = dict(item.text.split() for item in viewer.all("#actions li"))
         assert int(tally["PROBE"].replace(",", "")) == run.episodes["probes"][k]
-        # Every moment draws; a complaint would show at the end.
+        # Draw many steps; errors would be in the log at the end.
         viewer.js(
             "const s = document.getElementById('step');"
             "for (let k = 0; k <= s.max; k += Math.ceil(s.max / 200)) {"
@@ -368,8 +377,8 @@ def test_every_step_can_be_shown_and_ends_as_the_results_say(
         )
 
 
-def test_the_plane_is_painted(viewer: Page) -> None:
-    def colours() -> int:
+def test_the_plane_is_drawn(viewer: Page) -> None:
+    def colors() -> int:
         return int(
             viewer.js(
                 "const c = document.getElementById('plane');"
@@ -381,15 +390,15 @@ def test_the_plane_is_painted(viewer: Page) -> None:
             )
         )
 
-    painted = colours()
+    drawn = colors()
     viewer.click(viewer["first"])
-    assert 1 < colours() < painted
+    assert 1 < colors() < drawn
 
 
-def test_notes_stand_against_their_gate(viewer: Page) -> None:
+def test_notes_are_plotted_with_their_levels(viewer: Page) -> None:
     viewer.choose("episode-row", "cmc β=0.5")
     names = viewer.js("return document.getElementById('plot-notes').data.map((t) => t.name)")
-    assert {"confidence", "EMA", "trend", "stop confidence", "−slack"} == set(names)
+    assert {"confidence", "EMA", "trend", "stop confidence", "±slack"} == set(names)
     viewer.slide("step", 7)
     cursor = "return document.getElementById('plot-notes').layout.shapes[0].x0"
     viewer.until(lambda: viewer.js(cursor) == 7)
@@ -398,17 +407,17 @@ def test_notes_stand_against_their_gate(viewer: Page) -> None:
 
 
 def test_a_question_opens_in_the_viewer(viewer: Page) -> None:
-    viewer.choose("row-a", "two_looks β=0")
-    button = viewer.all("#question-table button[aria-label^=Watch]")[-1]
-    question = int(str(button.get_attribute("aria-label")).split()[-1])
+    viewer.choose("row-a", "two_probes β=0")
+    button = viewer.all("#question-table button[aria-label^=Open]")[-1]
+    question = int(str(button.get_attribute("aria-label")).split()[2])
     viewer.click(button)
-    row = viewer.options("episode-row").index("two_looks β=0")
+    row = viewer.options("episode-row").index("two_probes β=0")
     viewer.until(lambda: shown(viewer)[1:3] == [row, question])
     assert viewer.driver.switch_to.active_element == viewer["stage"]
 
 
 def test_a_bar_opens_its_question(viewer: Page) -> None:
-    viewer.choose("row-a", "two_looks β=1")
+    viewer.choose("row-a", "two_probes β=1")
     questions = viewer.js(
         "const p = document.getElementById('plot-questions');"
         "const there = Array.from(document.querySelectorAll('#question-table tbody tr'))"
@@ -421,23 +430,23 @@ def test_a_bar_opens_its_question(viewer: Page) -> None:
     assert shown(viewer)[2] == questions
 
 
-def test_without_episodes_the_viewer_says_so(browser: Page, place: Any, tmp_path: Path) -> None:
+def test_the_viewer_without_episodes(browser: Page, place: Any, tmp_path: Path) -> None:
     page = browser.open(write_report(place.results, tmp_path / "r.html", episodes=0).path)
-    assert "no episode to watch" in page.text("viewer-note")
+    assert "contains no episodes" in page.text("viewer-note")
     assert not page["viewer-body"].is_displayed()
-    assert page.complaints() == []
+    assert page.log_messages() == []
 
 
-def test_odd_results_are_shown(
+def test_unusual_results(
     browser: Page, play: Callable[..., Path], controller: Callable[..., Agent], tmp_path: Path
 ) -> None:
-    """One agent without a knob, whose name looks like markup, and all of whose episodes fail."""
+    """One agent without β, whose name looks like markup, and whose episodes all fail."""
     text = "def solve(episode):\n    episode.probe(episode.branch())\n    episode.extend(99)\n"
     agent = controller(text, "<b>&")
     results = play(tmp_path, [str(agent.path)], ["easy"])
     page = browser.open(write_report(results, tmp_path / "r.html").path)
     assert page.column("table", 1) == ["<b>&"]
     assert not page["schedule"].is_displayed()
-    assert "24, counted as wrong" in page.text("facts")
-    assert "failed when played" in page.text("problems")
-    assert page.complaints() == []
+    assert "24, counted as incorrect" in page.text("facts")
+    assert "failed in the benchmark" in page.text("problems")
+    assert page.log_messages() == []

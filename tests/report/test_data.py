@@ -1,4 +1,4 @@
-"""The page's data are the analysis, the schedules and the episodes, and nothing else."""
+"""The data of the page agree with the analysis, the schedules and the episodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from autotts_gym.evaluation.analysis import Analysis, Row
 from autotts_gym.evaluation.oracle_bounds import ceiling, pass_at
 from autotts_gym.evaluation.results import Results
 from autotts_gym.evaluation.runs import IncompleteRun
-from autotts_gym.report.page_data import landing, page_data
-from autotts_gym.report.recordings import record
+from autotts_gym.report.page_data import page_data, positions
+from autotts_gym.report.recordings import record_episodes
 from autotts_gym.report.schedules import BETAS, Schedule, schedule_of
 from autotts_gym.report.sources import Sources
 
@@ -36,7 +36,7 @@ def made(results: Results, analysis: Analysis | None = None, episodes: int = 1) 
         results,
         sources,
         analysis or Analysis(results.runs, results.splits),
-        record(results, sources, episodes, limit=1 << 20),
+        record_episodes(results, sources, episodes, limit=1 << 20),
         schedules,
         ["a problem"],
     )
@@ -58,12 +58,12 @@ def test_rows_and_scopes(data: dict[str, Any]) -> None:
     assert all(scope["synthetic"] for scope in data["scopes"])
     names = [row["name"] for row in data["rows"]]
     assert names[:4] == ["self_consistency", "cmc β=0", "cmc β=0.5", "cmc β=1"]
-    assert {agent["name"] for agent in data["agents"]} == {"self_consistency", "cmc", "two_looks"}
-    assert len({agent["colour"] for agent in data["agents"]}) == 3
+    assert {agent["name"] for agent in data["agents"]} == {"self_consistency", "cmc", "two_probes"}
+    assert len({agent["color"] for agent in data["agents"]}) == 3
     assert not any("path" in env for env in data["environments"])
 
 
-def test_every_figure_is_the_analysis(data: dict[str, Any], analysis: Analysis) -> None:
+def test_metrics_are_those_of_the_analysis(data: dict[str, Any], analysis: Analysis) -> None:
     for scope, shown in zip(analysis.scopes, data["scopes"], strict=True):
         rows = analysis.rows_in(scope)
         assert [data["rows"][row["row"]]["name"] for row in shown["rows"]] == list(map(str, rows))
@@ -99,9 +99,9 @@ def test_bounds_are_those_of_the_stores(data: dict[str, Any], results: Results) 
     )
 
 
-def test_where_a_beta_lands(analysis: Analysis) -> None:
+def test_positions_are_interpolated(analysis: Analysis) -> None:
     for scope in analysis.scopes:
-        found = landing(analysis, scope, "cmc")
+        found = positions(analysis, scope, "cmc")
         ends = [analysis.means(scope, Row("cmc", beta)).value for beta in (0.0, 0.5)]
         for k, at in ((0, ends[0]), (50, ends[1])):
             assert found[k] == pytest.approx(
@@ -117,7 +117,7 @@ def test_nothing_is_extrapolated(results: Results) -> None:
     runs = [run for run in results.runs if run.beta in (None, 0.5, 1.0)]
     data = made(replace(results, runs=runs))
     agent = [agent["name"] for agent in data["agents"]].index("cmc")
-    found = data["scopes"][0]["landing"][agent]
+    found = data["scopes"][0]["positions"][agent]
     assert [beta for beta, at in zip(BETAS, found, strict=True) if at is None] == list(BETAS[:50])
 
 
@@ -129,12 +129,12 @@ def test_questions_add_up(data: dict[str, Any], results: Results) -> None:
         for run in (run for run in results.runs if run.env == name):
             row = [r["name"] for r in data["rows"]].index(str(Row(run.agent, run.beta)))
             figures = shown["rows"][row]
-            assert sum(figures["right"]) == np.sum(run.episodes["correct"])
+            assert sum(figures["correct"]) == np.sum(run.episodes["correct"])
             assert np.mean(figures["tokens"]) == pytest.approx(run.mean("tokens"), abs=1)
-            for question, (right, wrong) in enumerate(
-                zip(figures["right"], figures["wrong"], strict=True)
+            for question, (correct, wrong) in enumerate(
+                zip(figures["correct"], figures["wrong"], strict=True)
             ):
-                assert (right < 4) == bool(wrong)
+                assert (correct < 4) == bool(wrong)
                 for answer, count in wrong:
                     at = (run.episodes["question"] == question) & ~run.episodes["correct"]
                     given = list(compress(run.episodes["answer"], at))
@@ -165,7 +165,7 @@ def test_one_question_has_no_interval(results: Results) -> None:
     json.dumps(data, allow_nan=False)
 
 
-def test_what_is_incomplete_is_told(results: Results) -> None:
+def test_incomplete_rows_are_listed(results: Results) -> None:
     lost = IncompleteRun("cmc", 1.0, "hard", "the machine went away")
     runs = [run for run in results.runs if (run.agent, run.beta, run.env) != ("cmc", 1.0, "hard")]
     data = made(replace(results, runs=runs, incomplete=[lost]))

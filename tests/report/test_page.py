@@ -1,4 +1,4 @@
-"""The file that is written: whole, self-contained, and safe whatever names and answers say."""
+"""The written file: complete, self-contained, and safe for any names and answers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from plotly.offline import get_plotlyjs
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.evaluation.results import Results
-from autotts_gym.report import Written, page, write_report
+from autotts_gym.report import WrittenReport, write_report
+from autotts_gym.report.html_page import render_page
 
 
 class Elements(HTMLParser):
-    """Every element's attributes, and the text of the scripts."""
+    """The attributes of all elements, and the texts of the scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -42,11 +43,11 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def elements(written: Written) -> Elements:
+def elements(written: WrittenReport) -> Elements:
     return Elements(written.path.read_text("utf-8"))
 
 
-def test_nothing_is_asked_for_from_elsewhere(elements: Elements) -> None:
+def test_the_page_makes_no_requests(elements: Elements) -> None:
     for tag, attributes in elements.found:
         for name in ("src", "href", "srcset", "data", "action", "poster"):
             assert attributes.get(name) in (None, "data:,"), (tag, attributes)
@@ -56,19 +57,19 @@ def test_nothing_is_asked_for_from_elsewhere(elements: Elements) -> None:
     assert "http" not in str(policies[0])
 
 
-def test_the_parts_are_in_it(elements: Elements, results: Results) -> None:
+def test_the_page_contains_data_plotly_and_script(elements: Elements, results: Results) -> None:
     data, plotly, script = elements.scripts
     assert plotly == get_plotlyjs()
     assert "{{" not in script
     assert len(json.loads(data)["episodes"]) == 4 * len(results.runs)
 
 
-def test_it_is_small(written: Written) -> None:
+def test_size(written: WrittenReport) -> None:
     assert written.size == written.path.stat().st_size
     assert written.size - len(get_plotlyjs().encode()) < 300_000
 
 
-def test_the_same_results_are_the_same_page(place: Any, written: Written, tmp_path: Path) -> None:
+def test_equal_results_give_equal_pages(place: Any, written: WrittenReport, tmp_path: Path) -> None:
     again = write_report(place.results, tmp_path / "again.html", episodes=4)
     assert again.path.read_bytes() == written.path.read_bytes()
 
@@ -76,13 +77,13 @@ def test_the_same_results_are_the_same_page(place: Any, written: Written, tmp_pa
 HOSTILE = "</script><!--<script>alert(1)</script> {{js}} \u2028 & \\ ' \""
 
 
-def test_names_and_answers_cannot_break_out() -> None:
-    found = Elements(page({"name": HOSTILE, "answers": [HOSTILE, HOSTILE]}))
+def test_names_and_answers_cannot_end_the_script() -> None:
+    found = Elements(render_page({"name": HOSTILE, "answers": [HOSTILE, HOSTILE]}))
     assert len(found.scripts) == 3
     assert json.loads(found.scripts[0]) == {"name": HOSTILE, "answers": [HOSTILE, HOSTILE]}
 
 
-def test_a_page_is_replaced_whole_or_not_at_all(place: Any, tmp_path: Path) -> None:
+def test_a_page_is_replaced_atomically(place: Any, tmp_path: Path) -> None:
     out = tmp_path / "r.html"
     out.write_text("before")
 
@@ -100,7 +101,7 @@ def test_without_episodes(place: Any, tmp_path: Path) -> None:
     assert (found.episodes, found.wanted, found.problems) == (0, 0, [])
 
 
-def test_what_cannot_be_reported(place: Any, tmp_path: Path) -> None:
+def test_errors(place: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="episodes must be at least 0, got -1"):
         write_report(place.results, tmp_path / "r.html", episodes=-1)
     with pytest.raises(ValueError, match="there is no folder"):
@@ -110,10 +111,10 @@ def test_what_cannot_be_reported(place: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_schedule_that_fails_is_told(
+def test_a_schedule_that_fails_is_reported(
     play: Callable[..., Path], controller: Callable[..., Agent], tmp_path: Path
 ) -> None:
     text = "def schedule(beta):\n    raise KeyError(beta)\n"
     agent = controller(text + "def solve(episode, beta):\n    return episode.answer()\n", "odd")
     found = write_report(play(tmp_path, [str(agent.path)], ["easy"]), tmp_path / "r.html")
-    assert found.problems == ["the schedule of odd fails: KeyError: 0.0: it is left out"]
+    assert found.problems == ["the schedule of odd fails: KeyError: 0.0: it is omitted"]

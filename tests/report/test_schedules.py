@@ -1,4 +1,4 @@
-"""An agent's schedule, as Python has it at every β."""
+"""The schedule of an agent at every β."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_cmc_has_twelve_parameters() -> None:
     assert all(found.comments)
 
 
-def test_every_value_is_what_python_says() -> None:
+def test_values_are_those_of_the_function() -> None:
     agent = load("cmc")
     found = schedule_of(agent)
     assert found is not None
@@ -40,7 +40,7 @@ def test_every_value_is_what_python_says() -> None:
 Write = Callable[..., Agent]
 
 
-def test_comments_are_those_of_the_class(controller: Write) -> None:
+def test_comments_of_the_fields(controller: Write) -> None:
     found = schedule_of(
         controller(
             HEAD
@@ -72,16 +72,16 @@ def test_comments_are_those_of_the_class(controller: Write) -> None:
         "def schedule(beta):\n    return {'a': beta}\n",
     ],
 )
-def test_other_agents_have_none(text: str, controller: Write) -> None:
+def test_agents_without_a_schedule(text: str, controller: Write) -> None:
     assert schedule_of(controller(HEAD + text + SOLVE)) is None
 
 
-def test_a_published_program_has_none(controller: Write) -> None:
+def test_a_published_program_has_no_schedule(controller: Write) -> None:
     text = "class OptimalController:\n    def solve(self, question):\n        return '1'\n"
     assert schedule_of(controller(text)) is None
 
 
-def test_one_that_fails_says_so(controller: Write) -> None:
+def test_a_schedule_that_fails(controller: Write) -> None:
     agent = controller(HEAD + "def schedule(beta):\n    return 1 / (beta - 0.5)\n" + SOLVE)
     with pytest.raises(ValueError, match="the schedule of agent fails: ZeroDivisionError"):
         schedule_of(agent)

@@ -1,4 +1,4 @@
-"""What was played is found again, or it is said what is missing."""
+"""Stores and agents of a benchmark are found, or reported as missing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from autotts_gym.report.sources import Sources
 from autotts_gym.traces.synthetic_traces import generate
 
 
-def test_everything_is_found_where_it_was(results: Results) -> None:
+def test_stores_and_agents_are_found(results: Results) -> None:
     found = Sources.of(results)
     assert found.problems == []
     assert list(found.stores) == ["easy", "hard"]
-    assert list(found.agents) == ["self_consistency", "cmc", "two_looks"]
+    assert list(found.agents) == ["self_consistency", "cmc", "two_probes"]
     for env in results.environments:
         assert found.stores[env.name].card.fingerprint == env.fingerprint
 
 
 @pytest.mark.usefixtures("by_name")
-def test_what_has_moved_is_found_by_its_name(results: Results) -> None:
+def test_moved_stores_and_agents_are_found_by_name(results: Results) -> None:
     moved = replace(
         results,
         environments=[replace(env, path="/gone/" + env.name) for env in results.environments],
@@ -32,12 +32,10 @@ def test_what_has_moved_is_found_by_its_name(results: Results) -> None:
     found = Sources.of(moved)
     assert list(found.stores) == ["easy", "hard"]
     assert list(found.agents) == ["self_consistency", "cmc"]
-    assert found.problems == [
-        "two_looks is no longer there: its episodes and its schedule are left out"
-    ]
+    assert found.problems == ["two_probes no longer exists: its episodes and schedule are omitted"]
 
 
-def test_what_is_gone_is_told(results: Results) -> None:
+def test_missing_stores_are_reported(results: Results) -> None:
     gone = replace(
         results,
         environments=[replace(results.environments[0], name="nowhere", path="")],
@@ -45,12 +43,10 @@ def test_what_is_gone_is_told(results: Results) -> None:
     )
     found = Sources.of(gone)
     assert found.stores == {}
-    assert found.problems == [
-        "nowhere is no longer there: its episodes and its bounds are left out"
-    ]
+    assert found.problems == ["nowhere no longer exists: its episodes and bounds are omitted"]
 
 
-def test_what_has_changed_does_not_count(results: Results, tmp_path: Path) -> None:
+def test_changed_stores_and_agents_are_rejected(results: Results, tmp_path: Path) -> None:
     other = generate(questions=2, branches=4, seed=9).save(tmp_path / "other")
     text = tmp_path / "cmc.py"
     text.write_text("def solve(episode):\n    return episode.answer()\n", "utf-8")
@@ -63,20 +59,20 @@ def test_what_has_changed_does_not_count(results: Results, tmp_path: Path) -> No
     assert not found.stores
     assert not found.agents
     assert found.problems == [
-        "x holds other traces than those that were played: its episodes and its bounds are left "
-        "out",
-        "two_looks is not the program that was played: its episodes and its schedule are left out",
+        "x has other traces than in the benchmark: its episodes and bounds are omitted",
+        "two_probes differs from the program in the benchmark: its episodes and schedule are "
+        "omitted",
     ]
 
 
 @pytest.mark.parametrize("text", ["def solve(", "raise SystemExit", "x = 1", None])
 def test_a_program_that_no_longer_loads(text: str | None, results: Results, tmp_path: Path) -> None:
-    path: Any = tmp_path / "two_looks.py"
+    path: Any = tmp_path / "two_probes.py"
     if text is not None:
         path.write_text(text, "utf-8")
     found = Sources.of(
         replace(results, environments=[], agents=[replace(results.agents[2], path=str(path))])
     )
     assert not found.agents
-    what = "is no longer there" if text is None else "is not the program that was played"
+    what = "no longer exists" if text is None else "differs from the program"
     assert what in found.problems[0]

@@ -1,4 +1,4 @@
-"""Which episodes are recorded, and that a recording is the episode that was played."""
+"""Selection of episodes; recordings equal the episodes of the benchmark."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from autotts_gym.evaluation.results import Results
 from autotts_gym.evaluation.runs import Run
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
-from autotts_gym.report.recordings import Recording, choose, record
+from autotts_gym.report.episode_selection import select_episodes
+from autotts_gym.report.recordings import Recording, record_episodes
 from autotts_gym.report.sources import Sources
 from autotts_gym.rollout.branch_orders import branch_order
 
 LIMIT = 1 << 20
 
 
-# --- which ---------------------------------------------------------------------------------------
+# --- selection --------------------------------------------------------------------------------
 
 
-def row(right: Any) -> Run:
-    """A row of the table; ``right`` is bool[seeds, questions]."""
-    seeds, questions = np.shape(right)
+def row(correct: Any) -> Run:
+    """A row of the table; ``correct`` is bool[seeds, questions]."""
+    seeds, questions = np.shape(correct)
     episodes = {
         "seed": np.repeat(np.arange(seeds), questions),
         "question": np.tile(np.arange(questions), seeds),
-        "correct": np.ravel(right),
+        "correct": np.ravel(correct),
     }
     return Run("a", None, "e", False, episodes, {})
 
@@ -54,8 +55,8 @@ def test_the_choice(seeds: int, questions: int, rows: int, count: int, random: A
         for _ in range(rows)
     ]
     runs = [row(right) for right in rights]
-    chosen = choose(runs, count)
-    assert chosen == choose(runs, count)
+    chosen = select_episodes(runs, count)
+    assert chosen == select_episodes(runs, count)
     assert len(chosen) == len(set(chosen)) == min(count, seeds * questions)
     assert {question for question, _ in chosen} <= set(range(questions))
     assert len({question for question, _ in chosen}) == min(count, questions)
@@ -66,11 +67,11 @@ def test_the_choice(seeds: int, questions: int, rows: int, count: int, random: A
         assert ease[chosen[1][0]] == ease.min()
 
 
-def test_the_seed_that_divides_the_rows_comes_first() -> None:
+def test_the_seed_that_divides_the_rows_is_first() -> None:
     right = np.zeros((3, 2), bool)
     other = right.copy()
     other[2, 0] = True
-    assert (0, 2) in choose([row(right), row(other)], 2)
+    assert (0, 2) in select_episodes([row(right), row(other)], 2)
 
 
 # --- recordings ----------------------------------------------------------------------------------
@@ -82,9 +83,9 @@ def unpacked(recording: Recording) -> dict[str, Any]:
 
 
 def test_a_recording_is_the_episode(results: Results) -> None:
-    """Played again, action by action, everything in it comes out as it is written."""
+    """Playing the recorded actions gives the recorded values."""
     sources = Sources.of(results)
-    found = record(results, sources, 3, limit=LIMIT)
+    found = record_episodes(results, sources, 3, limit=LIMIT)
     assert found.problems == []
     assert not found.limited
     assert len(found.episodes) == found.wanted == 3 * len(results.runs)
@@ -119,7 +120,7 @@ def test_a_recording_is_the_episode(results: Results) -> None:
 
 
 def test_rows_of_an_environment_show_the_same_episodes(results: Results) -> None:
-    found = record(results, Sources.of(results), 4, limit=LIMIT)
+    found = record_episodes(results, Sources.of(results), 4, limit=LIMIT)
     by_row: dict[int, set[tuple[int, int]]] = {}
     for recording in found.episodes:
         by_row.setdefault(recording.run, set()).add((recording.question, recording.seed))
@@ -129,8 +130,8 @@ def test_rows_of_an_environment_show_the_same_episodes(results: Results) -> None
         assert set(found.texts[env]) == {question for question, _ in shown[0]}
 
 
-def test_cmc_notes_what_it_thinks(results: Results) -> None:
-    for recording in record(results, Sources.of(results), 2, limit=LIMIT).episodes:
+def test_notes_of_cmc(results: Results) -> None:
+    for recording in record_episodes(results, Sources.of(results), 2, limit=LIMIT).episodes:
         run, content = results.runs[recording.run], unpacked(recording)
         if run.agent != "cmc":
             assert content["notes"] == {}
@@ -143,11 +144,11 @@ def test_cmc_notes_what_it_thinks(results: Results) -> None:
         assert all(0 <= value <= 1 for _, value in notes["EMA"])
 
 
-def test_a_limit_leaves_out_the_last(results: Results) -> None:
+def test_the_size_limit_omits_the_last_episodes(results: Results) -> None:
     sources = Sources.of(results)
-    whole = record(results, sources, 3, limit=LIMIT)
+    whole = record_episodes(results, sources, 3, limit=LIMIT)
     size = sum(len(recording.packed) for recording in whole.episodes)
-    less = record(results, sources, 3, limit=size - 1)
+    less = record_episodes(results, sources, 3, limit=size - 1)
     assert less.limited
     assert less.wanted == whole.wanted
     assert less.episodes == whole.episodes[:-1]
@@ -155,7 +156,7 @@ def test_a_limit_leaves_out_the_last(results: Results) -> None:
 
 def test_progress_counts_episodes(results: Results) -> None:
     seen: list[tuple[str, int, int]] = []
-    record(
+    record_episodes(
         results,
         Sources.of(results),
         1,
@@ -169,12 +170,12 @@ def test_progress_counts_episodes(results: Results) -> None:
 
 
 def with_agent(results: Results, agent: Agent) -> tuple[Results, Sources]:
-    """The results, as if ``two_looks`` had been another program."""
+    """The results, as if ``two_probes`` had been another program."""
     sources = Sources.of(results)
-    runs = [run for run in results.runs if run.agent == "two_looks" and run.beta == 0]
+    runs = [run for run in results.runs if run.agent == "two_probes" and run.beta == 0]
     return (
         replace(results, runs=runs),
-        replace(sources, agents={"two_looks": agent}),
+        replace(sources, agents={"two_probes": agent}),
     )
 
 
@@ -185,31 +186,36 @@ def with_agent(results: Results, agent: Agent) -> tuple[Results, Sources]:
         "def solve(episode, beta):\n    raise ValueError\n",
         "def solve(episode, beta):\n    pass\n",
         "def solve(episode, beta):\n    raise SystemExit(0)\n",
-        # It never ends, but it acts: it is stopped where the other one had ended.
+        # Endless; stopped after the number of actions in the results.
         "def solve(episode, beta):\n    while True:\n        episode.extend(episode.branch())\n",
     ],
 )
-def test_what_goes_otherwise_is_left_out(text: str, results: Results, controller: Any) -> None:
-    found = record(*with_agent(results, controller(text)), 2, limit=LIMIT)
+def test_episodes_that_differ_are_omitted(text: str, results: Results, controller: Any) -> None:
+    found = record_episodes(*with_agent(results, controller(text)), 2, limit=LIMIT)
     assert found.episodes == []
     assert len(found.problems) == found.wanted == 4
-    assert all(problem.endswith("did not go as before") for problem in found.problems)
-    assert found.problems[0].startswith("two_looks at β=0 on easy, question ")
+    assert all(
+        problem.endswith("differs from the benchmark when played again")
+        for problem in found.problems
+    )
+    assert found.problems[0].startswith("two_probes at β=0 on easy, question ")
 
 
-def test_a_failed_episode_is_not_tried_again(results: Results) -> None:
+def test_a_failed_episode_is_not_played_again(results: Results) -> None:
     sources = Sources.of(results)
-    (question, seed), *_ = choose([run for run in results.runs if run.env == "easy"], 1)
+    (question, seed), *_ = select_episodes([run for run in results.runs if run.env == "easy"], 1)
     first = replace(results.runs[0], failures={(seed, question): "TimeoutError: 10 s"})
-    found = record(replace(results, runs=[first, *results.runs[1:]]), sources, 1, limit=LIMIT)
+    found = record_episodes(
+        replace(results, runs=[first, *results.runs[1:]]), sources, 1, limit=LIMIT
+    )
     assert found.problems == [
-        f"self_consistency on easy, question {question}, seed {seed}: failed when played"
+        f"self_consistency on easy, question {question}, seed {seed}: failed in the benchmark"
     ]
     assert 0 not in {recording.run for recording in found.episodes}
     assert len(found.episodes) == found.wanted - 1
 
 
-def test_notes_that_are_no_numbers(results: Results, controller: Any) -> None:
+def test_notes_that_are_not_finite(results: Results, controller: Any) -> None:
     text = load("self_consistency").path.read_text("utf-8")
     noisy = text.replace(
         "def solve(episode):\n", "def solve(episode):\n    noted(episode)\n", 1
@@ -223,7 +229,7 @@ def test_notes_that_are_no_numbers(results: Results, controller: Any) -> None:
     assert noisy.count("noted") == 2
     sources = Sources.of(results)
     sources = replace(sources, agents={"self_consistency": controller(noisy)})
-    found = record(results, sources, 1, limit=LIMIT)
+    found = record_episodes(results, sources, 1, limit=LIMIT)
     assert len(found.episodes) == 2
     notes = unpacked(found.episodes[0])["notes"]
     assert notes == {"x": [[0, None], [0, None], [0, 0.333333]]}

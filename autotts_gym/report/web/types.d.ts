@@ -1,0 +1,205 @@
+// Types of the page: the data that Python embeds (see page_data.py), and what scripts share.
+
+/** [value, low, high]; null where a number does not exist. */
+type Interval = [number | null, number | null, number | null];
+
+interface Agent {
+  name: string;
+  billing: string;
+  color: string;
+  marker: number;
+}
+
+interface Environment {
+  name: string;
+  split: string;
+  synthetic: boolean;
+  questions: number;
+  branches: number;
+  interval: number;
+  depth: number;
+  details: Record<string, string>;
+}
+
+/** An agent at one β; null for an agent without β. */
+interface Row {
+  agent: number;
+  beta: number | null;
+  name: string;
+}
+
+/** The metrics of a row on a scope. */
+interface ScopeRow {
+  row: number;
+  episodes: number;
+  failed: number;
+  correct: Interval;
+  tokens: Interval;
+  sequential_tokens: Interval;
+  actions: Interval;
+  probes: Interval;
+}
+
+type Cost = "tokens" | "sequential_tokens";
+type Metric = Cost | "correct" | "actions" | "probes";
+
+/** An environment, or the average of several. */
+interface Scope {
+  name: string;
+  split: string;
+  average: boolean;
+  environments: number[];
+  synthetic: boolean;
+  missing: string[];
+  bounds: [name: string, value: number | null][];
+  rows: ScopeRow[];
+  /** pairs[a][b]: accuracy difference, token ratio, sequential ratio; nine numbers. */
+  pairs: (number | null)[][][];
+  frontier: Record<Cost, number[]>;
+  /** By agent and index of β: accuracy, tokens, sequential tokens. */
+  positions: Record<number, ([number, number, number] | null)[]>;
+}
+
+interface Schedule {
+  fields: string[];
+  comments: string[];
+  values: string[][];
+}
+
+interface QuestionTable {
+  numbers: number[];
+  seeds: number;
+  rows: Record<number, {
+    correct: number[];
+    tokens: number[];
+    /** The most frequent incorrect answer of each question and its count; empty if there is none. */
+    wrong: [answer: string, count: number][][];
+  }>;
+}
+
+interface Recording {
+  row: number;
+  env: number;
+  question: number;
+  seed: number;
+  correct: boolean;
+  answer: string;
+  tokens: number;
+  sequential_tokens: number;
+  packed: string;
+}
+
+interface NotePanel {
+  names: string[];
+  signed: boolean;
+}
+
+interface PageData {
+  run: {
+    version: string;
+    protocol: string;
+    order: string;
+    seeds: number[];
+    config: {
+      max_branches: number;
+      budget: number | null;
+      step_limit: number | null;
+      probe_tokens: number | "recorded";
+    };
+    replicates: number;
+    failed: number;
+    incomplete: string[];
+  };
+  agents: Agent[];
+  environments: Environment[];
+  rows: Row[];
+  scopes: Scope[];
+  schedules: Record<number, Schedule>;
+  betas: number[];
+  questions: Record<number, QuestionTable>;
+  episodes: Recording[];
+  texts: Record<number, Record<number, string>>;
+  /** By agent; see note_panels.py. */
+  note_panels: Record<number, NotePanel[]>;
+  /** By action id: the name of the action, and its branch or -1. */
+  actions: [name: string, branch: number][];
+  answer_colors: string[];
+  episodes_selected: number;
+  size_limited: boolean;
+  problems: string[];
+}
+
+/** The content of `Recording.packed`. */
+interface PackedEpisode {
+  answers: string[];
+  nulls: number[];
+  gold: string;
+  actions: number[];
+  spent: number[];
+  clock: number[];
+  shown: [answer: number, end: number][];
+  notes: Record<string, [step: number, value: number | null][]>;
+}
+
+interface Episode {
+  recording: Recording;
+  answers: string[];
+  nulls: number[];
+  gold: string;
+  steps: [name: string, branch: number][];
+  shown: [answer: number, end: number][];
+  notes: Record<string, [step: number, value: number | null][]>;
+  /** Visible tokens after each step; the first entry is before the first step. */
+  spent: number[];
+  clock: number[];
+  branches: number;
+  depth: number;
+  /** Color of each answer: a color, or the name of a CSS variable. */
+  colors: string[];
+  /** Whether only one branch ever gives the answer. */
+  single: boolean[];
+}
+
+interface BranchState {
+  requested: number;
+  latest: number;
+  cells: number[];
+  pruned: boolean;
+  /** Depth of the end, 0 until it is revealed. */
+  end: number;
+}
+
+interface EpisodeState {
+  branches: BranchState[];
+  /** Number of actions by name. */
+  counts: Record<string, number>;
+  /** [answer, votes], the most votes first. */
+  votes: [answer: number, votes: number][];
+}
+
+/** A column of a sortable table; without `value`, it does not sort. */
+interface Column<R> {
+  key: string;
+  title: string;
+  text?: string;
+  descending?: boolean;
+  value?: (row: R) => number | string | null;
+  cell: (row: R) => Node | string;
+}
+
+interface SortOrder {
+  key: string;
+  descending: boolean;
+}
+
+/** The part of plotly.js that is used. */
+declare const Plotly: {
+  react(target: string, traces: object[], layout: object, config: object): Promise<unknown>;
+  relayout(target: string, update: object): Promise<unknown>;
+};
+
+/** An element after `Plotly.react`. */
+interface PlotElement extends HTMLElement {
+  on(event: "plotly_click", listener: (event: { points: { x: number }[] }) => void): void;
+  removeAllListeners?(event: string): void;
+}
