@@ -1,4 +1,4 @@
-"""Wrappers for users with needs of their own."""
+"""Wrappers: vector rewards for multi-objective RL, and recorded frames."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 
 class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Accuracy and cost as two rewards, in MO-Gymnasium's convention.
+    """Accuracy and cost as a vector reward, in MO-Gymnasium's convention.
 
-    ``step`` returns a vector reward, float64[2]: 1 at the end of an episode that is answered
-    rightly (else 0), and minus the change of cost in units of C. Weighted with ``(β, 1 − β)`` it
-    is the environment's own reward, penalties for illegal actions apart. ``reward_space`` has its
-    bounds; the innermost environment gets it too, for MO-Gymnasium's wrappers look there.
+    ``step`` returns a reward of float64[2]: 1 at the end of an episode that is answered correctly
+    (else 0), and minus the change of cost in units of C. Weighted with ``(β, 1 − β)``, it is the
+    environment's own reward without penalties for illegal actions. ``reward_space`` has its bounds;
+    it is also set on the innermost environment, where MO-Gymnasium's wrappers read it.
 
     Args:
         env: ``AutoTTS-v0``, wrapped or not.
@@ -40,14 +40,14 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 class Film(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Keeps a frame of every ``every``-th step: episodes are long, and frames are large.
+    """Keep the rendered frame of every ``every``-th step; episodes are long and frames are large.
 
     Args:
         env: an environment with a render mode.
-        every: steps from frame to frame; 0 keeps none.
+        every: number of steps between frames; 0 keeps none.
 
     Attributes:
-        frames: what ``render`` returned since the last reset.
+        frames: return values of ``render`` since the last reset.
     """
 
     def __init__(self, env: gym.Env[Any, Any], every: int = 1) -> None:
@@ -60,7 +60,7 @@ class Film(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode, and a new film."""
+        """Start an episode, and discard the frames of the previous one."""
         self.frames = []
         self._steps = 0
         return self.env.reset(seed=seed, options=options)

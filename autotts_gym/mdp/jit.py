@@ -1,8 +1,8 @@
-"""Compiled functions that are kept on disk.
+"""Just-in-time compilation with numba, and a cache of compiled functions on disk.
 
-Numba's own cache looks only at the file that a function stands in, so a change of the rules would
-leave a stale copy of everything that calls them. Here the place of a cached function is named
-after the text of all compiled code it is made from, so nothing stale can be found.
+Numba's own cache checks only the file that defines a function, so a change of the rules would leave
+stale copies of everything that calls them. Here the path of a cached function contains a digest of
+the sources of all compiled code, so a stale copy is never found.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from autotts_gym.utils.files import write_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Fused or reordered floating point would let two paths through the rules differ in a last bit.
+#: No fastmath: fused or reordered operations could make two code paths differ in the last bit.
 OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
-#: Without numba's run time, views are not reference-counted: the rules are made of views, and run
-#: about ten times as fast for it. Such code cannot allocate; the caller owns every array.
+#: Without numba's runtime, array views are not reference-counted, which makes the rules about ten
+#: times faster. Such code cannot allocate; the caller owns every array.
 WITHOUT_RUNTIME = {**OPTIONS, "_nrt": False}
 
-#: The same, made part of the caller by LLVM: unlike with ``inlined``, the caller can have other
-#: options (it may allocate, and check bounds), and each part keeps its own.
+#: The same, inlined by LLVM. Unlike with :func:`inlined`, the caller may have other options (for
+#: example, allocate and check bounds), and both keep their own.
 WITHIN_CALLER = {**WITHOUT_RUNTIME, "forceinline": True}
 
-#: A controller behaves as it would in plain Python: bounds are checked, division by zero raises.
+#: Controllers behave as in plain Python: bounds are checked, division by zero raises.
 CONTROLLER = {"nogil": True, "boundscheck": True, "error_model": "python"}
 
 
@@ -46,7 +46,7 @@ _DIGEST_SIZE: Final = hashlib.sha256().digest_size
 
 @functools.cache
 def sources_key() -> str:
-    """Digest of everything that compiled code is made from, besides a controller's own text."""
+    """Digest of the sources of all compiled code, except a controller's own source."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     package = Path(__file__).parent.parent
     for folder in ("mdp", "controllers", "sandbox"):
@@ -56,16 +56,16 @@ def sources_key() -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept (``AUTOTTS_CACHE``, or the user's cache folder)."""
+    """Folder of the cache: under ``AUTOTTS_CACHE``, or under the user's cache folder."""
     root = os.environ.get("AUTOTTS_CACHE") or user_cache_dir("autotts_gym", appauthor=False)
     return Path(root) / "compiled" / sources_key()
 
 
 class _Cache(caching._Cache):  # type: ignore[misc]
-    """One file for each function, signature and processor, replaced atomically.
+    """A cache with one file per function, signature and processor, replaced atomically.
 
-    Unlike numba's, it keeps no index, so that processes that compile at once cannot mix up
-    each other's files.
+    It has no index file, unlike numba's, so processes that compile at the same time cannot corrupt
+    each other's entries.
     """
 
     def __init__(self, function: Callable[..., Any], key: str) -> None:
@@ -77,13 +77,13 @@ class _Cache(caching._Cache):  # type: ignore[misc]
         return str(cache_folder())
 
     def enable(self) -> None:
-        """Always on: there is no state to switch."""
+        """Do nothing: the cache is always enabled."""
 
     def disable(self) -> None:
-        """See ``enable``."""
+        """Do nothing: the cache is always enabled."""
 
     def flush(self) -> None:
-        """Nothing is held back in memory."""
+        """Do nothing: entries are written immediately."""
 
     def _path(self, signature: Any, codegen: Any) -> Path:
         what = hashlib.sha256(repr((signature, codegen.magic_tuple())).encode()).hexdigest()[:16]
@@ -96,37 +96,37 @@ class _Cache(caching._Cache):  # type: ignore[misc]
         except OSError:
             return None
         data = content[_DIGEST_SIZE:]
-        # A damaged file costs a compilation, nothing else: its machine code must not run.
+        # Machine code of a damaged file must not run: compile again.
         if hashlib.sha256(data).digest() != content[:_DIGEST_SIZE]:
             return None
         try:
             return self._results.rebuild(context, pickle.loads(data))
-        except Exception:  # what it refers to is gone
+        except Exception:  # it refers to code that no longer exists
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        # A large array of a controller's file stands in the code as an address of this process.
+        # A large global array of a controller is compiled in as an address of this process.
         if result.library.has_dynamic_globals:
             return
         try:
             data = serialize.dumps(self._results.reduce(result))
-        except Exception:  # it refers to what cannot be written down
+        except Exception:  # it refers to an object that cannot be pickled
             return
         path = self._path(signature, result.codegen)
-        with contextlib.suppress(OSError):  # nowhere to write: every process compiles for itself
+        with contextlib.suppress(OSError):  # no writable folder: every process compiles
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, hashlib.sha256(data).digest() + data)
 
 
 def compiled(function: F) -> F:
-    """Compile a function that only other compiled code calls; it works on views, see above."""
+    """Compile a function that only other compiled code calls; see ``WITHOUT_RUNTIME``."""
     return numba.njit(**WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: F) -> F:
-    """Like :func:`compiled`, and made part of its caller: for small functions on hot paths.
+    """Like :func:`compiled`, but inlined into its caller: for small functions on hot paths.
 
-    LLVM by itself does not, since an episode's views are many words to pass.
+    LLVM alone does not inline them, because an episode's views are many words of arguments.
     """
     return numba.njit(inline="always", **WITHOUT_RUNTIME)(function)  # type: ignore[no-any-return]
 
@@ -134,7 +134,7 @@ def inlined(function: F) -> F:
 def entry_point(
     key: str = "library", *, allocates: bool = False, flatten: type[tuple[Any, ...]] | None = None
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function that Python calls, and keep the result on disk under ``key``.
+    """Compile a function that Python calls, and cache the result on disk under ``key``.
 
     Args:
         key: distinguishes the functions of this name that the same sources can make: a digest of
