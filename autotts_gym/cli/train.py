@@ -28,8 +28,8 @@ from autotts_gym.cli.options import (
 from autotts_gym.learning.algorithms import DEPRECATED_NAMES, Algorithm
 
 if TYPE_CHECKING:
-    from autotts_gym.learning.progress import Progress
     from autotts_gym.learning.base_trainer import Trainer
+    from autotts_gym.learning.progress import Progress
     from autotts_gym.learning.training_config import TrainingConfig
     from autotts_gym.learning.validation import Validation, ValidationScore
     from autotts_gym.traces.store import TraceStore

@@ -112,7 +112,8 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
 
     ## Vectorized environment
     ``gym.make_vec("AutoTTS-v0", num_envs=..., vectorization_mode="vector_entry_point")`` steps
-    many episodes in one compiled call; see :class:`autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`.
+    many episodes in one compiled call; see
+    :class:`autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`.
 
     ## Version History
     * v0: first version.

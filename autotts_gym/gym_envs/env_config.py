@@ -249,7 +249,8 @@ def _check_order(order: Sequence[int], count: int, needed: int) -> NDArray[np.in
         raise ValueError("options['branch_order'] must be a sequence of branch numbers")
     if len(given) < needed or len(np.unique(given)) < len(given):
         raise ValueError(
-            f"options['branch_order'] must hold at least max_branches={needed} branch numbers, each once"
+            "options['branch_order'] must hold at least "
+            f"max_branches={needed} branch numbers, each once"
         )
     if given.min() < 0 or given.max() >= count:
         raise ValueError(f"options['branch_order'] must stay within 0..{count - 1}")

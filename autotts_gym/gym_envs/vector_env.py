@@ -34,9 +34,11 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
         autoreset_mode: ``SAME_STEP`` (default: the step that ends an episode returns the first
             observation of the next one; ``info["final_obs"]`` and ``info["final_info"]`` hold the
-            last of the ended one), ``NEXT_STEP`` or ``DISABLED`` (reset with ``options={"reset_mask": bool[E]}``).
+            last of the ended one), ``NEXT_STEP`` or ``DISABLED`` (reset with
+            ``options={"reset_mask": bool[E]}``).
         max_episode_steps: same as ``step_limit``, for ``gym.make_vec``; pass only one of them.
-        render_mode: ``"rgb_array"`` or ``"ansi"``: :meth:`render` returns one frame per sub-environment.
+        render_mode: ``"rgb_array"`` or ``"ansi"``; :meth:`render` returns one frame per
+            sub-environment.
 
     Raises:
         ValueError: an argument is invalid; the message names it and what is valid.

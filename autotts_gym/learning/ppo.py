@@ -37,6 +37,7 @@ from autotts_gym.controllers.policy_network import Policy
 from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.learning import ppo_checkpoint
 from autotts_gym.learning.algorithms import Algorithm
+from autotts_gym.learning.base_trainer import OnProgress, Trainer, ignore_progress
 from autotts_gym.learning.privileged_critic import Critic, PrivilegedFeatures
 from autotts_gym.learning.progress import Progress
 from autotts_gym.learning.rollout_buffer import (
@@ -47,7 +48,6 @@ from autotts_gym.learning.rollout_buffer import (
     Transition,
     estimate_advantages,
 )
-from autotts_gym.learning.base_trainer import OnProgress, Trainer, ignore_progress
 from autotts_gym.learning.training_config import TrainingConfig, episode_config_of
 from autotts_gym.learning.validation import Validation
 from autotts_gym.mdp.macro_features import GLOBAL_FEATURE_NAMES

@@ -20,9 +20,9 @@ from torch import Tensor
 from autotts_gym.controllers.policy_network import Policy, Shape, Trunk
 from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.learning.algorithms import Algorithm, find_algorithm
+from autotts_gym.learning.base_trainer import OnProgress, Trainer, ignore_progress
 from autotts_gym.learning.progress import Progress
 from autotts_gym.learning.sb3 import Sb3VecEnv
-from autotts_gym.learning.base_trainer import OnProgress, Trainer, ignore_progress
 from autotts_gym.learning.training_config import TrainingConfig
 from autotts_gym.learning.validation import Validation
 from autotts_gym.traces.store import TraceStore

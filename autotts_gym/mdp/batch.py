@@ -297,7 +297,7 @@ class Batch:
         return float(self.ledger["full_cost"][e])
 
     def mean_lengths(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Mean branch length of the environments of some episodes, intervals, float64[len(rows)]."""
+        """Mean branch length in the environments of episodes ``rows``, intervals, float64[K]."""
         ledger = self.ledger[rows]
         lengths: NDArray[np.float64] = (
             ledger["full_cost"] / self.config.max_branches / ledger["interval"]

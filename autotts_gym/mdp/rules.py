@@ -207,7 +207,7 @@ def plurality(episode: EpisodeState) -> int:
             continue
         votes = 0
         for j in range(opened):
-            # A class is counted in full at its first vote; counting it again cannot change the winner.
+            # A class is counted in full at its first vote; later counts cannot change the winner.
             votes += branches[j].status == s.ACTIVE and branches[j].latest == latest
         if votes > most:
             most = votes

@@ -106,7 +106,8 @@ class TraceDataset:
         for name, store in stores.items():
             if store.card.depth > _DEEPEST:
                 raise ValueError(
-                    f"{name}: a branch has {store.card.depth} intervals; at most {_DEEPEST} are possible"
+                    f"{name}: a branch has {store.card.depth} intervals; "
+                    f"at most {_DEEPEST} are possible"
                 )
         counts = np.concatenate([t.branch_counts for t in tables])
         classes = np.array([len(answers) for t in tables for answers in t.answers])

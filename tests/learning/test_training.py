@@ -14,12 +14,12 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_network import Shape
 from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.learning.algorithms import Algorithm, find_algorithm
+from autotts_gym.learning.base_trainer import Trainer
 from autotts_gym.learning.ppo import PPOTrainer
 from autotts_gym.learning.ppo_checkpoint import FILE_NAME
 from autotts_gym.learning.progress import Progress
 from autotts_gym.learning.sb3 import Sb3VecEnv
 from autotts_gym.learning.sb3_trainer import Sb3Trainer
-from autotts_gym.learning.base_trainer import Trainer
 from autotts_gym.learning.training_config import TrainingConfig
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp.token_price import TokenPrices
