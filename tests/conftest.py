@@ -1,4 +1,4 @@
-"""Makes the helpers beside the tests importable, and the stores that many of them play."""
+"""Shared fixtures; makes the helper modules in ``tests/`` importable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
 
 sys.path.insert(0, str(Path(__file__).parent))
-os.environ["MPLBACKEND"] = "Agg"  # no test may open a window
+os.environ["MPLBACKEND"] = "Agg"  # tests open no windows
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def two_stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture
 def controller(tmp_path: Path) -> Callable[..., Agent]:
-    """Writes a controller to a file, and loads it."""
+    """Returns a function that writes a controller to a file and loads it."""
     from autotts_gym.controllers.loader import load
 
     def write(text: str, name: str = "agent") -> Agent:
@@ -53,8 +53,8 @@ def controller(tmp_path: Path) -> Callable[..., Agent]:
     return write
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
+class CommandResult(NamedTuple):
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -64,8 +64,8 @@ class Ended(NamedTuple):
 @pytest.fixture
 def autotts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
-    """Runs the command in an empty folder, with an environment folder of its own."""
+) -> Callable[..., CommandResult]:
+    """Returns a function that runs ``autotts`` in an empty folder, without user environments."""
     from autotts_gym.cli import main
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -74,24 +74,26 @@ def autotts(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
-    def run(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
+    def run(*arguments: object) -> CommandResult:
+        with pytest.raises(SystemExit) as exit_info:
             main([str(argument) for argument in arguments])
-        code = ended.value.code
-        return Ended(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
+        code = exit_info.value.code
+        return CommandResult(
+            code if isinstance(code, int) else int(code is not None), *capsys.readouterr()
+        )
 
     return run
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """The user's own environments, for ``autotts``."""
+def user_envs(tmp_path: Path) -> Path:
+    """The folder of the user's environments, for ``autotts``."""
     return tmp_path / "data" / "autotts_gym" / "envs"
 
 
 @pytest.fixture(scope="session")
 def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of a vLLM server of the medium tiny model."""
+    """The base URL of a vLLM server that serves the medium tiny model."""
     from autotts_gym.inference.vllm_server import serve
     from autotts_gym.tinylm import model_path
     from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, set_cpu_defaults
@@ -105,7 +107,7 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chain() -> list[AskedQuestion]:
-    """The questions on which the tiny models are searched."""
+    """The questions of the tiny models' search set."""
     from autotts_gym.tinylm.bundled_envs import SEARCH_SET, collection_questions
 
     return collection_questions(SEARCH_SET)

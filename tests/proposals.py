@@ -1,4 +1,4 @@
-"""Programs and a history for the tests of proposers."""
+"""Example programs and a search history for the tests of proposers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from autotts_gym.discovery.objective import BETAS, Curve
 from autotts_gym.discovery.proposal import Candidate, Evaluation, Proposal
 
-_RISING = np.linspace(0.1, 0.5, len(BETAS))[:, None, None] * np.ones((1, 2, 4))
-CURVE = Curve(_RISING + 0.4, _RISING, _RISING / 4).to_dict()
+_COSTS = np.linspace(0.1, 0.5, len(BETAS))[:, None, None] * np.ones((1, 2, 4))
+CURVE = Curve(_COSTS + 0.4, _COSTS, _COSTS / 4).to_dict()
 
 
 def program(branches: str) -> str:
-    """A program that reads a number of branches to their ends."""
+    """Source of a program that reads a number of branches to their ends."""
     return f"""from autotts_gym.controllers.helpers import read
 
 

@@ -58,7 +58,7 @@ def random_stores(random: Random, most: int = 3) -> list[TraceStore]:
     return [random_store(random, costs) for _ in range(random.randint(1, most))]
 
 
-def random_setting(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
+def random_config(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
     """Arguments of an environment with ``stores``, except β."""
     tables = [store.tables for store in stores]
     most = min(int(t.branch_counts.min()) for t in tables)

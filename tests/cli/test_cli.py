@@ -106,11 +106,11 @@ ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_errors(case: str, autotts: Command, own: Path) -> None:
+def test_errors(case: str, autotts: Command, user_envs: Path) -> None:
     arguments, message = ERRORS[case]
-    small().save(own / "tiny")
-    (own / "torn").mkdir()
-    (own / "torn" / "card.yaml").write_text("a: [\n - ]\n", "utf-8")
+    small().save(user_envs / "tiny")
+    (user_envs / "torn").mkdir()
+    (user_envs / "torn" / "card.yaml").write_text("a: [\n - ]\n", "utf-8")
     for folder in "ab":
         Path(folder).mkdir()
         Path(folder, "same.py").write_text(f"# {folder}\ndef solve(episode): pass\n", "utf-8")
@@ -123,7 +123,7 @@ def test_errors(case: str, autotts: Command, own: Path) -> None:
         "good.json": json.dumps([PUBLISHED]),
     }.items():
         Path(name).write_text(text, "utf-8")
-    before = set(own.rglob("*"))
+    before = set(user_envs.rglob("*"))
     ended = autotts(*arguments)
     assert ended.code == 1
     assert (
@@ -131,7 +131,7 @@ def test_errors(case: str, autotts: Command, own: Path) -> None:
     )  # the episode is printed before the image fails
     (line,) = (line for line in ended.err.splitlines() if line.strip())
     assert re.match(f"autotts: .*{message}", line)
-    assert set(own.rglob("*")) == before
+    assert set(user_envs.rglob("*")) == before
     assert not Path("results", "episodes.parquet").exists()
 
 
@@ -197,12 +197,12 @@ def test_lists_of_numbers() -> None:
 # --- environments ---------------------------------------------------------------------------------
 
 
-def test_import_a_file(autotts: Command, own: Path) -> None:
+def test_import_a_file(autotts: Command, user_envs: Path) -> None:
     Path("bench.json").write_text(json.dumps([PUBLISHED]), "utf-8")
     done = autotts("import", "bench.json", "--name", "mine")
     assert done.code == 0
     assert "imported mine: 1 questions, 2 branches, Δ = 500 tokens" in done.out
-    assert TraceStore.open(own / "mine").question(0).gold == "2"
+    assert TraceStore.open(user_envs / "mine").question(0).gold == "2"
 
 
 def test_import_a_folder(autotts: Command) -> None:
@@ -216,7 +216,7 @@ def test_import_a_folder(autotts: Command) -> None:
     assert "group/m2/b" in listed
 
 
-def test_import_of_a_bad_folder_writes_nothing(autotts: Command, own: Path) -> None:
+def test_import_of_a_bad_folder_writes_nothing(autotts: Command, user_envs: Path) -> None:
     bad = {**PUBLISHED, "final_answers_trace": ["2", "4"]}
     for model, entry in (("m1", PUBLISHED), ("m2", bad)):
         Path("all", model).mkdir(parents=True)
@@ -224,13 +224,13 @@ def test_import_of_a_bad_folder_writes_nothing(autotts: Command, own: Path) -> N
     done = autotts("import", "all", "--name", "group")
     assert done.code == 1
     assert "m2/b.json: question 0, branch 1: its final answer is '3', but '4'" in done.err
-    assert not own.exists() or not list(own.iterdir())
+    assert not user_envs.exists() or not list(user_envs.iterdir())
 
 
-def test_envs(autotts: Command, own: Path) -> None:
-    small().save(own / "mine")
-    (own / "torn").mkdir()
-    (own / "torn" / "card.yaml").write_text("[1]", "utf-8")
+def test_envs(autotts: Command, user_envs: Path) -> None:
+    small().save(user_envs / "mine")
+    (user_envs / "torn").mkdir()
+    (user_envs / "torn" / "card.yaml").write_text("[1]", "utf-8")
     done = autotts("envs")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -241,17 +241,19 @@ def test_envs(autotts: Command, own: Path) -> None:
     (real,) = (line for line in lines if line.startswith("tinylm/medium/chain "))
     assert "synthetic" not in real
     assert "must be a mapping" in done.out  # an unreadable environment does not hide the others
-    assert lines[-1].endswith(str(own))
+    assert lines[-1].endswith(str(user_envs))
 
 
-def test_cards(autotts: Command, own: Path) -> None:
-    TraceStore.from_tables(small().tables, 500, details={"note": "[b]old[/b]"}).save(own / "mine")
+def test_cards(autotts: Command, user_envs: Path) -> None:
+    TraceStore.from_tables(small().tables, 500, details={"note": "[b]old[/b]"}).save(
+        user_envs / "mine"
+    )
     done = autotts("envs", "--cards").out
     assert f"fingerprint: {small().card.fingerprint}" in done
     assert "note: '[b]old[/b]'" in done
 
 
-def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
+def test_synth(autotts: Command, user_envs: Path, tmp_path: Path) -> None:
     size = ("--questions", 3, "--branches", 4)
     made: list[Any] = [
         ("one", ()),
@@ -264,7 +266,7 @@ def test_synth(autotts: Command, own: Path, tmp_path: Path) -> None:
         done = autotts("synth", "--name", name, *size, *more)
         assert done.code == 0
         assert "synthetic" in done.out
-        cards[name] = TraceStore.open(own / name).card
+        cards[name] = TraceStore.open(user_envs / name).card
         assert (cards[name].questions, cards[name].branches) == (3, 12)
         assert cards[name].synthetic
     assert cards["one"].fingerprint == cards["again"].fingerprint
@@ -303,10 +305,10 @@ def test_benchmark(autotts: Command) -> None:
     ]
 
 
-def test_benchmark_on_several_environments(autotts: Command, own: Path) -> None:
+def test_benchmark_on_several_environments(autotts: Command, user_envs: Path) -> None:
     """Names, groups and paths together; only synthetic environments are marked."""
-    small().save(own / "group" / "a")
-    small(1).save(own / "group" / "b")
+    small().save(user_envs / "group" / "a")
+    small(1).save(user_envs / "group" / "b")
     small(synthetic=True).save(Path("made").resolve())
     done = autotts(
         *("benchmark", "self_consistency", "--env", "group", "--env", "./made"),
@@ -322,13 +324,13 @@ def test_benchmark_on_several_environments(autotts: Command, own: Path) -> None:
     assert envs == ["group/a"] * 2 + ["group/b"] + ["made"] * 2
 
 
-def test_the_published_protocol(autotts: Command, own: Path) -> None:
+def test_the_published_protocol(autotts: Command, user_envs: Path) -> None:
     """The published settings; published figures only for the models of the paper."""
     branches = [Branch(["7"], 700, "7")] * 64
     for name, model in (("known", "Qwen3-4B"), ("other", "my-model")):
         details = {"model": model, "benchmark": "aime24"}
         made = TraceStore.from_branches([Question("?", "7", branches)], 500, details=details)
-        made.save(own / "group" / name)
+        made.save(user_envs / "group" / name)
     done = autotts("benchmark", "--protocol", "paper", "--env", "group", "--seeds", "0")
     assert (done.code, done.err) == (0, "")
     assert "Billed by tokens (self_consistency, asc, esc); by interval (parallel_probe, cmc)." in (
@@ -353,9 +355,9 @@ def test_benchmark_without_a_budget(autotts: Command) -> None:
 
 
 def test_benchmark_explains_why_an_agent_is_not_compiled(
-    autotts: Command, own: Path, controller: Callable[..., Agent]
+    autotts: Command, user_envs: Path, controller: Callable[..., Agent]
 ) -> None:
-    small().save(own / "tiny")
+    small().save(user_envs / "tiny")
     text = "def solve(episode):\n    {}.get(episode)\n    episode.answer()\n"
     agent = controller(text, "plain")
     done = autotts("benchmark", agent.path, *AT_TINY)
@@ -367,9 +369,9 @@ def test_benchmark_explains_why_an_agent_is_not_compiled(
 
 
 def test_benchmark_lists_failures(
-    autotts: Command, own: Path, controller: Callable[..., Agent]
+    autotts: Command, user_envs: Path, controller: Callable[..., Agent]
 ) -> None:
-    small().save(own / "tiny")
+    small().save(user_envs / "tiny")
     agent = controller("def solve(episode): raise ValueError('an [a] and [/b] more')\n", "b[a]d")
     for _ in range(2):  # the second time from the result cache
         done = autotts("benchmark", agent.path, *AT_TINY, "--seeds", "0-3")

@@ -63,15 +63,15 @@ def error(ended: Any) -> str:
     return str(line)
 
 
-def test_collects(collect: Callable[..., Any], own: Path, server: ScriptedServer) -> None:
+def test_collects(collect: Callable[..., Any], user_envs: Path, server: ScriptedServer) -> None:
     ended = collect()
     assert ended.code == 0
     assert ended.err == ""
     lines = ended.out.strip().splitlines()
     assert lines[0].startswith("collected few: 3 questions, 6 branches, ")
     assert lines[1] == "flagged branches: 4 cut at the token limit, 2 empty, 2 without an answer"
-    assert lines[2] == f"the sampled data in {own / '.few.collecting'} is no longer needed"
-    card = TraceStore.open(own / "few").card
+    assert lines[2] == f"the sampled data in {user_envs / '.few.collecting'} is no longer needed"
+    card = TraceStore.open(user_envs / "few").card
     assert card.interval == 20
     details = card.details
     assert details["model"] == "scripted"
@@ -81,7 +81,7 @@ def test_collects(collect: Callable[..., Any], own: Path, server: ScriptedServer
     assert details["sampling"]["temperature"] == 0
     assert not card.synthetic
     # The environment can be opened.
-    assert TraceStore.open(own / "few").question(0).gold == "57"
+    assert TraceStore.open(user_envs / "few").question(0).gold == "57"
 
 
 def test_texts_and_another_folder(collect: Callable[..., Any], tmp_path: Path) -> None:
@@ -148,13 +148,13 @@ def test_an_existing_environment_is_not_overwritten(
 def test_errors(
     collect: Callable[..., Any],
     server: ScriptedServer,
-    own: Path,
+    user_envs: Path,
     options: dict[str, Any],
     message: str,
 ) -> None:
     assert message in error(collect(**options))
     assert not server.paid
-    assert not (own / "few").exists()
+    assert not (user_envs / "few").exists()
 
 
 def test_an_option_that_is_not_a_number(collect: Callable[..., Any]) -> None:
@@ -163,15 +163,18 @@ def test_an_option_that_is_not_a_number(collect: Callable[..., Any]) -> None:
     assert "Invalid value for '--branches'" in ended.err
 
 
-def test_other_settings(collect: Callable[..., Any], server: ScriptedServer, own: Path) -> None:
+def test_other_settings(
+    collect: Callable[..., Any], server: ScriptedServer, user_envs: Path
+) -> None:
     server.plan = lambda asked: "404" if asked.kind == "probe" else None
     message = error(collect())
     assert message.startswith("autotts: question '")
     assert "status 404: scripted 404" in message
     server.plan = scripted_server.healthy
     message = error(collect(interval=30))
-    assert f"{own / '.few.collecting'}: started with other settings: interval 20 (now 30)" in (
-        message
+    assert (
+        f"{user_envs / '.few.collecting'}: started with other settings: interval 20 (now 30)"
+        in (message)
     )
     assert collect().code == 0
 

@@ -17,11 +17,11 @@ Command = Callable[..., Any]  # see conftest.py
 
 
 @pytest.fixture
-def played(autotts: Command, own: Path, tmp_path: Path) -> Path:
+def played(autotts: Command, user_envs: Path, tmp_path: Path) -> Path:
     """The output folder of a benchmark on a small environment."""
     branches = [Branch(["7"], 700, "7"), Branch(["8", "8"], 1200, "8"), Branch([], 400, "7")]
     questions = [Question(f"question {k}", "7", branches[k:] + branches[:k]) for k in range(3)]
-    TraceStore.from_branches(questions, 500).save(own / "tiny")
+    TraceStore.from_branches(questions, 500).save(user_envs / "tiny")
     small = ("--env", "tiny", "--max-branches", "3", "--workers", "0", "--seeds", "0-1")
     assert autotts("benchmark", "self_consistency", *small).code == 0
     return tmp_path / "here" / "results"

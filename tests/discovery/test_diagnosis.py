@@ -14,7 +14,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import random_action, random_setting, random_store
+from stores import random_action, random_config, random_store
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.discovery import error_analysis as ea
@@ -196,10 +196,10 @@ def analyze_one(episodes: EpisodeLogs, k: int) -> ErrorAnalysis:
 
 def random_logs(random: Random) -> EpisodeLogs:
     store = random_store(random, costs=random.random() < 0.5)
-    setting = random_setting(random, [store])
+    setting = random_config(random, [store])
     names = ("max_branches", "billing", "budget", "probe_tokens")
     config = EpisodeConfig(**{name: setting[name] for name in names})
-    game = reference.Game([store], **{name: setting[name] for name in names})
+    game = reference.Config([store], **{name: setting[name] for name in names})
     questions, orders, logs, failures = [], [], [], {}
     for k in range(random.randint(1, 5)):
         row = random.randrange(store.card.questions)
@@ -230,7 +230,7 @@ def reference_cause(episodes: EpisodeLogs, k: int) -> str:
     config, row, order = episodes.config, int(episodes.questions[k]), episodes.orders[k].tolist()
     question = episodes.store.question(row)
     ends = [question.branches[b].final for b in order]
-    game = reference.Game(
+    game = reference.Config(
         [episodes.store],
         max_branches=config.max_branches,
         billing=config.billing,

@@ -1,3 +1,5 @@
+"""Tests of action ids: encoding, decoding, and the preferred legal episode."""
+
 import pytest
 
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
@@ -19,7 +21,7 @@ from autotts_gym.traces.store import Branch, Question, TraceStore
 BLOCKS = {CONTINUE: "CONTINUE", PROBE: "PROBE", PRUNE: "PRUNE", ANSWER_BRANCH: "ANSWER"}
 
 
-def test_ids_are_those_that_are_documented():
+def test_ids_match_the_documentation():
     names = [str(decode(action, 2)) for action in range(count(2))]
     assert names == [
         "ANSWER",
@@ -33,7 +35,7 @@ def test_ids_are_those_that_are_documented():
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
-def test_round_trip(width):
+def test_encode_and_decode_round_trip(width):
     ids = [encode(block, branch, width) for block in BLOCKS for branch in range(width)]
     assert ids == list(range(2, count(width)))
     assert [decode(action, width) for action in ids] == [
@@ -44,27 +46,33 @@ def test_round_trip(width):
 
 
 @pytest.mark.parametrize("branch", [-1, 3])
-def test_there_is_no_such_branch(branch):
+def test_branch_out_of_range_is_rejected(branch):
     with pytest.raises(ValueError, match=rf"branch {branch} is outside 0\.\.2"):
         encode(PROBE, branch, 3)
 
 
 @pytest.mark.parametrize("action", [-1, 14])
-def test_there_is_no_such_id(action):
+def test_action_id_out_of_range_is_rejected(action):
     with pytest.raises(ValueError, match=rf"action {action} is outside 0\.\.13"):
         decode(action, 3)
 
 
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (1, 4), (3, 3)])
-def test_the_max_legal_actions_actions(width, depth):
+def test_max_legal_actions_is_the_longest_legal_episode(width, depth):
     branch = Branch(["7"] * (depth - 1), 100 * depth, "7")
     store = TraceStore.from_branches([Question("?", "7", [branch] * width)], 100)
     env = AutoTTSEnv(store, max_branches=width, invalid_action="raise")
     env.reset()
     blocks = [[encode(block, i, width) for i in range(width)] for block in (PROBE, CONTINUE, PRUNE)]
-    longest = [BRANCH, *blocks[0], *blocks[1], *blocks[2], ANSWER]  # look, go on, at last prune
-    ended = False
-    while not ended:
+    preferred = [
+        BRANCH,
+        *blocks[0],
+        *blocks[1],
+        *blocks[2],
+        ANSWER,
+    ]  # probe first, then continue, prune last
+    terminated = False
+    while not terminated:
         legal = env.action_masks()
-        _, _, ended, _, info = env.step(next(action for action in longest if legal[action]))
+        _, _, terminated, _, info = env.step(next(action for action in preferred if legal[action]))
     assert info["steps"] == max_legal_actions(width, depth)

@@ -1,4 +1,4 @@
-"""Compiled code on disk: found again, never stale, and harmless where it is damaged."""
+"""Tests of the on-disk cache of compiled code: reuse, invalidation and damaged files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from autotts_gym.traces.store import Branch, Question, TraceStore
 
 STORE = TraceStore.from_branches([Question("?", "7", [Branch(["7"], 700, "7")] * 6)], 500)
 
-# Opens WIDTH branches; small, to be compiled quickly.
+# A controller that opens WIDTH branches; it is small so that it compiles quickly.
 TEXT = """
 WIDTH = 3
 
@@ -30,26 +30,26 @@ def solve(episode):
     episode.answer()
 """
 
-# The same in a process of its own: prints how it played, and how many branches were opened.
+# Runs a controller in a separate process; prints the execution path and the number of branches.
 SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, {here!r})
-from test_jit import opened
+from test_jit import run_agent
 from autotts_gym.controllers.loader import load
-print(*opened(load(sys.argv[1])))
+print(*run_agent(load(sys.argv[1])))
 """
 
 
-def opened(agent: Agent) -> tuple[str, int]:
-    """How an agent played, and how many actions it took, its answer apart."""
+def run_agent(agent: Agent) -> tuple[str, int]:
+    """Play two episodes; returns the execution path and the number of actions before the answer."""
     rollout = Rollout(agent, STORE, EpisodeConfig(6))
-    played = rollout.play(np.zeros(2, np.int64), np.array([np.arange(6)] * 2), 0.0)
-    return rollout.path, int(played.actions[1]) - 1
+    results = rollout.play(np.zeros(2, np.int64), np.array([np.arange(6)] * 2), 0.0)
+    return rollout.path, int(results.actions[1]) - 1
 
 
-def start(agent: Agent, cache: Path) -> subprocess.Popen[str]:
+def start_process(agent: Agent, cache: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(here=str(Path(__file__).parent)), str(agent.path)],
         env={**os.environ, "AUTOTTS_CACHE": str(cache)},
@@ -59,108 +59,115 @@ def start(agent: Agent, cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[str, int]:
-    out, complaints = process.communicate(timeout=300)
-    assert process.returncode == 0, complaints
-    assert complaints == ""
-    path, width = out.split()
+def read_output(process: subprocess.Popen[str]) -> tuple[str, int]:
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert stderr == ""
+    path, width = stdout.split()
     return path, int(width)
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place for compiled code."""
+    """An empty cache folder for compiled code."""
     monkeypatch.setenv("AUTOTTS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def files(cache: Path) -> dict[Path, tuple[int, bytes]]:
-    """Everything that is kept, with the time it was written: a new one was compiled."""
-    found = (path for path in cache.rglob("*") if path.is_file())
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
+def cached_files(cache: Path) -> dict[Path, tuple[int, bytes]]:
+    """Cached files with modification time and content; a changed time means a recompilation."""
+    paths = (path for path in cache.rglob("*") if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place where TEXT has been compiled, to copy from."""
-    place = tmp_path_factory.mktemp("kept")
-    (place / "agent.py").write_text(TEXT, "utf-8")
+def compiled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that contains the compiled TEXT; tests copy it."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "agent.py").write_text(TEXT, "utf-8")
     from autotts_gym.controllers.loader import load
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTOTTS_CACHE", str(place / "cache"))
-        assert opened(load(str(place / "agent.py"))) == ("compiled", 3)
-    return place / "cache"
+        patch.setenv("AUTOTTS_CACHE", str(folder / "cache"))
+        assert run_agent(load(str(folder / "agent.py"))) == ("compiled", 3)
+    return folder / "cache"
 
 
-# --- found again ---------------------------------------------------------------------------------
+# --- reuse ---------------------------------------------------------------------------------------
 
 
-def test_another_process_compiles_nothing(
-    kept: Path, cache: Path, controller: Callable[..., Agent]
+def test_another_process_reuses_compiled_code(
+    compiled_cache: Path, cache: Path, controller: Callable[..., Agent]
 ) -> None:
-    shutil.copytree(kept, cache)
-    before = files(cache)
+    shutil.copytree(compiled_cache, cache)
+    before = cached_files(cache)
     assert len(before) == 1
-    assert finish(start(controller(TEXT), cache)) == ("compiled", 3)
-    assert files(cache) == before
+    assert read_output(start_process(controller(TEXT), cache)) == ("compiled", 3)
+    assert cached_files(cache) == before
 
 
-def test_the_same_text_elsewhere_is_found(
-    kept: Path, cache: Path, controller: Callable[..., Agent]
+def test_same_source_under_another_name_is_reused(
+    compiled_cache: Path, cache: Path, controller: Callable[..., Agent]
 ) -> None:
-    shutil.copytree(kept, cache)
-    before = files(cache)
-    assert opened(controller(TEXT, "another_name")) == ("compiled", 3)
-    assert files(cache) == before
+    shutil.copytree(compiled_cache, cache)
+    before = cached_files(cache)
+    assert run_agent(controller(TEXT, "another_name")) == ("compiled", 3)
+    assert cached_files(cache) == before
 
 
-def test_processes_side_by_side(cache: Path, controller: Callable[..., Agent]) -> None:
+def test_concurrent_processes_share_one_file(cache: Path, controller: Callable[..., Agent]) -> None:
     agent = controller(TEXT)
-    side_by_side = [start(agent, cache) for _ in range(2)]
-    assert [finish(process) for process in side_by_side] == [("compiled", 3)] * 2
-    assert len(files(cache)) == 1  # no temporary files are left
+    processes = [start_process(agent, cache) for _ in range(2)]
+    assert [read_output(process) for process in processes] == [("compiled", 3)] * 2
+    assert len(cached_files(cache)) == 1  # no temporary files are left
 
 
-# --- never stale ---------------------------------------------------------------------------------
+# --- invalidation --------------------------------------------------------------------------------
 
 
-def test_edited_text_is_compiled_anew(
-    kept: Path, cache: Path, controller: Callable[..., Agent]
+def test_edited_controller_is_recompiled(
+    compiled_cache: Path, cache: Path, controller: Callable[..., Agent]
 ) -> None:
-    shutil.copytree(kept, cache)
-    assert opened(controller(TEXT.replace("3", "5"))) == ("compiled", 5)
-    assert len(files(cache)) == 2
-    assert opened(controller(TEXT)) == ("compiled", 3)
-    assert len(files(cache)) == 2
+    shutil.copytree(compiled_cache, cache)
+    assert run_agent(controller(TEXT.replace("3", "5"))) == ("compiled", 5)
+    assert len(cached_files(cache)) == 2
+    assert run_agent(controller(TEXT)) == ("compiled", 3)
+    assert len(cached_files(cache)) == 2
 
 
-def test_edited_rules_are_compiled_anew(
-    kept: Path, cache: Path, controller: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+def test_edited_library_source_is_recompiled(
+    compiled_cache: Path,
+    cache: Path,
+    controller: Callable[..., Agent],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shutil.copytree(kept, cache)
+    shutil.copytree(compiled_cache, cache)
     monkeypatch.setattr(jit, "sources_key", lambda: "edited")
-    assert opened(controller(TEXT)) == ("compiled", 3)
-    assert len(files(cache)) == 2
+    assert run_agent(controller(TEXT)) == ("compiled", 3)
+    assert len(cached_files(cache)) == 2
 
 
-def test_the_key_covers_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_key_covers_every_source_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "autotts_gym"
     for folder in ("mdp", "controllers", "sandbox"):
         shutil.copytree(Path(jit.__file__).parents[1] / folder, package / folder)
-    monkeypatch.setattr(jit, "__file__", str(package / "mdp" / "compiling.py"))
-    key = jit.sources_key.__wrapped__
-    seen = {key()}
-    assert seen == {jit.sources_key()}
-    for file in ("mdp/rules.py", "mdp/state.py", "sandbox/serving.py", "controllers/new.py"):
+    monkeypatch.setattr(jit, "__file__", str(package / "mdp" / "jit.py"))
+    sources_key = jit.sources_key.__wrapped__
+    keys = {sources_key()}
+    assert keys == {jit.sources_key()}
+    for file in ("mdp/rules.py", "mdp/state.py", "sandbox/event_loop.py", "controllers/new.py"):
         with (package / file).open("a") as source:
             source.write("# edited\n")
-        assert key() not in seen
-        seen.add(key())
+        assert sources_key() not in keys
+        keys.add(sources_key())
 
 
-def test_addresses_of_a_process_are_not_kept(cache: Path, controller: Callable[..., Agent]) -> None:
-    """Large and strided arrays stand in machine code by address: elsewhere, that is a crash."""
+def test_code_with_array_addresses_is_not_cached(
+    cache: Path, controller: Callable[..., Agent]
+) -> None:
+    """Machine code refers to large and strided arrays by address, which crashes elsewhere."""
     agent = controller(
         "import numpy as np\n"
         "LARGE = np.arange(200_000)\n"
@@ -170,62 +177,71 @@ def test_addresses_of_a_process_are_not_kept(cache: Path, controller: Callable[.
         "        episode.branch()\n"
         "    episode.answer()\n"
     )
-    assert opened(agent) == ("compiled", 5)
-    assert files(cache) == {}
-    assert finish(start(agent, cache)) == ("compiled", 5)
+    assert run_agent(agent) == ("compiled", 5)
+    assert cached_files(cache) == {}
+    assert read_output(start_process(agent, cache)) == ("compiled", 5)
 
 
-# --- harmless ------------------------------------------------------------------------------------
+# --- damaged files -------------------------------------------------------------------------------
 
 
-def cut(content: bytes) -> bytes:
+def truncate(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def flip(content: bytes) -> bytes:
-    """One bit, amid the machine code: it could be loaded, and run."""
+def flip_bit(content: bytes) -> bytes:
+    """Flip one bit in the machine code; the file still loads and runs without a checksum."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, flip, lambda content: b"", lambda content: b"x" * 100, lambda content: content + b"!"],
-    ids=["cut", "a bit", "empty", "nonsense", "longer"],
+    [
+        truncate,
+        flip_bit,
+        lambda content: b"",
+        lambda content: b"x" * 100,
+        lambda content: content + b"!",
+    ],
+    ids=["truncated", "bit flip", "empty", "garbage", "extended"],
 )
-def test_damaged_code_is_compiled_anew(
-    damage: Callable[[bytes], bytes], kept: Path, cache: Path, controller: Callable[..., Agent]
+def test_damaged_file_is_recompiled(
+    damage: Callable[[bytes], bytes],
+    compiled_cache: Path,
+    cache: Path,
+    controller: Callable[..., Agent],
 ) -> None:
-    shutil.copytree(kept, cache)
-    ((path, (_, good)),) = files(cache).items()
-    damaged = damage(good)
+    shutil.copytree(compiled_cache, cache)
+    ((path, (_, original)),) = cached_files(cache).items()
+    damaged = damage(original)
     path.write_bytes(damaged)
-    assert opened(controller(TEXT)) == ("compiled", 3)
-    ((again, (_, mended)),) = files(cache).items()
-    assert again == path
-    assert mended != damaged
-    before = files(cache)
-    assert opened(controller(TEXT)) == ("compiled", 3)
-    assert files(cache) == before
+    assert run_agent(controller(TEXT)) == ("compiled", 3)
+    ((new_path, (_, repaired)),) = cached_files(cache).items()
+    assert new_path == path
+    assert repaired != damaged
+    before = cached_files(cache)
+    assert run_agent(controller(TEXT)) == ("compiled", 3)
+    assert cached_files(cache) == before
 
 
-@pytest.mark.parametrize("place", ["a file", "below a file", "no space"])
-def test_nowhere_to_write(
-    place: str,
+@pytest.mark.parametrize("case", ["path is a file", "parent is a file", "disk full"])
+def test_unwritable_cache(
+    case: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     controller: Callable[..., Agent],
 ) -> None:
-    """Every process then compiles for itself, and leaves nothing."""
+    """Each process then compiles in memory and writes no file."""
     (tmp_path / "file").write_text("", "utf-8")
-    folder = {"a file": "file", "below a file": "file/cache", "no space": "full"}[place]
+    folder = {"path is a file": "file", "parent is a file": "file/cache", "disk full": "full"}[case]
     monkeypatch.setenv("AUTOTTS_CACHE", str(tmp_path / folder))
-    if place == "no space":
+    if case == "disk full":
 
-        def refuse(*paths: object) -> None:
+        def raise_disk_full(*paths: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(jit.os, "replace", refuse)
-    assert opened(controller(TEXT)) == ("compiled", 3)
-    assert files(tmp_path / "full") == {}
+        monkeypatch.setattr(jit.os, "replace", raise_disk_full)
+    assert run_agent(controller(TEXT)) == ("compiled", 3)
+    assert cached_files(tmp_path / "full") == {}
     assert (tmp_path / "file").read_bytes() == b""

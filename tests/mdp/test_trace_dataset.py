@@ -1,3 +1,5 @@
+"""Tests of ``TraceDataset`` and ``EpisodeConfig``: validation, ledger and array layout."""
+
 import copy
 import re
 
@@ -15,7 +17,7 @@ PLAIN = TraceStore.from_branches(
     ],
     interval=10,
 )
-RECORDING = TraceStore.from_branches(
+RECORDED = TraceStore.from_branches(
     [
         Question(
             "three",
@@ -31,12 +33,12 @@ RECORDING = TraceStore.from_branches(
 
 
 @pytest.fixture
-def both():
-    return TraceDataset({"plain": PLAIN, "recording": RECORDING})
+def dataset():
+    return TraceDataset({"plain": PLAIN, "recording": RECORDED})
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("arguments", "message"),
     [
         ({"max_branches": 0}, "max_branches must be at least 1, got 0"),
         ({"max_branches": 40_000}, "max_branches must be at most 32767, got 40000"),
@@ -56,9 +58,9 @@ def both():
         ({"step_limit": False}, "step_limit must be an integer, got False"),
     ],
 )
-def test_terms_say_what_is_wrong(wrong, message):
+def test_invalid_config_is_rejected(arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        EpisodeConfig(**wrong)
+        EpisodeConfig(**arguments)
 
 
 def test_config_accepts_numpy_integers_and_a_budget_of_zero():
@@ -82,8 +84,8 @@ def test_initial_ledger_of_a_store():
         -1,
     ]
     config = EpisodeConfig(billing="interval", budget=70, step_limit=5)
-    assert values(config.ledger(RECORDING), *names) == [20, 4, 70, s.BY_INTERVAL, 5, -1]
-    assert config.ledger(RECORDING)["full_cost"] == 64 * RECORDING.card.mean_tokens
+    assert values(config.ledger(RECORDED), *names) == [20, 4, 70, s.BY_INTERVAL, 5, -1]
+    assert config.ledger(RECORDED)["full_cost"] == 64 * RECORDED.card.mean_tokens
 
 
 @pytest.mark.parametrize(
@@ -92,37 +94,37 @@ def test_initial_ledger_of_a_store():
         (0, False, 0, 0, 20),
         (6, False, 6, 6, 20),
         (6, True, 6, 6, 26),
-        # The cost of a probe is known after it was taken: the budget must cover the largest.
+        # A probe's cost is known only afterwards, so the budget must cover the largest one.
         ("recorded", False, s.RECORDED, 30, 20),
         ("recorded", True, s.RECORDED, 30, 50),
     ],
 )
-def test_charges_that_the_budget_must_cover(probe_tokens, auto_probe, cost, charge, extend):
-    ledger = EpisodeConfig(probe_tokens=probe_tokens, auto_probe=auto_probe).ledger(RECORDING)
+def test_charges_against_the_budget(probe_tokens, auto_probe, cost, charge, extend):
+    ledger = EpisodeConfig(probe_tokens=probe_tokens, auto_probe=auto_probe).ledger(RECORDED)
     names = "probe_tokens", "probe_charge", "extend_charge", "auto_probe"
     assert values(ledger, *names) == [cost, charge, extend, int(auto_probe)]
 
 
-def test_recorded_costs_must_be_recorded():
+def test_recorded_probe_tokens_need_a_store_with_probe_tokens():
     with pytest.raises(ValueError, match=r'probe_tokens="recorded", but <TraceStore .* none'):
         EpisodeConfig(probe_tokens="recorded").ledger(PLAIN)
 
 
-def test_several_stores_one_after_another(both):
-    assert both.names == ["plain", "recording"]
-    assert both.first_question.tolist() == [0, 2, 3]
-    assert [both.locate(row) for row in range(3)] == [(0, 0), (0, 1), (1, 0)]
-    assert [both.answers(row) for row in range(3)] == [
+def test_stores_are_concatenated(dataset):
+    assert dataset.names == ["plain", "recording"]
+    assert dataset.first_question.tolist() == [0, 2, 3]
+    assert [dataset.locate(row) for row in range(3)] == [(0, 0), (0, 1), (1, 0)]
+    assert [dataset.answers(row) for row in range(3)] == [
         ["7", "No", "8"],
         ["9"],
         ["4", "5", "6", ""],
     ]
-    assert [both.gold(row) for row in range(3)] == ["7", "absent", ""]
-    assert both.questions["gold"].tolist() == [0, -1, 3]  # -1: no branch gives it
-    assert both.questions["branches"].tolist() == [0, 2, 5]
-    assert both.branch_counts.tolist() == [2, 3, 2]
-    assert (both.classes, both.depth) == (4, 4)
-    nulls = [both.traces.nulls[at:].tolist() for at in both.questions["nulls"]]
+    assert [dataset.gold(row) for row in range(3)] == ["7", "absent", ""]
+    assert dataset.questions["gold"].tolist() == [0, -1, 3]  # -1: no branch has the gold answer
+    assert dataset.questions["branches"].tolist() == [0, 2, 5]
+    assert dataset.branch_counts.tolist() == [2, 3, 2]
+    assert (dataset.classes, dataset.depth) == (4, 4)
+    nulls = [dataset.traces.nulls[offset:].tolist() for offset in dataset.questions["nulls"]]
     assert [flags[:n] for flags, n in zip(nulls, (3, 1, 4), strict=True)] == [
         [0, 1, 0],
         [0],
@@ -130,58 +132,60 @@ def test_several_stores_one_after_another(both):
     ]
 
 
-def test_branches_are_found_where_the_question_says(both):
-    for row, question in enumerate([PLAIN.question(0), PLAIN.question(1), RECORDING.question(0)]):
-        answers = both.answers(row)
+def test_question_offsets_point_to_branches(dataset):
+    for row, question in enumerate([PLAIN.question(0), PLAIN.question(1), RECORDED.question(0)]):
+        answers = dataset.answers(row)
         for number, branch in enumerate(question.branches):
-            at, length, tokens, final = both.traces.branches[
-                both.questions["branches"][row] + number
+            offset, length, tokens, final = dataset.traces.branches[
+                dataset.questions["branches"][row] + number
             ]
-            probes = both.traces.probes[at : at + length]
+            probes = dataset.traces.probes[offset : offset + length]
             assert [answers[code] for code in probes] == branch.probes
             assert (tokens, answers[final]) == (branch.tokens, branch.final)
 
 
-def test_columns_that_a_store_lacks(both):
-    assert both.has_confidences
-    # PLAIN has five probes and no figures to them.
-    assert both.traces.confidences.tolist() == [-1] * 5 + [0.5, 0.25, 1]
-    assert both.traces.probe_tokens.tolist() == [0] * 5 + [3, 30, 4]
-    alone = TraceDataset({"plain": PLAIN})
-    assert not alone.has_confidences
-    assert alone.traces.confidences.size == alone.traces.probe_tokens.size == 0
+def test_columns_missing_from_a_store_are_filled(dataset):
+    assert dataset.has_confidences
+    # PLAIN has five probes without confidences and probe tokens.
+    assert dataset.traces.confidences.tolist() == [-1] * 5 + [0.5, 0.25, 1]
+    assert dataset.traces.probe_tokens.tolist() == [0] * 5 + [3, 30, 4]
+    single = TraceDataset({"plain": PLAIN})
+    assert not single.has_confidences
+    assert single.traces.confidences.size == single.traces.probe_tokens.size == 0
 
 
-def test_a_column_without_a_figure_is_none():
+def test_empty_column_counts_as_missing():
     empty = TraceStore.from_branches([Question("", "7", [Branch([], 5, "7", [], [])])], 10)
     assert not TraceDataset({"empty": empty}).has_confidences
     assert not TraceDataset({"empty": empty, "plain": PLAIN}).has_confidences
-    EpisodeConfig(probe_tokens="recorded").ledger(empty)  # nothing is missing from it
+    EpisodeConfig(probe_tokens="recorded").ledger(empty)  # without probes, no probe cost is missing
 
 
-def test_traces_are_read_only_and_shared_by_copies(both):
-    for array in both.traces:
+def test_traces_are_read_only_and_shared_by_copies(dataset):
+    for array in dataset.traces:
         assert not array.flags.writeable
-    assert copy.deepcopy(both) is both
-    assert PLAIN.tables.probes.flags.writeable  # the store's own stay as they were
+    assert copy.deepcopy(dataset) is dataset
+    assert PLAIN.tables.probes.flags.writeable  # the store's arrays stay writable
 
 
-def test_no_store():
+def test_empty_stores_are_rejected():
     with pytest.raises(ValueError, match="stores is empty; at least one trace store is needed"):
         TraceDataset({})
 
 
-def test_too_deep_to_be_observed():
+def test_too_deep_store_is_rejected():
     deep = TraceStore.from_branches([Question("", "7", [Branch(["7"] * 32_767, 9, "7")])], 10)
-    with pytest.raises(ValueError, match="deep: a branch has 32768 intervals; at most 32767 are"):
+    with pytest.raises(
+        ValueError, match="deep: a branch has 32768 intervals; at most 32767 are possible"
+    ):
         TraceDataset({"deep": deep})
 
 
-def test_width_that_every_question_has(both):
-    both.check_width(2)
+def test_check_width(dataset):
+    dataset.check_width(2)
     message = "question 0 of 'plain' has 2 branches; pass max_branches=2 or fewer"
     with pytest.raises(ValueError, match=f"^max_branches=3, but {message}$"):
-        both.check_width(3)
+        dataset.check_width(3)
     narrow = TraceStore.from_branches(
         [
             Question("", "7", [Branch([], 9, "7")] * 2),

@@ -169,7 +169,7 @@ def solve(episode, beta):
 
 
 def play_reference(
-    game: reference.Game, row: int, order: list[int], beta: float
+    game: reference.Config, row: int, order: list[int], beta: float
 ) -> tuple[Any, ...]:
     """The same controller on the reference implementation of the rules."""
     one = reference.Episode(game, 0, row, order, beta)
@@ -202,7 +202,7 @@ def test_rollouts_follow_the_rules(random: Random, beta: float, agent: Agent) ->
         "probe_tokens": random.choice([0, 0, 7, 600]),
         "step_limit": random.choice([None, random.randint(1, 30)]),
     }
-    game = reference.Game([STORE], **setting)
+    game = reference.Config([STORE], **setting)
     orders = [random.sample(range(3), width) for _ in range(4)]
     rows = [0, 1, 0, 1]
     for interpret in (False, True):

@@ -112,7 +112,7 @@ def solve(episode, beta):
 @given(random=st.randoms(use_true_random=False))
 def test_observations_are_equal(random: Random) -> None:
     store = stores.random_store(random, costs=random.random() < 0.5)
-    setting = stores.random_setting(random, [store])
+    setting = stores.random_config(random, [store])
     names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
     config = EpisodeConfig(**{name: setting[name] for name in names})
     count = 8
