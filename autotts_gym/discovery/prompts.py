@@ -18,10 +18,10 @@ from autotts_gym.controllers.scaffold import Template
 from autotts_gym.controllers.scaffold import source as starting_file
 from autotts_gym.discovery.objective import BETAS, MIN_SPAN, price_at
 from autotts_gym.discovery.proposal import Candidate
-from autotts_gym.discovery.source_checks import BUILTINS, LARGEST, modules
+from autotts_gym.discovery.source_rules import ALLOWED_BUILTINS, MAX_SOURCE_SIZE, allowed_modules
 
 #: Attributes of an episode that programs must not use, see
-#: :mod:`autotts_gym.discovery.source_checks`.
+#: :mod:`autotts_gym.discovery.source_rules`.
 _HIDDEN: Final = frozenset({"facts", "info", "log", "notes"})
 
 _TASK: Final = """# The task
@@ -147,7 +147,7 @@ def _summary(docstring: str) -> str:
 def rules(knob: bool) -> str:
     """The checks that a source text must pass before it is played."""
     call = "`solve(episode, beta)`" if knob else "`solve(episode)` or `solve(episode, beta)`"
-    builtins = ", ".join(sorted(name for name in BUILTINS if name.islower()))
+    builtins = ", ".join(sorted(name for name in ALLOWED_BUILTINS if name.islower()))
     lines = [
         f"- a signature other than {call}: further parameters of `solve` would be further knobs;",
         "- top-level statements other than imports, constants (numbers, strings, tuples), "
@@ -161,7 +161,7 @@ def rules(knob: bool) -> str:
         "underscores; attributes with a leading underscore; built-in functions other than "
         f"{builtins};",
         "- decorators, generators, async functions;",
-        f"- more than {LARGEST} bytes.",
+        f"- more than {MAX_SOURCE_SIZE} bytes.",
     ]
     if knob:
         lines.insert(1, "- a function `solve` that never uses `beta`;")
@@ -176,7 +176,7 @@ def rules(knob: bool) -> str:
 
 def _allowed_imports() -> Iterator[str]:
     """List items of the modules other than math and numpy that programs may import from."""
-    for name, allowed in modules().items():
+    for name, allowed in allowed_modules().items():
         if name in ("math", "numpy"):
             continue
         module = importlib.import_module(name)

@@ -29,7 +29,7 @@ from typing import Final
 
 from autotts_gym.discovery import prompts
 from autotts_gym.discovery.proposal import Candidate
-from autotts_gym.discovery.source_checks import LARGEST
+from autotts_gym.discovery.source_rules import MAX_SOURCE_SIZE
 from autotts_gym.utils.files import write_text
 
 #: Candidate names that can be used as folder names.
@@ -142,8 +142,11 @@ class Workspace:
             status = self.controller.lstat()
             if not stat.S_ISREG(status.st_mode):
                 return "", "controller.py is not a regular file"
-            if status.st_size > LARGEST:
-                return "", f"controller.py has {status.st_size} bytes; the maximum is {LARGEST}"
+            if status.st_size > MAX_SOURCE_SIZE:
+                return (
+                    "",
+                    f"controller.py has {status.st_size} bytes; the maximum is {MAX_SOURCE_SIZE}",
+                )
             text = self.controller.read_bytes().decode("utf-8")
         except FileNotFoundError:
             return "", "controller.py does not exist"

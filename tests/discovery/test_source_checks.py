@@ -1,4 +1,4 @@
-"""Programs are held to their form before they run, whatever text they are."""
+"""Tests of the source checks: accepted programs, rejected programs, and arbitrary text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from autotts_gym.controllers import scaffold
 from autotts_gym.controllers.loader import find, names
 from autotts_gym.controllers.scaffold import Template
 from autotts_gym.discovery import code_generation, variation
-from autotts_gym.discovery.source_checks import BUILTINS, LARGEST, check, modules
+from autotts_gym.discovery.source_checks import check
+from autotts_gym.discovery.source_rules import (
+    ALLOWED_BUILTINS,
+    MAX_SOURCE_SIZE,
+    allowed_modules,
+)
 
 PLAIN = """
 def solve(episode, beta):
@@ -25,7 +30,7 @@ def solve(episode, beta):
 """
 
 
-def test_programs_that_come_along_pass() -> None:
+def test_bundled_programs_are_accepted() -> None:
     for template in (Template.with_beta, Template.without_beta):
         assert check(scaffold.source(template, "made"), knob=template == Template.with_beta) == ""
     for name, program in variation.seed_programs().items():
@@ -35,7 +40,7 @@ def test_programs_that_come_along_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
+    "definitions",
     [
         "import math\nX = math.pi / math.log(2)",
         "import numpy as np\nX: float = np.inf",
@@ -51,73 +56,79 @@ def test_programs_that_come_along_pass() -> None:
         "def helper(id):\n    input = id\n    return input",
     ],
 )
-def test_what_passes(more: str) -> None:
-    assert check(more + "\n" + PLAIN) == ""
+def test_accepted(definitions: str) -> None:
+    assert check(definitions + "\n" + PLAIN) == ""
 
 
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("", "has no function solve(episode, beta)"),
-        ("def solve(episode, beta):\n    return (", "line 2: is no Python"),
+        ("", "no function solve(episode, beta)"),
+        ("def solve(episode, beta):\n    return (", "line 2: not valid Python"),
         ("def solve(episode, beta):\n    return beta\nreturn 3", "'return' outside function"),
-        ("x = 1\0", "is no Python"),
-        ("x = '\ud800'", "is no Python"),
+        ("x = 1\0", "not valid Python"),
+        ("x = '\ud800'", "not valid Python"),
         ("x = " + "(" * 3000 + ")" * 3000, "nested"),
         ("x = " + "-" * 20_000 + "1", "nested too deeply"),
-        ("#" * (LARGEST + 1), f"{LARGEST} are the most"),
+        ("#" * (MAX_SOURCE_SIZE + 1), f"the maximum is {MAX_SOURCE_SIZE}"),
         ("solve = 3", "has no function solve"),
         (PLAIN + PLAIN, "line 9: solve is defined twice"),
-        ("async def solve(episode, beta): pass", "no async"),
-        ("def solve(episode, beta): yield beta", "no yield"),
-        # One knob.
-        ("def solve(episode): pass", "does not fit"),
-        ("def solve(episode, knob): return knob", "does not fit"),
-        ("def solve(episode, beta, width): return beta", "takes width besides"),
-        ("def solve(episode, beta, width=8): return beta", "takes width besides"),
-        ("def solve(episode, beta, *, a, b=1): return beta", "takes a, b besides"),
-        ("def solve(episode, beta, *rest): return beta", "takes *rest besides"),
-        ("def solve(episode, beta, **rest): return beta", "takes **rest besides"),
-        ("def solve(episode, beta=0.5): return beta", "takes defaults besides"),
+        ("async def solve(episode, beta): pass", "async functions are not allowed"),
+        ("def solve(episode, beta): yield beta", "yield, await and async are not allowed"),
+        # β is the only parameter that controls spending.
+        ("def solve(episode): pass", "the signature solve(episode) must be"),
+        ("def solve(episode, knob): return knob", "solve(episode, knob) must be"),
+        ("def solve(episode, beta, width): return beta", "extra parameters: width;"),
+        ("def solve(episode, beta, width=8): return beta", "extra parameters: width;"),
+        ("def solve(episode, beta, *, a, b=1): return beta", "extra parameters: a, b;"),
+        ("def solve(episode, beta, *rest): return beta", "extra parameters: *rest;"),
+        ("def solve(episode, beta, **rest): return beta", "extra parameters: **rest;"),
+        ("def solve(episode, beta=0.5): return beta", "solve has default values;"),
         ("def solve(episode, beta):\n    beta = 1\n    episode.answer()", "never uses beta"),
-        # Nothing is kept, and nothing happens on the way in.
-        ("kept = []\n" + PLAIN, "line 1: variables of the file must not change"),
+        # No state between episodes, and no code at the top level.
+        ("kept = []\n" + PLAIN, "line 1: module-level variables must not change"),
         ("kept = {}\n" + PLAIN, "must not change"),
         ("kept = ([],)\n" + PLAIN, "must not change"),
         ("import numpy as np\nkept = np.zeros(3)\n" + PLAIN, "must be constants"),
         ("def f(kept=[]): pass\n" + PLAIN, "must not change"),
         ("def f(*, kept={}): pass\n" + PLAIN, "must not change"),
-        ("def f():\n    global x\n    x = 1\n" + PLAIN, "line 2: no `global`"),
-        ("def f():\n    f.kept = 1\n" + PLAIN, "nothing may be set on another object"),
+        ("def f():\n    global x\n    x = 1\n" + PLAIN, "line 2: `global` is not allowed"),
+        ("def f():\n    f.kept = 1\n" + PLAIN, "attributes must not be assigned or deleted: .kept"),
         ("def f(): pass\nf()\n" + PLAIN, "line 2: only imports, constants"),
         ("if True: pass\n" + PLAIN, "not an `if`"),
         ("for i in (1, 2): pass\n" + PLAIN, "not a loop"),
-        ("x = 1\nx += 1\n" + PLAIN, "not a change of a variable"),
+        ("x = 1\nx += 1\n" + PLAIN, "not an augmented assignment"),
         ("def f(x: print(1)): pass\n" + PLAIN, "annotations must be types"),
         ("def g(f): return f\n@g\ndef f(): pass\n" + PLAIN, "has a decorator"),
         ("class A:\n    kept = []\n" + PLAIN, "must be a NamedTuple"),
         (
             "from typing import NamedTuple\nclass A(NamedTuple):\n    a: int\n    b = []\n" + PLAIN,
-            "must be a NamedTuple of fields",
+            "must be a NamedTuple with fields",
         ),
-        # Nothing else is reached.
-        ("import os\n" + PLAIN, "line 1: os cannot be imported"),
-        ("import numpy.random\n" + PLAIN, "numpy.random cannot be imported"),
-        ("from . import x\n" + PLAIN, ". cannot be imported"),
+        # No access to anything else.
+        ("import os\n" + PLAIN, "line 1: os may not be imported"),
+        ("import numpy.random\n" + PLAIN, "numpy.random may not be imported"),
+        ("from . import x\n" + PLAIN, ". may not be imported"),
         ("import autotts_gym.controllers.voting\n" + PLAIN, "write `from autotts_gym"),
-        ("from autotts_gym.controllers.voting import np\n" + PLAIN, "offers beta_confidence"),
+        ("from autotts_gym.controllers.voting import np\n" + PLAIN, "allowed: beta_confidence"),
         ("from numpy import load\n" + PLAIN, "numpy.load may not be used"),
-        ("from numpy import magic\n" + PLAIN, "numpy has no magic"),
-        ("from math import *\n" + PLAIN, "math has no *"),
-        ("def f():\n    import os\n" + PLAIN, "imports belong at the top"),
-        ("import numpy as np\ndef f(): return np.random.rand()\n" + PLAIN, "no random numbers"),
+        ("from numpy import magic\n" + PLAIN, "numpy has no attribute magic"),
+        ("from math import *\n" + PLAIN, "math has no attribute *"),
+        ("def f():\n    import os\n" + PLAIN, "imports are only allowed at the top level"),
+        (
+            "import numpy as np\ndef f(): return np.random.rand()\n" + PLAIN,
+            "random numbers may not be used",
+        ),
         ("import numpy as np\ndef f(): return np.lib\n" + PLAIN, "numpy.lib may not be used"),
-        ("import numpy as np\ndef f():\n    n = np\n    return n.load\n" + PLAIN, "is a module"),
+        (
+            "import numpy as np\ndef f():\n    n = np\n    return n.load\n" + PLAIN,
+            "the module np may only",
+        ),
         ("def f(): return open('x')\n" + PLAIN, "line 1: open may not be used"),
         ("def f(): return eval('1')\n" + PLAIN, "eval may not be used"),
         ("def f(a, b): return getattr(a, b)\n" + PLAIN, "getattr may not be used"),
         ("def f(): return __import__('os')\n" + PLAIN, "__import__ may not be used"),
-        ("def f(): return hlper(1)\n" + PLAIN, "there is no hlper"),
+        ("def f(): return hlper(1)\n" + PLAIN, "hlper is not defined"),
         ("def f(a): return a.__class__\n" + PLAIN, "begin with __"),
         ("def f(a):\n    match a:\n        case f(__class__=x): pass\n" + PLAIN, "begin with __"),
         ("def f(__a): pass\n" + PLAIN, "begin with __"),
@@ -128,29 +139,29 @@ def test_what_passes(more: str) -> None:
         ("def f(a): return '{0.x}'.format(a)\n" + PLAIN, ".format may not be used"),
     ],
 )
-def test_what_is_rejected(source: str, reason: str) -> None:
+def test_rejected(source: str, reason: str) -> None:
     assert reason in check(source)
 
 
-def test_without_the_knob() -> None:
+def test_without_knob() -> None:
     assert check("def solve(episode): episode.answer()", knob=False) == ""
     assert check("def solve(episode, beta): episode.answer()", knob=False) == ""
-    assert "takes a;" in check("def solve(episode, beta, a): pass", knob=False)
-    assert "takes no episode" in check("def solve(): pass", knob=False)
+    assert "extra parameters: a;" in check("def solve(episode, beta, a): pass", knob=False)
+    assert "has no parameter episode" in check("def solve(): pass", knob=False)
 
 
-def test_what_modules_offer_is_there() -> None:
-    helpers = modules()["autotts_gym.controllers.helpers"]
+def test_allowed_modules_and_builtins() -> None:
+    helpers = allowed_modules()["autotts_gym.controllers.helpers"]
     assert {"read", "vote", "leaders", "beta_confidence"} == helpers
-    assert {"zeros", "int64", "argsort"} <= modules()["numpy"]
-    assert not {"load", "random", "memmap"} & modules()["numpy"]
-    assert not {"open", "eval", "type"} & BUILTINS
+    assert {"zeros", "int64", "argsort"} <= allowed_modules()["numpy"]
+    assert not {"load", "random", "memmap"} & allowed_modules()["numpy"]
+    assert not {"open", "eval", "type"} & ALLOWED_BUILTINS
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(), st.text("def solve(episode,bta):\n .x=[]@1'\"\\", max_size=80)))
 @example("\ufeff" + PLAIN)
-def test_any_text_gives_a_reason_or_none(source: str) -> None:
+def test_arbitrary_text(source: str) -> None:
     reason = check(source)
     assert isinstance(reason, str)
     if reason == "":
@@ -164,6 +175,6 @@ LINES = st.sampled_from(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(LINES, max_size=30))
-def test_pieces_of_programs_give_a_reason_or_none(lines: list[str]) -> None:
+def test_lines_of_programs(lines: list[str]) -> None:
     check("\n".join(lines))
     check(textwrap.dedent("\n".join(lines)), knob=False)

@@ -14,7 +14,8 @@ from autotts_gym.controllers.episode import Episode
 from autotts_gym.discovery import prompts
 from autotts_gym.discovery.objective import BETAS
 from autotts_gym.discovery.proposal import Candidate, Evaluation, Proposal
-from autotts_gym.discovery.source_checks import LARGEST, check
+from autotts_gym.discovery.source_checks import check
+from autotts_gym.discovery.source_rules import MAX_SOURCE_SIZE
 from autotts_gym.discovery.workspace import Workspace
 
 
@@ -119,8 +120,8 @@ def test_read_program(tmp_path: Path) -> None:
         "",
         "controller.py is not UTF-8: byte 5: invalid start byte",
     )
-    path.write_bytes(b"#" * (LARGEST + 1))
-    assert f"the maximum is {LARGEST}" in workspace.read_program(start)[1]
+    path.write_bytes(b"#" * (MAX_SOURCE_SIZE + 1))
+    assert f"the maximum is {MAX_SOURCE_SIZE}" in workspace.read_program(start)[1]
     path.unlink()
     assert workspace.read_program(start) == ("", "controller.py does not exist")
     path.symlink_to(tmp_path / "best.py")

@@ -16,7 +16,7 @@ from proposals import BETTER, HISTORY, SEED
 from autotts_gym.discovery.proposal import Proposal, ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.command import CommandProposer
-from autotts_gym.discovery.source_checks import LARGEST
+from autotts_gym.discovery.source_rules import MAX_SOURCE_SIZE
 from autotts_gym.discovery.workspace import Workspace
 
 WRITES = "sed 's/8/9/' best.py > controller.py"
@@ -72,7 +72,7 @@ def test_a_program_and_its_arguments(tmp_path: Path) -> None:
         ("true", "unchanged"),
         ("rm controller.py", "controller.py does not exist"),
         ("printf '\\377' > controller.py", "not UTF-8"),
-        (f"head -c {LARGEST + 1} /dev/zero > controller.py", "the maximum is"),
+        (f"head -c {MAX_SOURCE_SIZE + 1} /dev/zero > controller.py", "the maximum is"),
         ("rm controller.py; ln -s best.py controller.py", "is not a regular file"),
         ("cat > controller.py", "is empty"),  # there is nothing to read
     ],
