@@ -1,8 +1,8 @@
-"""What the documents show must run: Python, commands and controllers, and the notebooks.
+"""Run the examples in the documentation: Python blocks, commands, controllers and notebooks.
 
-A page's blocks are run in order, in one process and in an empty folder. A Python block whose first
-line is ``# name.py`` is a controller: it becomes that file. A text block that follows a Python
-block is what that block prints.
+The blocks of a page run in order, in one process and in an empty folder. A Python block whose first
+line is ``# name.py`` is a controller and is written to that file. A text block after a Python block
+is the expected output of that block.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from autotts_gym.traces import registry
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
-#: What a command cannot do here: play published traces, which are not part of this project, for
-#: as long as a whole table takes, on a cluster, or until somebody stops it.
-ELSEWHERE = re.compile(
+#: Commands that are not run: they need published traces (not part of this project), a cluster or a
+#: server, or they take too long.
+NOT_RUN = re.compile(
     r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
     r"|train autotts-ppo --env tinylm/small|discover --env tinylm/small/chain --env"
     r"|found\.py --env tinylm --beta"
@@ -44,9 +44,9 @@ class Fence(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The file that a block is, if it is one."""
-        found = re.match(r"# (\w+\.py)\n", self.text) if self.kind == "python" else None
-        return found[1] if found else ""
+        """The file name of a controller block, or ""."""
+        match = re.match(r"# (\w+\.py)\n", self.text) if self.kind == "python" else None
+        return match[1] if match else ""
 
     @property
     def commands(self) -> list[str]:
@@ -56,24 +56,26 @@ class Fence(NamedTuple):
 
     @property
     def runs(self) -> list[str]:
-        """Those of them that can be run here."""
-        return [command for command in self.commands if not ELSEWHERE.search(command)]
+        """The ``autotts`` commands of a block that the tests run."""
+        return [command for command in self.commands if not NOT_RUN.search(command)]
 
 
 def fences(page: Path) -> list[Fence]:
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return [Fence(*pair) for pair in found]
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [Fence(*pair) for pair in blocks]
 
 
 PAGES = {
     page.relative_to(ROOT).as_posix(): fences(page)
     for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 }
-RUNNING = [name for name, found in PAGES.items() if any(f.kind in ("python", "sh") for f in found)]
+PAGES_WITH_CODE = [
+    name for name, blocks in PAGES.items() if any(f.kind in ("python", "sh") for f in blocks)
+]
 
 
 def cases(texts: dict[str, str]) -> list[Any]:
-    """Pages to run, by name; those that serve a model are for where vLLM is, one at a time."""
+    """Test parameters by name; texts that serve a model are marked ``vllm`` and run serially."""
     vllm = (pytest.mark.vllm, pytest.mark.xdist_group("vllm"))
     return [
         pytest.param(name, marks=vllm if "serve(" in text else ()) for name, text in texts.items()
@@ -86,20 +88,20 @@ NOTEBOOKS = {
 
 
 def run(*command: str, cwd: Path, home: Path) -> str:
-    """A command in a folder, with an environment folder of its own."""
-    surroundings = {**os.environ, "XDG_DATA_HOME": str(home), "COLUMNS": "100"}
-    surroundings.pop("AUTOTTS_ENVS", None)
+    """Run a command in a folder, with ``home`` as the user data folder; returns its stdout."""
+    environment = {**os.environ, "XDG_DATA_HOME": str(home), "COLUMNS": "100"}
+    environment.pop("AUTOTTS_ENVS", None)
     done = subprocess.run(
-        command, cwd=cwd, env=surroundings, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def script(found: list[Fence]) -> str:
-    """A page as a program, which prints a line before each of its blocks."""
+def script(blocks: list[Fence]) -> str:
+    """A page as a program that prints a numbered line before each block."""
     parts = ["import subprocess, sys\n"]
-    for number, fence in enumerate(found):
+    for number, fence in enumerate(blocks):
         parts.append(f"print('<<{number}>>', flush=True)\n")
         if fence.kind == "python" and not fence.file:
             parts.append(fence.text)
@@ -110,36 +112,36 @@ def script(found: list[Fence]) -> str:
 
 
 @pytest.mark.parametrize(
-    "page", cases({name: "".join(fence.text for fence in PAGES[name]) for name in RUNNING})
+    "page", cases({name: "".join(fence.text for fence in PAGES[name]) for name in PAGES_WITH_CODE})
 )
-def test_page_runs_and_prints_what_it_says(page: str, tmp_path: Path) -> None:
-    found, here = PAGES[page], tmp_path / "here"
+def test_page_runs_and_prints_its_output(page: str, tmp_path: Path) -> None:
+    blocks, here = PAGES[page], tmp_path / "here"
     here.mkdir()
-    for fence in found:
+    for fence in blocks:
         if fence.file:
             (here / fence.file).write_text(fence.text, "utf-8")
-    output = run(sys.executable, "-W", "error", "-c", script(found), cwd=here, home=tmp_path)
+    output = run(sys.executable, "-W", "error", "-c", script(blocks), cwd=here, home=tmp_path)
     printed = dict(zip(*[iter(re.split(r"<<(\d+)>>\n", output)[1:])] * 2, strict=True))
-    for number, (before, fence) in enumerate(pairwise(found)):
+    for number, (before, fence) in enumerate(pairwise(blocks)):
         if fence.kind != "text" or before.file:
             continue
         if before.kind == "python" and "print(" in before.text:
             assert printed[str(number)] == fence.text
         elif before.runs:
             lines = [line.split() for line in printed[str(number)].splitlines()]
-            for told in fence.text.splitlines():
-                assert any(is_part(told.split(), line) for line in lines), told
+            for expected in fence.text.splitlines():
+                assert any(is_part(expected.split(), line) for line in lines), expected
 
 
 def is_part(words: list[str], line: list[str]) -> bool:
-    """Whether a line has these words in this order."""
+    """Whether a line contains these words in this order."""
     rest = iter(line)
     return all(word in rest for word in words)
 
 
 @pytest.mark.parametrize(
     ("page", "file"),
-    [(page, fence.file) for page, found in PAGES.items() for fence in found if fence.file],
+    [(page, fence.file) for page, blocks in PAGES.items() for fence in blocks if fence.file],
 )
 def test_controller_compiles(page: str, file: str, tmp_path: Path) -> None:
     (text,) = [fence.text for fence in PAGES[page] if fence.file == file]
@@ -150,7 +152,7 @@ def test_controller_compiles(page: str, file: str, tmp_path: Path) -> None:
     assert (rollout.path, rollout.reason) == ("compiled", "")
 
 
-@pytest.mark.parametrize("page", RUNNING)
+@pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_commands_exist_with_their_options(page: str) -> None:
     group = get_command(app)
     for fence in PAGES[page]:
@@ -160,16 +162,16 @@ def test_commands_exist_with_their_options(page: str) -> None:
             assert context.command.name == name
 
 
-def test_readme_shows_what_is_there() -> None:
-    """A page for nothing would pass every test above."""
-    found = PAGES["README.md"]
-    assert any(fence.file for fence in found)
-    assert any(fence.commands for fence in found)
-    assert {"docs/controllers.md", "docs/environment.md", "docs/traces.md"} <= set(RUNNING)
+def test_readme_has_examples() -> None:
+    """A page without examples would pass every test above."""
+    blocks = PAGES["README.md"]
+    assert any(fence.file for fence in blocks)
+    assert any(fence.commands for fence in blocks)
+    assert {"docs/controllers.md", "docs/environment.md", "docs/traces.md"} <= set(PAGES_WITH_CODE)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
-def test_links_to_files_lead_somewhere(page: str) -> None:
+def test_links_to_files_exist(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if "://" not in target:
@@ -178,7 +180,7 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("notebook", cases(NOTEBOOKS))
 def test_notebook_runs(notebook: str, tmp_path: Path) -> None:
-    """In a process of its own: the notebook client's threads and sockets are not ours to judge."""
+    """A separate process, because the notebook client leaks threads and sockets."""
     timeout = 900 if "serve(" in NOTEBOOKS[notebook] else 300  # seconds a cell
     shutil.copy(ROOT / "notebooks" / notebook, tmp_path)
     script = (
