@@ -1,6 +1,6 @@
-"""The single environment as Gymnasium and its users expect it: spaces, masks, copies, endings.
+"""Tests of the single environment: spaces, masks, copies, seeding, infos and rendering.
 
-That it plays by the rules is shown in test_equivalence.py.
+test_equivalence.py compares its results with the reference.
 """
 
 from __future__ import annotations
@@ -31,74 +31,78 @@ from autotts_gym.traces.registry import DEFAULT
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 ANSWER, BRANCH = 0, 1
-MAKES = [AutoTTSEnv, partial(gym.make, "AutoTTS-v0")]
+CONSTRUCTORS = [AutoTTSEnv, partial(gym.make, "AutoTTS-v0")]
 
 
-def play(env: gym.Env[Any, Any], seed: int = 0, most: int = 300) -> Iterator[Any]:
-    """Steps of random actions, mostly legal, from where the episode is; ``most`` at most."""
+def random_steps(env: gym.Env[Any, Any], seed: int = 0, max_steps: int = 300) -> Iterator[Any]:
+    """Continue the episode with at most ``max_steps`` random actions, most of them legal."""
     random = Random(seed)
-    for _ in range(most):
+    for _ in range(max_steps):
         step = env.step(random_action(random, env.get_wrapper_attr("action_masks")().tolist()))
         yield step
         if step[2] or step[3]:
             return
 
 
-def episodes(env: gym.Env[Any, Any], seed: int | None = None) -> Iterator[Any]:
-    """What two episodes return, the second one's draw following from the first one's."""
+def two_episodes(env: gym.Env[Any, Any], seed: int | None = None) -> Iterator[Any]:
+    """Results of two consecutive episodes; the second continues with the generator of the first."""
     yield env.reset(seed=seed)
-    yield from play(env)
+    yield from random_steps(env)
     yield env.reset()
-    yield from play(env, 1)
+    yield from random_steps(env, 1)
 
 
-def same(found: Any, wanted: Any) -> bool:
-    return data_equivalence(found, wanted, exact=True)
+def same(actual: Any, expected: Any) -> bool:
+    return data_equivalence(actual, expected, exact=True)
 
 
-# --- what checkers say, and registration ---------------------------------------------------------
+# --- environment checkers and registration -------------------------------------------------------
 
-SETTINGS: dict[str, dict[str, Any]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "default": {},
     "compact": {"observation": "compact"},
     "conditioned": {"beta": (0.2, 0.8), "max_branches": 8},
-    "cost alone": {"beta": 0, "max_branches": 8, "billing": "interval"},
+    "cost only": {"beta": 0, "max_branches": 8, "billing": "interval"},
     "budget": {"budget": 640, "max_branches": 8, "probe_tokens": 1},
-    "no budget": {"budget": 0, "max_branches": 2},
+    "zero budget": {"budget": 0, "max_branches": 2},
     "auto-probe": {"auto_probe": True, "max_branches": 8},
     "few columns": {"max_depth": 2, "max_classes": 1, "max_branches": 8},
     "many columns": {"max_depth": 200, "max_classes": 500, "max_branches": 8},
     "one branch": {"max_branches": 1},
-    "step limit": {"step_limit": 2, "max_branches": 8},  # checkers want a step after the first
-    "several": {"env": ["deep", "shallow"], "max_branches": 5},
-    "several, compact": {"env": ["deep", "shallow"], "max_branches": 5, "observation": "compact"},
+    "step limit": {"step_limit": 2, "max_branches": 8},  # checkers need a second step
+    "two stores": {"env": ["deep", "shallow"], "max_branches": 5},
+    "two stores, compact": {
+        "env": ["deep", "shallow"],
+        "max_branches": 5,
+        "observation": "compact",
+    },
     "confidences": {"env": ["shallow"], "max_branches": 5, "probe_tokens": "recorded"},
 }
 
 
 @pytest.mark.parametrize("check", [check_env, check_for_sb3], ids=["gymnasium", "sb3"])
-@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-def test_checkers_have_nothing_to_say(
-    check: Callable[[Any], None], setting: dict[str, Any], two_stores: list[str]
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_environment_checkers_pass(
+    check: Callable[[Any], None], config: dict[str, Any], two_stores: list[str]
 ) -> None:
-    # Any warning is an error. With a specification, all render modes are checked too.
-    if "env" in setting:
+    # Warnings are errors. With a spec, the checkers also check all render modes.
+    if "env" in config:
         folders = {path.rpartition("/")[2]: path for path in two_stores}
-        setting = setting | {"env": [folders[name] for name in setting["env"]]}
-    check(gym.make("AutoTTS-v0", render_mode="rgb_array", **setting).unwrapped)
+        config = config | {"env": [folders[name] for name in config["env"]]}
+    check(gym.make("AutoTTS-v0", render_mode="rgb_array", **config).unwrapped)
 
 
-def test_specification_survives_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_spec_round_trips_through_json(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = {"env": [DEFAULT], "beta": (0.2, 0.8), "max_branches": 4, "budget": 960}
     env = gym.make("AutoTTS-v0", **arguments)
     assert env.spec is not None
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
-    assert same(list(episodes(env, 3)), list(episodes(again, 3)))
+    assert same(list(two_episodes(env, 3)), list(two_episodes(again, 3)))
     env.spec.pprint()
     assert "id=AutoTTS-v0" in capsys.readouterr().out
 
 
-def test_keyword_arguments_arrive(two_stores: list[str]) -> None:
+def test_keyword_arguments_are_applied(two_stores: list[str]) -> None:
     arguments = {"max_branches": 3, "budget": 9_000, "auto_probe": True, "beta": 0.25}
     env = gym.make("AutoTTS-v0", env=two_stores[1], **arguments).unwrapped
     env.reset()
@@ -108,12 +112,12 @@ def test_keyword_arguments_arrive(two_stores: list[str]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["video", "rgb_array_list", 1])
-def test_bad_render_mode_is_named(mode: Any) -> None:
+def test_invalid_render_mode_is_rejected(mode: Any) -> None:
     with pytest.raises(ValueError, match=r"render_mode must be one of \['human', "):
         AutoTTSEnv(render_mode=mode)
 
 
-def test_importing_is_light() -> None:
+def test_import_loads_no_slow_modules() -> None:
     script = """
 import sys
 import autotts_gym
@@ -132,17 +136,17 @@ assert not slow & sys.modules.keys(), slow & sys.modules.keys()
     )
 
 
-def test_module_in_the_id_imports_it() -> None:
+def test_environment_id_with_module() -> None:
     script = 'import gymnasium; gymnasium.make("autotts_gym:AutoTTS-v0", max_branches=4).reset()'
     assert (
         subprocess.run([sys.executable, "-W", "error", "-c", script], check=False).returncode == 0
     )
 
 
-# --- what must not be played ---------------------------------------------------------------------
+# --- invalid actions -----------------------------------------------------------------------------
 
 
-def test_strict_mode_refuses_and_changes_nothing(two_stores: list[str]) -> None:
+def test_strict_mode_raises_and_changes_nothing(two_stores: list[str]) -> None:
     env = AutoTTSEnv(two_stores, max_branches=3, invalid_action="raise", render_mode="ansi")
     env.reset(seed=1)
     env.step(BRANCH)
@@ -156,11 +160,11 @@ def test_strict_mode_refuses_and_changes_nothing(two_stores: list[str]) -> None:
     assert pickle.dumps(env) == before
 
 
-def test_penalised_action_changes_nothing_but_the_count() -> None:
+def test_penalized_action_changes_only_the_step_count() -> None:
     env = AutoTTSEnv(max_branches=3, invalid_penalty=0.25)
     start, _ = env.reset(seed=1)
-    found, reward, terminated, truncated, info = env.step(2)
-    assert same(found, start)
+    observation, reward, terminated, truncated, info = env.step(2)
+    assert same(observation, start)
     assert (reward, terminated, truncated) == (-0.25, False, False)
     assert (info["invalid_action"], info["cost"]) == (True, 0.0)
     assert env.step(ANSWER)[4]["steps"] == 2
@@ -168,7 +172,7 @@ def test_penalised_action_changes_nothing_but_the_count() -> None:
 
 @pytest.mark.parametrize("strict", ["penalize", "raise"])
 @pytest.mark.parametrize("action", [-1, 2 + 4 * 3, 10**30])
-def test_ids_outside_the_space_are_refused(action: int, strict: str) -> None:
+def test_actions_outside_the_space_are_rejected(action: int, strict: str) -> None:
     env = AutoTTSEnv(max_branches=3, invalid_action=strict)
     env.reset()
     before = pickle.dumps(env)
@@ -177,18 +181,18 @@ def test_ids_outside_the_space_are_refused(action: int, strict: str) -> None:
     assert pickle.dumps(env) == before
 
 
-def test_actions_are_integers_of_any_kind() -> None:
+def test_actions_may_be_any_integer_type() -> None:
     env = AutoTTSEnv(max_branches=3)
     env.reset()
-    for one in (1, np.int64(1), np.array(1)):
-        assert not env.step(one)[4]["invalid_action"]
-    for other in (1.0, "1", None, np.array([1])):
+    for action in (1, np.int64(1), np.array(1)):
+        assert not env.step(action)[4]["invalid_action"]
+    for not_integer in (1.0, "1", None, np.array([1])):
         with pytest.raises(TypeError, match="integer"):
-            env.step(other)  # type: ignore[arg-type]
+            env.step(not_integer)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("make", MAKES, ids=["class", "gym.make"])
-def test_nothing_is_played_without_a_reset(make: Callable[..., gym.Env[Any, Any]]) -> None:
+@pytest.mark.parametrize("make", CONSTRUCTORS, ids=["class", "gym.make"])
+def test_step_and_render_need_a_reset(make: Callable[..., gym.Env[Any, Any]]) -> None:
     env = make(max_branches=3, step_limit=3, render_mode="ansi")
     assert not env.get_wrapper_attr("action_masks")().any()
     with pytest.raises(ResetNeeded, match=r"reset()"):
@@ -201,7 +205,7 @@ def test_nothing_is_played_without_a_reset(make: Callable[..., gym.Env[Any, Any]
         assert last[2:4] == (len(actions) < 3, len(actions) == 3)
         with pytest.raises(ResetNeeded, match=r"call reset\(\) before step\(\)"):
             env.step(ANSWER)
-        env.render()  # how it ended may be looked at
+        env.render()  # rendering still works after the end
 
 
 # --- legality ------------------------------------------------------------------------------------
@@ -213,27 +217,29 @@ def test_masks_agree(auto_probe: bool) -> None:
     env.action_space.seed(0)
     legal = env.get_wrapper_attr("action_masks")
     for seed in range(20):
-        found, info = env.reset(seed=seed)
-        over = False
-        while not over:
+        observation, info = env.reset(seed=seed)
+        done = False
+        while not done:
             mask = info["action_mask"]
             assert mask.dtype == np.int8
             assert legal().dtype == np.bool_
-            assert np.array_equal(mask, found["action_mask"])
+            assert np.array_equal(mask, observation["action_mask"])
             assert np.array_equal(mask, legal())
-            # Gymnasium's own sampling takes the mask as it is.
-            found, _, terminated, truncated, info = env.step(env.action_space.sample(mask=mask))
+            # Gymnasium's sampling accepts the mask.
+            observation, _, terminated, truncated, info = env.step(
+                env.action_space.sample(mask=mask)
+            )
             assert not info["invalid_action"]
-            over = terminated or truncated
+            done = terminated or truncated
 
 
-def test_several_environments_keep_their_own_limits(two_stores: list[str]) -> None:
+def test_each_store_keeps_its_depth_limit(two_stores: list[str]) -> None:
     env = AutoTTSEnv(two_stores, max_branches=2)
     deepest = TraceStore.open(two_stores[0]).card.depth
     for path in two_stores:
         card = TraceStore.open(path).card
-        found, _ = env.reset(options={"env": path})
-        assert found["plane"].shape == (2 * deepest,)
+        observation, _ = env.reset(options={"env": path})
+        assert observation["plane"].shape == (2 * deepest,)
         assert (env.interval, env.depth_limit) == (card.interval, card.depth)
         env.step(BRANCH)
         steps = 0
@@ -247,7 +253,7 @@ def test_several_environments_keep_their_own_limits(two_stores: list[str]) -> No
         assert info["tokens"] in [branch.tokens for branch in tokens]
 
 
-def test_null_answers_are_known_by_class(two_stores: list[str]) -> None:
+def test_is_null_by_answer_class(two_stores: list[str]) -> None:
     branches = [Branch([answer], 900, "x") for answer in ("No", "7", "", "8")]
     env = AutoTTSEnv(
         TraceStore.from_branches([Question("?", "7", branches)], 500),
@@ -255,59 +261,59 @@ def test_null_answers_are_known_by_class(two_stores: list[str]) -> None:
         auto_probe=True,
     )
     env.reset(options={"branch_order": [0, 1, 2, 3]})
-    assert not env.is_null(0)  # nothing was seen yet
-    found = [env.step(BRANCH)[0] for _ in range(4)][-1]
+    assert not env.is_null(0)  # no answer is revealed yet
+    observation = [env.step(BRANCH)[0] for _ in range(4)][-1]
     assert [env.is_null(c) for c in range(-1, 5)] == [False, True, False, True, False, False]
-    assert found["class_null"][:4].tolist() == [1, 0, 1, 0]
+    assert observation["class_null"][:4].tolist() == [1, 0, 1, 0]
 
 
-def test_actions_have_names() -> None:
+def test_describe_names_actions() -> None:
     env = AutoTTSEnv(max_branches=2)
     names = [env.describe(action) for action in range(10)]
     blocks = [f"{name}({i})" for name in ("CONTINUE", "PROBE", "PRUNE", "ANSWER") for i in (0, 1)]
     assert names == ["ANSWER", "BRANCH", *blocks]
 
 
-# --- copies, and who owns what -------------------------------------------------------------------
+# --- copies and ownership of arrays --------------------------------------------------------------
 
 COPIES = [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))]
 
 
-@pytest.mark.parametrize("copied", COPIES, ids=["deepcopy", "pickle"])
-@pytest.mark.parametrize("make", MAKES, ids=["class", "gym.make"])
-def test_copies_continue_alike_and_alone(
-    copied: Callable[[Any], Any], make: Callable[..., Any], two_stores: list[str]
+@pytest.mark.parametrize("make_copy", COPIES, ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("make", CONSTRUCTORS, ids=["class", "gym.make"])
+def test_copies_continue_equally_and_independently(
+    make_copy: Callable[[Any], Any], make: Callable[..., Any], two_stores: list[str]
 ) -> None:
     env = make(env=two_stores, max_branches=5, beta=(0, 1), render_mode="ansi")
     env.reset(seed=5)
-    assert not list(play(env, most=20))[-1][2]
-    twin, witness = copied(env), copied(env)
+    assert not list(random_steps(env, max_steps=20))[-1][2]
+    twin, witness = make_copy(env), make_copy(env)
     mask, text = env.unwrapped.action_masks(), env.render()
-    ahead = [*play(twin, seed=1), *episodes(twin)]
-    # The original has not moved, and goes the same way when it does.
+    continuation = [*random_steps(twin, seed=1), *two_episodes(twin)]
+    # The original is unchanged, and continues equally.
     assert np.array_equal(env.unwrapped.action_masks(), mask)
     assert env.render() == text
-    assert same([*play(env, seed=1), *episodes(env)], ahead)
+    assert same([*random_steps(env, seed=1), *two_episodes(env)], continuation)
     assert env.render() == twin.render()
-    assert same([*play(witness, seed=1), *episodes(witness)], ahead)
+    assert same([*random_steps(witness, seed=1), *two_episodes(witness)], continuation)
 
 
-def test_copies_do_not_copy_traces(two_stores: list[str]) -> None:
+def test_copies_share_traces(two_stores: list[str]) -> None:
     env = AutoTTSEnv(two_stores, max_branches=5)
     traces = env._config.dataset.traces
     twin = copy.deepcopy(env)
     assert all(a is b for a, b in zip(twin._batch.dataset.traces, traces, strict=True))
-    # In another process there are others, frozen all the same: compiled code is made for those.
+    # Unpickled traces are read-only as well, because compiled code requires read-only arrays.
     twin = pickle.loads(pickle.dumps(env))
     assert not any(array.flags.writeable for array in twin._batch.dataset.traces)
 
 
-def test_what_was_returned_stays_and_may_be_changed() -> None:
-    env, spoiled = (AutoTTSEnv(max_branches=4, beta=(0, 1)) for _ in range(2))
-    kept = [(found, copy.deepcopy(found)) for found in episodes(env, 7)]
-    assert all(same(found, then) for found, then in kept)
-    for (found, _), other in zip(kept, episodes(spoiled, 7), strict=True):
-        assert same(other, found)
+def test_returned_arrays_are_independent_of_the_environment() -> None:
+    env, modified = (AutoTTSEnv(max_branches=4, beta=(0, 1)) for _ in range(2))
+    results = [(result, copy.deepcopy(result)) for result in two_episodes(env, 7)]
+    assert all(same(result, original) for result, original in results)
+    for (result, _), other in zip(results, two_episodes(modified, 7), strict=True):
+        assert same(other, result)
         for array in (*other[0].values(), other[-1]["action_mask"]):
             array[:] = -7
 
@@ -315,13 +321,13 @@ def test_what_was_returned_stays_and_may_be_changed() -> None:
 # --- determinism ---------------------------------------------------------------------------------
 
 
-def test_a_seed_fixes_all_episodes(two_stores: list[str]) -> None:
-    def found(seed: int) -> list[Any]:
+def test_seed_determines_all_episodes(two_stores: list[str]) -> None:
+    def run(seed: int) -> list[Any]:
         env = gym.make("AutoTTS-v0", env=two_stores, max_branches=5, beta=(0, 1))
-        return list(episodes(env, seed))
+        return list(two_episodes(env, seed))
 
-    assert same(found(1), found(1))
-    assert not same(found(1), found(2))
+    assert same(run(1), run(1))
+    assert not same(run(1), run(2))
 
 
 def test_episodes_differ_without_a_seed() -> None:
@@ -333,31 +339,31 @@ def test_episodes_differ_without_a_seed() -> None:
     assert len(betas) == 18
 
 
-def test_options_fix_an_episode_whatever_the_seed(two_stores: list[str]) -> None:
+def test_options_select_an_episode_regardless_of_the_seed(two_stores: list[str]) -> None:
     env = AutoTTSEnv(two_stores, max_branches=4, beta=(0, 1))
     fixed = {"env": two_stores[0], "question": 1, "beta": 0.7, "branch_order": [3, 1, 0, 5]}
-    first = [env.reset(seed=1, options=fixed), *play(env)]
-    assert same([env.reset(seed=2, options=fixed), *play(env)], first)
+    first = [env.reset(seed=1, options=fixed), *random_steps(env)]
+    assert same([env.reset(seed=2, options=fixed), *random_steps(env)], first)
     ids = TraceStore.open(two_stores[0]).tables.ids
-    assert same([env.reset(options=fixed | {"question": ids[1]}), *play(env)], first)
+    assert same([env.reset(options=fixed | {"question": ids[1]}), *random_steps(env)], first)
     info = first[-1][4]
     assert (info["env"], info["question"], info["beta"]) == (two_stores[0], 1, 0.7)
     assert first[0][0]["globals"][-1] == np.float32(0.7)
 
 
-def test_a_refused_reset_leaves_the_episode_alone() -> None:
+def test_rejected_reset_leaves_the_episode_unchanged() -> None:
     env = AutoTTSEnv(max_branches=4)
     env.reset(seed=1)
     twin = copy.deepcopy(env)
     with pytest.raises(ValueError, match="unknown reset options"):
         env.reset(options={"quest": 3})
-    assert same(list(play(env)), list(play(twin)))
+    assert same(list(random_steps(env)), list(random_steps(twin)))
 
 
-# --- how an episode ends -------------------------------------------------------------------------
+# --- info at each step ---------------------------------------------------------------------------
 
-EVERY = {"action_mask": np.ndarray, "invalid_action": bool, "cost": float}
-LAST = {
+STEP_INFO = {"action_mask": np.ndarray, "invalid_action": bool, "cost": float}
+FINAL_INFO = {
     "correct": bool,
     "answer": str,
     "gold": str,
@@ -374,7 +380,7 @@ LAST = {
 
 
 @pytest.mark.parametrize("step_limit", [None, 25])
-def test_info_is_complete_and_adds_up(step_limit: int | None, two_stores: list[str]) -> None:
+def test_info_is_complete_and_consistent(step_limit: int | None, two_stores: list[str]) -> None:
     env = AutoTTSEnv(
         two_stores, max_branches=4, beta=(0, 1), step_limit=step_limit, invalid_penalty=0.125
     )
@@ -382,33 +388,33 @@ def test_info_is_complete_and_adds_up(step_limit: int | None, two_stores: list[s
     for seed in range(30):
         _, info = env.reset(seed=seed)
         assert {key: type(value) for key, value in info.items()} == {"action_mask": np.ndarray}
-        steps = list(play(env, seed))
+        steps = list(random_steps(env, seed))
         for _, reward, terminated, truncated, info in steps[:-1]:
-            assert {key: type(value) for key, value in info.items()} == EVERY
+            assert {key: type(value) for key, value in info.items()} == STEP_INFO
             assert (type(reward), terminated, truncated) == (float, False, False)
         _, _, terminated, truncated, info = steps[-1]
         if not (terminated or truncated):
             continue
-        assert {key: type(value) for key, value in info.items()} == EVERY | LAST
+        assert {key: type(value) for key, value in info.items()} == STEP_INFO | FINAL_INFO
         assert (type(terminated), type(truncated)) == (bool, bool)
         assert terminated is not truncated
         ends.append((truncated, info["correct"]))
         assert info["steps"] == len(steps)
         assert info["beta"] == env.beta
-        right, cost, beta = info["accuracy_reward"], info["cost_reward"], info["beta"]
-        assert right == info["correct"] == (info["answer"] == info["gold"])
-        assert not (truncated and right)
+        correct, cost, beta = info["accuracy_reward"], info["cost_reward"], info["beta"]
+        assert correct == info["correct"] == (info["answer"] == info["gold"])
+        assert not (truncated and correct)
         assert sum(step[4]["cost"] for step in steps) == pytest.approx(-cost, abs=1e-12)
-        wanted = beta * right + (1 - beta) * cost
-        wanted -= 0.125 * sum(step[4]["invalid_action"] for step in steps)
-        assert sum(step[1] for step in steps) == pytest.approx(wanted, abs=1e-12)
+        expected = beta * correct + (1 - beta) * cost
+        expected -= 0.125 * sum(step[4]["invalid_action"] for step in steps)
+        assert sum(step[1] for step in steps) == pytest.approx(expected, abs=1e-12)
     assert (step_limit is not None, step_limit is None) in ends
 
 
 # --- rendering -----------------------------------------------------------------------------------
 
 
-def test_frames_keep_their_size_and_show_the_plane_to_compact_agents() -> None:
+def test_frames_have_a_fixed_size_and_do_not_depend_on_the_observation() -> None:
     full, compact = (
         gym.make("AutoTTS-v0", max_branches=6, observation=kind, render_mode="rgb_array")
         for kind in ("full", "compact")
@@ -417,20 +423,20 @@ def test_frames_keep_their_size_and_show_the_plane_to_compact_agents() -> None:
     for seed in range(3):
         full.reset(seed=seed)
         compact.reset(seed=seed)
-        over = False
-        while not over:
+        done = False
+        while not done:
             random = Random(len(frames))
             mask = compact.get_wrapper_attr("action_masks")().tolist()
             action = random_action(random, mask)
-            _, over = full.step(action), compact.step(action)[2]
+            _, done = full.step(action), compact.step(action)[2]
             frames.append(compact.render())
             assert np.array_equal(frames[-1], full.render())
     assert {(frame.shape, frame.dtype.name) for frame in frames} == {(frames[0].shape, "uint8")}
-    assert all(size % 2 == 0 for size in frames[0].shape[:2])  # as video codecs want it
+    assert all(size % 2 == 0 for size in frames[0].shape[:2])  # video codecs need even sizes
     assert len({frame.tobytes() for frame in frames}) > len(frames) / 2
 
 
-def test_text_tells_how_it_went() -> None:
+def test_ansi_rendering_describes_the_episode() -> None:
     env = AutoTTSEnv(max_branches=3, step_limit=2, render_mode="ansi")
     env.reset(options={"question": 4})
     texts = [env.render()]
@@ -443,30 +449,30 @@ def test_text_tells_how_it_went() -> None:
     assert "BRANCH" in texts[1]
     assert "CONTINUE(0)" in texts[2]
     assert "truncated by the step limit" in texts[2]
-    # An empty answer with the last action that there is: not cut off.
+    # An answer in the last allowed step terminates the episode, without truncation.
     env.reset()
     env.step(BRANCH)
     env.step(ANSWER)
     assert "answered nothing: wrong" in env.render()
 
 
-def test_window_is_silent_without_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
+def test_human_rendering_without_a_display(capfd: pytest.CaptureFixture[str]) -> None:
     with gym.make("AutoTTS-v0", max_branches=3, render_mode="human") as env:
         env.reset(seed=0)
-        list(play(env, most=20))
+        list(random_steps(env, max_steps=20))
         assert env.render() is None
         assert len(plt.get_fignums()) == 1
-        twin = copy.deepcopy(env)  # has no window until it draws
+        twin = copy.deepcopy(env)  # a copy has no window before its first render
         assert len(plt.get_fignums()) == 1
         twin.render()
         assert len(plt.get_fignums()) == 2
         twin.close()
     assert not plt.get_fignums()
-    env.close()  # again
+    env.close()  # a second close has no effect
     assert capfd.readouterr() == ("", "")
 
 
-def test_rendering_without_a_mode_says_so() -> None:
+def test_rendering_without_a_render_mode_warns() -> None:
     env = AutoTTSEnv(max_branches=3)
     env.reset()
     with pytest.warns(UserWarning, match="render mode"):

@@ -1,4 +1,4 @@
-"""With what people put around an environment: wrappers, vectorisers, recorders, learners."""
+"""Compatibility tests: wrappers, vector environments, recorders and RL libraries."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 
 ANSWER, BRANCH = 0, 1
 SMALL: dict[str, Any] = {"max_branches": 4, "observation": "compact"}
-# Named, not written as a function here: other processes must be able to import it.
+# A partial of an importable function, because other processes unpickle it.
 make = partial(gym.make, "autotts_gym:AutoTTS-v0", **SMALL)
 
 
 def episode(env: gym.Env[Any, Any], seed: int, actions: int = 40) -> list[Any]:
-    """Steps of legal actions, some opening and probing, the last an answer."""
+    """Play random legal actions and then ANSWER; returns the results of all steps."""
     rng, steps = np.random.default_rng(seed), []
     _, info = env.reset(seed=seed)
     for _ in range(actions):
-        legal = np.flatnonzero(info["action_mask"][:10])[1:]  # no pruning, no answer
+        legal = np.flatnonzero(info["action_mask"][:10])[1:]  # neither PRUNE nor ANSWER
         steps.append(env.step(rng.choice(legal) if len(legal) else ANSWER))
         if steps[-1][2] or steps[-1][3]:
             return steps
@@ -45,7 +45,7 @@ def episode(env: gym.Env[Any, Any], seed: int, actions: int = 40) -> list[Any]:
 
 
 def test_time_limit() -> None:
-    # It cuts off from outside, so nothing is settled; ``step_limit`` is the environment's own.
+    # The wrapper truncates without settling costs, unlike the argument ``step_limit``.
     env = make(max_episode_steps=3)
     env.reset(seed=0)
     steps = [env.step(BRANCH) for _ in range(3)]
@@ -68,10 +68,10 @@ def test_record_episode_statistics() -> None:
 @pytest.mark.parametrize("kind", ["vector_entry_point", "sync"])
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_record_episode_statistics_of_vectors(mode: AutoresetMode, kind: str) -> None:
-    how: dict[str, Any] = {"autoreset_mode": mode}
+    arguments: dict[str, Any] = {"autoreset_mode": mode}
     if kind == "sync":
-        how = {"vector_kwargs": how}
-    env: Any = gym.make_vec("AutoTTS-v0", 3, vectorization_mode=kind, **how, **SMALL)
+        arguments = {"vector_kwargs": arguments}
+    env: Any = gym.make_vec("AutoTTS-v0", 3, vectorization_mode=kind, **arguments, **SMALL)
     env = vector_wrappers.RecordEpisodeStatistics(env)
     env.reset(seed=0)
     rng, ends = np.random.default_rng(0), 0
@@ -86,8 +86,8 @@ def test_record_episode_statistics_of_vectors(mode: AutoresetMode, kind: str) ->
         assert ("episode" in infos) == ended.any()
         for e in np.flatnonzero(ended):
             ends += 1
-            own = infos["final_info"] if mode is AutoresetMode.SAME_STEP else infos
-            assert infos["episode"]["l"][e] == own["steps"][e]
+            final = infos["final_info"] if mode is AutoresetMode.SAME_STEP else infos
+            assert infos["episode"]["l"][e] == final["steps"][e]
             assert infos["episode"]["r"][e] == pytest.approx(returns[e], abs=1e-6)
             returns[e] = 0
     assert ends > 10
@@ -99,24 +99,24 @@ def test_dict_info_to_list(mode: AutoresetMode) -> None:
         gym.make_vec("AutoTTS-v0", 2, autoreset_mode=mode, **SMALL)
     )
     single = AutoTTSEnv(**SMALL)
-    wanted = [single.reset(seed=4)[1]]
-    wanted += [single.step(action)[4] for action in (BRANCH, ANSWER)]
+    expected = [single.reset(seed=4)[1]]
+    expected += [single.step(action)[4] for action in (BRANCH, ANSWER)]
     infos: Any = [env.reset(seed=[3, 4])[1]]
     infos += [env.step(np.array([BRANCH, action]))[4] for action in (BRANCH, ANSWER)]
-    found = [of_each[1] for of_each in infos]
+    actual = [both[1] for both in infos]
     if mode is AutoresetMode.SAME_STEP:
-        final_obs = found[-1].pop("final_obs")
+        final_obs = actual[-1].pop("final_obs")
         assert final_obs.keys() == single.observation_space.keys()
-        found[-1] = found[-1].pop("final_info")
-    for own, other in zip(found, wanted, strict=True):
-        assert own.keys() == other.keys()
-        assert all(np.array_equal(own[key], other[key]) for key in own)
+        actual[-1] = actual[-1].pop("final_info")
+    for info, other in zip(actual, expected, strict=True):
+        assert info.keys() == other.keys()
+        assert all(np.array_equal(info[key], other[key]) for key in info)
 
 
 def test_record_video(tmp_path: Path) -> None:
-    folder = tmp_path / "films"
+    folder = tmp_path / "videos"
     env = wrappers.RecordVideo(make(render_mode="rgb_array"), str(folder), disable_logger=True)
-    frames = 1 + len(episode(env, seed=0, actions=8))  # the first shows the start
+    frames = 1 + len(episode(env, seed=0, actions=8))  # the first frame shows the reset
     shape = env.unwrapped.render().shape  # type: ignore[union-attr]
     env.close()
     (video,) = folder.iterdir()
@@ -126,13 +126,13 @@ def test_record_video(tmp_path: Path) -> None:
 
 def test_flatten_observation() -> None:
     env = wrappers.FlattenObservation(make())
-    found, _ = env.reset(seed=0)
-    assert found.dtype == np.float32
-    assert found in env.observation_space
-    whole = env.unwrapped.observation_space
-    assert found.shape == (sum(int(np.prod(box.shape)) for box in whole.values()),)
-    again = gym.spaces.unflatten(whole, found)
-    assert np.array_equal(again["action_mask"], env.get_wrapper_attr("action_masks")())
+    observation, _ = env.reset(seed=0)
+    assert observation.dtype == np.float32
+    assert observation in env.observation_space
+    space = env.unwrapped.observation_space
+    assert observation.shape == (sum(int(np.prod(box.shape)) for box in space.values()),)
+    unflattened = gym.spaces.unflatten(space, observation)
+    assert np.array_equal(unflattened["action_mask"], env.get_wrapper_attr("action_masks")())
 
 
 def test_normalize_reward() -> None:
@@ -140,31 +140,31 @@ def test_normalize_reward() -> None:
     assert all(np.isfinite(step[1]) for step in episode(env, seed=0))
 
 
-# --- vectorisers ---------------------------------------------------------------------------------
+# --- vector environments -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_vectorisers(kind: str, mode: AutoresetMode) -> None:
-    # Forking is not safe where learners have started threads.
+def test_vector_environments(kind: str, mode: AutoresetMode) -> None:
+    # Forking is unsafe after RL libraries have started threads.
     env = (
         SyncVectorEnv([make] * 2, autoreset_mode=mode)
         if kind == "sync"
         else AsyncVectorEnv([make] * 2, autoreset_mode=mode, context="spawn")
     )
-    ours = gym.make_vec("AutoTTS-v0", 2, autoreset_mode=mode, **SMALL)
+    vector_env = gym.make_vec("AutoTTS-v0", 2, autoreset_mode=mode, **SMALL)
     env.reset(seed=5)
-    ours.reset(seed=5)
+    vector_env.reset(seed=5)
     for actions in ([BRANCH, BRANCH], [6, 2], [BRANCH, ANSWER]):
-        found, rewards, terminated, _, infos = env.step(np.array(actions))
-        wanted = ours.step(np.array(actions))
-        assert found in env.observation_space
-        assert all(np.array_equal(found[key], wanted[0][key]) for key in found)
-        assert np.array_equal(rewards, wanted[1])
-        assert np.array_equal(terminated, wanted[2])
-        assert infos.keys() == wanted[4].keys()
+        observation, rewards, terminated, _, infos = env.step(np.array(actions))
+        expected = vector_env.step(np.array(actions))
+        assert observation in env.observation_space
+        assert all(np.array_equal(observation[key], expected[0][key]) for key in observation)
+        assert np.array_equal(rewards, expected[1])
+        assert np.array_equal(terminated, expected[2])
+        assert infos.keys() == expected[4].keys()
         masks = np.stack(env.call("action_masks"))
-        assert np.array_equal(masks, ours.unwrapped.action_masks())
+        assert np.array_equal(masks, vector_env.unwrapped.action_masks())
     env.close()
 
 
@@ -174,24 +174,26 @@ def test_vectorisers(kind: str, mode: AutoresetMode) -> None:
 def test_sb3_dummy_vec_env() -> None:
     env = DummyVecEnv([make] * 2)
     env.seed(7)
-    ours = gym.make_vec("AutoTTS-v0", 2, **SMALL)
-    found: Any = env.reset()
-    wanted, _ = ours.reset(seed=7)
+    vector_env = gym.make_vec("AutoTTS-v0", 2, **SMALL)
+    observation: Any = env.reset()
+    expected, _ = vector_env.reset(seed=7)
     assert is_masking_supported(env)
     for actions in ([BRANCH, BRANCH], [6, 2], [BRANCH, ANSWER]):
-        assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
-        assert np.array_equal(get_action_masks(env), wanted["action_mask"] == 1)
-        found, rewards, over, infos = env.step(np.array(actions))
-        wanted, wanted_rewards, terminated, _, wanted_infos = ours.step(np.array(actions))
-        np.testing.assert_allclose(rewards, wanted_rewards, rtol=1e-6)
-        assert np.array_equal(over, terminated)
-    # SAME_STEP is what stable-baselines3 does.
-    last = wanted_infos["final_obs"][1]
+        assert all(np.array_equal(observation[key], expected[key]) for key in expected)
+        assert np.array_equal(get_action_masks(env), expected["action_mask"] == 1)
+        observation, rewards, dones, infos = env.step(np.array(actions))
+        expected, expected_rewards, terminated, _, expected_infos = vector_env.step(
+            np.array(actions)
+        )
+        np.testing.assert_allclose(rewards, expected_rewards, rtol=1e-6)
+        assert np.array_equal(dones, terminated)
+    # stable-baselines3 resets in the same step.
+    last = expected_infos["final_obs"][1]
     assert all(np.array_equal(infos[1]["terminal_observation"][key], last[key]) for key in last)
 
 
-class Guarded(gym.Wrapper[Any, Any, Any, Any]):
-    """Counts steps, and takes offence at an illegal one."""
+class AssertLegal(gym.Wrapper[Any, Any, Any, Any]):
+    """Counts steps and fails on an illegal action."""
 
     steps = 0
 
@@ -202,7 +204,7 @@ class Guarded(gym.Wrapper[Any, Any, Any, Any]):
         return result
 
 
-def learner(env: gym.Env[Any, Any]) -> MaskablePPO:
+def maskable_ppo(env: gym.Env[Any, Any]) -> MaskablePPO:
     return MaskablePPO(
         "MultiInputPolicy",
         env,
@@ -215,24 +217,24 @@ def learner(env: gym.Env[Any, Any]) -> MaskablePPO:
     )
 
 
-def test_untrained_masked_policy_plays_nothing_illegal() -> None:
+def test_untrained_masked_policy_takes_only_legal_actions() -> None:
     env = make(budget=640, step_limit=200)
-    model = learner(env)
+    model = maskable_ppo(env)
     for seed in range(10):
-        found, _ = env.reset(seed=seed)
-        over = False
-        while not over:
+        observation, _ = env.reset(seed=seed)
+        done = False
+        while not done:
             masks = get_action_masks(env)
-            action, _ = model.predict(found, action_masks=masks, deterministic=seed % 2 == 0)
-            found, _, terminated, truncated, info = env.step(action)
+            action, _ = model.predict(observation, action_masks=masks, deterministic=seed % 2 == 0)
+            observation, _, terminated, truncated, info = env.step(action)
             assert not info["invalid_action"]
-            over = terminated or truncated
+            done = terminated or truncated
 
 
 @pytest.mark.parametrize("observation", ["compact", "full"])
-def test_maskable_ppo_learns_without_an_adapter(observation: str) -> None:
-    env = Guarded(Monitor(make(observation=observation, step_limit=60)))
-    model = learner(env)
+def test_maskable_ppo_trains_without_an_adapter(observation: str) -> None:
+    env = AssertLegal(Monitor(make(observation=observation, step_limit=60)))
+    model = maskable_ppo(env)
     before = [weights.clone() for weights in model.policy.parameters()]
     model.learn(256)
     assert env.steps == 256

@@ -1,6 +1,6 @@
-"""Arguments and reset options: what is accepted, what is refused and in which words, what is drawn.
+"""Tests of ``EnvConfig``: arguments, reset options, error messages and episode starts.
 
-They are given to both environments, so that neither can lose one on the way.
+Both the single and the vector environment receive them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from autotts_gym.mdp.batch import EpisodeStart
 from autotts_gym.traces.registry import DEFAULT
 from autotts_gym.traces.store import TraceStore
 
-MANY = 400  # draws, for what is bound to come up among so many
+NUM_DRAWS = 400  # enough for every question and branch order to occur
 
 
-def draws(
-    setting: EnvConfig, options: dict[str, Any] | None = None, seed: int = 0
+def draw_starts(
+    config: EnvConfig, options: dict[str, Any] | None = None, seed: int = 0
 ) -> list[EpisodeStart]:
     rng = np.random.default_rng(seed)
-    return [setting.draw(rng, options) for _ in range(MANY)]
+    return [config.draw(rng, options) for _ in range(NUM_DRAWS)]
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -83,25 +83,25 @@ PENALTY = "invalid_penalty must be a finite number of at least 0, got "
         ({"env": []}, "stores is empty; at least one trace store is needed"),
     ],
 )
-def test_bad_arguments_are_named(cls: type, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_rejected(cls: type, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         cls(**arguments)
 
 
 @pytest.mark.parametrize("cls", [AutoTTSEnv, AutoTTSVectorEnv])
-def test_unknown_arguments_are_named(cls: type) -> None:
+def test_unknown_arguments_are_rejected(cls: type) -> None:
     with pytest.raises(TypeError, match="max_branch'"):
         cls(max_branch=4)
 
 
 @pytest.mark.parametrize("name", ["max_branches", "max_depth", "max_classes", "step_limit"])
-def test_integers_may_be_numpys(name: str) -> None:
-    found = EnvConfig(**{name: np.int64(4)})
-    owner = found.config if hasattr(found.config, name) else found
+def test_numpy_integers_are_accepted(name: str) -> None:
+    env_config = EnvConfig(**{name: np.int64(4)})
+    owner = env_config.config if hasattr(env_config.config, name) else env_config
     assert getattr(owner, name) == 4
 
 
-def test_what_is_played_has_a_name(two_stores: list[str]) -> None:
+def test_store_names(two_stores: list[str]) -> None:
     deep, shallow = two_stores
     in_memory = TraceStore(TraceStore.open(deep).card, tables=TraceStore.open(deep).tables)
     for env, names in (
@@ -111,21 +111,21 @@ def test_what_is_played_has_a_name(two_stores: list[str]) -> None:
         (TraceStore.open(deep), [deep]),
         (in_memory, [f"store-{in_memory.card.fingerprint[:8]}"]),
         ((deep, TraceStore.open(shallow)), two_stores),
-        (iter([shallow, shallow]), [shallow]),  # the same twice is drawn no more often
-        (Path(deep).parent, two_stores),  # a folder means all that lie in it
+        (iter([shallow, shallow]), [shallow]),  # duplicates are removed
+        (Path(deep).parent, two_stores),  # a folder: all stores in it
     ):
         assert EnvConfig(env, max_branches=5).dataset.names == names
 
 
-def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
+def test_spaces_fit_the_deepest_store(two_stores: list[str]) -> None:
     deepest, depth = (TraceStore.open(path).card.depth for path in two_stores)
     assert depth < deepest
     both = EnvConfig(two_stores, max_branches=3, max_classes=7).observation_space()
     assert both["plane"].shape == both["confidence_plane"].shape == (3 * deepest,)
     assert both["class_votes"].shape == (7,)
-    # A policy for both is one for either of them.
-    alone = EnvConfig(two_stores[1], max_branches=3, max_classes=7, max_depth=deepest)
-    assert alone.observation_space() == both
+    # A policy for both stores also fits each of them.
+    single = EnvConfig(two_stores[1], max_branches=3, max_classes=7, max_depth=deepest)
+    assert single.observation_space() == both
 
 
 # --- reset options -------------------------------------------------------------------------------
@@ -160,60 +160,62 @@ def test_spaces_fit_the_deepest(two_stores: list[str]) -> None:
         ({"branch_order": [-1, 0]}, "options['branch_order'] must stay within 0..127"),
     ],
 )
-def test_bad_options_are_named(cls: type, options: dict[str, Any], message: str) -> None:
+def test_invalid_reset_options_are_rejected(
+    cls: type, options: dict[str, Any], message: str
+) -> None:
     env = cls(max_branches=2)
     with pytest.raises(ValueError, match=re.escape(message)):
         env.reset(options=options)
 
 
-def test_options_fix_what_they_name(two_stores: list[str]) -> None:
-    setting = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
-    first = setting.dataset.first_question
+def test_reset_options_fix_the_episode_start(two_stores: list[str]) -> None:
+    config = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
+    first = config.dataset.first_question
     ids = TraceStore.open(two_stores[1]).tables.ids
-    for options, wanted in (
+    for options, matches in (
         ({"env": two_stores[1]}, lambda d: first[1] <= d.question < first[2]),
         ({"env": two_stores[1], "question": 2}, lambda d: d.question == first[1] + 2),
         ({"env": two_stores[1], "question": np.int64(2)}, lambda d: d.question == first[1] + 2),
         ({"env": two_stores[1], "question": ids[3]}, lambda d: d.question == first[1] + 3),
         ({"question": 1}, lambda d: d.question in (1, first[1] + 1)),
-        ({"beta": 0.9}, lambda d: d.beta == 0.9),  # outside of the range, if one insists
+        ({"beta": 0.9}, lambda d: d.beta == 0.9),  # options may exceed the configured range
         ({"beta": np.float32(0.5)}, lambda d: d.beta == 0.5),
         ({"branch_order": [4, 0, 3]}, lambda d: d.order.tolist() == [4, 0]),
         ({"branch_order": range(1, 5)}, lambda d: d.order.tolist() == [1, 2]),
     ):
-        assert all(map(wanted, draws(setting, options)))
-    # All of them leave nothing to chance, whatever the seed.
+        assert all(map(matches, draw_starts(config, options)))
+    # All options together fix the episode, regardless of the seed.
     fixed = {"env": two_stores[0], "question": 0, "beta": 0.3, "branch_order": [2, 1]}
     for seed in range(2):
-        for question, beta, order in draws(setting, fixed, seed):
+        for question, beta, order in draw_starts(config, fixed, seed):
             assert (question, beta, order.tolist()) == (0, 0.3, [2, 1])
 
 
 @pytest.mark.parametrize("options", [None, {}])
-def test_everything_comes_up(two_stores: list[str], options: dict[str, Any] | None) -> None:
-    setting = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
-    found = draws(setting, options)
-    questions = np.bincount([d.question for d in found])
-    first = setting.dataset.first_question
+def test_all_episode_starts_occur(two_stores: list[str], options: dict[str, Any] | None) -> None:
+    config = EnvConfig(two_stores, beta=(0.2, 0.8), max_branches=2)
+    starts = draw_starts(config, options)
+    questions = np.bincount([d.question for d in starts])
+    first = config.dataset.first_question
     assert len(questions) == first[-1]
     assert questions.all()
-    # Environments are drawn alike, however many questions they have.
-    assert questions[: first[1]].sum() == pytest.approx(MANY / 2, abs=5 * MANY**0.5 / 2)
-    betas = [d.beta for d in found]
+    # Stores are drawn with equal probability, regardless of their numbers of questions.
+    assert questions[: first[1]].sum() == pytest.approx(NUM_DRAWS / 2, abs=5 * NUM_DRAWS**0.5 / 2)
+    betas = [d.beta for d in starts]
     assert 0.2 <= min(betas) < 0.25
     assert 0.75 < max(betas) <= 0.8
-    orders = {tuple(d.order.tolist()) for d in found if d.question < first[1]}
+    orders = {tuple(d.order.tolist()) for d in starts if d.question < first[1]}
     assert orders == {(i, j) for i in range(6) for j in range(6) if i != j}
 
 
-def test_same_seed_same_draws(two_stores: list[str]) -> None:
-    def plain(found: list[EpisodeStart]) -> list[Any]:
-        return [(d.question, d.beta, d.order.tolist()) for d in found]
+def test_same_seed_gives_the_same_episode_starts(two_stores: list[str]) -> None:
+    def to_tuples(starts: list[EpisodeStart]) -> list[Any]:
+        return [(d.question, d.beta, d.order.tolist()) for d in starts]
 
-    setting = EnvConfig(two_stores, beta=(0, 1), max_branches=4)
-    assert plain(draws(setting)) == plain(draws(setting))
-    assert plain(draws(setting)) != plain(draws(setting, seed=1))
-    # Fewer branches are those that open first of more.
-    narrow = draws(EnvConfig(two_stores, beta=(0, 1), max_branches=2))
-    wide = [EpisodeStart(d.question, d.beta, d.order[:2]) for d in draws(setting)]
-    assert plain(narrow) == plain(wide)
+    config = EnvConfig(two_stores, beta=(0, 1), max_branches=4)
+    assert to_tuples(draw_starts(config)) == to_tuples(draw_starts(config))
+    assert to_tuples(draw_starts(config)) != to_tuples(draw_starts(config, seed=1))
+    # A narrower config has the first branches of a wider one.
+    narrow = draw_starts(EnvConfig(two_stores, beta=(0, 1), max_branches=2))
+    wide = [EpisodeStart(d.question, d.beta, d.order[:2]) for d in draw_starts(config)]
+    assert to_tuples(narrow) == to_tuples(wide)

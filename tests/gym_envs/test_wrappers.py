@@ -1,4 +1,4 @@
-"""The wrappers that come with the package."""
+"""Tests of the wrappers ``MultiObjective`` and ``Film``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import autotts_gym  # noqa: F401 - registers AutoTTS-v0
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.gym_envs.wrappers import Film, MultiObjective
 
-SETTING: dict[str, Any] = {"max_branches": 4, "beta": (0, 1), "invalid_penalty": 0.125}
+CONFIG: dict[str, Any] = {"max_branches": 4, "beta": (0, 1), "invalid_penalty": 0.125}
 
 
 def play(env: gym.Env[Any, Any], seed: int) -> list[Any]:
-    """Steps of an episode of random actions, mostly legal."""
+    """Play an episode of random actions, most of them legal; returns the results of all steps."""
     random, steps = Random(seed), []
     env.reset(seed=seed)
     legal = env.get_wrapper_attr("action_masks")
@@ -33,45 +33,45 @@ def play(env: gym.Env[Any, Any], seed: int) -> list[Any]:
     return steps
 
 
-# --- two rewards ---------------------------------------------------------------------------------
+# --- MultiObjective ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [None, 15])
 @pytest.mark.parametrize("make", [AutoTTSEnv, partial(gym.make, "AutoTTS-v0")])
-def test_weighted_rewards_are_the_environments_own(
+def test_weighted_rewards_equal_the_scalar_reward(
     make: Callable[..., Any], limit: int | None
 ) -> None:
-    env = MultiObjective(make(**SETTING, step_limit=limit))
-    scalar = AutoTTSEnv(**SETTING, step_limit=limit)
-    right = 0
+    env = MultiObjective(make(**CONFIG, step_limit=limit))
+    scalar = AutoTTSEnv(**CONFIG, step_limit=limit)
+    correct = 0
     for seed in range(20):
         steps = play(env, seed)
         beta = steps[-1][4]["beta"]
-        for step, own in zip(steps, play(scalar, seed), strict=True):
+        for step, scalar_step in zip(steps, play(scalar, seed), strict=True):
             reward = step[1]
             assert (reward.shape, reward.dtype) == ((2,), np.float64)
             assert reward in env.reward_space
             penalty = 0.125 * step[4]["invalid_action"]
-            assert reward @ (beta, 1 - beta) - penalty == pytest.approx(own[1], abs=1e-12)
-        right += steps[-1][4]["correct"]
-        # What the rewards come to is told at the end as well.
+            assert reward @ (beta, 1 - beta) - penalty == pytest.approx(scalar_step[1], abs=1e-12)
+        correct += steps[-1][4]["correct"]
+        # The final info contains the sums of both rewards.
         info = steps[-1][4]
         total = sum(step[1] for step in steps)
-        wanted = [info["accuracy_reward"], info["cost_reward"]]
-        np.testing.assert_allclose(total, wanted, atol=1e-12)
-    assert right > 0 or limit
+        expected = [info["accuracy_reward"], info["cost_reward"]]
+        np.testing.assert_allclose(total, expected, atol=1e-12)
+    assert correct > 0 or limit
 
 
-def test_a_time_limit_does_not_take_it_for_right() -> None:
-    env = MultiObjective(TimeLimit(AutoTTSEnv(**SETTING), 1))
+def test_episode_cut_by_a_time_limit_is_incorrect() -> None:
+    env = MultiObjective(TimeLimit(AutoTTSEnv(**CONFIG), 1))
     env.reset()
     _, reward, terminated, truncated, info = env.step(1)
     assert (terminated, truncated) == (False, True)
     assert reward.tolist() == [0, -info["cost"]]
 
 
-def test_mo_gymnasium_takes_it() -> None:
-    env = MultiObjective(gym.make("AutoTTS-v0", **SETTING))
+def test_mo_gymnasium_wrappers() -> None:
+    env = MultiObjective(gym.make("AutoTTS-v0", **CONFIG))
     assert (env.reward_dim, env.unwrapped.reward_dim) == (2, 2)
     recorded = mo.MORecordEpisodeStatistics(env)
     steps = play(recorded, seed=3)
@@ -87,8 +87,8 @@ def test_mo_gymnasium_takes_it() -> None:
     mo.MONormalizeReward(env, idx=1).reset()
 
 
-def test_mo_gymnasium_stacks_it() -> None:
-    env = MOSyncVectorEnv([lambda: MultiObjective(AutoTTSEnv(**SETTING))] * 2)
+def test_mo_gymnasium_vector_env() -> None:
+    env = MOSyncVectorEnv([lambda: MultiObjective(AutoTTSEnv(**CONFIG))] * 2)
     env.reset(seed=0)
     _, rewards, terminated, _, infos = env.step(np.array([0, 1]))
     assert rewards.shape == (2, 2)
@@ -96,26 +96,26 @@ def test_mo_gymnasium_stacks_it() -> None:
     np.testing.assert_allclose(rewards, [[0, 0], [0, -infos["cost"][1]]], rtol=1e-6)
 
 
-# --- frames --------------------------------------------------------------------------------------
+# --- Film ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("every", "wanted"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (0, [])])
-def test_film_keeps_every_so_many_frames(every: int, wanted: list[int]) -> None:
+@pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (0, [])])
+def test_film_keeps_every_nth_frame(every: int, expected: list[int]) -> None:
     env = Film(AutoTTSEnv(max_branches=4, render_mode="ansi"), every)
-    for _ in range(2):  # the second episode has a film of its own
+    for _ in range(2):  # the second episode starts a new film
         env.reset(seed=0)
         texts = []
         for _ in range(5):
             env.step(1)
             texts.append(env.render())
-        assert env.frames == [texts[number - 1] for number in wanted]
+        assert env.frames == [texts[number - 1] for number in expected]
 
 
-# --- both ----------------------------------------------------------------------------------------
+# --- specs ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrapper", [MultiObjective, partial(Film, every=3)])
-def test_specification_makes_the_wrapper_too(wrapper: Callable[[Any], Any]) -> None:
+def test_spec_recreates_the_wrapper(wrapper: Callable[[Any], Any]) -> None:
     env = wrapper(gym.make("AutoTTS-v0", max_branches=3, render_mode="ansi"))
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
     assert str(again) == str(env)
