@@ -55,10 +55,13 @@ def test_trace_stores(name: str) -> None:
     assert {key: getattr(card, key) for key in EXPECTED[name]} == EXPECTED[name]
 
 
-def test_published_traces_import_as_before(autotts: Callable[..., Any], own: Path) -> None:
+def test_published_traces_import_as_before(autotts: Callable[..., Any], user_envs: Path) -> None:
     path = OLD / "published-files" / "model" / "bench.json"
     assert autotts("import", path, "--name", "again").code == 0
-    assert TraceStore.open(own / "again").card.fingerprint == EXPECTED["published"]["fingerprint"]
+    assert (
+        TraceStore.open(user_envs / "again").card.fingerprint
+        == EXPECTED["published"]["fingerprint"]
+    )
 
 
 def test_half_finished_collection(autotts: Callable[..., Any], here: Path) -> None:
