@@ -163,7 +163,8 @@ def _column(table: pa.Table, name: str, kind: str) -> NDArray[Any]:
     column = table[name].cast(kind)
     if column.null_count:
         raise ValueError(f"{name} has gaps")
-    array: NDArray[Any] = column.to_numpy()
+    # Not to_numpy, which imports pandas if it is installed; that is slow.
+    array: NDArray[Any] = np.from_dlpack(column.combine_chunks())
     return array
 
 
