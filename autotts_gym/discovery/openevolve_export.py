@@ -1,13 +1,14 @@
-"""The search as a task for OpenEvolve (the ``openevolve`` package, which is not needed here).
+"""Export of a search as a task for OpenEvolve (the ``openevolve`` package, which is optional).
 
-:func:`export` writes what ``openevolve-run`` takes: a program to begin with, an evaluator and a
-configuration. OpenEvolve brings its own proposers, archive and prompts; what is scored, and what is
-told of a program, is the same as in ``autotts discover``.
+:func:`export` writes the files that ``openevolve-run`` needs: an initial program, an evaluator and
+a configuration. OpenEvolve has its own proposers, archive and prompts; scores and feedback are the
+same as in ``autotts discover``.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,69 +21,70 @@ from autotts_gym.discovery.objective import BETAS, price_at
 from autotts_gym.discovery.proposal import Candidate, Evaluation, Proposal
 from autotts_gym.utils.files import write_text
 
-#: What a rejected program is worth: less than one that spends everything and is never right.
-REJECTED: Final = -1.0 - sum(price_at(beta) for beta in BETAS) / len(BETAS)
+#: Score of a rejected program: lower than that of any accepted one.
+REJECTED_SCORE: Final = -1.0 - sum(price_at(beta) for beta in BETAS) / len(BETAS)
 
-#: Means of a curve that are told beside the score.
-_TOLD: Final = ("accuracy", "tokens", "sequential")
+#: Columns of the curve whose means are reported besides the score.
+_CURVE_COLUMNS: Final = ("accuracy", "tokens", "sequential")
 
-_EVALUATOR: Final = '''"""Scores a program, for OpenEvolve."""
+_EVALUATOR: Final = '''"""Evaluates a program, for OpenEvolve."""
 
 from pathlib import Path
 
-from autotts_gym.discovery.evaluator import evaluate as play
+from autotts_gym.discovery.evaluator import evaluate as evaluate_program
 from autotts_gym.discovery.openevolve_export import result
 
 ENVS = {envs!r}
-QUESTIONS = {questions!r}  # rows; None for all
-SEEDS = {seeds!r}  # branch orders of each question
+QUESTIONS = {questions!r}  # rows of the questions; None for all
+SEEDS = {seeds!r}  # number of branch orders per question
 
 
 def evaluate(program_path):
-    """The scores of the program in a file, and what there is to learn from them."""
+    """Scores of the program in a file, and feedback on it."""
     source = Path(program_path).read_text("utf-8")
-    return result(
-        play(source, envs=ENVS, questions=QUESTIONS, seeds=SEEDS, untrusted={untrusted!r})
+    evaluation = evaluate_program(
+        source, envs=ENVS, questions=QUESTIONS, seeds=SEEDS, untrusted={untrusted!r}
     )
+    return result(evaluation)
 '''
 
 
 def metrics(evaluation: Evaluation) -> dict[str, float]:
-    """A verdict as OpenEvolve's numbers.
+    """An evaluation as OpenEvolve's metrics.
 
     Returns:
-        ``combined_score``, which it maximises; ``accepted``, 1 or 0; and means over the curve,
-        where there is one.
+        ``combined_score``, which OpenEvolve maximizes; ``accepted``, 1 or 0; and means over the
+        curve, if there is one.
     """
     accepted = not evaluation.rejection and math.isfinite(evaluation.score)
-    found = {
-        "combined_score": evaluation.score if accepted else REJECTED,
+    values = {
+        "combined_score": evaluation.score if accepted else REJECTED_SCORE,
         "accepted": float(accepted),
     }
-    for name in _TOLD:
+    for name in _CURVE_COLUMNS:
         if name in evaluation.curve:
-            found[name] = float(np.mean(evaluation.curve[name]))
-    return found
+            values[name] = float(np.mean(evaluation.curve[name]))
+    return values
 
 
 def result(evaluation: Evaluation) -> Any:
-    """A verdict as what an evaluator of OpenEvolve returns.
+    """An evaluation as the return value of an OpenEvolve evaluator.
 
     Returns:
-        OpenEvolve's ``EvaluationResult``, with ``feedback`` for an artifact, which it shows to the
-        model; the numbers alone where OpenEvolve is not installed.
+        OpenEvolve's ``EvaluationResult``, with the artifact ``feedback``, which is included in
+        prompts; the metrics alone if OpenEvolve is not installed.
     """
-    numbers = metrics(evaluation)
+    values = metrics(evaluation)
     try:
         from openevolve.evaluation_result import EvaluationResult
     except ImportError:
-        return numbers
-    told = prompts.feedback(Candidate(Proposal("program", "program", "OpenEvolve"), evaluation))
-    return EvaluationResult(metrics=numbers, artifacts={"feedback": told})
+        return values
+    feedback = prompts.feedback(Candidate(Proposal("program", "program", "OpenEvolve"), evaluation))
+    return EvaluationResult(metrics=values, artifacts={"feedback": feedback})
 
 
 def export(
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     envs: Sequence[str],
     questions: Sequence[int] | None = None,
@@ -93,24 +95,26 @@ def export(
 ) -> list[Path]:
     """Write ``initial_program.py``, ``evaluator.py`` and ``config.yaml``.
 
-    They are for ``openevolve-run initial_program.py evaluator.py --config config.yaml``; the model
-    is named there, by ``--api-base`` and ``--primary-model``.
+    They are the arguments of ``openevolve-run initial_program.py evaluator.py --config
+    config.yaml``; its options ``--api-base`` and ``--primary-model`` choose the model.
 
     Args:
-        folder: for the files; made if it is not there.
-        envs, questions, seeds, untrusted: what is played, see
-            ``autotts_gym.discovery.evaluator.evaluate``.
-        program: text to begin with; the template by default.
-        timeout: seconds for a program's evaluation.
+        folder: folder of the files; created if necessary.
+        envs: names or paths of the environments.
+        questions: rows of the questions; all by default.
+        seeds: number of branch orders per question.
+        untrusted: play programs in a sandbox.
+        program: source text of the initial program; the commented starting file by default.
+        timeout: time limit of an evaluation, seconds.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        ValueError: no environment is named.
+        ValueError: ``envs`` is empty.
     """
     if not envs:
-        raise ValueError("name at least one environment, as tinylm/small/chain")
+        raise ValueError("give at least one environment, such as tinylm/small/chain")
     evaluator = _EVALUATOR.format(
         envs=list(envs),
         questions=None if questions is None else [int(row) for row in questions],
@@ -126,13 +130,14 @@ def export(
             "parallel_evaluations": 1,
         },
     }
-    begun = prompts.template() if program is None else program
+    initial = prompts.template() if program is None else program
     texts = {
-        "initial_program.py": f"# EVOLVE-BLOCK-START\n{begun.rstrip()}\n# EVOLVE-BLOCK-END\n",
+        "initial_program.py": f"# EVOLVE-BLOCK-START\n{initial.rstrip()}\n# EVOLVE-BLOCK-END\n",
         "evaluator.py": evaluator,
         "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    directory = Path(folder)
+    directory.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in texts]
+        write_text(directory / name, text)
+    return [directory / name for name in texts]

@@ -27,7 +27,7 @@ from autotts_gym.discovery.workspace import Workspace
 if TYPE_CHECKING:
     from autotts_gym.discovery.proposers.claude_code import ClaudeProposer
     from autotts_gym.discovery.proposers.command import CommandProposer
-    from autotts_gym.discovery.proposers.genetic import Breeding, Genetic
+    from autotts_gym.discovery.proposers.genetic import GeneticConfig, GeneticProposer
     from autotts_gym.discovery.proposers.openai_chat import ChatProposer
 
 #: Entry-point group of proposers.
@@ -124,17 +124,17 @@ def create_proposer(name: str, context: SearchContext) -> Proposer:
 def recorded_options(name: str, options: ProposerOptions, *, knob: bool) -> dict[str, Any]:
     """The options that identify a search, for ``run.json``."""
     if name == GENETIC:
-        return asdict(_breeding(options, knob))
+        return asdict(_genetic_config(options, knob))
     return {"command": options.command, "base_url": options.base_url, "model": options.model}
 
 
 # --- built-in proposers --------------------------------------------------------------------------
 
 
-def _breeding(options: ProposerOptions, knob: bool) -> Breeding:
-    from autotts_gym.discovery.proposers.genetic import Breeding
+def _genetic_config(options: ProposerOptions, knob: bool) -> GeneticConfig:
+    from autotts_gym.discovery.proposers.genetic import GeneticConfig
 
-    return Breeding(
+    return GeneticConfig(
         islands=options.islands,
         children=options.attempts,
         evaluations=options.evaluations,
@@ -144,11 +144,11 @@ def _breeding(options: ProposerOptions, knob: bool) -> Breeding:
     )
 
 
-def _create_genetic(context: SearchContext) -> Genetic:
-    from autotts_gym.discovery.proposers.genetic import Genetic
+def _create_genetic(context: SearchContext) -> GeneticProposer:
+    from autotts_gym.discovery.proposers.genetic import GeneticProposer
 
-    breeding = _breeding(context.options, context.workspace.knob)
-    return Genetic(breeding, context.search, context.archive, context.options.workers)
+    config = _genetic_config(context.options, context.workspace.knob)
+    return GeneticProposer(config, context.search, context.archive, context.options.workers)
 
 
 def _create_command(context: SearchContext) -> CommandProposer:
@@ -161,7 +161,7 @@ def _create_command(context: SearchContext) -> CommandProposer:
         attempts=options.attempts,
         time_limit=options.time_limit,
         budget=options.budget,
-        known=context.archive,
+        recorded=context.archive,
     )
 
 
@@ -174,9 +174,9 @@ def _create_openai(context: SearchContext) -> ChatProposer:
         options.model,
         context.workspace,
         attempts=options.attempts,
-        longest=options.max_tokens,
+        max_tokens=options.max_tokens,
         budget=options.budget,
-        known=context.archive,
+        recorded=context.archive,
     )
 
 
@@ -190,5 +190,5 @@ def _create_claude(context: SearchContext) -> ClaudeProposer:
         attempts=options.attempts,
         time_limit=options.time_limit,
         budget=options.budget,
-        known=context.archive,
+        recorded=context.archive,
     )

@@ -73,7 +73,7 @@ class Chooser(Protocol):
     def choose(
         self, round_number: int, history: Sequence[Candidate]
     ) -> tuple[Proposal, float, list[dict[str, Any]]]:
-        """See :meth:`autotts_gym.discovery.proposers.genetic.Genetic.choose`."""
+        """See :meth:`autotts_gym.discovery.proposers.genetic.GeneticProposer.choose`."""
 
 
 class Discovery:

@@ -20,14 +20,18 @@ from autotts_gym.discovery.archive import Archive
 from autotts_gym.discovery.evaluator import Evaluator
 from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.proposal import Candidate, Proposal
-from autotts_gym.discovery.proposers.genetic import Breeding, Genetic, forgotten
+from autotts_gym.discovery.proposers.genetic import (
+    GeneticConfig,
+    GeneticProposer,
+    coarsen_constants,
+)
 from autotts_gym.discovery.search_loop import SEEDS, Discovery, RunError
 from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 from autotts_gym.utils.parquet import read_table
 
-HOW = Breeding(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
+CONFIG = GeneticConfig(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
 ROUNDS = 2
 #: Seed controllers, seed programs, children, and the choice.
 CANDIDATES = 4 + 5 + 2 * 2 * 2 + 1
@@ -36,12 +40,12 @@ CANDIDATES = 4 + 5 + 2 * 2 * 2 + 1
 def run_search(
     store: TraceStore,
     folder: Path,
-    how: Breeding = HOW,
+    config: GeneticConfig = CONFIG,
     report: Callable[[int, Candidate], None] = lambda *_: None,
 ) -> Discovery:
     search = SearchSet({"made": store}, seeds=1)
-    discovery = Discovery(Evaluator(search), folder, asdict(how))
-    with Genetic(how, search, discovery.archive) as genetic:
+    discovery = Discovery(Evaluator(search), folder, asdict(config))
+    with GeneticProposer(config, search, discovery.archive) as genetic:
         choice = discovery.run(genetic, ROUNDS, report)
     discovery.save(choice, "found", "autotts discover")
     return discovery
@@ -143,7 +147,7 @@ def test_survives_being_killed(complete: Path, store: TraceStore, tmp_path: Path
 
 def test_folder_of_another_run_is_rejected(complete: Path, store: TraceStore) -> None:
     with pytest.raises(RunError, match="contains another run with a different plan"):
-        run_search(store, complete, replace(HOW, seed=4))
+        run_search(store, complete, replace(CONFIG, seed=4))
     other = generate(questions=10, branches=64, seed=9)
     with pytest.raises(RunError, match="contains another run with a different data"):
         run_search(other, complete)
@@ -194,10 +198,10 @@ def test_every_program_rejected(
 
 def test_without_a_knob(store: TraceStore, tmp_path: Path) -> None:
     """Without the knob, constants do not depend on β, and no program is rejected for it."""
-    how = replace(HOW, knob=False)
+    config = replace(CONFIG, knob=False)
     search = SearchSet({"made": store}, seeds=1)
-    discovery = Discovery(Evaluator(search, knob=False), tmp_path, asdict(how))
-    with Genetic(how, search, discovery.archive) as genetic:
+    discovery = Discovery(Evaluator(search, knob=False), tmp_path, asdict(config))
+    with GeneticProposer(config, search, discovery.archive) as genetic:
         choice = discovery.run(genetic, 1)
     trees = [t.proposal.tree for t in discovery.archive.values()]
     trees = [tree for tree in trees if tree is not None]
@@ -206,8 +210,8 @@ def test_without_a_knob(store: TraceStore, tmp_path: Path) -> None:
     assert len(set(choice.candidate.evaluation.curve["tokens"])) == 1
 
 
-def test_forgotten_constants_keep_their_size() -> None:
-    program = forgotten(seed_programs()["fading"])
+def test_coarsen_constants() -> None:
+    program = coarsen_constants(seed_programs()["fading"])
     assert all(constant.slope == 0 for constant in program.constants)
     assert [constant.base for constant in program.constants] == [
         0.0625, 32.0, 0.125, 1.0, 0.125, 1.0, 4.0,

@@ -1,11 +1,8 @@
-"""Any program as a proposer: it runs in the workspace and leaves ``controller.py`` there."""
+"""Proposer that runs a command in the workspace; the command writes ``controller.py``."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -15,41 +12,42 @@ from typing import Final
 
 from autotts_gym.discovery.proposal import Candidate, Proposal, ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
-from autotts_gym.discovery.proposers.response_cache import Answers, read_costs
+from autotts_gym.discovery.proposers.folder_lock import end_process_group, lock_folder
+from autotts_gym.discovery.proposers.response_cache import ResponseCache, read_costs
 from autotts_gym.discovery.workspace import Workspace
 
-#: Status of a command that says that it is no use to run it again (EX_CONFIG of sysexits.h).
-HOPELESS: Final = 78
-
-COST: Final = "cost.json"
-#: Characters of a command's last words that are told.
-_SAID: Final = 300
-#: Seconds from being asked to end to being ended.
-_GRACE: Final = 2.0
+#: Exit status of a command that would fail again, EX_CONFIG of sysexits.h.
+CANNOT_PROPOSE: Final = 78
+#: File in which a command reports its cost.
+COST_FILE: Final = "cost.json"
+#: Maximum length of the last output line in an error message, characters.
+_MAX_OUTPUT: Final = 300
 
 
 class CommandProposer:
     """Runs a command for every proposal, one at a time.
 
-    It runs in the workspace's folder, in a process group of its own, with nothing to read on its
-    standard input, the caller's environment and
+    The command runs in the folder of the workspace, in its own process group, with an empty
+    standard input and the environment of the caller. These variables are added:
 
-    - ``AUTOTTS_PROPOSAL``: the proposal's name;
-    - ``AUTOTTS_ROUND``, ``AUTOTTS_ATTEMPT``: the round, and the attempt within it, from 1;
-    - ``AUTOTTS_USD``: the dollars that are left to it, where they are limited.
+    - ``AUTOTTS_PROPOSAL``: name of the proposal;
+    - ``AUTOTTS_ROUND``, ``AUTOTTS_ATTEMPT``: number of the round, and of the attempt within the
+      round, from 1;
+    - ``AUTOTTS_USD``: remaining budget in US dollars, if there is a limit.
 
-    What it prints goes to ``logs/NAME.log`` of the workspace. What it costs can be left in
-    ``cost.json``: an object of numbers, as ``{"usd": 0.12, "prompt_tokens": 4000}``. When it ends,
-    or takes too long, all of its process group is ended. Status 78 says that it is no use to run it
-    again, as where a key is missing; any other but 0, that this proposal has failed.
+    Output is written to ``logs/NAME.log`` in the workspace. The command may report its cost in
+    ``cost.json`` as an object of numbers, such as ``{"usd": 0.12, "prompt_tokens": 4000}``. When
+    the command ends or exceeds the time limit, its whole process group is ended. Exit status 78
+    means that the command cannot propose anything, for example because a key is missing, and ends
+    the search; any other status except 0 means that this proposal has failed.
 
     Args:
-        command: a line for the shell, or the program and its arguments.
-        workspace: where it runs.
-        attempts: proposals a round.
-        time_limit: seconds after which it is ended.
-        budget: limits of everything that is spent.
-        known: names of proposals that are on record, and are not asked for.
+        command: a shell command, or a program and its arguments.
+        workspace: the workspace in which the command runs.
+        attempts: number of proposals per round.
+        time_limit: seconds after which the command is ended.
+        budget: spending limits of the run.
+        recorded: names of recorded proposals, which are skipped.
 
     Raises:
         ValueError: an argument is out of range.
@@ -63,73 +61,79 @@ class CommandProposer:
         attempts: int = 1,
         time_limit: float = 1800.0,
         budget: Budget | None = None,
-        known: Container[str] = (),
+        recorded: Container[str] = (),
     ) -> None:
         if not command or (isinstance(command, str) and not command.strip()):
-            raise ValueError("give a command, as 'python propose.py'")
+            raise ValueError("the command is empty: give one such as 'python propose.py'")
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, got {attempts!r}")
         if not time_limit > 0:
             raise ValueError(f"time_limit must be above 0 seconds, got {time_limit!r}")
         self._command = command if isinstance(command, str) else list(command)
-        self._workspace, self._attempts, self._known = workspace, attempts, known
+        self._workspace, self._attempts, self._recorded = workspace, attempts, recorded
         self._time_limit, self._budget = time_limit, budget or Budget()
-        self._answers = Answers(workspace.folder / "answers")
+        self._cache = ResponseCache(workspace.folder / "answers")
 
     @property
-    def how(self) -> str:
-        """What its proposals are said to come from: the program's name."""
+    def origin(self) -> str:
+        """Origin of the proposals: the name of the program."""
         words = self._command.split() if isinstance(self._command, str) else self._command
         return Path(words[0]).name
 
-    def propose(self, number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
+    def propose(self, round_number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         """See :class:`~autotts_gym.discovery.proposal.Proposer`.
 
         Raises:
-            ProposerError: the command cannot be started, says that it is no use, or another run
-                works in the folder.
+            ProposerError: the command cannot be started or exits with status 78, or another run
+                uses the workspace.
         """
         for attempt in range(1, self._attempts + 1):
-            name = f"{number}-{attempt}"
-            if name in self._known:
+            name = f"{round_number}-{attempt}"
+            if name in self._recorded:
                 continue
-            kept = self._answers.proposal(name)
-            if kept is None and (reason := self._budget.over(self._answers.spent())):
-                yield Proposal(name, "", self.how, error=reason)
-                return  # the others would get the same
-            yield kept or self._ask(name, number, attempt, history)
+            cached = self._cache.read_proposal(name)
+            if cached is None and (reason := self._budget.exhausted(self._cache.total_cost())):
+                yield Proposal(name, "", self.origin, error=reason)
+                return  # further attempts would fail in the same way
+            yield cached or self._request(name, round_number, attempt, history)
 
-    def _ask(self, name: str, number: int, attempt: int, history: Sequence[Candidate]) -> Proposal:
+    def _request(
+        self, name: str, round_number: int, attempt: int, history: Sequence[Candidate]
+    ) -> Proposal:
+        """Run the command for one proposal, and cache the proposal."""
         folder = self._workspace.folder
         folder.mkdir(parents=True, exist_ok=True)
-        told = {"PROPOSAL": name, "ROUND": str(number), "ATTEMPT": str(attempt)}
+        variables = {
+            "AUTOTTS_PROPOSAL": name,
+            "AUTOTTS_ROUND": str(round_number),
+            "AUTOTTS_ATTEMPT": str(attempt),
+        }
         if self._budget.usd is not None:
-            told["USD"] = str(self._budget.usd - self._answers.spent().get("usd", 0.0))
-        with _alone(folder) as lock:
+            remaining = self._budget.usd - self._cache.total_cost().get("usd", 0.0)
+            variables["AUTOTTS_USD"] = str(remaining)
+        with lock_folder(folder) as lock:
             start = self._workspace.write(history)
-            # What one that was cut off has cost was paid for.
-            cost = Counter(self._answers.cost(name))
-            cost.update(read_costs(folder / COST))
+            # An interrupted command has left its cost in the file.
+            cost = Counter(self._cache.cost(name))
+            cost.update(read_costs(folder / COST_FILE))
             if cost:
-                self._answers.write(name, {}, cost)
-            (folder / COST).unlink(missing_ok=True)
-            begun = time.monotonic()
-            trouble = self._run(name, {f"AUTOTTS_{key}": told[key] for key in told}, lock)
-            cost.update(
-                {**read_costs(folder / COST), "seconds": round(time.monotonic() - begun, 3)}
-            )
-            source, missing = self._workspace.read_program(start)
-            trouble = trouble or missing
-            # What a command that failed has left is not what it meant to.
-            proposal = Proposal(
-                name, "" if trouble else source, self.how, error=trouble, cost=dict(cost)
-            )
-            self._answers.keep(proposal)
-            (folder / COST).unlink(missing_ok=True)
+                self._cache.write(name, {}, cost)
+            (folder / COST_FILE).unlink(missing_ok=True)
+            began = time.monotonic()
+            error = self._run(name, variables, lock)
+            seconds = round(time.monotonic() - began, 3)
+            cost.update({**read_costs(folder / COST_FILE), "seconds": seconds})
+            source, file_error = self._workspace.read_program(start)
+            error = error or file_error
+            # A failed command may have left an unfinished program.
+            source = "" if error else source
+            proposal = Proposal(name, source, self.origin, error=error, cost=dict(cost))
+            self._cache.write_proposal(proposal)
+            (folder / COST_FILE).unlink(missing_ok=True)
         return proposal
 
-    def _run(self, name: str, told: dict[str, str], lock: int) -> str:
-        """Run the command to its end; what went wrong, or nothing."""
+    def _run(self, name: str, variables: dict[str, str], lock: int) -> str:
+        """Run the command until it ends; return the error, empty if there is none."""
         logs = self._workspace.folder / "logs"
         logs.mkdir(exist_ok=True)
         with (logs / f"{name}.log").open("wb") as log:
@@ -138,13 +142,13 @@ class CommandProposer:
                     self._command,
                     shell=isinstance(self._command, str),
                     cwd=self._workspace.folder,
-                    env={**os.environ, **told},
+                    env={**os.environ, **variables},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     pass_fds=(lock,),
-                    # Before the command does anything: this process may be killed at any time.
+                    # Before the command is executed, because this process may be killed any time.
                     preexec_fn=lambda: os.pwrite(lock, f"{os.getpid():<12}".encode(), 0),
                 )
             except OSError as error:
@@ -153,85 +157,26 @@ class CommandProposer:
                     f"{error.strerror or error}"
                 ) from error
             try:
-                code = process.wait(self._time_limit)
+                status = process.wait(self._time_limit)
             except subprocess.TimeoutExpired:
                 return f"the command was ended after {self._time_limit:g} s"
             finally:
-                _end(process.pid, process)
-        if not code:
+                end_process_group(process.pid, process)
+        if not status:
             return ""
-        said = _last_line(logs / f"{name}.log")
-        said = f": {said}" if said else ""
-        if code == HOPELESS:
-            raise ProposerError(f"the command cannot propose anything{said}")
-        if code < 0:
-            return f"the command was ended by signal {-code}{said}"
-        return f"the command failed with status {code}{said}"
+        output = _last_line(logs / f"{name}.log")
+        output = f": {output}" if output else ""
+        if status == CANNOT_PROPOSE:
+            raise ProposerError(f"the command cannot propose anything{output}")
+        if status < 0:
+            return f"the command was ended by signal {-status}{output}"
+        return f"the command failed with status {status}{output}"
 
 
 def _last_line(log: Path) -> str:
+    """The last line of a log that is not blank, truncated."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return last if len(last) <= _SAID else f"{last[:_SAID]}..."
-
-
-def _end(group: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End a process group, and reap its leader: ask, wait a little, and make it."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        until = time.monotonic() + _GRACE
-        while time.monotonic() < until:
-            if process is not None:
-                process.poll()
-            try:
-                os.killpg(group, signum)
-            except (ProcessLookupError, PermissionError):
-                return
-            time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Hold a folder, and end what a run that was killed has left at work there.
-
-    One lock is this process's; the other one is inherited by the command, which holds it for as
-    long as it lives, whatever becomes of this process.
-
-    Yields:
-        The command's lock, a file descriptor; its process group is to be written there.
-
-    Raises:
-        ProposerError: another run holds the folder.
-    """
-    ours, path = _opened(folder / ".run.lock"), folder / ".command.lock"
-    theirs = _opened(path)
-    try:
-        if not _locked(ours):
-            raise ProposerError(f"another run works in {folder}: end it, or name another folder")
-        if not _locked(theirs):
-            group = os.pread(theirs, 12, 0).decode(errors="replace").strip()
-            if group.isdecimal():
-                _end(int(group))
-            # What left its group, as daemons do, may hold the old lock for ever.
-            path.unlink()
-            os.close(theirs)
-            theirs = _opened(path)
-            _locked(theirs)
-        os.ftruncate(theirs, 0)
-        yield theirs
-    finally:
-        os.close(ours)
-        os.close(theirs)
-
-
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return last if len(last) <= _MAX_OUTPUT else f"{last[:_MAX_OUTPUT]}..."

@@ -1,52 +1,53 @@
-"""The genetic proposer: programs are bred on islands, their constants tuned by CMA-ES.
+"""Proposer that evolves programs with an island model, and tunes their constants by CMA-ES.
 
-In a round, every island breeds children from its best programs, by mutation and crossover; each
-child's constants are tuned; the best of parents and children stay; and the best of all islands
-visits the next one. Programs are compared by their fitness: the score on the search set, minus a
-small penalty for size (:class:`~autotts_gym.discovery.proposal.Candidate`). The first round also
-tunes the seed programs.
+In each round, every island creates children from its best programs by mutation and crossover. The
+constants of each child are tuned. The best parents and children survive, and the best program of
+each island is copied to the next island. Programs are ranked by their fitness
+(:attr:`autotts_gym.discovery.proposal.Candidate.fitness`): the score on the search set minus small
+penalties for size and rejection. The first round also tunes the seed programs.
 
-Nothing but the seed and what is on record decides what a round does: one that was cut off goes on
-as it would have.
+A round depends on the random seed and the recorded candidates only, so an interrupted run continues
+exactly as it would have without the interruption.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotts_gym.discovery import variation
 from autotts_gym.discovery.code_generation import generate_source
-from autotts_gym.discovery.constant_tuning import reduce_program, tune_constants
 from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.program_tree import Constant, Program, simplify
-from autotts_gym.discovery.proposal import Candidate, Proposal, rejection_penalty
-from autotts_gym.discovery.tree_rollout import TreeRollout
-from autotts_gym.traces.store import TraceStore
-from autotts_gym.utils.processes import end_with_parent
+from autotts_gym.discovery.proposal import Candidate, Proposal
+from autotts_gym.discovery.proposers import tuning_jobs
 
-#: Tuned once more on four fifths of the questions, and scored on the others.
+#: Number of folds of the questions for the cross-validation of the finalists.
 FOLDS: Final = 5
+#: Probability that a child is created by crossover.
+_CROSSOVER_RATE: Final = 0.35
+#: Number of candidates in a tournament that selects a parent.
+_TOURNAMENT: Final = 3
 
 
 @dataclass(frozen=True)
-class Breeding:
-    """How programs are bred.
+class GeneticConfig:
+    """Parameters of the genetic proposer. The names are part of the format of ``run.json``.
 
     Attributes:
-        islands: that breed by themselves.
-        keep: programs of an island.
-        children: of an island in a round.
-        evaluations: of each child, while its constants are tuned.
-        finalists: programs that are cross-validated at the end.
-        knob: whether constants may move with β.
-        seed: of everything.
+        islands: number of islands.
+        keep: number of programs that survive on an island.
+        children: number of children per island and round.
+        evaluations: evaluations for tuning the constants of a child.
+        finalists: number of programs that are cross-validated at the end.
+        knob: whether constants may depend on β.
+        seed: random seed.
     """
 
     islands: int = 3
@@ -58,68 +59,28 @@ class Breeding:
     seed: int = 0
 
 
-# --- in the processes of the pool ----------------------------------------------------------------
-
-_rollout: TreeRollout
-
-
-def _set_up(stores: dict[str, TraceStore], questions: list[int], seeds: int) -> None:
-    global _rollout
-    end_with_parent(group=False)
-    _rollout = TreeRollout(SearchSet(stores, questions, seeds))
-
-
-def _score(program: Program, questions: Sequence[int] | None, knob: bool) -> float:
-    """What tuning maximises: the score of a sweep, less a fine where the knob is none."""
-    curve = _rollout.sweep(program, questions)
-    return curve.score - (rejection_penalty(curve.rejection()) if knob else 0.0)
-
-
-def _tune(program: Program, evaluations: int, seed: int, knob: bool, floor: float) -> Program:
-    return tune_constants(program, lambda p: _score(p, None, knob), evaluations, seed, knob, floor)
-
-
-def _finish(program: Program, evaluations: int, knob: bool) -> Program:
-    """Tuned at length, and pared."""
-
-    def score(candidate: Program) -> float:
-        return _score(candidate, None, knob)
-
-    return reduce_program(tune_constants(program, score, evaluations, 1, knob), score)
-
-
-def _tune_on(
-    program: Program, evaluations: int, seed: int, knob: bool, seen: list[int], unseen: list[int]
-) -> float:
-    """Score on unseen questions after tuning on others."""
-    found = tune_constants(program, lambda p: _score(p, seen, knob), evaluations, seed, knob)
-    return _rollout.sweep(found, unseen).score
-
-
-# --- the proposer --------------------------------------------------------------------------------
-
-
-class Genetic:
-    """Breeds programs; a proposer.
+class GeneticProposer:
+    """Evolves programs; a context manager that ends its worker processes.
 
     Args:
-        how: programs are bred.
-        search: what they are tuned on.
-        known: what is on record, by name; it is not tuned again.
-        workers: processes that tune.
+        config: parameters of the evolution.
+        search: environments, questions and branch orders on which constants are tuned.
+        recorded: recorded candidates by name; they are not tuned again.
+        workers: number of worker processes.
     """
 
     def __init__(
-        self, how: Breeding, search: SearchSet, known: Mapping[str, Candidate], workers: int = 1
+        self,
+        config: GeneticConfig,
+        search: SearchSet,
+        recorded: Mapping[str, Candidate],
+        workers: int = 1,
     ) -> None:
-        self.how, self._known = how, known
-        self._rows = search.questions
-        stores = dict(zip(search.names, search.stores, strict=True))
-        context = multiprocessing.get_context("spawn")
-        given = (stores, search.questions, search.seeds)
-        self._pool = ProcessPoolExecutor(workers, context, _set_up, given)
+        self.config, self._recorded = config, recorded
+        self._questions = search.questions
+        self._pool = tuning_jobs.create_pool(search, workers)
 
-    def __enter__(self) -> Genetic:
+    def __enter__(self) -> GeneticProposer:
         return self
 
     def __exit__(
@@ -130,180 +91,195 @@ class Genetic:
     ) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def propose(self, number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
+    def propose(self, round_number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         """See :class:`autotts_gym.discovery.proposal.Proposer`."""
-        how = self.how
-        if number == 1:
-            begun = [
-                Proposal(f"1-{name}", "", "seed", tree=_without(program, how.knob))
+        config = self.config
+        if round_number == 1:
+            seeds = [
+                Proposal(f"1-{name}", "", "seed", tree=self._apply_knob(program))
                 for name, program in variation.seed_programs().items()
             ]
-            floors = [-np.inf] * len(begun)
-            yield from self._tuned(begun, floors, [1, 0], 2 * how.evaluations)
-        rng = np.random.default_rng([how.seed, number])
-        planned, floors = [], []
-        for island, programs in enumerate(self._islands(number)):
-            for k in range(how.children):
-                kind, parents, child = self._child(programs, rng)
-                child = _without(child, how.knob)
-                planned.append(Proposal(f"{number}-{island}-{k}", "", kind, parents, tree=child))
-                floors.append(programs[-1].fitness)
-        yield from self._tuned(planned, floors, [number, 1], how.evaluations)
+            floors = [-np.inf] * len(seeds)
+            yield from self._tune_all(seeds, floors, [1, 0], 2 * config.evaluations)
+        rng = np.random.default_rng([config.seed, round_number])
+        children, floors = [], []
+        for i, island in enumerate(self._islands(round_number)):
+            for k in range(config.children):
+                origin, parents, child = self._create_child(island, rng)
+                child = self._apply_knob(child)
+                name = f"{round_number}-{i}-{k}"
+                children.append(Proposal(name, "", origin, parents, tree=child))
+                floors.append(island[-1].fitness)
+        yield from self._tune_all(children, floors, [round_number, 1], config.evaluations)
 
-    def _islands(self, number: int) -> list[list[Candidate]]:
-        """The programs of every island as a round begins, from what is on record."""
-        how = self.how
-        begun = [self._known[f"1-{name}"] for name in variation.seed_programs()]
-        islands = [_best(begun, how.keep) for _ in range(how.islands)]
-        for gone in range(1, number):
+    def _apply_knob(self, program: Program) -> Program:
+        return program if self.config.knob else _fix_constants(program)
+
+    def _islands(self, round_number: int) -> list[list[Candidate]]:
+        """The programs of every island at the beginning of a round, from the recorded ones."""
+        keep, children = self.config.keep, self.config.children
+        seeds = [self._recorded[f"1-{name}"] for name in variation.seed_programs()]
+        islands = [_best(seeds, keep) for _ in range(self.config.islands)]
+        for earlier in range(1, round_number):
             grown = [
                 _best(
-                    [*island, *(self._known[f"{gone}-{i}-{k}"] for k in range(how.children))],
-                    how.keep,
+                    [*island, *(self._recorded[f"{earlier}-{i}-{k}"] for k in range(children))],
+                    keep,
                 )
                 for i, island in enumerate(islands)
             ]
-            islands = [
-                _best([*island, grown[i - 1][0]], how.keep) for i, island in enumerate(grown)
-            ]
+            islands = [_best([*island, grown[i - 1][0]], keep) for i, island in enumerate(grown)]
         return islands
 
-    def _child(
+    def _create_child(
         self, island: Sequence[Candidate], rng: np.random.Generator
     ) -> tuple[str, tuple[str, ...], Program]:
+        """Origin, names of the parents, and program of a new child."""
         while True:
-            one, other = (self._chosen(island, rng) for _ in range(2))
-            child, parents = tree_of(one), [one.name]
-            if rng.random() < 0.35 and one.name != other.name:
-                child = variation.crossover(child, tree_of(other), rng)
-                parents.append(other.name)
+            first, second = (self._select(island, rng) for _ in range(2))
+            child, parents = tree_of(first), [first.name]
+            if rng.random() < _CROSSOVER_RATE and first.name != second.name:
+                child = variation.crossover(child, tree_of(second), rng)
+                parents.append(second.name)
             else:
                 for _ in range(1 + int(rng.integers(2))):
                     child = variation.mutate(child, rng)
-            kind = "mutation" if len(parents) == 1 else "crossover"
+            origin = "mutation" if len(parents) == 1 else "crossover"
             child = simplify(child)
-            if variation.within_limits(child) and child != tree_of(one):
-                return kind, tuple(parents), child
+            if variation.within_limits(child) and child != tree_of(first):
+                return origin, tuple(parents), child
 
-    def _chosen(self, island: Sequence[Candidate], rng: np.random.Generator) -> Candidate:
-        """The best of three."""
-        some = [island[int(rng.integers(len(island)))] for _ in range(3)]
-        return max(some, key=lambda tried: tried.fitness)
+    def _select(self, island: Sequence[Candidate], rng: np.random.Generator) -> Candidate:
+        """Tournament selection: the fittest of a few random candidates."""
+        contestants = [island[int(rng.integers(len(island)))] for _ in range(_TOURNAMENT)]
+        return max(contestants, key=lambda candidate: candidate.fitness)
 
-    def _tuned(
+    def _tune_all(
         self,
-        planned: Sequence[Proposal],
+        proposals: Sequence[Proposal],
         floors: Sequence[float],
-        drawn_by: list[int],
+        seed_key: list[int],
         evaluations: int,
     ) -> Iterator[Proposal]:
-        """Those that are not on record, with their constants tuned, in order."""
-        entropy = [self.how.seed, *drawn_by]
-        drawn = np.random.SeedSequence(entropy).generate_state(len(planned)).tolist()
+        """Tune the constants of the proposals that are not recorded, and yield them in order.
+
+        Args:
+            proposals: proposals with trees.
+            floors: score of each proposal below which tuning gives up.
+            seed_key: derives the random seeds, together with the seed of the configuration.
+            evaluations: evaluations per proposal.
+        """
+        entropy = [self.config.seed, *seed_key]
+        seeds = np.random.SeedSequence(entropy).generate_state(len(proposals)).tolist()
         jobs = {
             proposal.name: self._submit(proposal.tree, evaluations, seed, floor)
-            for proposal, seed, floor in zip(planned, drawn, floors, strict=True)
-            if proposal.name not in self._known
+            for proposal, seed, floor in zip(proposals, seeds, floors, strict=True)
+            if proposal.name not in self._recorded
         }
-        for proposal in planned:
+        for proposal in proposals:
             if proposal.name in jobs:
-                yield _written(proposal, jobs[proposal.name].result())
+                yield _with_source(proposal, jobs[proposal.name].result())
 
     def _submit(
         self, tree: Program | None, evaluations: int, seed: int, floor: float
     ) -> Future[Program]:
         assert tree is not None
-        given = (tree, evaluations, 1 + seed % 2**30, self.how.knob, floor)
-        return self._pool.submit(_tune, *given)
+        arguments = (tree, evaluations, 1 + seed % 2**30, self.config.knob, floor)
+        return self._pool.submit(tuning_jobs.tune, *arguments)
 
     def choose(
-        self, number: int, history: Sequence[Candidate]
+        self, round_number: int, history: Sequence[Candidate]
     ) -> tuple[Proposal, float, list[dict[str, Any]]]:
-        """The program that does best on questions that its constants were not tuned on.
+        """Choose the program with the best cross-validated score.
 
         Args:
-            number: of the last round; the choice belongs to the one after it.
-            history: everything that was tried.
+            round_number: number of the last round; the choice belongs to the round after it.
+            history: all candidates.
 
         Returns:
-            The program, tuned at length on all questions and pared; its score on unseen questions;
-            and the finalists with theirs, as plain values.
+            The chosen program, tuned longer on all questions and reduced; its cross-validated
+            score; and the finalists with their scores, as plain values.
 
         Raises:
             ValueError: every program was rejected.
         """
-        sound = [tried for tried in history if tried.accepted and tried.proposal.tree is not None]
-        if not sound:
+        accepted = [c for c in history if c.accepted and c.proposal.tree is not None]
+        if not accepted:
             raise ValueError(
-                "no program has a knob that spends more as it rises; search for more rounds"
+                "no program was accepted: in none do tokens rise with β; search for more rounds"
             )
-        different = {t.evaluation.by_question: t for t in _best(sound, len(sound))[::-1]}
-        finalists = _best(list(different.values()), self.how.finalists)
-        evaluations = 2 * self.how.evaluations
-        folds = [self._rows[fold::FOLDS] for fold in range(min(FOLDS, len(self._rows)))]
-        jobs = [
-            self._pool.submit(
-                _tune_on,
-                forgotten(tree_of(tried)),
-                evaluations,
-                1 + fold,
-                self.how.knob,
-                [q for q in self._rows if q not in unseen],
-                unseen,
-            )
-            for tried in finalists
-            for fold, unseen in enumerate(folds)
-        ]
-        scores = np.array([job.result() for job in jobs]).reshape(len(finalists), -1)
-        means = np.average(scores, axis=1, weights=[len(fold) for fold in folds])
-        best = int(np.argmax(means))
-        chosen = finalists[best]
-        given = (tree_of(chosen), 2 * evaluations, self.how.knob)
-        tree = self._pool.submit(_finish, *given).result()
+        # Of programs with equal scores on every question, keep the fittest.
+        distinct = {c.evaluation.by_question: c for c in _best(accepted, len(accepted))[::-1]}
+        finalists = _best(list(distinct.values()), self.config.finalists)
+        scores = self._cross_validate(finalists)
+        best = int(np.argmax(scores))
+        winner = finalists[best]
+        arguments = (tree_of(winner), 4 * self.config.evaluations, self.config.knob)
+        tree = self._pool.submit(tuning_jobs.tune_and_reduce, *arguments).result()
         plain = [
             {
-                "name": t.name,
-                "score": t.evaluation.score,
-                "unseen": float(m),
-                "size": t.evaluation.size,
+                "name": finalist.name,
+                "score": finalist.evaluation.score,
+                "unseen": float(score),
+                "size": finalist.evaluation.size,
             }
-            for t, m in zip(finalists, means, strict=True)
+            for finalist, score in zip(finalists, scores, strict=True)
         ]
-        final = Proposal(f"{number + 1}-final", "", "tuning", (chosen.name,))
-        return _written(final, tree), float(means[best]), plain
+        chosen = Proposal(f"{round_number + 1}-final", "", "tuning", (winner.name,))
+        return _with_source(chosen, tree), float(scores[best]), plain
+
+    def _cross_validate(self, finalists: Sequence[Candidate]) -> NDArray[np.float64]:
+        """Mean score of each finalist on questions that its constants were not tuned on."""
+        questions = self._questions
+        folds = [questions[fold::FOLDS] for fold in range(min(FOLDS, len(questions)))]
+        jobs = [
+            self._pool.submit(
+                tuning_jobs.cross_validate,
+                coarsen_constants(tree_of(finalist)),
+                2 * self.config.evaluations,
+                1 + fold,
+                self.config.knob,
+                [q for q in questions if q not in validation],
+                validation,
+            )
+            for finalist in finalists
+            for fold, validation in enumerate(folds)
+        ]
+        scores = np.array([job.result() for job in jobs]).reshape(len(finalists), -1)
+        means: NDArray[np.float64] = np.average(scores, axis=1, weights=[len(f) for f in folds])
+        return means
 
 
-def tree_of(tried: Candidate) -> Program:
-    """Its tree; only programs that were bred have one."""
-    assert tried.proposal.tree is not None
-    return tried.proposal.tree
+def tree_of(candidate: Candidate) -> Program:
+    """The tree of a candidate of the genetic proposer."""
+    assert candidate.proposal.tree is not None
+    return candidate.proposal.tree
 
 
-def forgotten(program: Program) -> Program:
-    """The program with the constants' orders of magnitude alone: powers of two, without slopes."""
+def coarsen_constants(program: Program) -> Program:
+    """Replace constants by powers of two without slopes, to remove the effect of their tuning."""
 
-    def rough(constant: Constant) -> Constant:
-        size = abs(constant.at(0.5))
-        power = 2.0 ** round(np.log2(size)) if size > 1e-9 else 0.0
+    def coarsen(constant: Constant) -> Constant:
+        magnitude = abs(constant.at(0.5))
+        power = 2.0 ** round(np.log2(magnitude)) if magnitude > 1e-9 else 0.0
         return Constant(float(np.copysign(power, constant.at(0.5))))
 
-    return program.with_constants([rough(constant) for constant in program.constants])
+    return program.with_constants([coarsen(constant) for constant in program.constants])
 
 
-def _without(program: Program, knob: bool) -> Program:
-    """The program, where there is no knob with its constants as they are half way."""
-    if knob:
-        return program
+def _fix_constants(program: Program) -> Program:
+    """Fix the constants of a program at their values for β = 0.5."""
     return program.with_constants([Constant(c.at(0.5)) for c in program.constants])
 
 
-def _written(proposal: Proposal, tree: Program) -> Proposal:
+def _with_source(proposal: Proposal, tree: Program) -> Proposal:
+    """The proposal with a simplified tree and the source text generated from it."""
     tree = simplify(tree)
-    text = generate_source(tree, "A controller found by the genetic proposer.")
-    return Proposal(proposal.name, text, proposal.origin, proposal.parents, tree=tree)
+    source = generate_source(tree, "A controller found by the genetic proposer.")
+    return Proposal(proposal.name, source, proposal.origin, proposal.parents, tree=tree)
 
 
-def _best(of: Sequence[Candidate], count: int) -> list[Candidate]:
-    """The best ones, each program once."""
-    ranked = sorted({tree_of(t): t for t in of}.values(), key=lambda t: (-t.fitness, t.name))
-    return ranked[:count]
+def _best(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The fittest candidates, the best first, without duplicate programs."""
+    distinct = {tree_of(candidate): candidate for candidate in candidates}
+    return sorted(distinct.values(), key=lambda c: (-c.fitness, c.name))[:count]

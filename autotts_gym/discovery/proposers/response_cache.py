@@ -1,13 +1,15 @@
-"""What proposers have answered and what it cost: kept until it is on record, and counted for good.
+"""Cache of the responses of proposers and their costs.
 
-An answer is paid for when it comes. A run that is killed before the answer is on record finds it
-here, and does not pay twice.
+A response is paid for when it arrives, but recorded in the journal only after its program has been
+evaluated. A run that is interrupted in between reads the response from the cache and does not pay
+for it again. The costs in the cache count towards the budget permanently.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,33 +19,33 @@ from autotts_gym.discovery.proposal import Proposal
 from autotts_gym.utils.files import write_text
 
 
-class Answers:
-    """The folder of answers, a file ``NAME.json`` for each proposal.
+class ResponseCache:
+    """A folder with one file ``NAME.json`` per proposal.
 
     Args:
-        folder: where they are kept; made when it is needed.
+        folder: the folder; created when something is written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
 
     def read(self, name: str) -> dict[str, Any]:
-        """What was kept under a proposal's name; empty where nothing readable was."""
-        return _read(self.folder / f"{name}.json")
+        """The values stored for a proposal; empty if there is no readable file."""
+        return _read_object(self._path(name))
 
-    def write(self, name: str, facts: Mapping[str, Any], cost: Mapping[str, float]) -> None:
-        """Keep something under a proposal's name, and what that name has cost so far."""
+    def write(self, name: str, values: Mapping[str, Any], cost: Mapping[str, float]) -> None:
+        """Store values for a proposal, and its total cost so far by unit."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"cost": dict(cost), **facts}, indent=1) + "\n"
-        write_text(self.folder / f"{name}.json", text)
+        text = json.dumps({"cost": dict(cost), **values}, indent=1) + "\n"
+        write_text(self._path(name), text)
 
-    def keep(self, proposal: Proposal) -> Proposal:
-        """Keep a whole proposal; returns it."""
+    def write_proposal(self, proposal: Proposal) -> Proposal:
+        """Store a complete proposal, and return it."""
         self.write(proposal.name, {"proposal": proposal.to_dict()}, proposal.cost)
         return proposal
 
-    def proposal(self, name: str) -> Proposal | None:
-        """A proposal that was kept whole, if it was."""
+    def read_proposal(self, name: str) -> Proposal | None:
+        """The stored proposal; None if there is no complete one."""
         values = self.read(name).get("proposal")
         try:
             return Proposal.from_dict(values) if values else None
@@ -51,30 +53,40 @@ class Answers:
             return None
 
     def cost(self, name: str) -> dict[str, float]:
-        """What a proposal's name has cost so far, by unit."""
-        return read_costs(self.folder / f"{name}.json", "cost")
+        """Cost of a proposal so far, by unit."""
+        return read_costs(self._path(name), "cost")
 
-    def spent(self) -> dict[str, float]:
-        """What everything that was ever kept has cost, by unit."""
+    def total_cost(self) -> dict[str, float]:
+        """Cost of all proposals in the cache, by unit."""
         total: Counter[str] = Counter()
         for path in sorted(self.folder.glob("*.json")):
             total.update(read_costs(path, "cost"))
         return dict(total)
 
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
 
-def _read(path: Path) -> dict[str, Any]:
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_costs(path: Path, field: str | None = None) -> dict[str, float]:
-    """Costs by unit from a file that holds them, or holds them in a field; as far as there are."""
-    found = _read(path) if field is None else _read(path).get(field)
+    """Costs by unit from a JSON file; values that are not valid costs are left out.
+
+    Args:
+        path: the file; it need not exist.
+        field: name of the field with the costs; by default, the whole object.
+    """
+    content = _read_object(path)
+    costs = content if field is None else content.get(field)
     return {
         str(unit): float(cost)
-        for unit, cost in (found.items() if isinstance(found, dict) else ())
+        for unit, cost in (costs.items() if isinstance(costs, dict) else ())
         if isinstance(cost, int | float) and 0 <= cost < math.inf
     }

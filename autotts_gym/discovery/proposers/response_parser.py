@@ -1,19 +1,19 @@
-"""Programs in the answers of language models: whole files, or changes of a program.
+"""Extraction of programs from the responses of language models.
 
-An answer holds one of
+A response contains one of
 
 - a fenced block of Python with the whole program;
-- blocks that replace a passage of the program by another::
+- SEARCH/REPLACE blocks, each of which replaces a passage of the program::
 
     <<<<<<< SEARCH
-    lines as they stand there
+    lines of the program
     =======
-    what stands there from now on
+    lines that replace them
     >>>>>>> REPLACE
 
-- a fenced block of ``diff``: a unified diff of the program.
+- a fenced ``diff`` block: a unified diff of the program.
 
-What an answer says besides is ignored, what it thinks before ``</think>`` included.
+Other text is ignored, and so is everything before ``</think>``.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 
-class ReplyError(ValueError):
-    """An answer without a program; the message says why, to whoever has answered."""
+class NoProgramError(ValueError):
+    """A response contains no usable program; the message is shown to the model."""
 
 
-class Block(NamedTuple):
-    """A fenced block.
+class FencedBlock(NamedTuple):
+    """A fenced block of Markdown.
 
     Attributes:
-        kind: the word behind the fence, in lower case.
+        language: the word after the opening fence, in lower case.
         text: its lines.
-        closed: whether its end has come.
+        closed: whether it has a closing fence.
     """
 
-    kind: str
+    language: str
     text: str
     closed: bool
 
@@ -49,56 +49,57 @@ _HUNK: Final = re.compile(r"^@@(?:[ ]+-(\d+)(?:,\d+)?[ ]+\+\d+(?:,\d+)?)?[ ]*@@"
 _PYTHON: Final = ("python", "py", "python3", "")
 
 
-def program(answer: str, base: str) -> str:
-    """The program that an answer holds.
+def extract_program(response: str, base: str) -> str:
+    """Extract the program from a response.
 
     Args:
-        answer: its text.
-        base: the program that changes are made to.
+        response: text of the response.
+        base: the program that changes apply to.
 
     Raises:
-        ReplyError: there is none, half a one, or changes that do not fit.
+        NoProgramError: the response contains no program or an incomplete one, or its changes do not
+            match the base.
     """
-    text = answer.replace("\r\n", "\n").rpartition("</think>")[2]
+    text = response.replace("\r\n", "\n").rpartition("</think>")[2]
     if not text.strip():
-        raise ReplyError("the answer is empty")
+        raise NoProgramError("the response is empty")
     if any(line.rstrip() == _SEARCH for line in text.split("\n")):
-        return _replaced(text, base)
-    found = list(blocks(text))
-    if found and not found[-1].closed:
-        raise ReplyError("the answer breaks off within a block")
-    diffs = [block.text for block in found if block.kind in ("diff", "patch")]
+        return _apply_replacements(text, base)
+    blocks = list(fenced_blocks(text))
+    if blocks and not blocks[-1].closed:
+        raise NoProgramError("the last fenced block of the response is not closed")
+    diffs = [block.text for block in blocks if block.language in ("diff", "patch")]
     if diffs:
-        made = base
+        program = base
         for diff in diffs:
-            made = patched(diff, made)
-        return made
-    programs = [block.text for block in found if block.kind in _PYTHON]
-    whole = [text for text in programs if re.search(r"^def solve\b", text, re.MULTILINE)]
-    if whole:
-        return whole[-1]
-    if programs:
-        raise ReplyError("no block of the answer defines solve at the top of the file")
-    if not found and _is_program(text):
+            program = apply_diff(diff, program)
+        return program
+    sources = [block.text for block in blocks if block.language in _PYTHON]
+    complete = [text for text in sources if re.search(r"^def solve\b", text, re.MULTILINE)]
+    if complete:
+        return complete[-1]
+    if sources:
+        raise NoProgramError("no fenced block of the response defines solve at the top level")
+    if not blocks and _is_program(text):
         return text
-    raise ReplyError("the answer has no block with a program, and no changes of one")
+    raise NoProgramError("the response contains neither a program nor changes of one")
 
 
-def blocks(text: str) -> Iterator[Block]:
-    """The fenced blocks of a text, in order; the last one may be open."""
-    kind, fence, lines = "", "", list[str]()
+def fenced_blocks(text: str) -> Iterator[FencedBlock]:
+    """The fenced blocks of a text, in order; the last one may be unclosed."""
+    language, fence, lines = "", "", list[str]()
     for line in text.split("\n"):
-        found = _FENCE.match(line)
+        match = _FENCE.match(line)
         if not fence:
-            if found:
-                fence, kind, lines = found[1], found[2].lower(), []
-        elif found and not found[2] and found[1].startswith(fence):
-            yield Block(kind, "".join(f"{line}\n" for line in lines), True)
+            if match:
+                fence, language, lines = match[1], match[2].lower(), []
+        elif match and not match[2] and match[1].startswith(fence):
+            yield FencedBlock(language, "".join(f"{line}\n" for line in lines), True)
             fence = ""
         else:
             lines.append(line)
     if fence:
-        yield Block(kind, "".join(f"{line}\n" for line in lines), False)
+        yield FencedBlock(language, "".join(f"{line}\n" for line in lines), False)
 
 
 def _is_program(text: str) -> bool:
@@ -111,100 +112,105 @@ def _is_program(text: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "solve" for node in module.body)
 
 
-# --- passages that are replaced ------------------------------------------------------------------
+# --- SEARCH/REPLACE blocks -----------------------------------------------------------------------
 
 
-def _replaced(text: str, base: str) -> str:
-    """The base with all replacements made, one after the other."""
-    made = base.split("\n")
+def _apply_replacements(text: str, base: str) -> str:
+    """Apply all SEARCH/REPLACE blocks to the base, in order."""
+    lines = base.split("\n")
     for number, (old, new) in enumerate(_replacements(text), 1):
         if not any(line.strip() for line in old):
-            raise ReplyError(f"SEARCH block {number} is empty")
-        places = _places(old, made)
+            raise NoProgramError(f"SEARCH block {number} is empty")
+        places = _find_lines(old, lines)
         if len(places) != 1:
-            count = f"stands {len(places)} times" if places else "does not stand"
-            raise ReplyError(
-                f"the text of SEARCH block {number}, which begins with {_first(old)!r}, {count} in "
-                "the program; it must be copied from there, whole lines that stand there once"
+            count = f"occurs {len(places)} times" if places else "does not occur"
+            raise NoProgramError(
+                f"the text of SEARCH block {number}, which begins with {_first_line(old)!r}, "
+                f"{count} in the program; copy whole lines that occur exactly once"
             )
-        made[places[0] : places[0] + len(old)] = new
-    return "\n".join(made)
+        lines[places[0] : places[0] + len(old)] = new
+    return "\n".join(lines)
 
 
 def _replacements(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """The old and the new lines of each SEARCH/REPLACE block."""
     old, new = list[str](), list[str]()
     part: list[str] | None = None
     for line in text.split("\n"):
-        mark = line.rstrip()
-        if mark == _SEARCH:
+        marker = line.rstrip()
+        if marker == _SEARCH:
             if part is not None:
-                raise ReplyError(f"a SEARCH block begins before {_REPLACE} ended the last one")
+                raise NoProgramError(
+                    f"a SEARCH block begins before {_REPLACE} ends the previous one"
+                )
             part = old = []
-        elif mark == _EQUALS and part is old:
+        elif marker == _EQUALS and part is old:
             part = new = []
-        elif mark == _REPLACE and part is new and part is not None:
+        elif marker == _REPLACE and part is new and part is not None:
             yield old, new
             part = None
         elif part is not None:
             part.append(line)
     if part is not None:
-        raise ReplyError(f"a SEARCH block is not ended by {_EQUALS} and {_REPLACE}")
+        raise NoProgramError(f"a SEARCH block is not completed by {_EQUALS} and {_REPLACE}")
 
 
-def _places(part: list[str], lines: list[str]) -> list[int]:
-    """Where some lines stand among others; what lines end with in spaces does not matter."""
+def _find_lines(part: list[str], lines: list[str]) -> list[int]:
+    """Indices at which consecutive lines occur; trailing spaces are ignored."""
     wanted = [line.rstrip() for line in part]
-    stands = [line.rstrip() for line in lines]
-    last = len(stands) - len(wanted)
-    return [at for at in range(last + 1) if stands[at : at + len(wanted)] == wanted]
+    stripped = [line.rstrip() for line in lines]
+    last = len(stripped) - len(wanted)
+    return [at for at in range(last + 1) if stripped[at : at + len(wanted)] == wanted]
 
 
-def _first(lines: list[str]) -> str:
+def _first_line(lines: list[str]) -> str:
+    """The first line that is not blank."""
     return next((line.strip() for line in lines if line.strip()), "")
 
 
 # --- unified diffs -------------------------------------------------------------------------------
 
 
-def patched(diff: str, base: str) -> str:
-    """The base with a unified diff applied.
+def apply_diff(diff: str, base: str) -> str:
+    """Apply a unified diff.
 
-    A hunk belongs where its old lines stand, nearest to where it says: models count badly.
+    Each hunk is applied where its old lines occur, as close as possible to the line number in its
+    header, because language models often count lines incorrectly.
 
     Raises:
-        ReplyError: it has no hunk, or the old lines of one stand nowhere.
+        NoProgramError: the diff has no hunk, or the old lines of a hunk do not occur in the base.
     """
-    made = base.split("\n")
-    moved = 0
+    lines = base.split("\n")
+    offset = 0
     count = 0
     for line, old, new in _hunks(diff):
         count += 1
-        # Where there is no old line, the new ones follow the line that is named.
-        wanted = line + moved - (1 if old else 0)
-        places = _places(old, made) if old else [min(max(wanted, 0), len(made))]
+        # New lines without old lines are inserted after the line in the header.
+        wanted = line + offset - (1 if old else 0)
+        places = _find_lines(old, lines) if old else [min(max(wanted, 0), len(lines))]
         if not places:
-            raise ReplyError(
-                f"hunk {count} of the diff does not fit: the lines that begin with "
-                f"{_first(old)!r} do not stand in the program"
+            raise NoProgramError(
+                f"hunk {count} of the diff does not match: the lines that begin with "
+                f"{_first_line(old)!r} do not occur in the program"
             )
         place = min(places, key=lambda place: abs(place - wanted))
-        made[place : place + len(old)] = new
-        moved += len(new) - len(old)
+        lines[place : place + len(old)] = new
+        offset += len(new) - len(old)
     if not count:
-        raise ReplyError("the diff has no hunk that begins with @@")
-    return "\n".join(made)
+        raise NoProgramError("the diff has no hunk that begins with @@")
+    return "\n".join(lines)
 
 
 def _hunks(diff: str) -> Iterator[tuple[int, list[str], list[str]]]:
-    """The line, from 1, that each is said to begin at, its old lines and its new ones."""
-    at, old, new, inside = 1, list[str](), list[str](), False
+    """The first line number, from 1, the old lines and the new lines of each hunk."""
+    start, old, new, inside = 1, list[str](), list[str](), False
     for line in diff.rstrip("\n").split("\n"):
-        found = _HUNK.match(line)
-        if found:
+        match = _HUNK.match(line)
+        if match:
             if inside:
-                yield at, old, new
-            at, old, new, inside = int(found[1] or 1), [], [], True
-        elif not inside or line.startswith("\\"):  # names of files; "No newline at end of file"
+                yield start, old, new
+            start, old, new, inside = int(match[1] or 1), [], [], True
+        elif not inside or line.startswith("\\"):  # file names; "No newline at end of file"
             continue
         elif line[:1] == "-":
             old.append(line[1:])
@@ -214,4 +220,4 @@ def _hunks(diff: str) -> Iterator[tuple[int, list[str], list[str]]]:
             old.append(line[1:])
             new.append(line[1:])
     if inside:
-        yield at, old, new
+        yield start, old, new

@@ -1,6 +1,6 @@
-"""Claude Code that proposes: the real one, with a script in place of the model.
+"""Tests of the Claude Code proposer, with a scripted model.
 
-What is played is Claude Code's own executable, as the SDK brings it along, against a local server.
+The Claude Code executable of the SDK runs against a local server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from scripted_server import Asked, ScriptedServer
 
 from autotts_gym.discovery.proposal import ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
-from autotts_gym.discovery.proposers.claude_code import ClaudeProposer, Session, denied, options
+from autotts_gym.discovery.proposers.claude_code import ClaudeProposer
+from autotts_gym.discovery.proposers.claude_session import Session, denial_reason, sdk_options
 from autotts_gym.discovery.workspace import Workspace
 
 pytest.importorskip("claude_agent_sdk")
@@ -28,13 +29,13 @@ EVALUATION = "grep -c solve controller.py"
 
 
 class Model:
-    """Takes one step after the other: texts, and uses of tools as (name, arguments)."""
+    """Plays a list of steps, each with texts and uses of tools as (name, arguments)."""
 
     def __init__(self, *steps: list[Any]) -> None:
         self.steps, self.asked = list(steps), list[dict[str, Any]]()
 
     def __call__(self, asked: Asked) -> str:
-        if not asked.body.get("tools"):  # an errand beside the conversation
+        if not asked.body.get("tools"):  # a request besides the conversation
             return events(asked.body["model"], 0, ["ok"])
         self.asked.append(asked.body)
         number = min(len(self.asked), len(self.steps))
@@ -42,18 +43,18 @@ class Model:
 
     @property
     def results(self) -> list[str]:
-        """What came of the tools that were used, in the order in which they were asked for."""
-        found = {
+        """Results of the uses of tools, in the order of the uses."""
+        results = {
             part["tool_use_id"]: json.dumps(part["content"])
             for message in self.asked[-1]["messages"]
             for part in (message["content"] if isinstance(message["content"], list) else [])
             if part.get("type") == "tool_result"
         }
-        return [found[name] for name in sorted(found)]
+        return [results[name] for name in sorted(results)]
 
 
 def events(model: str, number: int, step: list[Any]) -> str:
-    """An answer of the Messages API as server-sent events."""
+    """A response of the Messages API as server-sent events."""
     usage = {"input_tokens": 100, "output_tokens": 1}
     message: dict[str, Any] = {
         "id": f"msg_{number}",
@@ -105,7 +106,7 @@ def write(folder: Path, name: str, text: str = NEW) -> tuple[str, dict[str, Any]
     return "Write", {"file_path": str(folder / name), "content": text}
 
 
-def test_a_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path) -> None:
+def test_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path) -> None:
     folder = workspace.folder
     (tmp_path / "secret.txt").write_text("a secret")
     server.messages = model = Model(
@@ -118,7 +119,7 @@ def test_a_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path)
         [("Bash", {"command": EVALUATION}), ("Bash", {"command": f"{EVALUATION}; cat ../*.txt"})],
         ["Done."],
     )
-    proposer = ClaudeProposer(workspace, model="claude-opus-4-5", turns=30)
+    proposer = ClaudeProposer(workspace, model="claude-opus-4-5", max_turns=30)
     (proposal,) = proposer.propose(2, HISTORY)
     assert (proposal.name, proposal.source, proposal.error) == ("2-1", NEW, "")
     assert proposal.origin == "claude-opus-4-5"
@@ -131,11 +132,11 @@ def test_a_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path)
     assert not {"WebFetch", "WebSearch", "Task", "Agent"} & tools
     read, secret, grep, glob, _, written, best, more, ran, others = model.results
     assert "The task" in read
-    assert "only what is below" in secret
-    assert "only what is below" in grep
+    assert "only files in" in secret
+    assert "only files in" in grep
     assert "few.py" in glob
     assert "controller.py" in written
-    assert "error" in best  # Claude Code itself writes over nothing that it has not read
+    assert "error" in best  # Claude Code does not overwrite a file that it has not read
     assert (folder / "best.py").read_text("utf-8") == BETTER
     assert "only controller.py may be written" in more
     assert ran.startswith('"1')
@@ -148,43 +149,43 @@ def test_a_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path)
     assert len(model.asked) == 8
 
 
-def test_the_limit_of_a_session(server: ScriptedServer, workspace: Workspace) -> None:
-    """The session's own, and what is left of the run's."""
+def test_cost_limits(server: ScriptedServer, workspace: Workspace) -> None:
+    """The limit of a session, and the remaining budget of the run."""
     folder = workspace.folder
     server.messages = Model([("Read", {"file_path": str(folder / "README.md")})])
     (proposal,) = ClaudeProposer(workspace, usd=0.002).propose(1, HISTORY)
     assert "budget" in proposal.error
     assert proposal.cost["usd"] > 0.002
-    again = ClaudeProposer(workspace, attempts=3, budget=Budget(usd=0.004)).propose(2, HISTORY)
-    first, second = again
+    proposer = ClaudeProposer(workspace, attempts=3, budget=Budget(usd=0.004))
+    first, second = proposer.propose(2, HISTORY)
     assert first.cost["usd"] < 0.004
     assert "of 0.004 dollars" in second.error
 
 
-def test_no_key(server: ScriptedServer, workspace: Workspace) -> None:
+def test_authentication_failure(server: ScriptedServer, workspace: Workspace) -> None:
     server.plan = lambda asked: "401"
     with pytest.raises(ProposerError, match=r"cannot propose anything: .*401"):
         list(ClaudeProposer(workspace).propose(1, HISTORY))
 
 
-def test_a_session_that_takes_too_long(server: ScriptedServer, workspace: Workspace) -> None:
+def test_time_limit(server: ScriptedServer, workspace: Workspace) -> None:
     server.messages = Model([write(workspace.folder, "controller.py")])
     server.plan = lambda asked: "stall" if "messages" in asked.path else None
     (proposal,) = ClaudeProposer(workspace, time_limit=4).propose(1, HISTORY)
     assert proposal.error == "the command was ended after 4 s"
 
 
-def test_an_executable_that_is_another(workspace: Workspace, tmp_path: Path) -> None:
+def test_invalid_executable(workspace: Workspace, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("#!/bin/sh\necho what\nexit 3\n")
     other.chmod(0o755)
     (proposal,) = ClaudeProposer(workspace, cli=other).propose(1, HISTORY)
     assert "the command failed with status 1" in proposal.error
-    with pytest.raises(ProposerError, match="no such executable"):
+    with pytest.raises(ProposerError, match=r"executable .*none does not exist"):
         ClaudeProposer(workspace, cli=tmp_path / "none")
 
 
-def test_without_the_package(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sdk_not_installed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "claude_agent_sdk" else find(name)
@@ -199,7 +200,7 @@ def test_without_the_package(workspace: Workspace, monkeypatch: pytest.MonkeyPat
         ("Read", {"file_path": "history/1-1/feedback.md"}, True),
         ("Read", {"file_path": "../x"}, False),
         ("Read", {"file_path": "/etc/hostname"}, False),
-        ("Read", {"file_path": "out/x"}, False),  # a link that leads elsewhere
+        ("Read", {"file_path": "out/x"}, False),  # a symbolic link to a folder outside
         ("Grep", {"pattern": "a/../b"}, True),
         ("Grep", {"pattern": "a", "glob": "../*"}, False),
         ("Glob", {"pattern": "/etc/*"}, False),
@@ -213,23 +214,23 @@ def test_without_the_package(workspace: Workspace, monkeypatch: pytest.MonkeyPat
         ("WebFetch", {"url": "http://a"}, False),
     ],
 )
-def test_what_is_denied(tool: str, given: dict[str, Any], allowed: bool, tmp_path: Path) -> None:
+def test_denial_reason(tool: str, given: dict[str, Any], allowed: bool, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("/etc")
-    reason = denied(tool, given, tmp_path, EVALUATION)
+    reason = denial_reason(tool, given, tmp_path, EVALUATION)
     assert (reason == "") == allowed
-    assert denied("Bash", {"command": ""}, tmp_path, "") == "Bash may not be used here"
+    assert denial_reason("Bash", {"command": ""}, tmp_path, "") == "Bash may not be used here"
 
 
-def test_what_the_sdk_is_told(tmp_path: Path) -> None:
-    made = options(Session(usd=2.0, turns=7, model="m"), tmp_path, 0.5)
+def test_sdk_options(tmp_path: Path) -> None:
+    made = sdk_options(Session(usd=2.0, max_turns=7, model="m"), tmp_path, 0.5)
     assert (made.max_budget_usd, made.max_turns, made.model) == (0.5, 7, "m")
     assert made.tools == ["Read", "Grep", "Glob", "Edit", "Write"]
     assert (made.setting_sources, made.permission_mode) == ([], "dontAsk")
-    assert options(Session(evaluation="x"), tmp_path).max_budget_usd is None
+    assert sdk_options(Session(evaluation="x"), tmp_path).max_budget_usd is None
 
 
 def test_arguments_out_of_range(workspace: Workspace) -> None:
-    with pytest.raises(ValueError, match="turns must be"):
-        ClaudeProposer(workspace, turns=0)
+    with pytest.raises(ValueError, match="max_turns must be"):
+        ClaudeProposer(workspace, max_turns=0)
     with pytest.raises(ValueError, match="usd must be"):
         ClaudeProposer(workspace, usd=0)

@@ -1,4 +1,4 @@
-"""Chat endpoints that propose: what is asked, what goes wrong, and what it costs."""
+"""Tests of the chat proposer: requests, failures, costs and budgets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripted_server import Asked, ScriptedServer
 from autotts_gym.discovery.proposal import ProposerError
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.openai_chat import ChatProposer
-from autotts_gym.discovery.proposers.response_cache import Answers
+from autotts_gym.discovery.proposers.response_cache import ResponseCache
 from autotts_gym.discovery.workspace import Workspace
 from autotts_gym.inference import http_engine as module
 
@@ -37,7 +37,7 @@ def answer(text: Any, finish: str = "stop", **message: Any) -> dict[str, Any]:
 
 
 class Model:
-    """Gives one answer after the other, and the last one ever after."""
+    """Gives the responses in order, and repeats the last one."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers, self.asked = list(answers), list[dict[str, Any]]()
@@ -73,7 +73,7 @@ def proposer(server: ScriptedServer, tmp_path: Path) -> Made:
 
 
 @pytest.mark.parametrize("text", [WHOLE, CHANGE, [{"type": "text", "text": WHOLE}]])
-def test_an_answer_is_proposed(server: ScriptedServer, proposer: Made, text: Any) -> None:
+def test_proposal(server: ScriptedServer, proposer: Made, text: Any) -> None:
     server.chat = model = Model(answer(text))
     (proposal,) = proposer(budget=PRICED, options={"temperature": 0.5}).propose(2, HISTORY)
     assert (proposal.name, proposal.source, proposal.error) == ("2-1", NEW, "")
@@ -90,19 +90,21 @@ def test_an_answer_is_proposed(server: ScriptedServer, proposer: Made, text: Any
     assert "| 0-few | seed |" in user
 
 
-def test_ablations_and_beginnings(server: ScriptedServer, proposer: Made, tmp_path: Path) -> None:
+def test_options_of_the_workspace_and_empty_history(
+    server: ScriptedServer, proposer: Made, tmp_path: Path
+) -> None:
     server.chat = model = Model(answer(WHOLE))
     workspace = Workspace(tmp_path, diagnostics=False, knob=False)
     list(proposer(workspace=workspace).propose(1, []))
     list(proposer(workspace=workspace).propose(2, HISTORY))
     first, second = (json.dumps(asked, ensure_ascii=False) for asked in model.asked)
-    assert "Nothing was tried so far" in first
+    assert "No program has been evaluated so far" in first
     assert "One knob" not in first
     assert "It waits too long" not in second
 
 
 @pytest.mark.parametrize("fault", ["429", "503", "drop", "not-json", "stall"])
-def test_what_may_pass_is_tried_again(server: ScriptedServer, proposer: Made, fault: str) -> None:
+def test_temporary_failures_are_retried(server: ScriptedServer, proposer: Made, fault: str) -> None:
     server.chat = Model(answer(WHOLE))
     server.plan = lambda asked: fault if asked.number < 2 else None
     (proposal,) = proposer(stall=0.3).propose(2, HISTORY)
@@ -111,7 +113,7 @@ def test_what_may_pass_is_tried_again(server: ScriptedServer, proposer: Made, fa
     assert proposal.cost["prompt_tokens"] == 1000
 
 
-def test_a_server_that_never_answers(server: ScriptedServer, proposer: Made) -> None:
+def test_permanent_server_failure(server: ScriptedServer, proposer: Made) -> None:
     server.chat = Model({"choices": []})
     (proposal,) = proposer(patience=0.1).propose(2, HISTORY)
     assert "answered no message" in proposal.error
@@ -121,16 +123,16 @@ def test_a_server_that_never_answers(server: ScriptedServer, proposer: Made) -> 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (answer("I'd rather not."), "no block with a program"),
-        (answer(f"```python\n{NEW}"), "breaks off"),
+        (answer("I'd rather not."), "neither a program nor changes"),
+        (answer(f"```python\n{NEW}"), "is not closed"),
         (answer(WHOLE, "length"), "cut off"),
         (answer(None, refusal="No."), "the model refused: No."),
         (answer("", "content_filter"), "the model refused: filtered"),
         (answer(None), "is empty"),
-        (answer(CHANGE.replace("8 *", "7 *")), "does not stand in the program"),
+        (answer(CHANGE.replace("8 *", "7 *")), "does not occur in the program"),
     ],
 )
-def test_an_answer_that_is_none_is_asked_for_once_more(
+def test_response_without_a_program_is_retried_once(
     server: ScriptedServer, proposer: Made, bad: Any, reason: str
 ) -> None:
     server.chat = model = Model(bad, answer(WHOLE), bad)
@@ -144,21 +146,19 @@ def test_an_answer_that_is_none_is_asked_for_once_more(
 
 
 @pytest.mark.parametrize("status", ["401", "402", "403", "404"])
-def test_what_no_other_proposal_would_meet_better(
-    server: ScriptedServer, proposer: Made, status: str
-) -> None:
+def test_status_that_ends_the_search(server: ScriptedServer, proposer: Made, status: str) -> None:
     server.plan = lambda asked: status
     with pytest.raises(ProposerError, match=f"status {status}"):
         list(proposer().propose(2, HISTORY))
 
 
-def test_what_this_proposal_alone_may_meet(server: ScriptedServer, proposer: Made) -> None:
+def test_status_that_fails_one_proposal(server: ScriptedServer, proposer: Made) -> None:
     server.plan = lambda asked: "400"
     (proposal,) = proposer().propose(2, HISTORY)
     assert "status 400" in proposal.error
 
 
-def test_the_key_is_sent_and_written_nowhere(
+def test_api_key_is_sent_but_not_written(
     server: ScriptedServer, proposer: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
@@ -173,77 +173,77 @@ def test_the_key_is_sent_and_written_nowhere(
         list(proposer(api_key="another").propose(4, HISTORY))
 
 
-def test_the_newer_name_of_the_limit(server: ScriptedServer, proposer: Made) -> None:
+def test_newer_name_of_the_token_limit(server: ScriptedServer, proposer: Made) -> None:
     def chat(asked: Asked) -> Any:
         return answer(WHOLE)
 
     server.chat = chat
     server.plan = lambda asked: "400" if "max_tokens" in asked.body else None
     (proposal,) = proposer().propose(2, HISTORY)
-    assert "status 400" in proposal.error  # which does not say why
+    assert "status 400" in proposal.error  # the message does not name the field
     server.refusal = "'max_tokens' is not supported; use 'max_completion_tokens'"
     (proposal,) = proposer().propose(3, HISTORY)
     assert proposal.source == NEW
 
 
-def test_what_was_paid_for_is_not_paid_again(
+def test_cached_responses_are_not_requested_again(
     server: ScriptedServer, proposer: Made, tmp_path: Path
 ) -> None:
-    """Killed after an answer that was none, and after one that was not on record."""
+    """Interrupted after a response without a program, and after one that was not recorded."""
     server.chat = model = Model(answer("no"), answer(WHOLE))
     (whole,) = proposer().propose(2, HISTORY)
-    kept = Answers(tmp_path / "answers")
-    facts = kept.read("2-1")
-    kept.write("2-1", {"answers": facts["answers"][:1]}, facts["answers"][0]["cost"])
+    cache = ResponseCache(tmp_path / "answers")
+    cached = cache.read("2-1")
+    cache.write("2-1", {"answers": cached["answers"][:1]}, cached["answers"][0]["cost"])
     assert [*proposer().propose(2, HISTORY)] == [whole]
     assert len(model.asked) == 3
     assert model.asked[2] == model.asked[1]
     assert [*proposer().propose(2, HISTORY)] == [whole]
-    assert [*proposer(known={"2-1"}).propose(2, HISTORY)] == []
+    assert [*proposer(recorded={"2-1"}).propose(2, HISTORY)] == []
     assert len(model.asked) == 3
-    assert kept.spent() == whole.cost
+    assert cache.total_cost() == whole.cost
 
 
 @pytest.mark.parametrize(
-    ("budget", "told"),
+    ("budget", "message"),
     [
         (Budget(tokens=1500), "1,500 of 1,500 tokens"),
         (Budget(usd=0.006, prompt_usd=1.0, completion_usd=10.0), "0.0060 of 0.006 dollars"),
-        (Budget(usd=0.007, prompt_usd=1.0, completion_usd=10.0), "completion tokens left"),
-        (Budget(tokens=3600), "completion tokens left"),
+        (Budget(usd=0.007, prompt_usd=1.0, completion_usd=10.0), "completion tokens are left"),
+        (Budget(tokens=3600), "completion tokens are left"),
     ],
 )
-def test_the_budget_ends_it(
-    server: ScriptedServer, proposer: Made, budget: Budget, told: str, tmp_path: Path
+def test_exhausted_budget(
+    server: ScriptedServer, proposer: Made, budget: Budget, message: str, tmp_path: Path
 ) -> None:
     server.chat = model = Model(answer(WHOLE))
     workspace = Workspace(tmp_path)
-    Answers(workspace.folder / "answers").write(
+    ResponseCache(workspace.folder / "answers").write(
         "1-1", {}, {"prompt_tokens": 1000.0, "completion_tokens": 500.0, "usd": 0.006}
     )
     proposals = list(proposer(attempts=3, budget=budget).propose(2, HISTORY))
     assert [p.name for p in proposals] == ["2-1"]
-    assert told in proposals[0].error
+    assert message in proposals[0].error
     assert not model.asked
 
 
-def test_no_more_is_asked_for_than_can_be_paid(server: ScriptedServer, proposer: Made) -> None:
+def test_budget_limits_completion_tokens(server: ScriptedServer, proposer: Made) -> None:
     server.chat = model = Model({**answer("no"), "usage": None})
     (proposal,) = proposer(budget=Budget(tokens=4000)).propose(2, HISTORY)
-    size = proposal.cost["prompt_tokens"]  # as counted here, since the server does not tell
+    size = proposal.cost["prompt_tokens"]  # an estimate, since the server reports no usage
     assert model.asked[0]["max_tokens"] == 4000 - size
     assert len(model.asked) == 1
-    assert "then the budget is spent" in proposal.error
+    assert "then the budget is exhausted" in proposal.error
 
 
 def test_arguments_out_of_range(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for url, options, reason in [
-        ("nowhere", {}, "no base URL"),
+        ("nowhere", {}, "is not a base URL"),
         ("http://a/v1", {"attempts": 0}, "attempts must"),
-        ("http://a/v1", {"longest": 3}, "longest must"),
+        ("http://a/v1", {"max_tokens": 3}, "max_tokens must"),
         ("http://a/v1", {"stall": 0}, "stall must"),
-        ("http://a/v1", {"budget": Budget(usd=1.0)}, "say what a million tokens cost"),
+        ("http://a/v1", {"budget": Budget(usd=1.0)}, "needs prices"),
     ]:
         with pytest.raises(ValueError, match=reason):
             ChatProposer(url, "model", workspace, **options)  # type: ignore[arg-type]
@@ -253,11 +253,11 @@ def test_arguments_out_of_range(tmp_path: Path) -> None:
 
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
-def test_a_real_server_that_has_no_answer(vllm_url: str, tmp_path: Path) -> None:
-    """vLLM serves a model that cannot chat: its refusal is told, and ends nothing."""
+def test_model_without_chat_template(vllm_url: str, tmp_path: Path) -> None:
+    """vLLM rejects the requests: the error is recorded, and the search continues."""
     proposer = ChatProposer(vllm_url, "tinylm-medium", Workspace(tmp_path), attempts=2)
-    found = list(proposer.propose(1, HISTORY))
-    assert [proposal.name for proposal in found] == ["1-1", "1-2"]
-    for proposal in found:
+    proposals = list(proposer.propose(1, HISTORY))
+    assert [proposal.name for proposal in proposals] == ["1-1", "1-2"]
+    for proposal in proposals:
         assert not proposal.source
         assert "400" in proposal.error

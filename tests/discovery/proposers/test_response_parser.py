@@ -1,4 +1,4 @@
-"""Programs are found in answers, changes are applied, and half of either is nothing."""
+"""Tests of the response parser: programs, SEARCH/REPLACE blocks and diffs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proposals import BETTER, SEED
 
-from autotts_gym.discovery.proposers.response_parser import ReplyError, blocks, patched, program
+from autotts_gym.discovery.proposers.response_parser import (
+    NoProgramError,
+    apply_diff,
+    extract_program,
+    fenced_blocks,
+)
 
 BLOCK = """<<<<<<< SEARCH
     read(episode, 0, 2 + int(2 * beta))
@@ -29,7 +34,7 @@ DIFF = """--- a/controller.py
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         f"Here:\n```python\n{BETTER}```\nDone.",
         f"```py\n{BETTER}```",
@@ -52,20 +57,20 @@ DIFF = """--- a/controller.py
         + "\\ No newline at end of file\n```",
     ],
 )
-def test_answers_with_a_program(answer: str) -> None:
-    assert program(answer, SEED).rstrip() == BETTER.rstrip()
+def test_program_is_extracted(response: str) -> None:
+    assert extract_program(response, SEED).rstrip() == BETTER.rstrip()
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         ("", "is empty"),
         ("<think>hm</think>  \n", "is empty"),
-        ("I cannot help with that.", "has no block with a program"),
-        (f"```python\n{BETTER}", "breaks off within a block"),
-        (f"```python\n{BETTER}```\nand\n```python\ndef", "breaks off within a block"),
-        ("```python\nx = 1\n```", "defines solve at the top"),
-        ("```json\n{}\n```", "has no block with a program"),
+        ("I cannot help with that.", "neither a program nor changes"),
+        (f"```python\n{BETTER}", "block of the response is not closed"),
+        (f"```python\n{BETTER}```\nand\n```python\ndef", "block of the response is not closed"),
+        ("```python\nx = 1\n```", "defines solve at the top level"),
+        ("```json\n{}\n```", "neither a program nor changes"),
         (
             BLOCK.replace("0, 2 +", "0, 3 +"),
             "begins with 'read(episode, 0, 3 + int(2 * beta))', does not",
@@ -74,33 +79,36 @@ def test_answers_with_a_program(answer: str) -> None:
             BLOCK.replace("    read(episode, 0, 2 + int(2 * beta))\n", "\n"),
             "SEARCH block 1 is empty",
         ),
-        (BLOCK.replace(">>>>>>> REPLACE\n", ""), "not ended by"),
-        (BLOCK.replace("=======\n", ""), "not ended by"),
+        (BLOCK.replace(">>>>>>> REPLACE\n", ""), "is not completed by"),
+        (BLOCK.replace("=======\n", ""), "is not completed by"),
         (BLOCK.replace(">>>>>>> REPLACE\n", "") + BLOCK, "begins before"),
-        (f"```diff\n{DIFF.replace('2 * beta', '3 * beta')}```", "hunk 1 of the diff does not fit"),
+        (
+            f"```diff\n{DIFF.replace('2 * beta', '3 * beta')}```",
+            "hunk 1 of the diff does not match",
+        ),
         ("```diff\n-a\n+b\n```", "no hunk"),
     ],
 )
-def test_answers_without(answer: str, reason: str) -> None:
-    with pytest.raises(ReplyError) as caught:
-        program(answer, SEED)
+def test_no_program(response: str, reason: str) -> None:
+    with pytest.raises(NoProgramError) as caught:
+        extract_program(response, SEED)
     assert reason in str(caught.value)
 
 
-def test_a_passage_that_stands_twice() -> None:
-    with pytest.raises(ReplyError, match="stands 2 times"):
-        program(BLOCK, SEED + SEED)
+def test_ambiguous_search_block() -> None:
+    with pytest.raises(NoProgramError, match="occurs 2 times"):
+        extract_program(BLOCK, SEED + SEED)
 
 
 LINES = st.lists(st.sampled_from(["", "a", "b", "  c", "def f():", "-x", "+y", "@@"]), max_size=12)
 
 
 @given(LINES, LINES, st.integers(0, 3))
-def test_any_diff_applies(old: list[str], new: list[str], context: int) -> None:
-    """Whatever difflib writes, where the hunks are where they say."""
+def test_diffs_of_difflib_apply(old: list[str], new: list[str], context: int) -> None:
+    """Diffs with correct line numbers."""
     diff = "\n".join(difflib.unified_diff(old, new, "a", "b", lineterm="", n=context))
     if old != new and old:
-        assert patched(diff, "\n".join(old)).split("\n") == (new or [""])
+        assert apply_diff(diff, "\n".join(old)).split("\n") == (new or [""])
 
 
 PIECES = [
@@ -117,7 +125,7 @@ PIECES = [
 
 @settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("\n".join)))
-def test_any_answer_is_read_or_refused(answer: str) -> None:
-    list(blocks(answer))
-    with contextlib.suppress(ReplyError):
-        assert isinstance(program(answer, SEED), str)
+def test_arbitrary_response(response: str) -> None:
+    list(fenced_blocks(response))
+    with contextlib.suppress(NoProgramError):
+        assert isinstance(extract_program(response, SEED), str)
