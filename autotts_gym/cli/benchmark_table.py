@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.markup import escape
 from rich.table import Table
 
-from autotts_gym.cli.console import console, print_dim, wide
+from autotts_gym.cli.console import console, print_dim, wide_console
 from autotts_gym.cli.formatting import format_interval, format_ratio, format_thousands
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, Trac
         if not analysis.rows_in(scope):
             continue
         _print_title(scope, [environments[name] for name in scope.environments], len(results.seeds))
-        wide.print(_table(results, analysis, scope))
+        wide_console.print(_table(results, analysis, scope))
         for line in _sweep_lines(analysis, scope):
             print_dim(line)
         if not scope.is_average:
@@ -174,7 +174,7 @@ def _bound_lines(results: Results, scope: Scope, store: TraceStore) -> list[str]
     lines = [
         f"bounds (% of questions): {pass_at}  plurality of all branches "
         f"{100 * ceiling.plurality:.1f}  gold answer never final {100 * ceiling.never_final:.1f}, "
-        f"never revealed {100 * ceiling.never_shown:.1f}"
+        f"never revealed {100 * ceiling.never_revealed:.1f}"
     ]
     for agent in dict.fromkeys(run.agent for run in results.runs if run.beta is not None):
         runs = [run for run in results.runs if (run.agent, run.env) == (agent, scope.name)]

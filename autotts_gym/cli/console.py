@@ -25,7 +25,7 @@ PROGRESS_INTERVAL: Final = 30.0
 console = Console()
 errors = Console(stderr=True)
 #: For tables, whose columns do not depend on the width of the terminal.
-wide = Console(width=118)
+wide_console = Console(width=118)
 
 
 def print_line(markup: str) -> None:

@@ -42,7 +42,7 @@ def play(
 
     from autotts_gym.controllers.errors import AgentError
     from autotts_gym.controllers.loader import load
-    from autotts_gym.gym_envs.wrappers import Film
+    from autotts_gym.gym_envs.wrappers import FrameRecorder
     from autotts_gym.traces import registry
 
     if image is not None and image.suffix not in (".png", ".gif"):
@@ -50,7 +50,7 @@ def play(
     loaded = load(agent)
     options: dict[str, Any] = {} if question is None else {"question": question}
 
-    def play_episode(render_mode: str, every: int = 0) -> tuple[Film, dict[str, Any]]:
+    def play_episode(render_mode: str, every: int = 0) -> tuple[FrameRecorder, dict[str, Any]]:
         made = gym.make(
             "AutoTTS-v0",
             env=env or registry.DEFAULT,
@@ -58,15 +58,15 @@ def play(
             billing=billing.value,
             render_mode=render_mode,
         )
-        film = Film(made, every)
-        film.reset(seed=seed, options=options)  # errors in the options are not the agent's
+        recorder = FrameRecorder(made, every)
+        recorder.reset(seed=seed, options=options)  # errors in the options are not the agent's
         try:
-            return film, loaded.play(film, seed=seed, **options)
+            return recorder, loaded.play(recorder, seed=seed, **options)
         except Exception as error:
             raise AgentError(f"{loaded.path}: {type(error).__name__}: {error}") from error
 
-    film, info = play_episode("ansi")
-    console.print(Text.from_ansi(str(film.render())), no_wrap=True, crop=False, soft_wrap=True)
+    recorder, info = play_episode("ansi")
+    console.print(Text.from_ansi(str(recorder.render())), no_wrap=True, crop=False, soft_wrap=True)
     print_line(
         f"{info['steps']:,} actions, {info['tokens']:,} total tokens, "
         f"{info['sequential_tokens']:,} sequential tokens"
@@ -75,8 +75,8 @@ def play(
         return
     # The same seed repeats the episode; this time it is recorded, as about 100 frames.
     every = 0 if image.suffix == ".png" else max(1, info["steps"] // 100)
-    film, _ = play_episode("rgb_array", every)
-    _save_image([fromarray(frame) for frame in [*film.frames, film.render()]], image)
+    recorder, _ = play_episode("rgb_array", every)
+    _save_image([fromarray(frame) for frame in [*recorder.frames, recorder.render()]], image)
     print_dim(f"wrote {image}")
 
 

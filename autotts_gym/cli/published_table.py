@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from autotts_gym.cli.console import console, print_dim, wide
+from autotts_gym.cli.console import console, print_dim, wide_console
 from autotts_gym.cli.formatting import format_thousands
 from autotts_gym.evaluation import published_protocol
 
@@ -75,7 +75,7 @@ def _print_table(
             cells.append(f"{text}{mark}" if figures and (text := published(figures)) else "")
         if any(cells):
             table.add_row("  published", *cells, style="dim")
-    wide.print(table)
+    wide_console.print(table)
     console.print()
 
 

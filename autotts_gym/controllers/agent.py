@@ -24,15 +24,15 @@ class BatchPlayer(Protocol):
     """Plays many episodes of one agent side by side.
 
     Attributes:
-        abreast: maximum number of episodes per call of :meth:`play`.
+        max_episodes: maximum number of episodes per call of :meth:`play`.
     """
 
-    abreast: int
+    max_episodes: int
 
     def play(
         self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
     ) -> tuple[MacroBatch, NDArray[np.bool_]]:
-        """Play K episodes, ``abreast`` at most.
+        """Play K episodes, ``max_episodes`` at most.
 
         Args:
             questions, orders, beta: see

@@ -64,7 +64,7 @@ class PolicyAgent(Agent):
             chosen = choose_actions(
                 self.policy,
                 tracker.branch_features[None],
-                with_beta(tracker.features[None], self.prices.beta(beta)),
+                with_beta(tracker.features[None], self.prices.reward_beta(beta)),
                 tracker.mask(env.view)[None],
             )
             for action in tracker.bundle(env.view, int(chosen[0])):
@@ -179,7 +179,7 @@ class PolicyPlayer:
         keep_actions: keep the actions of every episode.
 
     Attributes:
-        abreast: largest number of episodes in one call of :meth:`play`.
+        max_episodes: largest number of episodes in one call of :meth:`play`.
 
     Raises:
         AgentError: an mlp policy was trained for another number of branches.
@@ -198,7 +198,7 @@ class PolicyPlayer:
                 f"the mlp policy was trained with max_branches={policy.shape.max_branches}: play "
                 f"it with the same number, not {config.max_branches}"
             )
-        self.abreast = MAX_EPISODES
+        self.max_episodes = MAX_EPISODES
         self._policy, self._prices = policy, prices
         self._dataset, self._config = dataset, config
         self._keep_actions = keep_actions
@@ -210,7 +210,7 @@ class PolicyPlayer:
         orders: NDArray[np.int64],
         beta: float,
     ) -> tuple[MacroBatch, NDArray[np.bool_]]:
-        """Play K episodes, at most ``abreast``.
+        """Play K episodes, at most ``max_episodes``.
 
         Args:
             questions: int64[K], rows of the dataset.
@@ -222,7 +222,7 @@ class PolicyPlayer:
         """
         count = len(questions)
         batch = self._batch_of(count)
-        reward_beta = self._prices.beta(beta)
+        reward_beta = self._prices.reward_beta(beta)
         batch.reset(
             range(count),
             [EpisodeStart(int(q), reward_beta, o) for q, o in zip(questions, orders, strict=True)],

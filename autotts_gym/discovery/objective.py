@@ -39,7 +39,7 @@ MIN_SPAN: Final = 2.0
 
 def price_at(beta: float) -> float:
     """Price λ(β) of C tokens, in correct answers."""
-    return 1 / PRICES.beta(beta) - 1
+    return 1 / PRICES.reward_beta(beta) - 1
 
 
 @dataclass(frozen=True)

@@ -53,13 +53,13 @@ class Ceiling:
             each is equally likely to be first. Null answers vote, as they do in an environment.
         never_final: questions on which no branch ends with the correct answer, so that no vote over
             final answers can be correct.
-        never_shown: questions on which no probe shows the correct answer either, so that no
+        never_revealed: questions on which no probe shows the correct answer either, so that no
             controller can be correct.
     """
 
     plurality: float
     never_final: float
-    never_shown: float
+    never_revealed: float
 
 
 def ceiling(store: TraceStore) -> Ceiling:
@@ -67,7 +67,7 @@ def ceiling(store: TraceStore) -> Ceiling:
     t = store.tables
     ends = np.cumsum(t.branch_counts)
     probe_ends = np.concatenate([[0], np.cumsum(t.lengths)])
-    plurality, never_final, never_shown = [], [], []
+    plurality, never_final, never_revealed = [], [], []
     for gold, end, count in zip(_gold_codes(store), ends, t.branch_counts, strict=True):
         start = end - count
         votes = np.bincount(t.finals[start:end], minlength=1)
@@ -76,9 +76,9 @@ def ceiling(store: TraceStore) -> Ceiling:
         absent = gold < 0 or not (t.finals[start:end] == gold).any()
         never_final.append(absent)
         shown = t.probes[probe_ends[start] : probe_ends[end]]
-        never_shown.append(absent and not (shown == gold).any())
+        never_revealed.append(absent and not (shown == gold).any())
     return Ceiling(
-        float(np.mean(plurality)), float(np.mean(never_final)), float(np.mean(never_shown))
+        float(np.mean(plurality)), float(np.mean(never_final)), float(np.mean(never_revealed))
     )
 
 

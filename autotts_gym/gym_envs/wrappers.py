@@ -39,7 +39,7 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
 
-class Film(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class FrameRecorder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Keep the rendered frame of every ``every``-th step; episodes are long and frames are large.
 
     Args:

@@ -101,7 +101,7 @@ class Validation:
     def evaluate(self, policy: Policy, prices: TokenPrices) -> ValidationScore:
         """Score of a policy on these episodes."""
         agent = PolicyAgent.from_network(policy, prices)
-        price = np.array([1 / prices.beta(beta) - 1 for beta in POLICY_BETAS])
+        price = np.array([1 / prices.reward_beta(beta) - 1 for beta in POLICY_BETAS])
         returns, token_shares = [], {}
         for name, store in self._stores.items():
             tokens, accuracy = self._sweep(agent, name, self._config, POLICY_BETAS)

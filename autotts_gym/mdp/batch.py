@@ -68,11 +68,11 @@ def play_action(episode: EpisodeState, view: View, action: int):
         outcome = ILLEGAL
         reward -= ledger.invalid_penalty
     elif touched >= 0:
-        observation.show_branch(view, episode, touched)
+        observation.update_branch(view, episode, touched)
         if afforded != (rules.affords_interval(episode), rules.affords_probe(episode)):
             for i in range(ledger.opened):
-                observation.show_mask(view, episode, i)
-        observation.show_totals(view, episode)
+                observation.update_branch_mask(view, episode, i)
+        observation.update_globals(view, episode)
     spent = ledger.spent
     if ledger.ended:
         outcome |= TERMINATED
@@ -145,8 +145,8 @@ def _reset(batch, initial, questions, chosen, rows, betas, orders):
         view = view_of(batch.views, e)
         question = questions[rows[k]]
         rules.begin(episode, initial[question.store], question, rows[k], orders[k], betas[k])
-        observation.show_start(view, episode)
-        observation.show_totals(view, episode)
+        observation.write_initial(view, episode)
+        observation.update_globals(view, episode)
 
 
 class Batch:

@@ -307,8 +307,8 @@ _write_globals = _globals_writer(f.GLOBAL_COLUMNS)
 
 
 @compiled
-def show_start(view: View, episode: EpisodeState) -> None:
-    """Write the observation of an initial state, except for what ``show_totals`` writes."""
+def write_initial(view: View, episode: EpisodeState) -> None:
+    """Write the observation of an initial state, except for what ``update_globals`` writes."""
     view.plane[:] = -1
     view.confidence_plane[:] = -1
     view.confidences[:] = -1
@@ -320,7 +320,7 @@ def show_start(view: View, episode: EpisodeState) -> None:
 
 
 @inlined
-def show_mask(view: View, episode: EpisodeState, i: int) -> None:
+def update_branch_mask(view: View, episode: EpisodeState, i: int) -> None:
     """Write which actions on branch ``i`` are legal."""
     n = episode.branches.shape[0]
     mask = view.mask
@@ -337,7 +337,7 @@ def is_null(episode: EpisodeState, answer: int) -> bool:
 
 
 @inlined
-def show_reveal(view: View, episode: EpisodeState, i: int) -> None:
+def update_latest_answer(view: View, episode: EpisodeState, i: int) -> None:
     """Write what the latest probe of branch ``i`` revealed."""
     b = episode.branches[i]
     latest = b.latest
@@ -360,7 +360,7 @@ def show_reveal(view: View, episode: EpisodeState, i: int) -> None:
 
 
 @inlined
-def show_branch(view: View, episode: EpisodeState, i: int) -> None:
+def update_branch(view: View, episode: EpisodeState, i: int) -> None:
     """Update everything that is observed of branch ``i``."""
     b = episode.branches[i]
     shown = view.branches
@@ -368,15 +368,15 @@ def show_branch(view: View, episode: EpisodeState, i: int) -> None:
     if shown[f.STATUS, i] == s.ACTIVE and shown[f.LATEST, i] >= 0:
         view.classes[VOTES, min(shown[f.LATEST, i], last)] -= 1
     if shown[f.REVEALED, i] != b.revealed:
-        show_reveal(view, episode, i)
+        update_latest_answer(view, episode, i)
     _write_branch(shown, i, b, episode.ledger)
     if b.status == s.ACTIVE and b.latest >= 0:
         view.classes[VOTES, min(b.latest, last)] += 1
-    show_mask(view, episode, i)
+    update_branch_mask(view, episode, i)
 
 
 @inlined
-def show_totals(view: View, episode: EpisodeState) -> None:
+def update_globals(view: View, episode: EpisodeState) -> None:
     """Update the global columns and the legality of BRANCH."""
     view.mask[actions.BRANCH] = rules.can_branch(episode)
     _write_globals(view.globals, episode.ledger)

@@ -31,11 +31,11 @@ class TokenPrices:
         if not 0 < self.low <= self.high < np.inf:
             raise ValueError(f"prices must be 0 < low <= high, got {self.low} and {self.high}")
 
-    def beta(self, policy_beta: float) -> float:
+    def reward_beta(self, policy_beta: float) -> float:
         """β of the reward at a β of the policy, both in [0, 1]."""
         price = self.high * (self.low / self.high) ** policy_beta
         return float(1 / (1 + price))
 
     def draw(self, rng: np.random.Generator) -> float:
         """β of the reward of a training episode: its price is log-uniform."""
-        return self.beta(float(rng.random()))
+        return self.reward_beta(float(rng.random()))

@@ -247,7 +247,7 @@ def _bounds(store: TraceStore, config: EpisodeConfig) -> dict[str, float]:
     return {
         f"pass@{k}": pass_at(store, [k])[k],
         "plurality of all branches": shares.plurality,
-        "gold answer ever revealed": 1 - shares.never_shown,
+        "gold answer ever revealed": 1 - shares.never_revealed,
     }
 
 

@@ -251,7 +251,7 @@ class Rollout(EpisodePlayer):
         assert self._player is not None
         while played[0] < len(questions):
             first = int(played[0])
-            chosen = slice(first, min(first + self._player.abreast, len(questions)))
+            chosen = slice(first, min(first + self._player.max_episodes, len(questions)))
             batch, truncated = self._player.play(questions[chosen], orders[chosen], beta)
             for e, k in enumerate(range(chosen.start, chosen.stop)):
                 if truncated[e]:

@@ -33,7 +33,7 @@ from autotts_gym.traces.store import TraceStore
 
 #: Default number of episodes side by side: few enough that their state stays in the processor's
 #: cache, and enough that one of them can always continue.
-ABREAST: Final = 12
+PARALLEL_EPISODES: Final = 12
 
 #: Default memory limit of a program, bytes.
 MEMORY: Final = 512 << 20
@@ -49,7 +49,7 @@ class Sandbox(EpisodePlayer):
         store: the traces.
         config: configuration of the episodes.
         settle: compute the settled tokens of every episode.
-        abreast: number of episodes side by side.
+        parallel_episodes: number of episodes side by side.
         time_limit: seconds after which an episode is killed.
         memory: address space of a program beyond the fork server's own, bytes.
 
@@ -70,15 +70,15 @@ class Sandbox(EpisodePlayer):
         config: EpisodeConfig,
         *,
         settle: bool = False,
-        abreast: int = ABREAST,
+        parallel_episodes: int = PARALLEL_EPISODES,
         time_limit: float = TIME_LIMIT,
         memory: int = MEMORY,
     ) -> None:
         if not hasattr(os, "fork"):
             raise ValueError("a sandbox needs a Unix system, which can fork and lock processes")
         super().__init__(store, config, settle)
-        if abreast < 1:
-            raise ValueError(f"abreast must be at least 1, got {abreast}")
+        if parallel_episodes < 1:
+            raise ValueError(f"parallel_episodes must be at least 1, got {parallel_episodes}")
         self.agent = agent if isinstance(agent, UntrustedAgent) else load_untrusted(agent)
         self.path, self.reason = "sandbox", "untrusted"
         self._time_limit = time_limit
@@ -90,10 +90,10 @@ class Sandbox(EpisodePlayer):
             max(text_sizes, default=0),
             self._dataset.has_confidences,
         )
-        self._memory = SlotMemory(layout, abreast)
+        self._memory = SlotMemory(layout, parallel_episodes)
         classes = layout.classes + 1
         self._batch = Batch(
-            self._dataset, config, abreast, 1, classes, False, 0.0, self._memory.view
+            self._dataset, config, parallel_episodes, 1, classes, False, 0.0, self._memory.view
         )
         self._event_loop = EventLoop(self._batch, self._memory)
         self._launcher: Launcher | None = None

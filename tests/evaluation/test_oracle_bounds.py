@@ -123,12 +123,12 @@ def test_never_final_and_never_shown() -> None:
     finals = ["8", "7"], ["8", "8"], ["7", "7"]
     found = ceiling(make_store(*finals))
     assert found.plurality == pytest.approx(0.5)
-    assert (found.never_final, found.never_shown) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert (found.never_final, found.never_revealed) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
     shown = ceiling(make_store(*finals, probes=["No", "7"]))
     assert shown.plurality == found.plurality
-    assert (shown.never_final, shown.never_shown) == (pytest.approx(1 / 3), 0)
+    assert (shown.never_final, shown.never_revealed) == (pytest.approx(1 / 3), 0)
     absent = ceiling(make_store(*finals, gold="70", probes=["7"]))
-    assert (absent.plurality, absent.never_final, absent.never_shown) == (0, 1, 1)
+    assert (absent.plurality, absent.never_final, absent.never_revealed) == (0, 1, 1)
 
 
 @given(st.randoms(use_true_random=False))
@@ -140,7 +140,7 @@ def test_ceiling_equals_a_direct_computation(random: Random) -> None:
     shown = [any(q.gold in [b.final, *b.probes] for b in q.branches) for q in questions]
     found = ceiling(store)
     assert found.never_final == 1 - np.mean(final)
-    assert found.never_shown == 1 - np.mean(shown)
+    assert found.never_revealed == 1 - np.mean(shown)
     assert 0 <= found.plurality <= 1 - found.never_final
 
 

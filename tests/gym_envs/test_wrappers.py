@@ -1,4 +1,4 @@
-"""Tests of the wrappers ``MultiObjective`` and ``Film``."""
+"""Tests of the wrappers ``MultiObjective`` and ``FrameRecorder``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stores import random_action
 
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.wrappers import Film, MultiObjective
+from autotts_gym.gym_envs.wrappers import FrameRecorder, MultiObjective
 
 CONFIG: dict[str, Any] = {"max_branches": 4, "beta": (0, 1), "invalid_penalty": 0.125}
 
@@ -96,12 +96,12 @@ def test_mo_gymnasium_vector_env() -> None:
     np.testing.assert_allclose(rewards, [[0, 0], [0, -infos["cost"][1]]], rtol=1e-6)
 
 
-# --- Film ----------------------------------------------------------------------------------------
+# --- FrameRecorder ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (0, [])])
 def test_film_keeps_every_nth_frame(every: int, expected: list[int]) -> None:
-    env = Film(AutoTTSEnv(max_branches=4, render_mode="ansi"), every)
+    env = FrameRecorder(AutoTTSEnv(max_branches=4, render_mode="ansi"), every)
     for _ in range(2):  # the second episode starts a new film
         env.reset(seed=0)
         texts = []
@@ -114,7 +114,7 @@ def test_film_keeps_every_nth_frame(every: int, expected: list[int]) -> None:
 # --- specs ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrapper", [MultiObjective, partial(Film, every=3)])
+@pytest.mark.parametrize("wrapper", [MultiObjective, partial(FrameRecorder, every=3)])
 def test_spec_recreates_the_wrapper(wrapper: Callable[[Any], Any]) -> None:
     env = wrapper(gym.make("AutoTTS-v0", max_branches=3, render_mode="ansi"))
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))

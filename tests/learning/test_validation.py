@@ -56,7 +56,7 @@ def test_agrees_with_a_rollout() -> None:
         needed = float(cost_at(cmc.correct.mean(), tokens, accuracy)) / cmc.tokens.mean()
         assert share == pytest.approx(needed, nan_ok=True)
     full = store.card.mean_tokens * 64
-    price = np.array([1 / agent.prices.beta(beta) - 1 for beta in POLICY_BETAS])  # type: ignore[attr-defined]
+    price = np.array([1 / agent.prices.reward_beta(beta) - 1 for beta in POLICY_BETAS])  # type: ignore[attr-defined]
     assert score.mean_return == pytest.approx(float((accuracy - price * tokens / full).mean()))
 
 

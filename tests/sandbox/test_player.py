@@ -127,8 +127,8 @@ def test_observations_are_equal(random: Random) -> None:
     trusted = Rollout(
         trusted_agent(CURIOUS), store, config, interpret=True, settle=settled, logs=True
     )
-    abreast = random.randint(1, 5)
-    with Sandbox(program(CURIOUS), store, config, settle=settled, abreast=abreast) as box:
+    parallel_episodes = random.randint(1, 5)
+    with Sandbox(program(CURIOUS), store, config, settle=settled, parallel_episodes=parallel_episodes) as box:
         for beta in (random.random(), random.random()):
             expected = trusted.play(questions, orders, beta)
             found = box.play(questions, orders, beta)
@@ -212,7 +212,7 @@ def solve(episode):
 
 
 def test_logs_are_the_actions() -> None:
-    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=2) as box:
+    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), parallel_episodes=2) as box:
         box.play(QUESTIONS[1:3], ORDERS[:2], 0.0)
         logs = [[str(decode(action, WIDTH)) for action in log] for log in box.logs]
     one, two = ["PROBE(0)", "CONTINUE(0)"], ["PROBE(0)", "CONTINUE(0)"] * 2
@@ -220,10 +220,10 @@ def test_logs_are_the_actions() -> None:
     assert logs == [["BRANCH", *one, *last], ["BRANCH", *two, *last]]
 
 
-@pytest.mark.parametrize("abreast", [1, 3, 70])
-def test_any_number_abreast(abreast: int) -> None:
+@pytest.mark.parametrize("parallel_episodes", [1, 3, 70])
+def test_any_number_of_parallel_episodes(parallel_episodes: int) -> None:
     questions, orders = np.tile(QUESTIONS, 20), np.tile(ORDERS, (20, 1))
-    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=abreast) as box:
+    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), parallel_episodes=parallel_episodes) as box:
         for _ in range(2):
             played = box.play(questions, orders, 0.0)
             assert played.correct.all()
@@ -237,8 +237,8 @@ def test_invalid_arguments() -> None:
             box.play(np.array([6]), ORDERS[:1], 0.0)
         with pytest.raises(ValueError, match=r"beta must be within \[0, 1\], got 2"):
             box.play(QUESTIONS, ORDERS, 2)
-    with pytest.raises(ValueError, match="abreast must be at least 1"):
-        Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), abreast=0)
+    with pytest.raises(ValueError, match="parallel_episodes must be at least 1"):
+        Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), parallel_episodes=0)
     with pytest.raises(ValueError, match="has 2 branches"):
         Sandbox(program(HONEST), STORE, EpisodeConfig(3))
     with pytest.raises(ValueError, match="untrusted: play it in a Sandbox"):
