@@ -1,7 +1,7 @@
-"""Top-level functions of ``autotts_gym``: environments, controllers, and what to do with them.
+"""Top-level functions of ``autotts_gym``: load, benchmark, train, discover, collect and solve.
 
-``autotts_gym`` exports them, and imports this package on first use. Each function takes names and
-paths as strings, and has the defaults of the ``autotts`` command of the same name.
+Use them as ``autotts_gym.benchmark``, and so on; this package is imported on first use. Functions
+with the name of an ``autotts`` command have its defaults.
 """
 
 from autotts_gym.api.benchmark_result import BenchmarkResult

@@ -33,9 +33,10 @@ _HEADINGS: Final = (
 
 
 class SummaryRow(TypedDict):
-    """One controller at one β on one environment or average; ends are of 95% intervals.
+    """One controller at one β on one environment or average: a row of ``summary.csv``.
 
-    The columns of ``summary.csv``; ``metric_low`` and ``metric_high`` belong to every metric.
+    ``METRIC_low`` and ``METRIC_high`` are the ends of the 95% interval of ``METRIC``. Every metric
+    has them, also where they are not listed here.
     """
 
     env: str
@@ -63,15 +64,15 @@ class SummaryRow(TypedDict):
 
 
 class BenchmarkResult:
-    """What a benchmark measured; prints as a table.
+    """Results of a benchmark; printed as a table. ``len`` and iteration are those of ``summary``.
 
     Args:
         results: the results.
-        folder: the folder that holds them.
+        folder: the folder that they were written to.
 
     Attributes:
         results: episodes, failures and configuration.
-        folder: the folder that holds them, which ``autotts report`` takes.
+        folder: the folder that they were written to; ``autotts report`` reads it.
     """
 
     def __init__(self, results: Results, folder: Path) -> None:
@@ -79,7 +80,7 @@ class BenchmarkResult:
 
     @classmethod
     def load(cls, folder: StrPath) -> BenchmarkResult:
-        """Load a folder that :func:`~autotts_gym.benchmark` or ``autotts benchmark`` wrote.
+        """Load the results folder of :func:`~autotts_gym.benchmark` or ``autotts benchmark``.
 
         Raises:
             ValueError: the folder does not hold results.
@@ -97,7 +98,7 @@ class BenchmarkResult:
 
     @functools.cached_property
     def summary(self) -> list[SummaryRow]:
-        """The rows of the table: every controller, β and environment, and the averages."""
+        """The rows of the table: one per controller, β and environment or average."""
         from autotts_gym.evaluation.summary import summary_rows
 
         return cast(list[SummaryRow], summary_rows(self.results, self.analysis))
@@ -165,11 +166,15 @@ class BenchmarkResult:
             yield title, [_cells(row, is_first=row is rows[0]) for row in rows]
 
     def to_arrow(self, table: Literal["summary", "episodes"] = "summary") -> pa.Table:
-        """The table, or all episodes.
+        """Return the summary, or all episodes, as an Arrow table.
 
         Args:
-            table: ``"summary"``, a row for each controller, β and environment; or ``"episodes"``,
-                a row for each episode, the columns of ``episodes.parquet``.
+            table: ``"summary"``: one row per controller, β and environment, with the columns of
+                ``summary.csv``. ``"episodes"``: one row per episode, with the columns of
+                ``episodes.parquet``.
+
+        Raises:
+            ValueError: ``table`` is neither.
         """
         import pyarrow as pa
 
@@ -182,7 +187,7 @@ class BenchmarkResult:
         return pa.Table.from_pylist([dict(row) for row in self.summary])
 
     def to_pandas(self, table: Literal["summary", "episodes"] = "summary") -> pd.DataFrame:
-        """The table, or all episodes, as a DataFrame.
+        """Return the summary, or all episodes, as a pandas DataFrame.
 
         Args:
             table: as in :meth:`to_arrow`.
@@ -230,14 +235,14 @@ class BenchmarkResult:
 
     @suggest_keywords()
     def report(self, path: StrPath = "report.html", *, episodes: int = 12) -> Path:
-        """Write the HTML report, one file that needs no network.
+        """Write a self-contained HTML report.
 
         Args:
-            path: the file.
+            path: the file to write.
             episodes: number of episodes to show for each row and environment.
 
         Returns:
-            The file.
+            The path of the file.
 
         Raises:
             ValueError: no run is complete.

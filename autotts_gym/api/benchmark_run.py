@@ -50,41 +50,42 @@ def benchmark(
     untrusted: bool = False,
     progress: Callable[[str, int], None] = _no_progress,
 ) -> BenchmarkResult:
-    """Play controllers on environments; write episodes, summary and plots.
+    """Benchmark controllers on environments; write episodes, summary and plots to ``out``.
 
-    Every controller plays every question of every environment once per seed. Episodes that ``out``
-    already holds are not played again, so an interrupted call resumes.
+    Every controller plays every question of every environment once per seed, and per β if it takes
+    β. Episodes that are already in ``out`` are not played again, so an interrupted call resumes.
 
     Worker processes import the main module. A script must therefore call this function below
-    ``if __name__ == "__main__":``, or pass ``workers=0``; a notebook need not.
+    ``if __name__ == "__main__":``, or pass ``workers=0``; a notebook does not need this.
 
     Args:
-        controllers: one or several, as for :func:`~autotts_gym.load_controller`.
-        envs: one or several: names, paths or trace stores; by default the default environment.
-        betas: values of β for controllers that have the knob; default 0, 0.5 and 1.
+        controllers: controllers as for :func:`~autotts_gym.load_controller`, one or several.
+        envs: names, paths or trace stores, one or several; default ``tinylm/medium/chain``.
+        betas: values of β for controllers that take β; default 0, 0.5 and 1.
         seeds: seeds of the branch orders, as numbers or text such as ``"0-9"``, the default.
-        protocol: ``"paper"`` for the published controllers, β, orders and billing.
-        order: one branch order for all questions of a seed (``"published"``), or one for each
-            (``"random"``, the default).
+        protocol: ``"paper"``: reproduce the published table. Adds the published controllers, and
+            sets ``order``, ``billing`` and the defaults of ``betas`` and ``seeds``.
+        order: ``"random"`` (default): one branch order per question and seed; ``"published"``: one
+            per seed, the same for all questions.
         billing: bill generated tokens (``"tokens"``, the default) or every started interval in
             full (``"interval"``).
         out: folder of the results.
-        max_branches: N, the widest an episode can get, branches.
-        budget: B, tokens of an episode; None for no budget.
-        action_limit: actions after which an episode fails; None for no limit.
+        max_branches: N, maximum number of branches of an episode.
+        budget: B, maximum total tokens of an episode; None for no budget.
+        action_limit: number of actions after which an episode fails; None for no limit.
         time_limit: seconds after which an episode fails.
-        workers: worker processes; default one per core. 0 plays in this process, which cannot
-            interrupt a program that never returns.
-        ray: address of a Ray cluster to play on.
+        workers: number of worker processes; default one per core. 0 plays in this process, where
+            ``time_limit`` is not enforced.
+        ray: address of a Ray cluster to play on, ``"HOST:PORT"`` or ``"auto"``.
         interpret: run controllers as plain Python even if they can be compiled.
         untrusted: run controllers that are given as ``.py`` files in a sandbox.
         progress: called with a label and the number of episodes that were just finished.
 
     Raises:
-        ValueError: an argument is out of range, or there is no controller.
+        ValueError: an argument is out of range, or no controller is given.
         AgentError: a controller cannot be loaded.
         TraceError: an environment cannot be loaded.
-        TypeError: there is no such argument; the message suggests one.
+        TypeError: an unknown keyword argument; the message suggests a similar one.
     """
     from autotts_gym.evaluation import published_protocol as paper
     from autotts_gym.evaluation.benchmark_session import play_benchmark

@@ -23,8 +23,8 @@ def load_env(env: StrPath) -> TraceStore:
         env: a name (see :func:`list_envs`) or the path of a trace store.
 
     Raises:
-        TraceError: there is no such environment, or the name is that of several; the message lists
-            them.
+        TraceError: there is no such environment, or ``env`` is a folder with several; the message
+            lists them.
     """
     from autotts_gym.traces.store import TraceError
 
@@ -38,10 +38,11 @@ def load_env(env: StrPath) -> TraceStore:
 
 
 def load_envs(*envs: StrPath) -> dict[str, TraceStore]:
-    """Load environments by name; the name of a folder loads all environments below it.
+    """Load environments as a dict from name to trace store.
 
     Args:
-        envs: names or paths; the default environment if none is given.
+        envs: names or paths, of environments or of folders of environments, such as ``"tinylm"``;
+            default ``tinylm/medium/chain``.
 
     Raises:
         TraceError: there is no such environment, or it cannot be read.
@@ -63,9 +64,9 @@ def load_controller(controller: StrPath | Callable[..., Any] | Agent) -> Agent:
     """Load a controller.
 
     Args:
-        controller: a name (see :func:`list_controllers`); the path of a ``.py`` file or of a
-            policy's folder; ``PATH:CLASS`` for a class of a file in the published style; or a
-            function or lambda, ``solve(episode, beta)`` or ``solve(episode)``.
+        controller: a name (see :func:`list_controllers`); the path of a ``.py`` file or of the
+            folder of a trained policy; ``FILE.py:CLASS`` for a class in the style of the published
+            programs; or a function ``solve(episode, beta)`` or ``solve(episode)``.
 
     Raises:
         AgentError: there is no such controller, or it cannot be played.
@@ -89,11 +90,11 @@ def load_controllers(
     | Iterable[StrPath | Callable[..., Any] | Agent],
     untrusted: bool = False,
 ) -> list[Agent]:
-    """Load one or several controllers, each once.
+    """Load one or several controllers, without duplicates.
 
     Args:
         controllers: as for :func:`load_controller`.
-        untrusted: controllers that are given as ``.py`` files run in a sandbox only.
+        untrusted: controllers that are given as ``.py`` files may run in a sandbox only.
     """
     from autotts_gym.controllers.loader import load
     from autotts_gym.sandbox.untrusted_agent import is_file, load_untrusted
@@ -115,10 +116,9 @@ def load_controllers(
 def open_envs(
     envs: StrPath | TraceStore | Iterable[StrPath | TraceStore] | Mapping[str, TraceStore] | None,
 ) -> dict[str, TraceStore]:
-    """Open environments that are given in any form; the default environment for None.
+    """Open environments as a dict from name to trace store; None opens the default environment.
 
-    A trace store without a name is called after the last part of its path, or else after its
-    fingerprint.
+    A trace store gets the name of its folder, or ``store-FINGERPRINT`` if it is in memory.
     """
     from autotts_gym.traces.store import TraceStore
 

@@ -26,9 +26,9 @@ class DiscoveryResult:
     Attributes:
         controller: the controller.
         path: its file.
-        score: its score on all questions: correct answers less the price of their tokens, averaged
-            over a sweep of β.
-        unseen_score: its score on questions that neither it nor its constants were chosen by.
+        score: its score on all questions: accuracy minus the price of the tokens, averaged over
+            several β.
+        unseen_score: cross-validated estimate of its score on new questions.
         candidates: number of programs that were evaluated.
     """
 
@@ -80,36 +80,36 @@ def discover(
     Called again after an interruption, it resumes from the journal in ``out``.
 
     Args:
-        envs: one or several: names, paths or trace stores; by default the default environment.
-        out: folder of the search; the controller is named after it.
+        envs: names, paths or trace stores, one or several; default ``tinylm/medium/chain``.
+        out: folder of the search; the controller gets the name of this folder.
         proposer: ``"genetic"``, ``"command"``, ``"openai"``, ``"claude"``, or the name of a
-            proposer of another package.
+            proposer that another package provides.
         questions: rows of the questions to search on; default all.
-        rounds: rounds of proposals.
-        seeds: branch orders of each question; default 8, or 4 for programs that run in a sandbox.
-        knob: require one knob, β, that spends more as it rises.
-        traces: show proposers episodes action by action, and diagnoses.
-        attempts: proposals per round; for the genetic proposer, children per island.
-        islands: islands of the genetic proposer.
-        evaluations: evaluations of the genetic proposer for tuning the constants of a program.
-        finalists: programs that the genetic proposer cross-validates at the end.
+        rounds: number of rounds of proposals.
+        seeds: number of branch orders per question; default 8 for the genetic proposer, else 4.
+        knob: require that programs take β, and spend more tokens as β rises.
+        traces: show proposers diagnoses, and episodes action by action.
+        attempts: proposals per round; for the genetic proposer, per island.
+        islands: number of populations of the genetic proposer.
+        evaluations: number of evaluations of the genetic proposer to tune a program's constants.
+        finalists: number of programs that the genetic proposer cross-validates at the end.
         seed: random seed of the genetic proposer.
-        workers: processes of the genetic proposer.
+        workers: number of processes of the genetic proposer.
         command: shell command of the command proposer, which writes ``controller.py``.
         base_url: URL of a chat endpoint, for the openai proposer.
         model: name of a language model, for the openai and claude proposers.
-        max_tokens: completion tokens of a response, for the openai proposer.
-        time_limit: seconds of a proposal, for the command and claude proposers.
-        budget_tokens: limit of tokens of all proposals.
-        budget_usd: limit of the cost of all proposals, US dollars.
+        max_tokens: maximum completion tokens per response, for the openai proposer.
+        time_limit: maximum seconds per proposal, for the command and claude proposers.
+        budget_tokens: maximum tokens of all proposals together.
+        budget_usd: maximum cost of all proposals together, US dollars.
         prompt_usd: price of a million prompt tokens, US dollars.
         completion_usd: price of a million completion tokens, US dollars.
-        progress: called with the round and the candidate after each evaluation.
+        progress: called after each evaluation, with the round number and the candidate.
 
     Raises:
         ImportError: cma is not installed.
         ValueError: an argument is out of range, or ``out`` holds another search.
-        TypeError: there is no such argument; the message suggests one.
+        TypeError: an unknown keyword argument; the message suggests a similar one.
     """
     try:
         import cma  # noqa: F401
@@ -178,7 +178,7 @@ def _judge_command(
     knob: bool,
     traces: bool,
 ) -> str:
-    """The command that evaluates ``controller.py`` as the search does, from any folder."""
+    """The shell command that evaluates ``controller.py`` as the search does."""
     words = ["autotts", "judge", "controller.py"]
     for name, store in stores.items():
         words += ["--env", str(store.path.absolute()) if store.path else name]

@@ -1,4 +1,4 @@
-"""Lists of β and of seeds, as numbers or in the notation of the command line."""
+"""Parsers of lists of β and of integers, given as numbers or as on the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def beta_list(betas: float | str | Iterable[float]) -> list[float]:
-    """Values of β: a number, several, or text such as ``"0,0.5,1"``.
+    """Parse values of β: one number, several numbers, or text such as ``"0,0.5,1"``.
 
     Raises:
         ValueError: the text is not a list of numbers.
@@ -20,11 +20,11 @@ def beta_list(betas: float | str | Iterable[float]) -> list[float]:
 
 
 def integer_list(numbers: int | str | Iterable[int], name: str) -> list[int]:
-    """Integers: one, several, or text such as ``"0-9"`` or ``"0,3,5-7"``.
+    """Parse integers: one, several, or text such as ``"0-9"`` or ``"0,3,5-7"``.
 
     Args:
         numbers: the integers.
-        name: the argument that they are given for, for messages.
+        name: name of the argument, for error messages.
 
     Raises:
         ValueError: the text is not a list of integers and ranges.

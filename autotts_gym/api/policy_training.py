@@ -47,41 +47,42 @@ def train(
     threads: int = 1,
     progress: Callable[[Progress], None] = _no_progress,
 ) -> Agent:
-    """Train a policy of macro-actions, or of single actions, for every β at once.
+    """Train one policy for all β, on macro-actions or on single actions.
 
     Called again after an interruption, it resumes from the last checkpoint in ``out``.
 
     Args:
-        algorithm: ``"autotts-ppo"`` (of this package), ``"sb3-maskable-ppo"`` (sb3-contrib),
+        algorithm: ``"autotts-ppo"`` (this package), ``"sb3-maskable-ppo"`` (sb3-contrib),
             ``"sb3-ppo"``, ``"sb3-a2c"`` or ``"sb3-dqn"`` (stable-baselines3).
-        envs: one or several: names, paths or trace stores; by default the default environment.
+        envs: names, paths or trace stores, one or several; default ``tinylm/medium/chain``.
         out: folder of the policy, its card and its checkpoints.
         questions: rows of the training questions, as numbers or text such as ``"0-23"``; default
             all.
-        validation: rows of the questions to validate the policy on, against CMC, at each
-            checkpoint; default those of ``questions``; ``"none"`` for no validation.
-        keep_best: export the policy with the best validation, not the last one.
-        total_timesteps: timesteps of all environments together.
+        validation: rows of the questions on which each checkpoint is validated and compared with
+            CMC; default those of ``questions``; ``"none"`` for no validation.
+        keep_best: export the policy with the best validation return, not the last one.
+        total_timesteps: timesteps, summed over all parallel environments.
         seed: seed of weights, episodes and sampled actions.
-        network: how the policy reads branches.
-        encoder: units of the branch encoder.
-        hidden: units of the hidden layers.
-        atomic: play single actions of ``AutoTTS-v0``, not macro-actions.
-        max_branches: N, the widest an episode can get, branches.
-        num_envs: environments stepped side by side.
-        num_steps: timesteps of each environment between two updates.
-        learning_rate: initial learning rate; annealed to a tenth.
+        network: ``"equivariant"``: one encoder shared by all branches, for any number of branches;
+            ``"mlp"``: the features of all branches in one vector, for this ``max_branches`` only.
+        encoder: number of units of the branch encoder.
+        hidden: number of units of the hidden layers.
+        atomic: use the single actions of ``AutoTTS-v0`` instead of macro-actions.
+        max_branches: N, maximum number of branches of an episode.
+        num_envs: number of parallel environments.
+        num_steps: timesteps per environment between two updates.
+        learning_rate: initial learning rate; annealed to a tenth of it.
         ent_coef: initial weight of the entropy bonus; annealed to zero.
-        threads: CPU threads of torch.
+        threads: number of CPU threads of torch.
         progress: called after each update.
 
     Returns:
-        The trained policy, which plays like any controller.
+        The trained policy, which can be used like any controller.
 
     Raises:
         ImportError: torch is not installed.
         ValueError: an argument is out of range, or ``out`` holds another policy or training.
-        TypeError: there is no such argument; the message suggests one.
+        TypeError: an unknown keyword argument; the message suggests a similar one.
     """
     try:
         import torch

@@ -41,35 +41,37 @@ def solve(
     Args:
         question: the question.
         controller: as for :func:`~autotts_gym.load_controller`.
-        beta: β: 0 spends least, 1 most.
-        live: a connected model (:func:`autotts_gym.live.connection.connect`), in place of the
+        beta: β in [0, 1]: 0 spends fewest tokens, 1 most.
+        live: a connected model (:func:`autotts_gym.live.connection.connect`). It replaces the
             arguments from ``base_url`` to ``temperature``, ``patience``, ``api_key`` and
             ``engine``.
-        base_url: OpenAI-compatible vLLM server, such as ``http://127.0.0.1:8000/v1``, or several.
-        model: the model's name on the server; without ``base_url``, the model that vLLM runs here.
-        reference: a collected environment; its card provides protocol, interval, sampling and the
-            cost of self-consistency.
-        protocol: how the model is asked and probed: a name or a file.
-        interval: Δ, tokens; default 500.
+        base_url: URL of an OpenAI-compatible vLLM server, such as ``http://127.0.0.1:8000/v1``, or
+            several URLs.
+        model: name of the model on the server; without ``base_url``, name or folder of the model
+            that vLLM loads in this process.
+        reference: an environment collected from this model; its card provides the defaults of
+            protocol, interval and sampling, and the cost of self-consistency.
+        protocol: the model protocol, a name or a file: prompt, probe and answer format.
+        interval: Δ, tokens between two probes; default 500.
         max_tokens: maximum length of a branch, tokens.
         temperature: sampling temperature of the branches.
-        max_branches: N, the widest an episode can get, branches.
-        budget: B, tokens; None for no budget.
+        max_branches: N, maximum number of branches of an episode.
+        budget: B, maximum total tokens; None for no budget.
         patience: seconds without data after which a request fails.
-        seed: seed of the branches.
+        seed: random seed of the sampled branches.
         gold: the gold answer, if it is known.
-        api_key: sent to the server.
-        engine: arguments of vLLM's engine, where it runs here.
+        api_key: API key of the server.
+        engine: arguments of vLLM's engine, if it runs in this process.
 
     Returns:
-        The answer and its cost. If the model fails on the way, the best answer so far, with
-        ``error``.
+        The answer and its cost. If the model fails during the episode, the best answer so far, and
+        the failure in ``error``.
 
     Raises:
         EngineError: the model cannot be reached.
         AgentError: the controller cannot be loaded or played.
         ValueError: an argument is out of range.
-        TypeError: there is no such argument; the message suggests one.
+        TypeError: an unknown keyword argument; the message suggests a similar one.
     """
     from autotts_gym.deployment import solver
 

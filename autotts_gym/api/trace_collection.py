@@ -50,49 +50,53 @@ def collect(
     to: StrPath | None = None,
     progress: Callable[[CollectionProgress], None] = _no_progress,
 ) -> TraceStore:
-    """Collect reasoning traces from a model, probe them at every interval, and store them.
+    """Sample reasoning traces from a model, probe them at every interval, and store them.
 
-    Every finished trace is kept: called again after an interruption, it resumes.
+    Called again after an interruption, it keeps the finished traces and resumes.
 
     Args:
         questions: a JSONL, JSON, CSV or Parquet file, or the name of a Hugging Face dataset.
         name: name of the environment.
-        model: folder or name of the model that vLLM runs here; with ``base_url``, its name on the
-            server.
-        base_url: OpenAI-compatible vLLM server, such as ``http://127.0.0.1:8000/v1``, or several.
-        model_name: name of the model on the card; by default the last part of its name.
-        branches: N, traces per question.
+        model: name or folder of the model that vLLM loads in this process; with ``base_url``, name
+            of the model on the server.
+        base_url: URL of an OpenAI-compatible vLLM server, such as ``http://127.0.0.1:8000/v1``, or
+            several URLs.
+        model_name: name of the model on the card; default the last part of ``model``.
+        branches: number of traces per question.
         interval: Δ, tokens between two probes.
         max_tokens: maximum length of a trace, tokens.
         temperature: sampling temperature; 0 takes the most likely token.
-        top_p: probability mass to sample from.
-        top_k: number of most likely tokens to sample from; 0 for all.
-        seed: gives every trace its own seed, which slows vLLM down.
-        protocol: name or file of the protocol; by default the one that matches the model's name.
-        benchmark: name of the questions on the card; by default that of the file.
+        top_p: probability mass to sample from; 1 for no limit.
+        top_k: number of most likely tokens to sample from; 0 for no limit.
+        seed: random seed; None samples without seeds, which is faster in vLLM.
+        protocol: the model protocol, a name or a file; default the one that matches the model's
+            name.
+        benchmark: name of the question set on the card; default the name of the file.
         split: split of a Hugging Face dataset.
         id_field: field of the question's id.
         question_field: field of its text.
         answer_field: field of the gold answer.
         merge: merge mathematically equal answers.
-        texts: keep the traces' texts in the environment.
-        concurrency: maximum number of concurrent traces; default 256, and 1024 in this process.
-        patience: seconds over which a failing request is retried.
+        texts: store the texts of the traces.
+        concurrency: maximum number of concurrent traces; default 256 with a server, 1024 with vLLM
+            in this process.
+        patience: seconds for which a failing request is retried.
         stall: seconds without data after which a request fails.
-        api_key: sent to servers.
-        engine: arguments of vLLM's engine, where it runs here.
-        to: folder to write below; by default the user's environment folder.
-        progress: called while traces are collected.
+        api_key: API key of the server.
+        engine: arguments of vLLM's engine, if it runs in this process.
+        to: parent folder of the environment; default the user's environment folder.
+        progress: called repeatedly while traces are collected.
 
     Returns:
         The environment's trace store.
 
     Raises:
         FrozenError: the environment exists already.
-        TraceError: the name is invalid, or an earlier call had other settings.
+        TraceError: the name is invalid, or an unfinished collection of this name has other
+            arguments.
         ValueError: neither ``model`` nor ``base_url`` is given, or an argument is out of range.
-        EngineError: the model cannot be reached; what was finished is kept.
-        TypeError: there is no such argument; the message suggests one.
+        EngineError: the model cannot be reached; finished traces are kept.
+        TypeError: an unknown keyword argument; the message suggests a similar one.
     """
     from autotts_gym.collection.pipeline import collect_store
     from autotts_gym.collection.plan import CollectionPlan
@@ -133,14 +137,14 @@ def _engine(
     concurrency: int | None,
     arguments: Mapping[str, Any] | None,
 ) -> Engine:
-    """A client of servers, or vLLM in this process."""
+    """An HTTP client if ``base_url`` is given, otherwise vLLM in this process."""
     from autotts_gym.inference.http_engine import ServerEngine
     from autotts_gym.inference.vllm_engine import LocalEngine
 
     if base_url:
         if arguments:
             raise ValueError("engine is for vLLM in this process; leave it out with base_url")
-        # Twice: traces, and probes of others.
+        # Twice: some requests continue traces while others probe traces.
         width = 2 * (ServerEngine.concurrency if concurrency is None else concurrency)
         return ServerEngine(
             base_url,

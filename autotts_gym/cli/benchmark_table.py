@@ -21,12 +21,26 @@ if TYPE_CHECKING:
 #: Numbers of branches for which pass@k is printed.
 _PASS_AT: Final = (1, 8, 64)
 
-#: Maximum width of the column of agents, which leaves room for the figures.
+#: Maximum width of the agent column, in characters, so that the numbers fit next to it.
 _AGENT_WIDTH: Final = 28
+
+#: Headings of the columns right of the agents.
+_NUMBER_HEADINGS: Final = (
+    "accuracy %",
+    "tokens",
+    "sequential",
+    "probes",
+    "Δ accuracy",
+    "token ratio",
+    "wasted",
+)
 
 
 def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore]) -> None:
-    """Print a table and its bounds for every environment and average, and then the legend."""
+    """Print one table per environment and per average, and a legend below the last.
+
+    Below each table: the comparisons of the β sweeps, and the oracle bounds of an environment.
+    """
     environments = {env.name: env for env in results.environments}
     for scope in analysis.scopes:
         if not analysis.rows_in(scope):
@@ -89,10 +103,7 @@ def _print_title(scope: Scope, environments: Sequence[EnvironmentRecord], seeds:
 def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("agent", no_wrap=True, max_width=_AGENT_WIDTH)
-    for heading in (
-        *("accuracy %", "tokens", "sequential", "probes"),
-        *("Δ accuracy", "token ratio", "wasted"),
-    ):
+    for heading in _NUMBER_HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     reference = analysis.rows_in(scope)[0]
     on_frontier = {point.row for point in analysis.frontier(scope) if point.on_frontier}
@@ -118,7 +129,10 @@ def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
 
 
 def _wasted_share(results: Results, scope: Scope, row: Row) -> str:
-    """Format the share of a row's tokens that did not contribute to a correct answer."""
+    """Format the share of a row's tokens that perfect stopping would have saved, as in "54%".
+
+    Empty if settled tokens were not recorded.
+    """
     from autotts_gym.evaluation.oracle_bounds import oracle_cost
 
     shares = [
@@ -138,24 +152,29 @@ def _runs(results: Results, scope: Scope, row: Row) -> list[Run]:
 
 
 def _sweep_lines(analysis: Analysis, scope: Scope) -> list[str]:
-    """Compare each sweep over β with the first row: at its accuracy, and for its tokens."""
+    """Lines that compare the β sweep of each agent with the first row of the table.
+
+    Two comparisons, both interpolated over β: the tokens at equal accuracy, and the accuracy at
+    equal tokens.
+    """
     reference = analysis.rows_in(scope)[0]
     lines = []
     for agent in dict.fromkeys(row.agent for row in analysis.rows_in(scope)):
         if agent == reference.agent or len(analysis.rows_in(scope, agent)) < 2:
             continue
-        equal = analysis.compare(scope, agent, reference)
+        comparison = analysis.compare(scope, agent, reference)
         parts = []
-        if not math.isnan(equal.cost_ratio.value):
-            bound = "at most " if equal.all_better else ""  # even the cheapest row is as accurate
+        if not math.isnan(comparison.cost_ratio.value):
+            # If even the cheapest row is as accurate, its cost is only an upper bound.
+            bound = "at most " if comparison.all_better else ""
             parts.append(
-                f"{bound}{format_thousands(equal.cost.value)} tokens (ratio "
-                f"{format_ratio(equal.cost_ratio)}) for {reference}'s accuracy"
+                f"{bound}{format_thousands(comparison.cost.value)} tokens (ratio "
+                f"{format_ratio(comparison.cost_ratio)}) for {reference}'s accuracy"
             )
         else:
             parts.append(f"does not reach {reference}'s accuracy")
-        if not math.isnan(equal.accuracy_gain.value):
-            gain = format_interval(equal.accuracy_gain, 100, "+.1f")
+        if not math.isnan(comparison.accuracy_gain.value):
+            gain = format_interval(comparison.accuracy_gain, 100, "+.1f")
             parts.append(f"{gain} points of accuracy for its tokens")
         parts.append(f"area {format_interval(analysis.area(scope, agent), 100, '.1f')}")
         lines.append(f"{agent}, interpolated over β: {'; '.join(parts)}")
@@ -163,14 +182,14 @@ def _sweep_lines(analysis: Analysis, scope: Scope) -> list[str]:
 
 
 def _bound_lines(results: Results, scope: Scope, store: TraceStore) -> list[str]:
-    """Print bounds on the accuracy of any controller on an environment."""
+    """Lines with the oracle bounds of an environment: accuracy that no controller can exceed."""
     from autotts_gym.evaluation import oracle_bounds
     from autotts_gym.traces.splits import HELD_OUT
 
-    fewest = int(store.tables.branch_counts.min())
-    passes = oracle_bounds.pass_at(store, [k for k in _PASS_AT if k <= fewest])
+    min_branches = int(store.tables.branch_counts.min())
+    pass_rates = oracle_bounds.pass_at(store, [k for k in _PASS_AT if k <= min_branches])
     ceiling = oracle_bounds.ceiling(store)
-    pass_at = "  ".join(f"pass@{k} {100 * share:.1f}" for k, share in passes.items())
+    pass_at = "  ".join(f"pass@{k} {100 * share:.1f}" for k, share in pass_rates.items())
     lines = [
         f"bounds (% of questions): {pass_at}  plurality of all branches "
         f"{100 * ceiling.plurality:.1f}  gold answer never final {100 * ceiling.never_final:.1f}, "

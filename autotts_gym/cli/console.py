@@ -24,7 +24,7 @@ PROGRESS_INTERVAL: Final = 30.0
 
 console = Console()
 errors = Console(stderr=True)
-#: For tables, whose columns do not depend on the width of the terminal.
+#: For tables: a fixed width, so that their layout does not depend on the terminal.
 wide_console = Console(width=118)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class BatchPlayer(Protocol):
-    """Plays many episodes of one agent side by side.
+    """Plays many episodes of one agent at once.
 
     Attributes:
         max_episodes: maximum number of episodes per call of :meth:`play`.
@@ -32,7 +32,7 @@ class BatchPlayer(Protocol):
     def play(
         self, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
     ) -> tuple[MacroBatch, NDArray[np.bool_]]:
-        """Play K episodes, ``max_episodes`` at most.
+        """Play K episodes; K is at most ``max_episodes``.
 
         Args:
             questions, orders, beta: see
@@ -95,7 +95,7 @@ class Agent(abc.ABC):
     def player(
         self, dataset: TraceDataset, config: EpisodeConfig, keep_actions: bool
     ) -> BatchPlayer | None:
-        """A player of many episodes side by side; None if the agent plays one at a time.
+        """A player of many episodes at once; None if the agent plays one at a time.
 
         Args:
             dataset: the traces to play on.

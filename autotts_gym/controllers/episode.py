@@ -12,14 +12,14 @@ one episode and ends it with ``episode.answer()``::
 :class:`Episode` wraps a Gymnasium environment; its actions call ``env.step``. For controllers
 within numba's subset of Python, bulk rollouts compile the controller together with the rules, and
 :mod:`autotts_gym.controllers.compiled_episode` offers the same methods there. Answers are class
-numbers everywhere: 0, 1, … by first appearance in the episode, -1 for none. The gold answer, ends
-that are not revealed, and true costs are hidden.
+numbers everywhere: 0, 1, … by first appearance in the episode, -1 for none. Hidden from a
+controller: the gold answer, the true costs, and where a branch ends before a probe reveals it.
 
-A controller can record its own figures for people who watch the episode::
+A controller can record numbers of its own, which ``autotts play`` and reports show::
 
         episode.note("confidence", share)            # any name, any number
 
-A note does not affect the episode, and compiles to nothing.
+A note does not affect the episode. In compiled code, it is removed.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Episode:
 
     Attributes:
         max_branches: maximum number of branches.
-        info: ``info`` of the latest step; after the last step, it holds the episode's result. Not
-            available in compiled code, like the following attributes.
+        info: ``info`` of the latest step; after the last step, it holds the episode's result. This
+            attribute and those below are not available in compiled code.
         ended: whether the episode has ended.
-        facts: the unwrapped environment.
+        facts: ``env.unwrapped``.
         log: int32, ids of the actions so far, see :mod:`autotts_gym.mdp.actions`.
-        notes: the recorded notes: number of actions before it, name, value.
+        notes: the recorded notes: (number of actions before the note, name, value).
 
     Raises:
         ValueError: the environment probes automatically.
@@ -103,7 +103,7 @@ class Episode:
         self._act(self._action_id(actions.CONTINUE, i))
 
     def probe(self, i: int) -> tuple[int, bool]:
-        """PROBE(i): wait for branch ``i``; returns its current answer, and if it is finished."""
+        """PROBE(i): wait for branch ``i``; returns (current answer, whether it is finished)."""
         self._act(self._action_id(actions.PROBE, i))
         return self.latest(i), self.finished(i)
 
@@ -116,11 +116,11 @@ class Episode:
         self._act(actions.ANSWER if i < 0 else self._action_id(actions.ANSWER_BRANCH, i))
 
     def extend_all(self) -> int:
-        """CONTINUE every branch for which that is legal, in branch order; returns how many."""
+        """CONTINUE every branch that can be extended, in branch order; returns how many."""
         return sum(self._each(self.can_extend, self.extend))
 
     def probe_all(self) -> int:
-        """PROBE every branch for which that is legal, in branch order; returns how many."""
+        """PROBE every branch that can be probed, in branch order; returns how many."""
         return sum(self._each(self.can_probe, self.probe))
 
     def _each(self, can: Any, act: Any) -> Any:
@@ -130,11 +130,11 @@ class Episode:
                 yield 1
 
     def note(self, name: str, value: float) -> None:
-        """Record a figure of the controller for people who watch the episode.
+        """Record a number, which ``autotts play`` and reports show. Does not affect the episode.
 
         Args:
-            name: name of the figure, the same throughout the episode. Use a literal string: it
-                makes the call free in compiled code.
+            name: name of the number, the same throughout the episode. Use a literal string: with
+                one, the call costs nothing in compiled code.
             value: a number, in any unit.
         """
         self.notes.append((len(self.log), name, float(value)))
@@ -142,11 +142,11 @@ class Episode:
     # --- legal actions ---------------------------------------------------------------------------
 
     def can_branch(self) -> bool:
-        """Whether fewer than ``max_branches`` are open, and the budget covers an interval."""
+        """Whether fewer than ``max_branches`` are opened, and the budget covers an interval."""
         return not self.ended and bool(self._mask[actions.BRANCH])
 
     def can_extend(self, i: int) -> bool:
-        """Whether branch ``i`` is active, not seen to be finished, and below the depth limit."""
+        """Whether branch ``i`` is active, below the depth limit and not known to be finished."""
         return self._can(actions.CONTINUE, i)
 
     def can_probe(self, i: int) -> bool:
@@ -158,7 +158,7 @@ class Episode:
         return self._can(actions.PRUNE, i)
 
     def can_answer(self, i: int) -> bool:
-        """Whether a probe has shown an answer of branch ``i``."""
+        """Whether branch ``i`` was probed, so that it has an answer."""
         return self._can(actions.ANSWER_BRANCH, i)
 
     def _can(self, block: int, i: int) -> bool:
@@ -186,11 +186,11 @@ class Episode:
         return int(self._observation["branch_latest"][self._check_branch(i)])
 
     def finished(self, i: int) -> bool:
-        """Whether a probe has shown the end of branch ``i``."""
+        """Whether a probe has revealed that branch ``i`` is finished."""
         return bool(self._observation["branch_finished"][self._check_branch(i)])
 
     def confidence(self, i: int) -> float:
-        """Recorded confidence of branch ``i``'s latest probe; -1 if there is none."""
+        """Confidence of branch ``i``'s latest probe; -1 before the first, or if not recorded."""
         i = self._check_branch(i)
         confidences = self._observation.get("branch_confidence")
         return -1.0 if confidences is None else float(confidences[i])
@@ -218,12 +218,12 @@ class Episode:
 
     @property
     def spent(self) -> int:
-        """Visible total tokens so far."""
+        """Visible total tokens so far: requested intervals count in full until a probe."""
         return int(self.facts.spent)  # type: ignore[attr-defined]
 
     @property
     def clock(self) -> int:
-        """Visible sequential tokens so far."""
+        """Visible sequential tokens so far, counted as in :attr:`spent`."""
         return int(self.facts.clock)  # type: ignore[attr-defined]
 
     @property

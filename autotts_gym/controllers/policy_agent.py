@@ -1,4 +1,4 @@
-"""Trained policies as agents, which play wherever a controller plays."""
+"""Trained policies as agents: they can be used wherever a controller can."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ from autotts_gym.mdp.macro_features import GLOBAL_FEATURE_NAMES, STATUS_FEATURES
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
-#: Episodes played side by side, enough to use the networks efficiently.
+#: Maximum number of episodes in one batch; large enough for efficient forward passes.
 MAX_EPISODES: Final = 256
 
 
 @dataclass(frozen=True)
 class PolicyAgent(Agent):
-    """A trained policy that plays its most likely actions.
+    """A trained policy, played greedily: it takes the most likely action.
 
-    Its β moves through the prices of tokens that it was trained on, evenly on a logarithmic scale.
+    The agent's β in [0, 1] selects a token price in the range that the policy was trained on: the
+    highest at 0, the lowest at 1, log-linear in between (:mod:`autotts_gym.mdp.token_price`).
 
     Attributes:
         policy: the networks.
-        prices: range of token prices.
+        prices: range of token prices that the policy was trained on.
         card: description of the training.
-        files: contents of the weights file and of the card; empty for a policy in memory.
+        files: contents of the weights file and of the card file, from which it is unpickled; empty
+            for a policy in memory.
     """
 
     is_policy: ClassVar[bool] = True
@@ -49,7 +51,7 @@ class PolicyAgent(Agent):
 
     @classmethod
     def from_network(cls, policy: Policy, prices: TokenPrices) -> PolicyAgent:
-        """The agent of a policy in memory, for example during its training."""
+        """Create an agent from a policy in memory, for example during training."""
         return cls("policy", Path(), takes_beta=True, digest="", policy=policy, prices=prices)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,15 +77,16 @@ class PolicyAgent(Agent):
     def player(
         self, dataset: TraceDataset, config: EpisodeConfig, keep_actions: bool
     ) -> PolicyPlayer:
-        """A player of many episodes side by side; see :class:`PolicyPlayer`."""
+        """A player of many episodes at once; see :class:`PolicyPlayer`."""
         return PolicyPlayer(self.policy, self.prices, dataset, config, keep_actions)
 
 
 def load(folder: str | os.PathLike[str]) -> PolicyAgent:
-    """Load the agent of a folder with a trained policy.
+    """Load a trained policy from its folder.
 
     Raises:
-        AgentError: a file is missing or damaged, or the policy was trained with another layout.
+        AgentError: a file is missing or damaged, or the policy was trained on features in another
+            layout than this version's.
     """
     folder = Path(folder)
     try:
@@ -95,7 +98,7 @@ def load(folder: str | os.PathLike[str]) -> PolicyAgent:
 
 
 def _parse(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
-    """The agent of a policy's files, given by their contents."""
+    """Create the agent from the contents of the weights file and of the card file."""
     try:
         policy, card = policy_network.parse(weights, text)
         prices = TokenPrices(**card["prices"])
@@ -115,21 +118,26 @@ def _parse(folder: Path, weights: bytes, text: Any) -> PolicyAgent:
 
 
 def _take_action(episode: Episode, action: int) -> None:
-    """Take the action with an id."""
+    """Call the method of ``episode`` for an action id."""
     name, branch = decode(action, episode.max_branches)
     if branch is None:
         episode.branch() if action == BRANCH else episode.answer()
     else:
-        methods = {"CONTINUE": episode.extend, "PROBE": episode.probe, "PRUNE": episode.prune}
-        methods.get(name, episode.answer)(branch)
+        methods = {
+            "CONTINUE": episode.extend,
+            "PROBE": episode.probe,
+            "PRUNE": episode.prune,
+            "ANSWER": episode.answer,
+        }
+        methods[name](branch)
 
 
 def with_beta(features: NDArray[np.float32], beta: float) -> NDArray[np.float32]:
-    """Copy of global features, float32[K, NUM_GLOBAL_FEATURES], with another β of the reward."""
+    """Copy global features, float32[K, NUM_GLOBAL_FEATURES], and set those that depend on β."""
     changed = features.copy()
     log_price = np.clip(np.log(1 - beta) - np.log(beta), -6, 6)
     changed[:, GLOBAL_FEATURE_NAMES.index("beta")] = beta
-    changed[:, GLOBAL_FEATURE_NAMES.index("log_price")] = log_price / 3
+    changed[:, GLOBAL_FEATURE_NAMES.index("log_price")] = log_price / 3  # scaled to [-2, 2]
     return changed
 
 
@@ -169,17 +177,17 @@ def opened_width(branches: NDArray[np.float32]) -> int:
 
 
 class PolicyPlayer:
-    """Plays episodes of a policy side by side, in compiled code but for the networks.
+    """Plays many episodes of a policy at once; everything except the networks runs compiled.
 
     Args:
         policy: the networks.
-        prices: range of token prices.
+        prices: range of token prices that the policy was trained on.
         dataset: the traces.
-        config: config of the episodes.
-        keep_actions: keep the actions of every episode.
+        config: configuration of the episodes.
+        keep_actions: record the actions of every episode, in the ``history`` of the batch.
 
     Attributes:
-        max_episodes: largest number of episodes in one call of :meth:`play`.
+        max_episodes: maximum number of episodes per call of :meth:`play`.
 
     Raises:
         AgentError: an mlp policy was trained for another number of branches.
@@ -210,15 +218,16 @@ class PolicyPlayer:
         orders: NDArray[np.int64],
         beta: float,
     ) -> tuple[MacroBatch, NDArray[np.bool_]]:
-        """Play K episodes, at most ``max_episodes``.
+        """Play K episodes; K is at most ``max_episodes``.
 
         Args:
             questions: int64[K], rows of the dataset.
-            orders: int64[K, N], each question's branches in the order in which they are opened.
-            beta: the policy's β of all episodes.
+            orders: int64[K, N], recorded branches in the order in which each episode opens them.
+            beta: the agent's β, the same in all episodes.
 
         Returns:
-            The batch whose first K episodes they are, and whether each was truncated, bool[K].
+            The batch, whose first K episodes are the played ones, and bool[K]: whether each was
+            truncated by the step limit.
         """
         count = len(questions)
         batch = self._batch_of(count)
@@ -247,9 +256,9 @@ class PolicyPlayer:
             self._batch = MacroBatch(
                 self._dataset,
                 self._config,
-                count,
-                1,
-                64,
+                num_envs=count,
+                max_depth=1,  # unused without planes
+                max_classes=64,
                 plane=False,
                 invalid_penalty=0.0,
                 keep_actions=self._keep_actions,

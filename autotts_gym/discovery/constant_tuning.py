@@ -20,13 +20,13 @@ from autotts_gym.discovery.program_tree import (
 from autotts_gym.discovery.proposal import PARSIMONY
 from autotts_gym.discovery.variation import rounder_variants, smaller_variants
 
-#: Initial standard deviation, relative to the magnitude of each constant.
+#: Initial standard deviation of CMA-ES, relative to the magnitude of each constant.
 _INITIAL_STEP: Final = 0.3
-#: Share of the evaluations after which a program may be given up.
-_GIVE_UP_AFTER: Final = 1 / 3
-#: A program is given up if its best score is this far below the floor: more than the remaining
-#: evaluations usually gain.
-_GIVE_UP_MARGIN: Final = 0.01
+#: Tuning can stop early after this share of the evaluations.
+_EARLY_STOP_AFTER: Final = 1 / 3
+#: Tuning stops early if the best score is lower than ``floor`` by more than this margin. The
+#: remaining evaluations rarely gain as much.
+_EARLY_STOP_MARGIN: Final = 0.01
 
 
 def tune_constants(
@@ -40,12 +40,12 @@ def tune_constants(
     """Search for the constants with the highest score.
 
     Args:
-        program: the program; its constants are the initial mean.
+        program: the program; the search starts from its constants.
         score: objective to maximize.
         evaluations: approximate number of evaluations of the objective.
-        seed: random seed, at least 1.
-        knob: whether constants may depend on β.
-        floor: give up a program that is well below this score after a third of the evaluations.
+        seed: random seed, at least 1 (``cma`` takes 0 as no seed).
+        knob: tune base and slope of every constant (``base + slope · β``); if False, the base only.
+        floor: stop early if the best score is well below this one after a third of the evaluations.
 
     Returns:
         The program with the best constants found.
@@ -53,10 +53,10 @@ def tune_constants(
     constants = program.constants
     parameters = 2 if knob else 1
     start = np.array([x for c in constants for x in (c.base, c.slope)[:parameters]])
-    units = np.repeat([max(abs(c.base), abs(c.slope), 0.1) for c in constants], parameters)
+    scales = np.repeat([max(abs(c.base), abs(c.slope), 0.1) for c in constants], parameters)
 
     def with_values(x: NDArray[np.float64]) -> Program:
-        rows = (x * units).reshape(-1, parameters)
+        rows = (x * scales).reshape(-1, parameters)
         return program.with_constants([Constant(*(round_constant(v) for v in r)) for r in rows])
 
     best, best_score = program, score(program)
@@ -64,11 +64,11 @@ def tune_constants(
     if remaining <= 0:
         return best
     search = cma.CMAEvolutionStrategy(
-        start / units, _INITIAL_STEP, {"seed": seed, "verbose": -9, "maxfevals": remaining}
+        start / scales, _INITIAL_STEP, {"seed": seed, "verbose": -9, "maxfevals": remaining}
     )
     while remaining > 0 and not search.stop():
-        may_give_up = remaining < evaluations * (1 - _GIVE_UP_AFTER)
-        if may_give_up and best_score < floor - _GIVE_UP_MARGIN:
+        may_stop_early = remaining < evaluations * (1 - _EARLY_STOP_AFTER)
+        if may_stop_early and best_score < floor - _EARLY_STOP_MARGIN:
             break
         samples = search.ask()
         losses = []
@@ -84,23 +84,23 @@ def tune_constants(
 
 
 def reduce_program(program: Program, score: Callable[[Program], float]) -> Program:
-    """Remove parts of a program that its score does not need, and round its constants.
+    """Simplify a program greedily: remove nodes and slopes, then round constants.
 
-    A change is kept if the score falls by no more than ``PARSIMONY`` times the nodes and slopes
-    that it removes; rounding a constant counts as one node.
+    A change is kept if it lowers the score by at most ``PARSIMONY`` per removed node or slope.
+    Rounding a constant counts as one removed node.
 
     Args:
         program: the program.
         score: objective to maximize.
     """
     best_score, best = score(program), program
-    for variants, bonus in ((smaller_variants, 0), (rounder_variants, 1)):
+    for variants, rounded in ((smaller_variants, 0), (rounder_variants, 1)):
         improved = True
         while improved:
             improved = False
             for candidate in map(simplify, variants(best)):
                 candidate_score = score(candidate)
-                saved = best.size - candidate.size + bonus
+                saved = best.size - candidate.size + rounded
                 if candidate != best and candidate_score >= best_score - PARSIMONY * saved:
                     best_score, best, improved = candidate_score, candidate, True
                     break

@@ -1,8 +1,9 @@
-"""Compiled rollouts of typed trees.
+"""Compiled rollouts of the genetic proposer's programs (``program_tree.Program``).
 
-The skeleton of :mod:`autotts_gym.discovery.code_generation` is compiled once, with an interpreter
-of postfix code in its slots. The code and the constants of a program are arguments, so that no
-program needs to be compiled during a search.
+A program consists of expression trees that fill the slots of a fixed controller, the skeleton of
+:mod:`autotts_gym.discovery.code_generation`. Compiling each program would take seconds. Instead,
+the skeleton is compiled once, with a call of an interpreter in each slot. The interpreter evaluates
+the trees of a program from their postfix code and constants, which are arguments.
 """
 
 from __future__ import annotations
@@ -28,52 +29,55 @@ from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.rollout import Rollout
 
 _ADD, _SUB, _MUL, _MIN, _MAX = pt.ADD, pt.SUB, pt.MUL, pt.MIN, pt.MAX
-_FADE, _LN, _OVER = pt.FADE, pt.LN, pt.OVER
+_FADE, _LN = pt.FADE, pt.LN
 _FEATURE = pt.FEATURE
 
 
-def _run(code, values, stack, features):  # type: ignore[no-untyped-def] # compiled
-    """Evaluate a tree, with the operations of ``code_generation.OPERATION_TEMPLATES``."""
+def _evaluate(code, values, stack, features):  # type: ignore[no-untyped-def] # compiled
+    """Evaluate the postfix code of one tree.
+
+    The operations must equal ``code_generation.OPERATION_TEMPLATES``.
+    """
     top = -1
-    for word in code:
-        if word < 0:
+    for op in code:
+        if op < 0:
             break
-        if word < _FEATURE:
+        if op < _FEATURE:
             top += 1
-            stack[top] = values[word]
-        elif word < _ADD:
+            stack[top] = values[op]
+        elif op < _ADD:
             top += 1
-            stack[top] = features[word - _FEATURE]
-        elif word == _FADE:
+            stack[top] = features[op - _FEATURE]
+        elif op == _FADE:
             stack[top] = math.exp(-max(stack[top], 0.0))
-        elif word == _LN:
+        elif op == _LN:
             stack[top] = math.log1p(max(stack[top], 0.0))
         else:
             b = stack[top]
             top -= 1
             a = stack[top]
-            if word == _ADD:
+            if op == _ADD:
                 a = a + b
-            elif word == _SUB:
+            elif op == _SUB:
                 a = a - b
-            elif word == _MUL:
+            elif op == _MUL:
                 a = a * b
-            elif word == _MIN:
+            elif op == _MIN:
                 a = min(a, b)
-            elif word == _MAX:
+            elif op == _MAX:
                 a = max(a, b)
-            else:
+            else:  # OVER
                 a = a / (1.0 + abs(b))
             stack[top] = a
     return stack[0]
 
 
 def _build_solve() -> tuple[Any, str]:
-    """The skeleton with the interpreter in its slots, and a digest of their source."""
+    """The skeleton with the interpreter in its slots, and a digest of the source of both."""
     slots = {}
     for row, slot in enumerate(pt.SLOTS):
         features = ", ".join(f if f in pt.AVAILABLE[slot] else "0.0" for f in pt.FEATURES)
-        slots[slot] = f"_run(codes[{row}], values, stack, ({features}))"
+        slots[slot] = f"_evaluate(codes[{row}], values, stack, ({features}))"
         if slot in ("drop", "stop"):
             slots[slot] += " > 0.0"
     text = skeleton(pt.FEATURES).format(
@@ -87,20 +91,20 @@ def _build_solve() -> tuple[Any, str]:
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     namespace = globals()
     exec(compile(text, name, "exec"), namespace)
-    digest = hashlib.sha256((text + inspect.getsource(_run)).encode()).hexdigest()
+    digest = hashlib.sha256((text + inspect.getsource(_evaluate)).encode()).hexdigest()
     return namespace["solve"], digest
 
 
 _SOLVE, _DIGEST = _build_solve()
-#: Arguments of an empty program, from which the types of the arguments are compiled.
-_EMPTY: Final = (
+#: ``codes`` and ``values`` of an empty program: numba infers the argument types from them.
+_EMPTY_PROGRAM: Final = (
     np.full((len(pt.SLOTS), pt.MAX_CODE + 1), pt.END, np.int64),
     np.zeros(pt.MAX_CONSTANTS),
 )
 
 
 class TreeRollout:
-    """Plays typed trees on a search set in compiled code.
+    """Plays programs on a search set in compiled code.
 
     Args:
         search: environments, questions and branch orders.
@@ -111,7 +115,7 @@ class TreeRollout:
         agent = FunctionAgent("program", Path("program"), True, _DIGEST, _SOLVE)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.config, logs=logs, extra_args=_EMPTY)
+            Rollout(agent, store, search.config, logs=logs, extra_args=_EMPTY_PROGRAM)
             for store in search.stores
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
@@ -127,16 +131,16 @@ class TreeRollout:
         """Play K episodes of one environment.
 
         Args:
-            program: the tree.
-            environment: index of the environment.
+            program: the program.
+            environment: index of the environment in ``search.stores``.
             questions: int64[K], rows of the store.
             orders: int64[K, max_branches], branch orders.
-            beta: β.
+            beta: β of all episodes.
         """
         rollout = self._rollouts[environment]
         rollout.extra_args = (program.code(), program.values(beta))
         return rollout.play(questions, orders, beta)
 
     def sweep(self, program: Program, questions: Sequence[int] | None = None) -> Curve:
-        """Run the β sweep of a program on all questions, or on the given rows."""
+        """Play a program at several β, on all questions or on the given rows of each store."""
         return self.search.sweep(functools.partial(self.play, program), questions)

@@ -1,7 +1,7 @@
 """Analysis of a benchmark: estimates with intervals, paired differences and frontiers.
 
 Each estimate belongs to a *row* (an agent at one β) in a *scope* (an environment, or the average
-over the environments of a split). A failed episode counts as wrong, at its cost so far. The
+over the environments of a split). A failed episode counts as incorrect, at its cost so far. The
 bootstrap is described in :mod:`autotts_gym.evaluation.bootstrap`.
 """
 
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
     Attributes:
         agent: name of the agent.
-        beta: β; None for an agent without the knob.
+        beta: β; None for an agent that ignores β.
     """
 
     agent: str
@@ -55,8 +55,8 @@ class Scope:
 
     Attributes:
         name: name of the environment, or for example ``"held-out average"``.
-        environments: names of the environments; one if the scope is an environment.
-        split: ``"search"``, ``"held-out"`` or empty.
+        environments: names of the environments; a single one if the scope is not an average.
+        split: ``"search"``, ``"held-out"``, or empty if there is no split.
     """
 
     name: str
@@ -77,9 +77,10 @@ class Point:
         row: the row.
         cost: mean tokens, or mean sequential tokens.
         accuracy: between 0 and 1.
-        on_frontier: whether the point is on the Pareto frontier: no other row of the scope has at
-            least its accuracy for at most its cost, and is strictly better in one of the two.
-        share: share of the bootstrap replicates in which it is; NaN without replicates.
+        on_frontier: whether the point is on the Pareto frontier, that is, no other row of the scope
+            dominates it (at most its cost, at least its accuracy, and strictly better in one).
+        share: share of the bootstrap replicates in which the point is on the frontier; NaN without
+            replicates.
     """
 
     row: Row
@@ -92,8 +93,8 @@ class Point:
 class Analysis:
     """Estimates, comparisons and frontiers of a benchmark's rows.
 
-    Rows may be billed differently. On an environment, all rows must have played the same questions
-    and seeds. A row that lacks an environment of an average is not part of that average, because
+    On an environment, all rows must have played the same questions and seeds; their billing may
+    differ. An average contains only the rows that were played on all of its environments, because
     averages over different environments are not comparable (see :meth:`missing`).
 
     Args:
@@ -101,9 +102,10 @@ class Analysis:
         splits: split of each environment by its name (``"search"``, ``"held-out"`` or empty); empty
             by default.
         benchmarks: digest of the questions of each environment by its name. Environments with the
-            same digest hold the same questions in the same order, and a replicate draws the same
-            questions in all of them; otherwise, the interval of an average over several models
-            would be too narrow. An environment that is not listed shares its questions with none.
+            same digest have the same questions in the same order, and each replicate draws the same
+            questions in all of them. With independent draws, the interval of an average over
+            several models would be too narrow. An environment that is not listed is drawn
+            independently.
         replicates: number of bootstrap replicates, B.
         seed: random seed of the replicates. The replicates of an environment depend only on this
             seed, the names of the environment and its benchmark, and its numbers of questions and
@@ -112,7 +114,7 @@ class Analysis:
     Attributes:
         scopes: the environments in the order of the runs, then the average of each split with at
             least two environments.
-        rows: all rows in the order of the runs, complete or not.
+        rows: all rows in the order of the runs, including rows not played on every environment.
 
     Raises:
         ValueError: a row occurs twice on an environment; two rows of an environment played
@@ -162,7 +164,7 @@ class Analysis:
     # --- rows ------------------------------------------------------------------------------------
 
     def rows_in(self, scope: Scope, agent: str | None = None) -> list[Row]:
-        """The rows that were played on every environment of a scope; optionally of one agent."""
+        """The rows in a scope: those played on all of its environments, of one agent if given."""
         return [
             row
             for row in self.rows
@@ -211,14 +213,14 @@ class Analysis:
     def ratio(self, scope: Scope, a: Row, b: Row, metric: str) -> Estimate:
         """The paired ratio a / b of a metric; NaN if b is 0.
 
-        In an average, it is the ratio of the averages.
+        For an average scope: the ratio of the two averages, not the average of ratios.
         """
         return ratio(self.means(scope, a), self.means(scope, b), metric)
 
     # --- frontiers -------------------------------------------------------------------------------
 
     def frontier(self, scope: Scope, cost: Cost = "tokens") -> list[Point]:
-        """All rows of a scope in order of rising cost, with their place on the Pareto frontier."""
+        """All rows of a scope by rising cost, each marked if it is on the Pareto frontier."""
         rows = self.rows_in(scope)
         costs, drawn_costs = self._columns(scope, rows, cost)
         accuracies, drawn_accuracies = self._columns(scope, rows, "correct")
@@ -234,10 +236,10 @@ class Analysis:
     def area(self, scope: Scope, agent: str, cost: Cost = "tokens") -> Estimate:
         """The mean accuracy along an agent's frontier over the logarithm of the cost.
 
-        The range is from the cheapest to the most expensive row of the scope, of any agent. At each
-        cost, the height is the highest accuracy of the agent's rows with at most that cost, and 0
-        below its cheapest row. The result is between 0 and 1, and NaN if all rows of the scope cost
-        the same. It compares agents within one benchmark, not across benchmarks.
+        The costs range from the cheapest to the most expensive row of the scope, over all agents.
+        At each cost, the frontier is the highest accuracy of the agent's rows with at most that
+        cost, and 0 below its cheapest row. The result is between 0 and 1, and NaN if all rows of
+        the scope cost the same. It compares agents within one benchmark, not across benchmarks.
 
         Raises:
             ValueError: the agent has no row in the scope.

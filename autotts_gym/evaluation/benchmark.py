@@ -40,14 +40,14 @@ def run(
     Results depend neither on the pool nor on what was cached.
 
     Args:
-        agents: agents; one without β is played once.
+        agents: agents; one that ignores β is played once per seed, not once per β.
         stores: environments by name.
         betas: values of β.
         seeds: seeds of the branch orders.
         folder: folder of the cache, which is its subfolder ``cells/``.
         order: how branch orders are drawn, see :mod:`autotts_gym.rollout.branch_orders`.
-        config: configuration of the episodes, for all agents or for each by its name; the default
-            configuration if None.
+        config: configuration of the episodes of all agents, or a configuration by agent name;
+            ``EpisodeConfig()`` by default.
         interpret: run controllers as plain Python even if they can be compiled.
         settle: compute settled tokens, see :mod:`autotts_gym.mdp.settled_tokens`.
         pool: workers that play; by default the current process, which cannot interrupt a program

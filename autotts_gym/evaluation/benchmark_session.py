@@ -1,4 +1,4 @@
-"""``play_benchmark``: a whole benchmark, from loaded agents to a folder of results."""
+"""``play_benchmark``: plays agents on environments and writes a folder of results."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def play_benchmark(
     pool: WorkerPool | None = None,
     progress: Callable[[str, int], None] = lambda label, episodes: None,
 ) -> Results:
-    """Play agents on environments, and write the folder of results.
+    """Play agents on environments; write episodes, summary and plots.
 
     Args:
-        agents: agents; one without β is played once.
+        agents: agents; one that ignores β is played once per seed, not once per β.
         stores: environments by name.
         betas: values of β.
         seeds: seeds of the branch orders.
-        folder: folder of the results: episodes, summary, plots and cached episodes.
+        folder: folder of the results; it also holds the cache of played episodes.
         order: how branch orders are drawn, see :mod:`autotts_gym.rollout.branch_orders`.
-        config: configuration of the episodes; the default one if None.
-        configs: configurations by agent, for those that differ from ``config``.
-        protocol: name of the protocol, for the record.
+        config: configuration of the episodes; ``EpisodeConfig()`` by default.
+        configs: configuration by agent name, in place of ``config``.
+        protocol: name of the protocol, which is written to the results.
         interpret, pool, progress: see :func:`autotts_gym.evaluation.benchmark.run`.
 
     Raises:
         ValueError: see :func:`autotts_gym.evaluation.benchmark.run`.
     """
     folder, config = Path(folder), config or EpisodeConfig()
-    each = {agent.name: (configs or {}).get(agent.name, config) for agent in agents}
-    # Before the episodes: a set file that cannot be read fails at once.
+    agent_configs = {agent.name: (configs or {}).get(agent.name, config) for agent in agents}
+    # Read the splits first: an invalid ``set.yaml`` should fail before any episode is played.
     splits = {name: split_of(store.path) for name, store in stores.items()}
-    rows = list(
+    played = list(
         run(
             agents,
             stores,
@@ -63,7 +63,7 @@ def play_benchmark(
             seeds,
             folder,
             order=order,
-            config=each,
+            config=agent_configs,
             interpret=interpret,
             settle=True,
             pool=pool,
@@ -71,25 +71,25 @@ def play_benchmark(
         )
     )
     results = Results(
-        agents=[AgentRecord.from_agent(agent, each[agent.name]) for agent in agents],
+        agents=[AgentRecord.from_agent(agent, agent_configs[agent.name]) for agent in agents],
         environments=[
             EnvironmentRecord.from_store(name, store, splits[name])
             for name, store in stores.items()
         ],
-        runs=[row for row in rows if not isinstance(row, IncompleteRun)],
-        incomplete=[row for row in rows if isinstance(row, IncompleteRun)],
+        runs=[row for row in played if not isinstance(row, IncompleteRun)],
+        incomplete=[row for row in played if isinstance(row, IncompleteRun)],
         order=order,
         seeds=list(seeds),
         config=config,
         protocol=protocol,
     )
     results.save(folder)
-    _write_figures(results, folder)
+    _write_summary_and_plots(results, folder)
     return results
 
 
-def _write_figures(results: Results, folder: Path) -> None:
-    """Write the summary, and the plots if there is a complete run."""
+def _write_summary_and_plots(results: Results, folder: Path) -> None:
+    """Write ``summary.csv``, and the plots if at least one run is complete."""
     from autotts_gym.evaluation.plots import FIGURES, save_frontier
 
     analysis = Analysis.from_results(results)

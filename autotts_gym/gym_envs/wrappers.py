@@ -1,4 +1,4 @@
-"""Wrappers: vector rewards for multi-objective RL, and recorded frames."""
+"""Wrappers: vector rewards for multi-objective RL, and a recorder of rendered frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Accuracy and cost as a vector reward, in MO-Gymnasium's convention.
 
-    ``step`` returns a reward of float64[2]: 1 at the end of an episode that is answered correctly
-    (else 0), and minus the change of cost in units of C. Weighted with ``(β, 1 − β)``, it is the
-    environment's own reward without penalties for illegal actions. ``reward_space`` has its bounds;
-    it is also set on the innermost environment, where MO-Gymnasium's wrappers read it.
+    ``step`` returns ``[accuracy, −cost]``, float64[2]. The accuracy is 1 in the step that ends the
+    episode with the correct answer, otherwise 0. The cost is the increase of total tokens in this
+    step, divided by C. Weighted with ``(β, 1 − β)``, their sum is the reward of the environment
+    without penalties for illegal actions. ``reward_space`` has the bounds; it is also set on
+    ``env.unwrapped``, where MO-Gymnasium's wrappers read it.
 
     Args:
         env: ``AutoTTS-v0``, wrapped or not.
@@ -35,19 +36,20 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def step(self, action: Any) -> tuple[Any, NDArray[np.float64], bool, bool, dict[str, Any]]:
         """Play one action; the reward is ``[accuracy, −cost]``."""
         observation, _, terminated, truncated, info = self.env.step(action)
-        reward = np.array([info.get("accuracy_reward", 0.0), 0.0 - info["cost"]])  # no -0.0
+        # Not -info["cost"], which is -0.0 if the cost is 0.
+        reward = np.array([info.get("accuracy_reward", 0.0), 0.0 - info["cost"]])
         return observation, reward, terminated, truncated, info
 
 
 class FrameRecorder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Keep the rendered frame of every ``every``-th step; episodes are long and frames are large.
+    """Render every n-th step and keep the frames of the current episode in memory.
 
     Args:
         env: an environment with a render mode.
-        every: number of steps between frames; 0 keeps none.
+        every: n, number of steps between two frames; 0 records no frames.
 
     Attributes:
-        frames: return values of ``render`` since the last reset.
+        frames: return values of ``render`` since the latest reset.
     """
 
     def __init__(self, env: gym.Env[Any, Any], every: int = 1) -> None:

@@ -4,16 +4,17 @@ Source: Schulman et al. (arXiv 1707.06347), with these details of "The 37 Implem
 PPO": clipped ratios, generalised advantages, advantages normalised over the batch, orthogonal
 weights, annealed learning rate, gradients clipped by norm, masks for illegal actions.
 
-Specific to this process:
+Specific to this environment:
 
-* Rewards are divided by β, so that a correct answer is worth 1 at every β, and tokens cost
+* Rewards are divided by β: a correct answer is worth 1 at every β, and C tokens cost
   λ = (1 − β) / β. Each episode draws λ log-uniformly (:mod:`autotts_gym.mdp.token_price`).
 * Returns are undiscounted: a token costs the same early and late in an episode.
-* The critic, which only training needs, also reads how the recorded branches continue
+* The critic is asymmetric: it also reads how the recorded branches continue. Only training uses it
   (:mod:`autotts_gym.learning.privileged_critic`).
-* A training consists of segments of ``checkpoint_interval`` updates. Each starts with new episodes
-  and with random generators seeded by the training's seed and the number of the segment. A training
-  that is killed resumes from its last checkpoint and ends with the same weights.
+* A training consists of segments of ``checkpoint_interval`` updates, with a checkpoint after each.
+  A segment starts new episodes, and seeds the random generators with the training's seed and the
+  number of the segment. A training that is killed therefore resumes from its last checkpoint and
+  ends with the same weights as without the interruption.
 
 The rollout and its advantages are in :mod:`autotts_gym.learning.rollout_buffer`, checkpoints in
 :mod:`autotts_gym.learning.ppo_checkpoint`.
@@ -55,7 +56,8 @@ from autotts_gym.traces.store import TraceStore
 
 #: Column of β in the global features.
 _BETA: Final = GLOBAL_FEATURE_NAMES.index("beta")
-#: Parts of a minibatch, sorted by their number of open branches, to compute less padding.
+#: A minibatch is sorted by the number of open branches and computed in this many parts, which need
+#: less padding.
 _WIDTH_GROUPS: Final = 4
 
 
@@ -63,16 +65,16 @@ class PPOTrainer(Trainer):
     """The algorithm ``autotts-ppo``.
 
     Args:
-        stores: environments that episodes draw from, by name.
+        stores: environments to train on, by name.
         questions: rows of the training questions; all by default.
         config: hyperparameters.
-        folder: folder of the checkpoint; a training whose checkpoint is there resumes.
-        validation: episodes to validate the policy on after every segment.
+        folder: folder of the checkpoint; the training resumes if there is one.
+        validation: validates the policy after every segment; None for no validation.
         keep_best: export the policy with the best validation return, not the last one.
 
     Attributes:
         segments_done: segments trained so far.
-        best: the best validation return, timesteps and weights of that policy.
+        best: (validation return, timesteps, weights) of the policy with the best validation return.
 
     Raises:
         ValueError: ``keep_best`` without ``validation``, or the checkpoint in ``folder`` belongs to
@@ -187,9 +189,12 @@ class PPOTrainer(Trainer):
         return Privileged(torch.from_numpy(branches), torch.from_numpy(features))
 
     def _values(self, observation: Observation, privileged: Privileged, width: int) -> Tensor:
-        """The critic's values, if no more than ``width`` branches are open."""
-        cut = privileged.branches[:, :width], privileged.features
-        values: Tensor = self.critic(observation.branches[:, :width], observation.features, cut)
+        """The critic's values. At most the first ``width`` branches may be open."""
+        values: Tensor = self.critic(
+            observation.branches[:, :width],
+            observation.features,
+            (privileged.branches[:, :width], privileged.features),
+        )
         return values
 
     def _advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
@@ -255,11 +260,11 @@ class PPOTrainer(Trainer):
         return replace(progress, validation=score)
 
     def delete_checkpoint(self) -> None:
-        """Delete the checkpoint, after the export."""
+        """Delete the checkpoint; call this after the export."""
         ppo_checkpoint.path_in(self.folder).unlink(missing_ok=True)
 
     def trained_policy(self) -> Policy:
-        """The policy to export: the last one, or with ``keep_best`` the best one."""
+        """The policy to export: the last one; with ``keep_best``, the best validated one."""
         if not self.keep_best or not self.best[2]:
             return self.policy
         policy = Policy(self.config.shape)

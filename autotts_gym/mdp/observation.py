@@ -27,19 +27,21 @@ NULL: Final = 1
 
 
 class View(NamedTuple):
-    """The arrays of one observation; N branches, D intervals, M class columns, A actions.
+    """The arrays of one observation; N branches, D intervals, M answer classes, A actions.
 
-    A :class:`~autotts_gym.mdp.batch.Batch` holds them with an axis of E episodes: in front, or
-    after the columns of ``branches`` and ``classes``, so that each column is contiguous.
+    In a :class:`~autotts_gym.mdp.batch.Batch` of E episodes, every array has one more axis.
+    It is the first (``plane``: int16[E, N, D]), except in ``branches`` (int16[C, E, N]) and
+    ``classes`` (int16[2, E, M]), where the values of one column are contiguous.
 
     Attributes:
         plane: int16[N, D], or int16[N, 0] without planes.
         confidence_plane: float32[N, D], or float32[N, 0] without planes or confidences.
-        branches: int16[C, N], rows as in ``fields.BRANCH_COLUMNS``.
+        branches: int16[C, N], one row for each of ``fields.BRANCH_COLUMNS``.
         confidences: float32[N], or float32[0] without confidences.
-        classes: int16[2, M], rows ``VOTES`` and ``NULL``.
-        globals: float32[G], entries as in ``fields.GLOBAL_COLUMNS``.
-        mask: int8[A].
+        classes: int16[2, M], rows ``VOTES`` and ``NULL``. Column M − 1 is shared by all further
+            classes.
+        globals: float32[G], one entry for each of ``fields.GLOBAL_COLUMNS``.
+        mask: int8[A], 1 for each legal action.
     """
 
     plane: NDArray[np.int16]
@@ -53,7 +55,7 @@ class View(NamedTuple):
 
 @inlined
 def view_of(arrays: View, e: int) -> View:
-    """The observation of episode ``e`` among those of a batch; compiled code only."""
+    """The observation of episode ``e`` of a batch; compiled code only."""
     return View(
         arrays.plane[e],
         arrays.confidence_plane[e],
@@ -74,12 +76,12 @@ class ObservedArray(NamedTuple):
     Attributes:
         key: its key in the dictionary.
         dtype: its dtype.
-        shape: ``"N"``, ``"M"``, ``"A"``, ``"G"`` or ``"N · D"``.
-        low, high: bounds; ``None`` for N.
-        meaning: what it holds.
-        select: the array among those of a batch, with the axis of episodes in front.
-        plane: whether ``observation="compact"`` leaves it out.
-        confidences: whether it exists only if the traces hold confidences.
+        shape: its length: ``"N"``, ``"M"``, ``"A"``, ``"G"`` or ``"N · D"``.
+        low, high: bounds of the values; an upper bound of None means N.
+        meaning: description for the documentation.
+        select: function from the arrays of a batch to this array, with a first axis of episodes.
+        plane: whether it is left out with ``observation="compact"``.
+        confidences: whether it is left out if the traces have no confidences.
     """
 
     key: str
@@ -105,7 +107,7 @@ def _branch_array(row: int, column: f.BranchColumn) -> ObservedArray:
     )
 
 
-#: Every array of an observation, in the order of the documentation.
+#: Every array of an observation, in the order of the table in the documentation.
 ARRAYS: Final = (
     ObservedArray(
         "plane",
@@ -202,7 +204,7 @@ def space(
 
 
 def by_key(arrays: View) -> dict[str, NDArray[Any]]:
-    """The arrays of a batch by their keys, each with the axis of episodes in front."""
+    """The arrays of a batch by their keys, each with a first axis of episodes."""
     return {array.key: array.select(arrays) for array in ARRAYS}
 
 
@@ -259,45 +261,48 @@ def allocate(
 
 # --- updates -------------------------------------------------------------------------------------
 
+# A loop over functions does not compile with numba. Each writer below therefore writes the last
+# column, after calling the writer of the columns before it; numba inlines the whole chain.
 
-def _branch_writer(columns: tuple[f.BranchColumn, ...]) -> Any:
-    """One compiled function that writes all columns of a branch."""
-    row = len(columns) - 1
-    value = inlined(columns[row].value)
+
+def _branch_writer(specs: tuple[f.BranchColumn, ...]) -> Any:
+    """Build one compiled function that writes all columns of a branch."""
+    row = len(specs) - 1
+    value = inlined(specs[row].value)
     if row == 0:
 
         @inlined
-        def write_first(shown, i, branch, ledger):
-            shown[0, i] = value(branch, ledger)
+        def write_first(columns, i, branch, ledger):
+            columns[0, i] = value(branch, ledger)
 
         return write_first
-    write_others = _branch_writer(columns[:row])
+    write_others = _branch_writer(specs[:row])
 
     @inlined
-    def write(shown, i, branch, ledger):
-        write_others(shown, i, branch, ledger)
-        shown[row, i] = value(branch, ledger)
+    def write(columns, i, branch, ledger):
+        write_others(columns, i, branch, ledger)
+        columns[row, i] = value(branch, ledger)
 
     return write
 
 
-def _globals_writer(columns: tuple[f.GlobalColumn, ...]) -> Any:
-    """One compiled function that writes all global columns."""
-    row = len(columns) - 1
-    value, high = inlined(columns[row].value), columns[row].high
+def _globals_writer(specs: tuple[f.GlobalColumn, ...]) -> Any:
+    """Build one compiled function that writes all global columns."""
+    row = len(specs) - 1
+    value, high = inlined(specs[row].value), specs[row].high
     if row == 0:
 
         @inlined
-        def write_first(shown, ledger):
-            shown[0] = min(value(ledger), high)
+        def write_first(values, ledger):
+            values[0] = min(value(ledger), high)
 
         return write_first
-    write_others = _globals_writer(columns[:row])
+    write_others = _globals_writer(specs[:row])
 
     @inlined
-    def write(shown, ledger):
-        write_others(shown, ledger)
-        shown[row] = min(value(ledger), high)
+    def write(values, ledger):
+        write_others(values, ledger)
+        values[row] = min(value(ledger), high)
 
     return write
 
@@ -308,7 +313,7 @@ _write_globals = _globals_writer(f.GLOBAL_COLUMNS)
 
 @compiled
 def write_initial(view: View, episode: EpisodeState) -> None:
-    """Write the observation of an initial state, except for what ``update_globals`` writes."""
+    """Write the observation of an initial state; the caller then calls ``update_globals``."""
     view.plane[:] = -1
     view.confidence_plane[:] = -1
     view.confidences[:] = -1
@@ -321,7 +326,7 @@ def write_initial(view: View, episode: EpisodeState) -> None:
 
 @inlined
 def update_branch_mask(view: View, episode: EpisodeState, i: int) -> None:
-    """Write which actions on branch ``i`` are legal."""
+    """Update the part of the action mask that belongs to branch ``i``."""
     n = episode.branches.shape[0]
     mask = view.mask
     mask[rules.action_id(actions.CONTINUE, i, n)] = rules.can_extend(episode, i)
@@ -338,7 +343,7 @@ def is_null(episode: EpisodeState, answer: int) -> bool:
 
 @inlined
 def update_latest_answer(view: View, episode: EpisodeState, i: int) -> None:
-    """Write what the latest probe of branch ``i`` revealed."""
+    """Update planes, confidences and null flags after a probe of branch ``i``."""
     b = episode.branches[i]
     latest = b.latest
     column = b.revealed - 1
@@ -353,7 +358,7 @@ def update_latest_answer(view: View, episode: EpisodeState, i: int) -> None:
             view.confidence_plane[i, column] = confidence
     last = view.classes.shape[1] - 1
     null = is_null(episode, latest)
-    if latest >= last:  # the last column is shared: it is null only while all its classes are
+    if latest >= last:  # the last column is shared: it is null only if all of its classes are
         for other in range(last, episode.ledger.classes):
             null = null and is_null(episode, other)
     view.classes[NULL, min(latest, last)] = null
@@ -361,15 +366,15 @@ def update_latest_answer(view: View, episode: EpisodeState, i: int) -> None:
 
 @inlined
 def update_branch(view: View, episode: EpisodeState, i: int) -> None:
-    """Update everything that is observed of branch ``i``."""
+    """Update everything in the observation that depends on branch ``i``."""
     b = episode.branches[i]
-    shown = view.branches
+    columns = view.branches
     last = view.classes.shape[1] - 1
-    if shown[f.STATUS, i] == s.ACTIVE and shown[f.LATEST, i] >= 0:
-        view.classes[VOTES, min(shown[f.LATEST, i], last)] -= 1
-    if shown[f.REVEALED, i] != b.revealed:
+    if columns[f.STATUS, i] == s.ACTIVE and columns[f.LATEST, i] >= 0:
+        view.classes[VOTES, min(columns[f.LATEST, i], last)] -= 1
+    if columns[f.REVEALED, i] != b.revealed:
         update_latest_answer(view, episode, i)
-    _write_branch(shown, i, b, episode.ledger)
+    _write_branch(columns, i, b, episode.ledger)
     if b.status == s.ACTIVE and b.latest >= 0:
         view.classes[VOTES, min(b.latest, last)] += 1
     update_branch_mask(view, episode, i)
@@ -377,6 +382,6 @@ def update_branch(view: View, episode: EpisodeState, i: int) -> None:
 
 @inlined
 def update_globals(view: View, episode: EpisodeState) -> None:
-    """Update the global columns and the legality of BRANCH."""
+    """Update the global columns, and whether BRANCH is legal."""
     view.mask[actions.BRANCH] = rules.can_branch(episode)
     _write_globals(view.globals, episode.ledger)

@@ -1,8 +1,9 @@
-"""Prices of tokens: the range that a policy is trained on, and their relation to β.
+"""Token prices: the range that a policy is trained on, and how a price follows from β.
 
 The price λ = (1 − β) / β is the cost of C tokens (reading all branches to their ends) in units of a
-correct answer. A policy's own β in [0, 1] moves through its prices evenly on a logarithmic scale,
-from the highest price at 0 (few tokens) to the lowest at 1 (many tokens).
+correct answer; β is that of the reward. The β of a trained policy, also in [0, 1], is another one:
+it selects a price in the range of the training, the highest at 0 (few tokens), the lowest at 1
+(many tokens), log-linear in between.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class TokenPrices:
             raise ValueError(f"prices must be 0 < low <= high, got {self.low} and {self.high}")
 
     def reward_beta(self, policy_beta: float) -> float:
-        """β of the reward at a β of the policy, both in [0, 1]."""
+        """The β of the reward that corresponds to a β of the policy, both in [0, 1]."""
         price = self.high * (self.low / self.high) ** policy_beta
         return float(1 / (1 + price))
 
     def draw(self, rng: np.random.Generator) -> float:
-        """β of the reward of a training episode: its price is log-uniform."""
+        """Draw the β of the reward for a training episode; the price is log-uniform."""
         return self.reward_beta(float(rng.random()))

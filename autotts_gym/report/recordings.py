@@ -220,7 +220,9 @@ class _EpisodePlayer:
         key = run.agent, run.env
         if key not in self._sandboxes:
             config = self._configs[run.agent]
-            self._sandboxes[key] = Sandbox(agent, self._stores[run.env], config, parallel_episodes=1)
+            self._sandboxes[key] = Sandbox(
+                agent, self._stores[run.env], config, parallel_episodes=1
+            )
         sandbox = self._sandboxes[key]
         sandbox.play(np.array([question]), order[None], run.beta or 0.0)
         info: dict[str, Any] = {}

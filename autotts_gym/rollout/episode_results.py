@@ -15,7 +15,7 @@ from autotts_gym.traces.store import TraceStore
 
 @dataclass(frozen=True)
 class EpisodeResults:
-    """Results of K episodes, in the order of the request.
+    """Results of K episodes, in the order in which ``play`` was given their questions.
 
     Attributes:
         correct: bool[K].
@@ -26,8 +26,8 @@ class EpisodeResults:
         probes: int64[K], number of probes; each is one of the actions.
         settled_tokens: int64[K], tokens spent when the final answer last changed, see
             :mod:`autotts_gym.mdp.settled_tokens`; -1 if not computed.
-        failures: error message by episode index, for episodes that an error or the step limit
-            ended. They count as incorrect, at the cost so far.
+        failures: error message by episode index, for episodes ended by an error or by the step
+            limit. They count as incorrect, at the cost so far.
         logs: K arrays of int32, the action ids of each episode (:mod:`autotts_gym.mdp.actions`);
             empty if not kept.
     """
@@ -51,7 +51,15 @@ class EpisodeResults:
         failures: dict[int, str],
         logs: list[NDArray[np.int32]] | None = None,
     ) -> EpisodeResults:
-        """Build from result records, RESULT[K]."""
+        """Build from the records that the rules write.
+
+        Args:
+            store: the traces.
+            questions: int64[K], rows of the store.
+            results: RESULT[K]; ``code`` is the store's code of the answer, -1 for no answer.
+            failures: error message by episode index.
+            logs: action ids of each episode.
+        """
         answers = store.tables.answers
         return cls(
             correct=results["correct"] == 1,
@@ -70,7 +78,7 @@ class EpisodeResults:
 
 
 def failed_row(ledger: Any, settle: bool = False) -> s.Records:
-    """Result row of an episode that ended without an answer: incorrect, at the cost so far.
+    """Result record of an episode that ended without an answer: incorrect, at the cost so far.
 
     Args:
         ledger: the episode's current LEDGER record.
@@ -90,13 +98,13 @@ def failed_row(ledger: Any, settle: bool = False) -> s.Records:
 
 
 def answered_row(batch: Batch, e: int) -> s.Records:
-    """Result row of the batch's episode ``e``, which has answered; without settled tokens.
+    """Result record of episode ``e`` of a batch, which ended with ANSWER; without settled tokens.
 
     Returns:
         A RESULT record.
     """
     row = failed_row(batch.ledger[e])
-    answer = batch.ledger["answer"][e]
+    answer = batch.ledger["answer"][e]  # class number within the episode, by first appearance
     if answer >= 0:
         row["code"] = batch.codes[e, s.CODE_OF, answer]
         row["correct"] = row["code"] == batch.ledger["gold"][e]

@@ -1,10 +1,10 @@
-"""The sandbox's player: plays untrusted programs as :class:`Sandbox`.
+""":class:`Sandbox`: plays an untrusted program in locked-down processes.
 
-This process holds the traces, and never runs the program. Every episode has a process of its own,
-forked from one that has loaded only what programs may import
-(:mod:`autotts_gym.sandbox.forkserver`). Several run side by side, served by a compiled loop
-(:mod:`autotts_gym.sandbox.event_loop`). Everything that comes from a program is treated as a number
-or a text.
+The calling process holds the traces and never runs the program. Each episode runs in its own child
+process, forked from a server that has loaded only the modules that programs may import
+(:mod:`autotts_gym.sandbox.forkserver`). Several episodes run in parallel, and a compiled loop
+answers their actions (:mod:`autotts_gym.sandbox.event_loop`). Data from a program is read as
+numbers and text only; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from autotts_gym.sandbox.shared_memory import SlotMemory, encode_answer
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, load_untrusted
 from autotts_gym.traces.store import TraceStore
 
-#: Default number of episodes side by side: few enough that their state stays in the processor's
-#: cache, and enough that one of them can always continue.
+#: Default number of parallel episodes: few enough that their states fit in the CPU cache, and
+#: enough that there is always an action to answer.
 PARALLEL_EPISODES: Final = 12
 
 #: Default memory limit of a program, bytes.
@@ -49,18 +49,19 @@ class Sandbox(EpisodePlayer):
         store: the traces.
         config: configuration of the episodes.
         settle: compute the settled tokens of every episode.
-        parallel_episodes: number of episodes side by side.
+        parallel_episodes: number of episodes that run at the same time.
         time_limit: seconds after which an episode is killed.
-        memory: address space of a program beyond the fork server's own, bytes.
+        memory: memory limit of a program, bytes of address space in addition to the fork server's.
 
     Raises:
-        AgentError: the file defines nothing that can be played.
-        ValueError: the configuration does not fit the store, or the platform cannot fork.
+        AgentError: the file defines no controller.
+        ValueError: the configuration does not fit the store, ``parallel_episodes`` is below 1, or
+            the platform cannot fork.
 
     Attributes:
         agent: the program.
         path: ``"sandbox"``.
-        logs: always kept.
+        logs: actions of the episodes of the latest call; a sandbox always keeps them.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Sandbox(EpisodePlayer):
         self.path, self.reason = "sandbox", "untrusted"
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
-        text_sizes = [sum(len(encode_answer(a)) for a in some) for some in store.tables.answers]
+        text_sizes = [
+            sum(len(encode_answer(a)) for a in answers) for answers in store.tables.answers
+        ]
         layout = Layout(
             config.max_branches,
             self._dataset.classes,
@@ -93,12 +96,19 @@ class Sandbox(EpisodePlayer):
         self._memory = SlotMemory(layout, parallel_episodes)
         classes = layout.classes + 1
         self._batch = Batch(
-            self._dataset, config, parallel_episodes, 1, classes, False, 0.0, self._memory.view
+            self._dataset,
+            config,
+            num_envs=parallel_episodes,
+            max_depth=1,  # unused without planes
+            max_classes=classes,
+            plane=False,
+            invalid_penalty=0.0,
+            view=self._memory.view,
         )
         self._event_loop = EventLoop(self._batch, self._memory)
         self._launcher: Launcher | None = None
         order = np.arange(config.max_branches)
-        self._settled_tokens(0, order, self._batch.branches[0], ())  # compiles
+        self._settled_tokens(0, order, self._batch.branches[0], ())  # compile now
 
     def __enter__(self) -> Sandbox:
         return self

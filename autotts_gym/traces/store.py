@@ -93,12 +93,12 @@ class TraceStore:
         Args:
             questions: the questions with their branches.
             interval: Δ, tokens between two probes.
-            is_null: whether an answer is a null answer, that is, the probe found no answer.
+            is_null: returns True for a null answer, which means that the probe found no answer.
             synthetic: whether the traces were generated rather than sampled from a model.
             details: additional entries of the card (model, sampling, source, licence, ...).
 
         Raises:
-            TraceError: names the question, the branch, and the invalid value.
+            TraceError: a value is invalid; the message names the question and the branch.
         """
         encoder = TableEncoder(is_null)
         for question in questions:
@@ -123,15 +123,16 @@ class TraceStore:
         branch_texts: Sequence[str | None] | None = None,
         branch_flags: Sequence[str] | None = None,
     ) -> TraceStore:
-        """Build a store from integer-coded tables, as generators produce them.
+        """Build a store from integer-coded tables, for example of generated traces.
 
         Args:
-            tables: the content.
+            tables: questions, branches and probes.
             interval: Δ, tokens between two probes.
             synthetic: whether the traces were generated rather than sampled from a model.
             details: additional entries of the card.
-            branch_texts: text of each branch.
-            branch_flags: flags of each branch (see :class:`~autotts_gym.traces.records.Branch`).
+            branch_texts: text of each branch; None if texts were not recorded.
+            branch_flags: flags of each branch (see :class:`~autotts_gym.traces.records.Branch`);
+                None if there are none.
 
         Raises:
             TraceError: the interval, the number of questions or branches, or ``details`` is
@@ -171,7 +172,7 @@ class TraceStore:
     # --- writing ---------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> TraceStore:
-        """Write the store to a new folder atomically, and return it opened from there.
+        """Write the store to a new folder atomically; returns the store opened from that folder.
 
         Raises:
             FrozenError: the path exists; stores are never overwritten.

@@ -23,7 +23,9 @@ HANG = "def solve(episode):\n    while True: pass\n"
 def test_reported_protections_are_active() -> None:
     """Read from another process while an episode runs."""
     reported = " ".join(protections())
-    with Sandbox(program(HANG), STORE, EpisodeConfig(WIDTH), parallel_episodes=1, memory=1 << 28) as box:
+    with Sandbox(
+        program(HANG), STORE, EpisodeConfig(WIDTH), parallel_episodes=1, memory=1 << 28
+    ) as box:
         box.play(QUESTIONS[:0], ORDERS[:0], 0.0)
         assert box._launcher is not None
         forkserver = box._launcher.pid

@@ -128,7 +128,9 @@ def test_observations_are_equal(random: Random) -> None:
         trusted_agent(CURIOUS), store, config, interpret=True, settle=settled, logs=True
     )
     parallel_episodes = random.randint(1, 5)
-    with Sandbox(program(CURIOUS), store, config, settle=settled, parallel_episodes=parallel_episodes) as box:
+    with Sandbox(
+        program(CURIOUS), store, config, settle=settled, parallel_episodes=parallel_episodes
+    ) as box:
         for beta in (random.random(), random.random()):
             expected = trusted.play(questions, orders, beta)
             found = box.play(questions, orders, beta)
@@ -223,7 +225,9 @@ def test_logs_are_the_actions() -> None:
 @pytest.mark.parametrize("parallel_episodes", [1, 3, 70])
 def test_any_number_of_parallel_episodes(parallel_episodes: int) -> None:
     questions, orders = np.tile(QUESTIONS, 20), np.tile(ORDERS, (20, 1))
-    with Sandbox(program(HONEST), STORE, EpisodeConfig(WIDTH), parallel_episodes=parallel_episodes) as box:
+    with Sandbox(
+        program(HONEST), STORE, EpisodeConfig(WIDTH), parallel_episodes=parallel_episodes
+    ) as box:
         for _ in range(2):
             played = box.play(questions, orders, 0.0)
             assert played.correct.all()

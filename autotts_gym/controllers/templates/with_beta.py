@@ -1,4 +1,4 @@
-"""my_controller: reads branches in batches until their vote is confident.
+"""my_controller: reads branches in batches until the confidence of the vote is high enough.
 
     autotts play my_controller.py              # watch one episode
     autotts benchmark my_controller.py         # every question; β = 0, 0.5 and 1
@@ -10,21 +10,22 @@ Actions. Branches are numbered from 0, in the order in which they are opened:
 
     episode.branch()       open the next branch, request its first interval; returns its index
     episode.extend(i)      request one more interval of branch i, without waiting for it
-    episode.probe(i)       wait for branch i; returns its current answer, and if it is finished
+    episode.probe(i)       wait for branch i; returns (current answer, whether it is finished)
     episode.prune(i)       stop branch i; it no longer votes
     episode.answer(i)      end with branch i's latest answer; answer() ends with the plurality
-    episode.extend_all()   extend every branch for which that is legal; returns how many
-    episode.probe_all()    probe every branch for which that is legal; returns how many
+    episode.extend_all()   extend every branch that can be extended; returns how many
+    episode.probe_all()    probe every branch that can be probed; returns how many
 
 Legality: can_branch(), can_extend(i), can_probe(i), can_prune(i), can_answer(i). An illegal action
 raises an exception, and the episode counts as incorrect.
 
 State of a branch: active(i), depth(i) (requested intervals), revealed(i) (intervals at the latest
-probe), latest(i) (the answer there), finished(i), confidence(i). State of the episode: opened,
-max_branches, interval (tokens), depth_limit (intervals), spent, clock and remaining (tokens; -1
-without a budget). Answers are numbers, by first appearance in the episode; is_null(answer) is true
-for those that mean "no answer". Hidden until a probe: a branch's answer, and its end. Always
-hidden: which answer is correct.
+probe), latest(i) (the answer there), finished(i), confidence(i). State of the episode: opened
+(branches), max_branches, interval (tokens), depth_limit (intervals), spent (total tokens), clock
+(sequential tokens) and remaining (tokens; -1 without a budget). Answers are numbered 0, 1, … in the
+order in which they first appear in the episode; is_null(answer) is true if the probe found no
+answer. Hidden until a probe: a branch's answer, and whether it has finished. Always hidden: which
+answer is correct.
 
 Code that numba can compile runs compiled, including helper functions of this file; other code runs
 as plain Python, slower, with the same results. ``autotts benchmark`` reports which, and why.
@@ -37,14 +38,14 @@ import numpy as np
 from autotts_gym.controllers.helpers import beta_confidence, leaders, vote
 
 #: Maximum number of branches, and size of the arrays.
-MOST = 64
+MAX_BRANCHES = 64
 
 
 class Schedule(NamedTuple):
     """Parameters that β determines. A benchmark's report plots a NamedTuple of this name."""
 
     batch: int  # branches read in parallel
-    most: int  # maximum number of branches
+    max_branches: int
     confidence: float  # confidence of the vote at which reading stops
 
 
@@ -52,13 +53,13 @@ def schedule(beta):
     """The schedule at ``beta``: 0 spends least, 1 most."""
     return Schedule(
         batch=int(np.rint(3 + 5 * beta)),
-        most=int(np.rint(8 + 56 * beta)),
+        max_branches=int(np.rint(8 + 56 * beta)),
         confidence=0.75 + 0.22 * beta,
     )
 
 
-def read(episode, first):
-    """Read the branches from ``first`` on to their ends."""
+def read_branches(episode, first):
+    """Extend and probe branches ``first``, ``first + 1``, … until all of them have finished."""
     probes = 1
     while probes > 0:
         # Request everything, then probe: intervals are generated in parallel until the first
@@ -67,30 +68,30 @@ def read(episode, first):
         for i in range(first, episode.opened):
             while episode.can_extend(i):
                 episode.extend(i)
-        # One round is enough, unless a token budget stops the requests: probing then frees the
-        # tokens that were charged beyond the ends of branches.
+        # One round is enough, unless a token budget stops the requests. Probing then refunds what
+        # was charged beyond the ends of branches, and another round can use it.
         probes = episode.probe_all()
 
 
 def solve(episode, beta):
     """Play one episode."""
     plan = schedule(beta)
-    most = min(plan.most, episode.max_branches)
-    answers = np.empty(MOST, np.int64)  # distinct answers
-    votes = np.zeros(MOST, np.int64)  # number of branches that gave each
+    max_branches = min(plan.max_branches, episode.max_branches)
+    answers = np.empty(MAX_BRANCHES, np.int64)  # distinct answers
+    votes = np.zeros(MAX_BRANCHES, np.int64)  # number of votes for each answer
     distinct = 0  # number of distinct answers
-    while episode.opened < most and episode.can_branch():
+    while episode.opened < max_branches and episode.can_branch():
         first = episode.opened
-        for _ in range(min(plan.batch, most - first)):
+        for _ in range(min(plan.batch, max_branches - first)):
             if episode.can_branch():
                 episode.branch()
-        read(episode, first)
+        read_branches(episode, first)
         for i in range(first, episode.opened):
             if episode.finished(i) and not episode.is_null(episode.latest(i)):
                 distinct = vote(answers, votes, distinct, episode.latest(i))
         _, leading, second = leaders(votes, distinct)
         confidence = beta_confidence(leading, second)
-        # Shown to people who watch the episode: any name, any number. Free of cost.
+        # Shown by `autotts play` and in reports. Any name and number; does not affect the episode.
         episode.note("confidence", confidence)
         if confidence >= plan.confidence:
             break

@@ -1,31 +1,32 @@
-"""my_controller: reads branches in batches until one answer leads clearly.
+"""my_controller: reads branches in batches until one answer has a clear lead.
 
     autotts play my_controller.py              # watch one episode
     autotts benchmark my_controller.py         # every question
 
-A controller is a function ``solve(episode)`` in a file of any name; with the parameter β it is
-``solve(episode, beta)``. It plays one episode through the object ``episode``, and ends it with
+A controller is a function ``solve(episode)``, or ``solve(episode, beta)`` if it depends on β, in a
+file of any name. It plays one episode through the object ``episode``, and ends it with
 ``episode.answer()``.
 
 Actions. Branches are numbered from 0, in the order in which they are opened:
 
     episode.branch()       open the next branch, request its first interval; returns its index
     episode.extend(i)      request one more interval of branch i, without waiting for it
-    episode.probe(i)       wait for branch i; returns its current answer, and if it is finished
+    episode.probe(i)       wait for branch i; returns (current answer, whether it is finished)
     episode.prune(i)       stop branch i; it no longer votes
     episode.answer(i)      end with branch i's latest answer; answer() ends with the plurality
-    episode.extend_all()   extend every branch for which that is legal; returns how many
-    episode.probe_all()    probe every branch for which that is legal; returns how many
+    episode.extend_all()   extend every branch that can be extended; returns how many
+    episode.probe_all()    probe every branch that can be probed; returns how many
 
 Legality: can_branch(), can_extend(i), can_probe(i), can_prune(i), can_answer(i). An illegal action
 raises an exception, and the episode counts as incorrect.
 
 State of a branch: active(i), depth(i) (requested intervals), revealed(i) (intervals at the latest
-probe), latest(i) (the answer there), finished(i), confidence(i). State of the episode: opened,
-max_branches, interval (tokens), depth_limit (intervals), spent, clock and remaining (tokens; -1
-without a budget). Answers are numbers, by first appearance in the episode; is_null(answer) is true
-for those that mean "no answer". Hidden until a probe: a branch's answer, and its end. Always
-hidden: which answer is correct.
+probe), latest(i) (the answer there), finished(i), confidence(i). State of the episode: opened
+(branches), max_branches, interval (tokens), depth_limit (intervals), spent (total tokens), clock
+(sequential tokens) and remaining (tokens; -1 without a budget). Answers are numbered 0, 1, … in the
+order in which they first appear in the episode; is_null(answer) is true if the probe found no
+answer. Hidden until a probe: a branch's answer, and whether it has finished. Always hidden: which
+answer is correct.
 
 Code that numba can compile runs compiled, including helper functions of this file; other code runs
 as plain Python, slower, with the same results. ``autotts benchmark`` reports which, and why.
@@ -38,15 +39,15 @@ from autotts_gym.controllers.helpers import leaders, vote
 #: Number of branches read in parallel.
 BATCH = 4
 
-#: Maximum number of branches.
-MOST = 32
+#: Maximum number of branches, and size of the arrays.
+MAX_BRANCHES = 32
 
-#: Lead in votes, of the first answer over the second, at which reading stops.
-LEAD = 3
+#: Stop when the leading answer has this many votes more than the second.
+MIN_LEAD = 3
 
 
-def read(episode, first):
-    """Read the branches from ``first`` on to their ends."""
+def read_branches(episode, first):
+    """Extend and probe branches ``first``, ``first + 1``, … until all of them have finished."""
     probes = 1
     while probes > 0:
         # Request everything, then probe: intervals are generated in parallel until the first
@@ -55,29 +56,29 @@ def read(episode, first):
         for i in range(first, episode.opened):
             while episode.can_extend(i):
                 episode.extend(i)
-        # One round is enough, unless a token budget stops the requests: probing then frees the
-        # tokens that were charged beyond the ends of branches.
+        # One round is enough, unless a token budget stops the requests. Probing then refunds what
+        # was charged beyond the ends of branches, and another round can use it.
         probes = episode.probe_all()
 
 
 def solve(episode):
     """Play one episode."""
-    most = min(MOST, episode.max_branches)
-    answers = np.empty(MOST, np.int64)  # distinct answers
-    votes = np.zeros(MOST, np.int64)  # number of branches that gave each
+    max_branches = min(MAX_BRANCHES, episode.max_branches)
+    answers = np.empty(MAX_BRANCHES, np.int64)  # distinct answers
+    votes = np.zeros(MAX_BRANCHES, np.int64)  # number of votes for each answer
     distinct = 0  # number of distinct answers
-    while episode.opened < most and episode.can_branch():
+    while episode.opened < max_branches and episode.can_branch():
         first = episode.opened
-        for _ in range(min(BATCH, most - first)):
+        for _ in range(min(BATCH, max_branches - first)):
             if episode.can_branch():
                 episode.branch()
-        read(episode, first)
+        read_branches(episode, first)
         for i in range(first, episode.opened):
             if episode.finished(i) and not episode.is_null(episode.latest(i)):
                 distinct = vote(answers, votes, distinct, episode.latest(i))
         _, leading, second = leaders(votes, distinct)
-        # Shown to people who watch the episode: any name, any number. Free of cost.
+        # Shown by `autotts play` and in reports. Any name and number; does not affect the episode.
         episode.note("lead", leading - second)
-        if leading - second >= LEAD:
+        if leading - second >= MIN_LEAD:
             break
     return episode.answer()

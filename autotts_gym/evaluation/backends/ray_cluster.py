@@ -15,12 +15,14 @@ from autotts_gym.traces.store import TraceStore
 
 
 class RayWorker:
-    """Worker on a Ray cluster: an actor that holds one core and a supervised child process.
+    """A worker on a Ray cluster: an actor with one core, which plays in a child process.
+
+    The actor kills and restarts the child process if an episode exceeds the time limit.
 
     Args:
         time_limit: seconds after which an episode is killed.
-        stores: object references of the stores on the cluster by fingerprint, shared by the workers
-            of a pool.
+        stores: Ray object reference of each uploaded trace store, by the store's fingerprint. The
+            workers of a pool share this dict, so that each store is uploaded once.
     """
 
     def __init__(self, time_limit: float, stores: dict[str, Any]) -> None:
@@ -33,7 +35,7 @@ class RayWorker:
     def play(self, job: Job) -> JobResult:
         fingerprint = job.store.card.fingerprint
         if fingerprint not in self._stores:
-            # By value, because other machines do not have the store's folder.
+            # Upload the tables themselves: other machines do not have the store's folder.
             store = TraceStore(job.store.card, None, job.store.tables)
             self._stores[fingerprint] = self._ray.put(store)
         call = self._actor.play.remote(job.pack(), self._stores[fingerprint])
@@ -48,7 +50,7 @@ class RayWorker:
 
 
 class _Actor:
-    """The part of :class:`RayWorker` that runs on the cluster."""
+    """The Ray actor behind a :class:`RayWorker`."""
 
     def __init__(self, time_limit: float) -> None:
         self._worker = SubprocessWorker(time_limit)
@@ -57,15 +59,15 @@ class _Actor:
         try:
             return self._worker.play(packed.unpack(store))
         except GivenUpError as error:
-            return error
+            return error  # raised by RayWorker.play: Ray would wrap an exception in its own
 
 
 def ray_pool(address: str, count: int | None = None, time_limit: float = TIME_LIMIT) -> WorkerPool:
-    """Create a pool on a Ray cluster, with one worker per core or ``count`` workers.
+    """Create a pool of workers on a Ray cluster.
 
     Args:
         address: address of the cluster as in ``ray.init``: ``"HOST:PORT"`` or ``"auto"``.
-        count: largest number of workers.
+        count: number of workers; default, and maximum, one per core of the cluster.
         time_limit: seconds after which an episode is killed.
 
     Raises:
@@ -77,7 +79,7 @@ def ray_pool(address: str, count: int | None = None, time_limit: float = TIME_LI
         raise ValueError("--ray needs Ray: pip install 'autotts-gym[ray]'") from error
     try:
         host, _, port = address.rpartition(":")
-        if host and port.isdigit():  # ray.init would retry for minutes
+        if host and port.isdigit():  # fail at once; ray.init would retry for minutes
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
