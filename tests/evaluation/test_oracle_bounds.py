@@ -119,7 +119,7 @@ def test_plurality_equals_self_consistency_over_all_orders() -> None:
     assert ties > 3
 
 
-def test_never_final_and_never_shown() -> None:
+def test_never_final_and_never_revealed() -> None:
     finals = ["8", "7"], ["8", "8"], ["7", "7"]
     found = ceiling(make_store(*finals))
     assert found.plurality == pytest.approx(0.5)

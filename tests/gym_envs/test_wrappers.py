@@ -96,13 +96,13 @@ def test_mo_gymnasium_vector_env() -> None:
     np.testing.assert_allclose(rewards, [[0, 0], [0, -infos["cost"][1]]], rtol=1e-6)
 
 
-# --- FrameRecorder ----------------------------------------------------------------------------------------
+# --- FrameRecorder -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (0, [])])
-def test_film_keeps_every_nth_frame(every: int, expected: list[int]) -> None:
+def test_frame_recorder_keeps_every_nth_frame(every: int, expected: list[int]) -> None:
     env = FrameRecorder(AutoTTSEnv(max_branches=4, render_mode="ansi"), every)
-    for _ in range(2):  # the second episode starts a new film
+    for _ in range(2):  # the second episode starts a new recording
         env.reset(seed=0)
         texts = []
         for _ in range(5):
