@@ -218,7 +218,7 @@ class Episode:
 
     @property
     def spent(self) -> int:
-        """Visible total tokens so far: requested intervals count in full until a probe."""
+        """Visible total tokens so far: Δ per requested interval until a probe reveals the end."""
         return int(self.facts.spent)  # type: ignore[attr-defined]
 
     @property

@@ -216,7 +216,7 @@ class GuestEpisode(Episode):
     """The episode that an untrusted program plays, over a :class:`GuestEnv`."""
 
     def probe_all(self) -> int:
-        """PROBE every branch for which that is legal, in one round trip; returns how many."""
+        """PROBE every branch that can be probed, in one round trip; returns how many."""
         env: Any = self._env
         if not env.predicts:
             return super().probe_all()
