@@ -56,7 +56,10 @@ def test_a_rejected_program(autotts) -> None:
     Path("none.py").write_text("def solve(episode):\n    episode.answer()\n", "utf-8")
     done = autotts("judge", "none.py", *SMALL)
     assert done.code == 1
-    assert "Rejected: line 1: solve(episode) does not fit" in " ".join(done.out.split())
+    assert (
+        "Rejected: line 1: the signature solve(episode) must be solve(episode, beta)"
+        in " ".join(done.out.split())
+    )
     assert autotts("judge", "none.py", *SMALL, "--no-knob").code == 0
     missing = autotts("judge", "nosuch.py")
     assert missing.code == 1
@@ -66,7 +69,7 @@ def test_a_rejected_program(autotts) -> None:
 def test_missing_options_of_proposers(autotts) -> None:
     none = autotts("discover", "--proposer", "command", *SMALL, "--out", "run")
     assert none.code == 1
-    assert "give a command, as 'python propose.py'" in none.err
+    assert "the command is empty: give one such as 'python propose.py'" in none.err
     url = autotts("discover", "--by", "openai", *SMALL, "--out", "other")
     assert url.code == 1
     assert "autotts: " in url.err
