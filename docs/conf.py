@@ -35,14 +35,18 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*",
     ),
-    (r"py:.*", r"(torch|stable_baselines3|socket)\..*|Module"),
+    (r"py:.*", r"(torch|stable_baselines3|socket)\..*|Module|Tensor|BaseAlgorithm"),
+    (
+        r"py:.*",
+        r"(matplotlib|ast|ctypes|symtable|multiprocessing|subprocess|concurrent|pd)\..*|Axes",
+    ),
     (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of these types in signatures, and types that Sphinx splits at a comma.
-    (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key)"),
-    (r"py:class", r"(dict|tuple)\[(str|float)|ClaudeAgentOptions"),
+    (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key|StrPath)"),
+    (r"py:class", r"(dict|tuple)\[(str|float|bytes)|ClaudeAgentOptions"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
     # Private and internal classes in signatures.
-    (r"py:.*", r"(.*\.)?(View|Scene|MacroBatch)|autotts_gym\.gym_envs\.rendering"),
+    (r"py:.*", r"(.*\.)?(View|Scene|MacroBatch|Records|void)|autotts_gym\.gym_envs\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
 

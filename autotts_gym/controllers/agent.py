@@ -39,8 +39,8 @@ class BatchPlayer(Protocol):
                 :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play`.
 
         Returns:
-            The batch, whose first K episodes are the played ones, and bool[K]: whether each was
-            truncated by the step limit.
+            The batch, whose first K episodes are the played ones, and a bool[K] that is True for
+            episodes truncated by the step limit.
         """
         ...
 
@@ -118,7 +118,7 @@ class Agent(abc.ABC):
             The ``info`` of the last step.
 
         Raises:
-            NoAnswerError, IllegalActionError: see :meth:`__call__`. Truncation by the step limit
+            NoAnswerError, IllegalActionError: see ``__call__``. Truncation by the step limit
                 raises nothing.
         """
         observation, _ = env.reset(seed=seed, options=options)

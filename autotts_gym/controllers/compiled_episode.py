@@ -1,6 +1,6 @@
 """The episode that compiled controllers receive.
 
-:class:`CompiledEpisode` offers the methods of :class:`autotts_gym.controllers.episode.Episode` to
+``CompiledEpisode`` offers the methods of :class:`autotts_gym.controllers.episode.Episode` to
 compiled code, where each becomes a few machine instructions. It is a tuple of numbers: addresses of
 the episode's arrays and their lengths. Addresses, not arrays, because a controller may allocate,
 and numba would then count references to every array of the tuple at each call.

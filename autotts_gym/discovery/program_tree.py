@@ -57,7 +57,8 @@ SCALE: Final = {
 CONSTANT: Final = 0
 #: Code of the feature with index 0; index i has code ``FEATURE + i``.
 FEATURE: Final = 1_000
-#: Codes of operations. FADE is exp(-max(x, 0)), LN is ln(1 + max(x, 0)), OVER is x / (1 + |y|).
+#: Codes of operations. FADE is ``exp(-max(x, 0))``, LN is ``ln(1 + max(x, 0))``, OVER
+#: is ``x / (1 + |y|)``.
 ADD, SUB, MUL, MIN, MAX, FADE, LN, OVER = range(2_000, 2_008)
 #: Code that ends a tree.
 END: Final = -1

@@ -3,7 +3,7 @@
 The checks restrict programs to what the search can compare: plain functions that behave the same in
 every episode, with β as the only parameter that controls spending. They give a proposer an early
 and precise reason for a rejection. They do not replace the sandbox in which untrusted programs are
-played, see :mod:`autotts_gym.sandbox`.
+played, see ``autotts_gym.sandbox``.
 """
 
 from __future__ import annotations

@@ -266,6 +266,6 @@ class MacroVectorEnv(AutoTTSVectorEnv):
 
     @property
     def batch(self) -> MacroBatch:
-        """The batch of the episodes; :mod:`autotts_gym.learning` reads hidden state from it."""
+        """The batch of the episodes; ``autotts_gym.learning`` reads hidden state from it."""
         assert isinstance(self._batch, MacroBatch)
         return self._batch

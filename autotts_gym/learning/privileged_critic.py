@@ -133,7 +133,7 @@ class Critic(nn.Module):
         """Values, float32[...].
 
         Args:
-            branches, features: observations, as for :meth:`Trunk.forward`.
+            branches, features: observations, as for ``Trunk.forward``.
             privileged: as of :meth:`PrivilegedFeatures.compute`.
         """
         embedding = self.trunk(

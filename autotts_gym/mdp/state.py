@@ -3,7 +3,7 @@
 :class:`EpisodeArrays` holds the state of E episodes, :class:`EpisodeState` the views of one of
 them. The state has visible fields, which observations and the episodes of controllers are made
 from, and hidden ones (true costs, ends that are not yet revealed), which only the rules read. See
-"State" in ``docs/process.md``; :mod:`autotts_gym.mdp.fields` lists the fields.
+"State" in ``docs/process.md``; ``autotts_gym.mdp.fields`` lists the fields.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Recording:
         run: index of its row among the results' runs.
         question, seed: of the episode.
         correct, answer, tokens, sequential_tokens: how it ended.
-        packed: its steps, see :func:`~autotts_gym.report.episode_recorder.pack`.
+        packed: its steps, see ``episode_recorder.pack``.
     """
 
     run: int

@@ -26,7 +26,7 @@ class EpisodePlayer(abc.ABC):
     Attributes:
         path: the execution path: ``"compiled"``, ``"python"``, ``"policy"`` or ``"sandbox"``.
         reason: why the controller is not compiled; empty if it is.
-        logs: actions of the episodes of the latest call, see :class:`EpisodeResults`; empty unless
+        logs: actions of the episodes of the latest call, see :class:`~autotts_gym.rollout.episode_results.EpisodeResults`; empty unless
             they are kept.
         killed: number of episodes of the latest call that were killed by a limit or crashed. Such
             results depend on the load of the machine and are not cached.
@@ -83,7 +83,7 @@ class EpisodePlayer(abc.ABC):
         played: NDArray[np.int64],
         fail: Callable[[int, str], None],
     ) -> None:
-        """Play the episodes from index ``played[0]`` on; arguments as checked by :meth:`play`.
+        """Play the episodes from index ``played[0]`` on; arguments as checked by ``play``.
 
         Args:
             results: RESULT[K], see :mod:`autotts_gym.mdp.state`. An episode's record is written

@@ -88,7 +88,7 @@ class Launcher:
         """Start an episode's process.
 
         Returns:
-            File descriptors: one to read its frames from, and one to write outcomes to.
+            Two file descriptors, one to read its frames from and one to write outcomes to.
         """
         guest_input, our_output = os.pipe()
         our_input, guest_output = os.pipe()
