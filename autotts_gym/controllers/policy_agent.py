@@ -226,8 +226,8 @@ class PolicyPlayer:
             beta: the agent's β, the same in all episodes.
 
         Returns:
-            The batch, whose first K episodes are the played ones, and bool[K]: whether each was
-            truncated by the step limit.
+            The batch, whose first K episodes are the played ones, and a bool[K] that is True for
+            episodes truncated by the step limit.
         """
         count = len(questions)
         batch = self._batch_of(count)

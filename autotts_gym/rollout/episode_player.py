@@ -26,7 +26,8 @@ class EpisodePlayer(abc.ABC):
     Attributes:
         path: the execution path: ``"compiled"``, ``"python"``, ``"policy"`` or ``"sandbox"``.
         reason: why the controller is not compiled; empty if it is.
-        logs: actions of the episodes of the latest call, see :class:`~autotts_gym.rollout.episode_results.EpisodeResults`; empty unless
+        logs: actions of the episodes of the latest call, see
+            :class:`~autotts_gym.rollout.episode_results.EpisodeResults`; empty unless
             they are kept.
         killed: number of episodes of the latest call that were killed by a limit or crashed. Such
             results depend on the load of the machine and are not cached.
