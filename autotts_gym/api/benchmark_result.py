@@ -69,14 +69,17 @@ class BenchmarkResult:
     Args:
         results: the results.
         folder: the folder that they were written to.
+        analysis: the analysis of the results; computed on first use if None.
 
     Attributes:
         results: episodes, failures and configuration.
         folder: the folder that they were written to; ``autotts report`` reads it.
     """
 
-    def __init__(self, results: Results, folder: Path) -> None:
+    def __init__(self, results: Results, folder: Path, analysis: Analysis | None = None) -> None:
         self.results, self.folder = results, folder
+        if analysis is not None:
+            self.analysis = analysis
 
     @classmethod
     def load(cls, folder: StrPath) -> BenchmarkResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,6 @@ from autotts_gym.utils.keywords import suggest_keywords
 
 if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
-    from autotts_gym.evaluation.backends import WorkerPool
     from autotts_gym.traces.store import TraceStore
 
 
@@ -87,59 +85,31 @@ def benchmark(
         TraceError: an environment cannot be loaded.
         TypeError: an unknown keyword argument; the message suggests a similar one.
     """
-    from autotts_gym.evaluation import published_protocol as paper
-    from autotts_gym.evaluation.benchmark_session import play_benchmark
-    from autotts_gym.mdp.trace_dataset import EpisodeConfig
-
-    if protocol not in (None, "paper"):
-        raise ValueError(f'protocol must be "paper" or None, got {protocol!r}')
-    if protocol and (order or billing):
-        raise ValueError('protocol="paper" sets order and billing: leave them out')
-    if action_limit is not None and action_limit < 1:
-        raise ValueError(f"action_limit must be at least 1, got {action_limit}")
-    loaded = load_controllers(controllers, untrusted)
-    if protocol:
-        loaded = list(dict.fromkeys([*load_controllers(paper.AGENTS), *loaded]))
-    if not loaded:
-        raise ValueError('give a controller, such as "cmc", or protocol="paper"')
-    config = EpisodeConfig(
-        max_branches=max_branches,
-        billing=billing or ("interval" if protocol else "tokens"),
-        budget=budget,
-        step_limit=action_limit,
+    from autotts_gym.evaluation.backends import create_pool
+    from autotts_gym.evaluation.benchmark_session import (
+        DEFAULT_BETAS,
+        default_seeds,
+        plan_benchmark,
+        play_benchmark,
     )
-    stores = open_envs(envs)
-    default_seeds = paper.SEEDS if protocol else "0-9"
-    results = play_benchmark(
-        loaded,
-        stores,
-        list(paper.BETAS) if betas is None else beta_list(betas),
-        integer_list(default_seeds if seeds is None else seeds, "seeds"),
+
+    plan = plan_benchmark(
+        load_controllers(controllers, untrusted),
+        DEFAULT_BETAS if betas is None else beta_list(betas),
+        integer_list(default_seeds(protocol) if seeds is None else seeds, "seeds"),
+        protocol=protocol,
+        order=order,
+        billing=billing,
+        max_branches=max_branches,
+        budget=budget,
+        action_limit=action_limit,
+    )
+    results, analysis = play_benchmark(
+        plan,
+        open_envs(envs),
         out,
-        order="published" if protocol else order or "random",
-        config=config,
-        configs={
-            agent.name: replace(config, billing=paper.BILLING[agent.name])
-            for agent in loaded
-            if protocol and agent.name in paper.BILLING
-        },
-        protocol=protocol or "",
         interpret=interpret,
-        pool=_pool(workers, ray, time_limit),
+        pool=create_pool(workers, time_limit, ray),
         progress=progress,
     )
-    return BenchmarkResult(results, Path(out))
-
-
-def _pool(workers: int | None, ray: str | None, time_limit: float) -> WorkerPool | None:
-    """The workers that play; None for this process."""
-    from autotts_gym.evaluation.backends import local_pool, ray_pool
-    from autotts_gym.utils.processes import core_count
-
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be at least 0, got {workers}")
-    if not time_limit > 0:
-        raise ValueError(f"time_limit must be above 0 seconds, got {time_limit:g}")
-    if ray is not None:
-        return ray_pool(ray, workers, time_limit)
-    return None if workers == 0 else local_pool(workers or core_count(), time_limit)
+    return BenchmarkResult(results, Path(out), analysis)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autotts_gym.api.catalogue import StrPath, load_controller, open_envs
 from autotts_gym.api.number_lists import integer_list
@@ -117,19 +115,13 @@ def discover(
         raise ImportError(
             f"discover needs cma ({error}): pip install 'autotts-gym[discover]'"
         ) from error
-    from autotts_gym.discovery import proposer_registry as registry
-    from autotts_gym.discovery.evaluator import INTERPRETED_SEEDS, Evaluator
-    from autotts_gym.discovery.objective import SearchSet
+    from autotts_gym.discovery.proposer_registry import ProposerOptions, check_proposer_name
     from autotts_gym.discovery.proposers.budget import Budget
-    from autotts_gym.discovery.search_loop import Discovery
-    from autotts_gym.discovery.workspace import Workspace
+    from autotts_gym.discovery.search_session import open_search
 
-    registry.check_proposer_name(proposer)
-    count = seeds or (8 if proposer == registry.GENETIC else INTERPRETED_SEEDS)
-    rows = None if questions is None else integer_list(questions, "questions")
+    check_proposer_name(proposer)
     stores = open_envs(envs)
-    search = SearchSet(stores, rows, count)
-    options = registry.ProposerOptions(
+    options = ProposerOptions(
         attempts=attempts,
         islands=islands,
         evaluations=evaluations,
@@ -143,47 +135,24 @@ def discover(
         time_limit=time_limit,
         budget=Budget(budget_tokens, budget_usd, prompt_usd, completion_usd),
     )
-    plan: dict[str, Any] = {"proposer": proposer, "rounds": rounds, "seeds": count, "knob": knob}
-    plan |= {"traces": traces, "attempts": attempts}
-    plan |= registry.recorded_options(proposer, options, knob=knob)
-    folder = Path(out)
-    discovery = Discovery(Evaluator(search, knob=knob, diagnostics=traces), folder, plan)
-    workspace = Workspace(
-        folder / "workspace",
-        diagnostics=traces,
+    with open_search(
+        stores,
+        out,
+        proposer=proposer,
+        options=options,
+        questions=None if questions is None else integer_list(questions, "questions"),
+        seeds=seeds,
+        rounds=rounds,
         knob=knob,
-        evaluation=_judge_command(stores, rows, count, knob=knob, traces=traces),
-    )
-    context = registry.SearchContext(options, search, discovery.archive, workspace)
-    with contextlib.ExitStack() as stack:
-        created = registry.create_proposer(proposer, context)
-        if isinstance(created, contextlib.AbstractContextManager):
-            stack.enter_context(created)
-        choice = discovery.run(created, rounds, progress)
-    path = discovery.save(choice, folder.resolve().name, "autotts_gym.discover")
+        diagnostics=traces,
+        env_names=[str(store.path) if store.path else name for name, store in stores.items()],
+    ) as search:
+        choice = search.run(progress)
+    path = search.save(choice, "autotts_gym.discover")
     return DiscoveryResult(
         controller=load_controller(path),
         path=path,
         score=choice.candidate.evaluation.score,
         unseen_score=choice.unseen,
-        candidates=len(discovery.archive),
+        candidates=len(search.archive),
     )
-
-
-def _judge_command(
-    stores: Mapping[str, TraceStore],
-    rows: list[int] | None,
-    seeds: int,
-    *,
-    knob: bool,
-    traces: bool,
-) -> str:
-    """The shell command that evaluates ``controller.py`` as the search does."""
-    words = ["autotts", "judge", "controller.py"]
-    for name, store in stores.items():
-        words += ["--env", str(store.path.absolute()) if store.path else name]
-    words += [] if rows is None else ["--questions", ",".join(map(str, rows))]
-    words += ["--seeds", str(seeds)]
-    words += [] if knob else ["--no-knob"]
-    words += [] if traces else ["--no-traces"]
-    return shlex.join(words)

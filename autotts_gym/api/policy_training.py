@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autotts_gym.api.catalogue import StrPath, load_controller, open_envs
@@ -88,7 +87,7 @@ def train(
         import torch
     except ImportError as error:
         raise ImportError(f"train needs torch ({error}): pip install 'autotts-gym[rl]'") from error
-    from autotts_gym.controllers.policy_network import WEIGHTS, Shape
+    from autotts_gym.controllers.policy_network import Shape
     from autotts_gym.learning.trainer_factory import create_trainer
     from autotts_gym.learning.training_config import TrainingConfig
 
@@ -117,11 +116,6 @@ def train(
         validation_rows=validation_rows,
         keep_best=keep_best,
     )
-    folder = Path(out)
-    if (folder / WEIGHTS).exists() and not trainer.num_timesteps:
-        raise ValueError(f"{folder} already holds a policy: give another out, or remove it")
     trainer.run(progress)
-    trainer.export(folder, {"command": "autotts_gym.train"})
-    # After the export: if it is interrupted before, the same call exports again.
-    trainer.delete_checkpoint()
-    return load_controller(folder)
+    trainer.finish("autotts_gym.train")
+    return load_controller(out)

@@ -49,6 +49,7 @@ def collect(
     engine: Mapping[str, Any] | None = None,
     to: StrPath | None = None,
     progress: Callable[[CollectionProgress], None] = _no_progress,
+    merge_progress: Callable[[int, int], None] | None = None,
 ) -> TraceStore:
     """Sample reasoning traces from a model, probe them at every interval, and store them.
 
@@ -86,6 +87,8 @@ def collect(
         engine: arguments of vLLM's engine, if it runs in this process.
         to: parent folder of the environment; default the user's environment folder.
         progress: called repeatedly while traces are collected.
+        merge_progress: called with the number of questions whose answers were merged, and their
+            total number.
 
     Returns:
         The environment's trace store.
@@ -125,6 +128,7 @@ def collect(
         texts=texts,
         concurrency=concurrency,
         progress=progress,
+        merge_progress=merge_progress,
     )
 
 

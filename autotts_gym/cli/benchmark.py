@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from autotts_gym.api.catalogue import load_controllers
 from autotts_gym.cli import benchmark_table, published_table
 from autotts_gym.cli.console import exit_on_interrupt, print_dim, print_error, progress_bar
 from autotts_gym.cli.options import (
@@ -21,15 +22,10 @@ from autotts_gym.cli.options import (
     parse_integers,
     parse_numbers,
 )
-from autotts_gym.utils.processes import core_count
 
 if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
-    from autotts_gym.evaluation.backends import WorkerPool
     from autotts_gym.evaluation.results import Results
-    from autotts_gym.evaluation.runs import IncompleteRun, Run
-    from autotts_gym.mdp.trace_dataset import EpisodeConfig
-    from autotts_gym.traces.store import TraceStore
 
 #: Most failed episodes of a row that are printed.
 _MAX_FAILURES: Final = 3
@@ -114,52 +110,44 @@ def benchmark(
     Every agent plays every question of every environment once per seed. If the command is
     interrupted, run it again to continue. The results do not depend on the number of workers.
     """
-    from autotts_gym.evaluation import published_protocol
-    from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
-    from autotts_gym.evaluation.runs import IncompleteRun
-    from autotts_gym.mdp.trace_dataset import EpisodeConfig
-    from autotts_gym.traces.splits import split_of
+    from autotts_gym.evaluation.backends import create_pool
+    from autotts_gym.evaluation.benchmark_session import (
+        DEFAULT_BETAS,
+        default_seeds,
+        plan_benchmark,
+        play_benchmark,
+    )
 
     if protocol and (order or billing):
         raise ValueError("--protocol paper sets the order and the billing; omit both options")
     if action_limit is not None and action_limit < 1:
         raise ValueError(f"--action-limit must be at least 1, got {action_limit}")
-    loaded = _load_agents(agents or [], protocol, untrusted)
-    default_billing = Billing.interval if protocol else Billing.tokens
-    config = EpisodeConfig(
+    if not (agents or protocol):
+        raise ValueError("give at least one agent, such as cmc, or --protocol paper")
+    loaded = load_controllers(agents or [], untrusted)
+    if untrusted:
+        _print_protections(loaded)
+    plan = plan_benchmark(
+        loaded,
+        DEFAULT_BETAS if beta is None else parse_numbers(beta),
+        parse_integers(default_seeds(protocol) if seeds is None else seeds),
+        protocol=protocol.value if protocol else None,
+        order=order.value if order else None,
+        billing=billing.value if billing else None,
         max_branches=max_branches,
-        billing=(billing or default_billing).value,
         budget=budget,
-        step_limit=action_limit,
+        action_limit=action_limit,
     )
-    configs = {
-        agent.name: _with_billing(
-            config, published_protocol.BILLING.get(agent.name) if protocol else None
-        )
-        for agent in loaded
-    }
     stores = open_environments(env)
-    splits = {name: split_of(store.path) for name, store in stores.items()}
-    betas = list(published_protocol.BETAS) if beta is None else parse_numbers(beta)
-    default_seeds = published_protocol.SEEDS if protocol else "0-9"
-    chosen_seeds = parse_integers(default_seeds if seeds is None else seeds)
-    chosen_order = Order.published if protocol else order or Order.random
-    pool = _worker_pool(workers, ray, time_limit)
-    rows = _play(loaded, stores, betas, chosen_seeds, out, chosen_order, configs, interpret, pool)
-    results = Results(
-        agents=[AgentRecord.from_agent(agent, configs[agent.name]) for agent in loaded],
-        environments=[
-            EnvironmentRecord.from_store(name, store, splits[name])
-            for name, store in stores.items()
-        ],
-        runs=[row for row in rows if not isinstance(row, IncompleteRun)],
-        incomplete=[row for row in rows if isinstance(row, IncompleteRun)],
-        order=chosen_order.value,
-        seeds=chosen_seeds,
-        config=config,
-        protocol=protocol or "",
-    )
-    _write_and_print(results, stores, out)
+    pool = create_pool(workers, time_limit, ray)
+    with exit_on_interrupt(), _progress(plan.episode_count(stores)) as update:
+        results, analysis = play_benchmark(
+            plan, stores, out, interpret=interpret, pool=pool, progress=update
+        )
+    if results.runs:
+        benchmark_table.print_tables(results, analysis, stores)
+        if protocol:
+            published_table.print_tables(results, analysis)
     _print_execution(results, interpret)
     _print_failures(results)
     print_dim(
@@ -170,108 +158,27 @@ def benchmark(
         raise typer.Exit(1)
 
 
-def _load_agents(given: Sequence[str], protocol: Protocol | None, untrusted: bool) -> list[Agent]:
-    """Load the agents, each once; with a protocol, its agents come first."""
-    from autotts_gym.controllers.loader import load
-    from autotts_gym.evaluation import published_protocol
+def _print_protections(agents: Sequence[Agent]) -> None:
+    """Print which agents run in a sandbox, and what protects this machine from them."""
     from autotts_gym.sandbox.lockdown import protections
-    from autotts_gym.sandbox.untrusted_agent import is_file, load_untrusted
 
-    names = list(given)
-    if protocol:
-        names = [
-            *published_protocol.AGENTS,
-            *(name for name in names if name not in published_protocol.AGENTS),
-        ]
-    if not names:
-        raise ValueError("give at least one agent, such as cmc, or --protocol paper")
-    loaded = list(
-        dict.fromkeys(
-            load_untrusted(name) if untrusted and is_file(name) else load(name) for name in names
-        )
+    sandboxed = [agent.name for agent in agents if agent.is_untrusted]
+    print_dim(
+        f"sandboxed agents: {', '.join(sandboxed) or 'none'}; "
+        f"active protections: {', '.join(protections())}"
     )
-    if untrusted:
-        sandboxed = [agent.name for agent in loaded if agent.is_untrusted]
-        print_dim(
-            f"sandboxed agents: {', '.join(sandboxed) or 'none'}; "
-            f"active protections: {', '.join(protections())}"
-        )
-    return loaded
 
 
-def _with_billing(config: EpisodeConfig, billing: str | None) -> EpisodeConfig:
-    return config if billing is None else replace(config, billing=billing)  # type: ignore[arg-type]
+@contextmanager
+def _progress(episodes: int) -> Iterator[Callable[[str, int], None]]:
+    """Show a progress bar; yields the function that advances it."""
+    with progress_bar() as progress:
+        task = progress.add_task("starting", total=episodes)
 
+        def update(label: str, count: int) -> None:
+            progress.update(task, description=label, advance=count)
 
-def _worker_pool(workers: int | None, ray: str | None, time_limit: float) -> WorkerPool | None:
-    from autotts_gym.evaluation import backends
-
-    if workers is not None and workers < 0:
-        raise ValueError(f"--workers must be at least 0, got {workers}")
-    if not time_limit > 0:
-        raise ValueError(f"--time-limit must be above 0 seconds, got {time_limit:g}")
-    if ray is not None:
-        return backends.ray_pool(ray, workers, time_limit)
-    if workers == 0:
-        return None
-    return backends.local_pool(workers or core_count(), time_limit)
-
-
-def _play(
-    agents: Sequence[Agent],
-    stores: dict[str, TraceStore],
-    betas: Sequence[float],
-    seeds: Sequence[int],
-    out: Path,
-    order: Order,
-    configs: Mapping[str, EpisodeConfig],
-    interpret: bool,
-    pool: WorkerPool | None,
-) -> list[Run | IncompleteRun]:
-    """Play everything that is not in the result cache, with a progress bar."""
-    from autotts_gym.evaluation import benchmark as evaluation
-
-    rows = sum(len(betas) if agent.takes_beta else 1 for agent in agents)
-    questions = sum(store.card.questions for store in stores.values())
-    with exit_on_interrupt(), progress_bar() as progress:
-        task = progress.add_task("starting", total=rows * len(seeds) * questions)
-
-        def update(label: str, episodes: int) -> None:
-            progress.update(task, description=label, advance=episodes)
-
-        return list(
-            evaluation.run(
-                agents,
-                stores,
-                betas,
-                seeds,
-                out,
-                order=order.value,
-                config=configs,
-                interpret=interpret,
-                settle=True,
-                pool=pool,
-                progress=update,
-            )
-        )
-
-
-def _write_and_print(results: Results, stores: Mapping[str, TraceStore], out: Path) -> None:
-    """Write the output folder, and print the tables."""
-    from autotts_gym.evaluation.analysis import Analysis
-    from autotts_gym.evaluation.plots import FIGURES, save_frontier
-    from autotts_gym.evaluation.summary import write_summary
-
-    results.save(out)
-    analysis = Analysis.from_results(results)
-    write_summary(results, analysis, out / "summary.csv")
-    if not results.runs:
-        return
-    for name, cost in FIGURES.items():
-        save_frontier(analysis, out / f"{name}.png", cost, results.synthetic)
-    benchmark_table.print_tables(results, analysis, stores)
-    if results.protocol:
-        published_table.print_tables(results, analysis)
+        yield update
 
 
 def _print_execution(results: Results, interpret: bool) -> None:

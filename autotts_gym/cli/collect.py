@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from autotts_gym import api
 from autotts_gym.cli.collection_display import CollectionDisplay
 from autotts_gym.cli.console import errors, exit_on_interrupt, print_dim, print_line
 from autotts_gym.cli.options import parse_engine_arguments
 
 if TYPE_CHECKING:
-    from autotts_gym.inference.engine import Engine
     from autotts_gym.traces.store import TraceStore
 
 
@@ -115,49 +115,57 @@ def collect(
     Finished traces are kept. If the command is interrupted, run it again to continue; nothing is
     generated twice.
     """
-    from autotts_gym.collection.pipeline import collect_store, work_folder
-    from autotts_gym.collection.plan import CollectionPlan
-    from autotts_gym.collection.question_files import read_questions
-    from autotts_gym.inference.engine import Sampling
+    from autotts_gym.collection.pipeline import work_folder
     from autotts_gym.traces import registry
 
-    registry.check_name(name)
-    asked = read_questions(
-        questions,
-        id_field=id_field,
-        question_field=question_field,
-        answer_field=answer_field,
-        split=split,
-    )
-    plan = CollectionPlan(branches, interval, max_tokens, Sampling(temperature, top_p, top_k), seed)
-    target = (to or registry.user_folder()) / name
-    source = _engine(model, base_url or [], api_key, stall, patience, concurrency, engine or [])
+    if base_url and engine:
+        raise ValueError("--engine is for vLLM in this process; it cannot be used with a server")
+    if not base_url and model is None:
+        raise ValueError("give --model to run vLLM in this process, or --base-url for a server")
+    work = work_folder((to or registry.user_folder()) / name)
     try:
         with exit_on_interrupt(), CollectionDisplay(errors) as show:
-            store = collect_store(
-                source,
-                asked,
-                plan,
-                target,
+            store = api.collect(
+                questions,
+                name,
+                model=model,
+                base_url=base_url,
+                model_name=model_name,
+                branches=branches,
+                interval=interval,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                seed=seed,
                 protocol=protocol,
-                model=model_name or "",
-                benchmark=benchmark or Path(questions).stem,
+                benchmark=benchmark,
+                split=split,
+                id_field=id_field,
+                question_field=question_field,
+                answer_field=answer_field,
                 merge=merge,
                 texts=texts,
                 concurrency=concurrency,
+                patience=patience,
+                stall=stall,
+                api_key=api_key,
+                engine=parse_engine_arguments(engine),
+                to=to,
                 progress=show.collected,
                 merge_progress=show.merged,
             )
     except OSError:
-        errors.print(
-            f"finished work is kept in {work_folder(target)}; run the same command to continue",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        if work.exists():
+            errors.print(
+                f"finished work is kept in {work}; run the same command to continue",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         raise
     _print_summary(name, store)
-    print_dim(f"the sampled data in {work_folder(target)} is no longer needed")
+    print_dim(f"the sampled data in {work} is no longer needed")
 
 
 def _print_summary(name: str, store: TraceStore) -> None:
@@ -171,36 +179,3 @@ def _print_summary(name: str, store: TraceStore) -> None:
     flagged = [f"{facts[key]:,} {words}" for key, words in flags.items() if facts[key]]
     if flagged:
         print_dim(f"flagged branches: {', '.join(flagged)}")
-
-
-def _engine(
-    model: str | None,
-    base_urls: list[str],
-    api_key: str | None,
-    stall: float,
-    patience: float,
-    concurrency: int | None,
-    arguments: list[str],
-) -> Engine:
-    from autotts_gym.inference.http_engine import ServerEngine
-    from autotts_gym.inference.vllm_engine import LocalEngine
-
-    if base_urls:
-        if arguments:
-            raise ValueError(
-                "--engine is for vLLM in this process; it cannot be used with a server"
-            )
-        return ServerEngine(
-            base_urls,
-            model,
-            api_key=api_key,
-            stall=stall,
-            patience=patience,
-            # Traces, and at the same time probes of other traces.
-            concurrency=max(
-                2 * (ServerEngine.concurrency if concurrency is None else concurrency), 1
-            ),
-        )
-    if model is None:
-        raise ValueError("give --model to run vLLM in this process, or --base-url for a server")
-    return LocalEngine(model, **parse_engine_arguments(arguments))

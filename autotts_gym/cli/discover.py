@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -27,8 +27,8 @@ from autotts_gym.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from autotts_gym.discovery.proposal import Candidate, Proposer
-    from autotts_gym.discovery.search_loop import Choice, Discovery
+    from autotts_gym.discovery.proposal import Candidate
+    from autotts_gym.discovery.search_session import SearchSession
 
 
 # Headings of groups of options in the help text.
@@ -167,22 +167,14 @@ def discover(
     run it again to continue. The result is a controller: autotts benchmark OUT/NAME.py.
     """
     with requires_extra("discovery", "cma", "discover"):
-        from autotts_gym.discovery import proposer_registry
-        from autotts_gym.discovery.evaluator import INTERPRETED_SEEDS, Evaluator
-        from autotts_gym.discovery.objective import SearchSet
+        from autotts_gym.discovery.proposer_registry import ProposerOptions, check_proposer_name
         from autotts_gym.discovery.proposers.budget import Budget
-        from autotts_gym.discovery.search_loop import Discovery
-        from autotts_gym.discovery.workspace import Workspace
+        from autotts_gym.discovery.search_session import open_search
     try:
-        proposer_registry.check_proposer_name(proposer)
+        check_proposer_name(proposer)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--proposer") from None
-    if seeds is None:
-        seeds = 8 if proposer == proposer_registry.GENETIC else INTERPRETED_SEEDS
-    rows = None if questions is None else parse_integers(questions)
-    search = SearchSet(open_environments(env), rows, seeds)
-    evaluator = Evaluator(search, knob=knob, diagnostics=traces)
-    options = proposer_registry.ProposerOptions(
+    options = ProposerOptions(
         attempts=attempts,
         islands=islands,
         evaluations=evaluations,
@@ -196,51 +188,33 @@ def discover(
         time_limit=time_limit,
         budget=Budget(budget_tokens, budget_usd, prompt_usd, completion_usd),
     )
-    plan: dict[str, Any] = {
-        "proposer": proposer, "rounds": rounds, "seeds": seeds, "knob": knob,
-        "traces": traces, "attempts": attempts,
-    }  # fmt: skip
-    plan |= proposer_registry.recorded_options(proposer, options, knob=knob)
-    discovery = Discovery(evaluator, out, plan)
-    workspace = Workspace(
-        out / "workspace",
-        diagnostics=traces,
+    with open_search(
+        open_environments(env),
+        out,
+        proposer=proposer,
+        options=options,
+        questions=None if questions is None else parse_integers(questions),
+        seeds=seeds,
+        rounds=rounds,
         knob=knob,
-        evaluation=_judge_command(env, questions, seeds, knob, traces),
-    )
-    context = proposer_registry.SearchContext(options, search, discovery.archive, workspace)
-    with ExitStack() as stack:
-        source = proposer_registry.create_proposer(proposer, context)
-        if isinstance(source, AbstractContextManager):
-            stack.enter_context(source)
-        if discovery.archive:
-            print_dim(f"continuing a search: {len(discovery.archive)} programs so far")
-        with exit_on_interrupt():
-            choice = _run(discovery, source, rounds)
-    path = discovery.save(choice, out.resolve().name, current_command(out))
+        diagnostics=traces,
+        env_names=env or [],
+    ) as search:
+        if search.archive:
+            print_dim(f"continuing a search: {len(search.archive)} programs so far")
+        with exit_on_interrupt(), _progress(search) as update:
+            choice = search.run(update)
+    path = search.save(choice, current_command(out))
     print_line(
         f"found [bold]{escape(path.stem)}[/]: score {choice.candidate.evaluation.score:.4f}, "
-        f"cross-validated score {choice.unseen:.4f}; {len(discovery.archive)} programs were "
+        f"cross-validated score {choice.unseen:.4f}; {len(search.archive)} programs were "
         f"tried; saved as {escape(str(path))}"
     )
 
 
-def _judge_command(
-    env: list[str] | None, questions: str | None, seeds: int, knob: bool, traces: bool
-) -> str:
-    """Return the ``autotts judge`` command that scores ``controller.py`` as this search does."""
-    words = ["autotts", "judge", "controller.py"]
-    for name in env or []:
-        words += ["--env", str(Path(name).absolute()) if Path(name).exists() else name]
-    words += [] if questions is None else ["--questions", questions]
-    words += ["--seeds", str(seeds)]
-    words += [] if knob else ["--no-knob"]
-    words += [] if traces else ["--no-traces"]
-    return shlex.join(words)
-
-
-def _run(discovery: Discovery, proposer: Proposer, rounds: int) -> Choice:
-    """Run the search with a progress bar, or with lines where there is no terminal."""
+@contextmanager
+def _progress(search: SearchSession) -> Iterator[Callable[[int, Candidate], None]]:
+    """Show a progress bar, or lines where there is no terminal; yields the callback."""
     best: Candidate | None = None
     with progress_bar() as progress:
         task = progress.add_task("round 0", total=None)
@@ -254,8 +228,8 @@ def _run(discovery: Discovery, proposer: Proposer, rounds: int) -> Choice:
                 )
             if best is None or candidate.fitness > best.fitness:
                 best = candidate
-            facts = f"round {number} of {rounds}, best score {best.evaluation.score:.4f}"
+            facts = f"round {number} of {search.rounds}, best score {best.evaluation.score:.4f}"
             progress.update(task, description=facts, advance=1)
-            lines.print(f"{facts}, {len(discovery.archive)} programs")
+            lines.print(f"{facts}, {len(search.archive)} programs")
 
-        return discovery.run(proposer, rounds, update)
+        yield update

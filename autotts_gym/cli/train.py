@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import (
-    ProgressLines,
     exit_on_interrupt,
     print_dim,
     print_error,
     print_line,
-    progress_bar,
     requires_extra,
 )
 from autotts_gym.cli.options import (
@@ -25,14 +22,8 @@ from autotts_gym.cli.options import (
     open_environments,
     parse_integers,
 )
+from autotts_gym.cli.training_display import TrainingDisplay
 from autotts_gym.learning.algorithms import DEPRECATED_NAMES, Algorithm
-
-if TYPE_CHECKING:
-    from autotts_gym.learning.base_trainer import Trainer
-    from autotts_gym.learning.progress import Progress
-    from autotts_gym.learning.training_config import TrainingConfig
-    from autotts_gym.learning.validation import Validation, ValidationScore
-    from autotts_gym.traces.store import TraceStore
 
 
 def _parse_algorithm(name: str) -> Algorithm:
@@ -123,112 +114,43 @@ def train(
     with requires_extra("training", "torch", "rl"):
         import torch
 
-        from autotts_gym.controllers.policy_network import WEIGHTS, Shape
+        from autotts_gym.controllers.policy_network import Shape
+        from autotts_gym.learning.trainer_factory import create_trainer
         from autotts_gym.learning.training_config import TrainingConfig
-    stores = open_environments(env)
-    torch.set_num_threads(threads)
-    config = TrainingConfig(
-        total_timesteps=decisions,
-        seed=seed,
-        shape=Shape(network.value, max_branches, encoder, hidden, atomic),
-        num_envs=num_envs,
-        num_steps=num_steps,
-        learning_rate=learning_rate,
-        ent_coef=ent_coef,
-    )
-    rows = None if questions is None else parse_integers(questions)
     if early and (algorithm is not Algorithm.autotts_ppo or validation == "none"):
         raise ValueError("--early needs autotts-ppo and validation questions")
-    episodes = None
-    if validation != "none":
-        validation_rows = rows if validation is None else parse_integers(validation)
-        episodes = _validation(stores, validation_rows, config)
+    torch.set_num_threads(threads)
+    rows = None if questions is None else parse_integers(questions)
+    trainer = create_trainer(
+        algorithm.value,
+        open_environments(env),
+        rows,
+        TrainingConfig(
+            total_timesteps=decisions,
+            seed=seed,
+            shape=Shape(network.value, max_branches, encoder, hidden, atomic),
+            num_envs=num_envs,
+            num_steps=num_steps,
+            learning_rate=learning_rate,
+            ent_coef=ent_coef,
+        ),
+        out,
+        validate=validation != "none",
+        validation_rows=rows if validation in (None, "none") else parse_integers(validation),
+        keep_best=early,
+    )
     unit = "actions" if atomic else "macro-actions"
-    trainer = _trainer(algorithm, stores, rows, config, out, episodes, early)
-    if (out / WEIGHTS).exists() and not trainer.num_timesteps:
-        raise ValueError(f"{out} already contains a policy: give another --out, or remove it")
     if trainer.num_timesteps:
         print_dim(f"continuing from {trainer.num_timesteps:,} {unit}")
-    with exit_on_interrupt():
-        _run(trainer, out / "logs" if logs else None, unit)
-    trainer.export(out, {"command": current_command(out)})
-    # The checkpoint goes last: until then, the same command can write the policy again.
-    trainer.delete_checkpoint()
+    with (
+        exit_on_interrupt(),
+        TrainingDisplay(unit, out / "logs" if logs else None, trainer.num_timesteps) as show,
+    ):
+        trainer.run(show.update)
+    trainer.finish(current_command(out))
     card = trainer.card()
     print_line(
         f"trained [bold]{escape(out.name)}[/]: {card['parameters']:,} parameters, "
         f"{card['decisions']:,} {unit} in {card['wall_seconds']:,.0f} s; saved in "
         f"{escape(str(out))}"
-    )
-
-
-def _validation(
-    stores: Mapping[str, TraceStore], rows: list[int] | None, config: TrainingConfig
-) -> Validation:
-    """The validation episodes of a training."""
-    from autotts_gym.learning.training_config import episode_config_of
-    from autotts_gym.learning.validation import Validation
-
-    # Fewer seeds for single actions, whose episodes are long.
-    seeds = 1 if config.shape.atomic else 4
-    return Validation(stores, rows, episode_config_of(config.shape), seeds)
-
-
-def _trainer(
-    algorithm: Algorithm,
-    stores: Mapping[str, TraceStore],
-    rows: list[int] | None,
-    config: TrainingConfig,
-    out: Path,
-    validation: Validation | None,
-    keep_best: bool,
-) -> Trainer:
-    """The trainer of an algorithm."""
-    if algorithm is Algorithm.autotts_ppo:
-        from autotts_gym.learning.ppo import PPOTrainer
-
-        return PPOTrainer(stores, rows, config, out, validation, keep_best=keep_best)
-    from autotts_gym.learning.sb3_trainer import Sb3Trainer
-
-    return Sb3Trainer(algorithm.value, stores, rows, config, out, validation)
-
-
-def _run(trainer: Trainer, logs: Path | None, unit: str) -> None:
-    """Train with a progress bar, or with lines where there is no terminal."""
-    writer: Any = None
-    if logs is not None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = SummaryWriter(str(logs), purge_step=trainer.num_timesteps)
-    with progress_bar() as bar:
-        task = bar.add_task("training", total=1000)
-        lines = ProgressLines(bar)
-
-        def update(progress: Progress) -> None:
-            metrics = (
-                f"return {progress.mean_return:.3f}, accuracy {progress.accuracy:.1%}, "
-                f"cost {progress.cost:.3f} C, {progress.timesteps_per_second:,.0f}/s"
-            )
-            bar.update(task, description=metrics, completed=round(1000 * progress.fraction))
-            if progress.validation is not None:
-                line = f"{progress.timesteps:,} {unit}: {_describe(progress.validation)}"
-                bar.console.print(line, highlight=False, soft_wrap=True)
-            if writer is not None:
-                for name, value in progress.scalars().items():
-                    writer.add_scalar(name, value, progress.timesteps)
-            lines.print(f"{progress.fraction:.0%}, {progress.timesteps:,} {unit}, {metrics}")
-
-        trainer.run(update)
-    if writer is not None:
-        writer.close()
-
-
-def _describe(score: ValidationScore) -> str:
-    text = f"validation return {score.mean_return:.4f}"
-    if not score.matched_fraction:
-        return f"{text}, less accurate than CMC in every comparison"
-    comparisons = sum(len(shares) for shares in score.token_shares.values())
-    return (
-        f"{text}, as accurate as CMC for {score.mean_token_share:.0%} of its tokens "
-        f"(in {round(score.matched_fraction * comparisons)} of {comparisons} comparisons)"
     )

@@ -1,12 +1,16 @@
-"""``play_benchmark``: plays agents on environments and writes a folder of results."""
+"""A whole benchmark: ``plan_benchmark`` decides what is played, ``play_benchmark`` plays it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.loader import load
+from autotts_gym.evaluation import published_protocol
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.backends import WorkerPool
 from autotts_gym.evaluation.benchmark import run
@@ -18,52 +22,140 @@ from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore
 
+#: Values of β, where none are given; the published protocol has the same.
+DEFAULT_BETAS = published_protocol.BETAS
+#: Seeds of the branch orders, where none are given.
+DEFAULT_SEEDS = "0-9"
 
-def play_benchmark(
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """What a benchmark plays.
+
+    Attributes:
+        agents: agents; one without β is played once.
+        betas: values of β.
+        seeds: seeds of the branch orders.
+        order: how branch orders are drawn, see :mod:`autotts_gym.rollout.branch_orders`.
+        config: configuration of the episodes.
+        configs: configurations by agent, for those that differ from ``config``.
+        protocol: name of the protocol, for the record; empty without a protocol.
+    """
+
+    agents: Sequence[Agent]
+    betas: Sequence[float]
+    seeds: Sequence[int]
+    order: Order
+    config: EpisodeConfig
+    configs: Mapping[str, EpisodeConfig]
+    protocol: str
+
+    def config_of(self, agent: Agent) -> EpisodeConfig:
+        """The configuration of an agent's episodes."""
+        return self.configs.get(agent.name, self.config)
+
+    def episode_count(self, stores: Mapping[str, TraceStore]) -> int:
+        """Number of episodes on ``stores``, cached ones included."""
+        rows = sum(len(self.betas) if agent.takes_beta else 1 for agent in self.agents)
+        questions = sum(store.card.questions for store in stores.values())
+        return rows * len(self.seeds) * questions
+
+
+def default_seeds(protocol: str | None) -> str:
+    """Seeds of the branch orders where none are given, such as ``"0-9"``."""
+    return published_protocol.SEEDS if protocol else DEFAULT_SEEDS
+
+
+def plan_benchmark(
     agents: Sequence[Agent],
-    stores: Mapping[str, TraceStore],
     betas: Sequence[float],
     seeds: Sequence[int],
+    *,
+    protocol: Literal["paper"] | None = None,
+    order: Order | None = None,
+    billing: Literal["tokens", "interval"] | None = None,
+    max_branches: int = 64,
+    budget: int | None = None,
+    action_limit: int | None = None,
+) -> BenchmarkPlan:
+    """Plan a benchmark.
+
+    Args:
+        agents: agents; the published protocol plays its own before them.
+        betas: values of β.
+        seeds: seeds of the branch orders.
+        protocol: ``"paper"`` for the published agents, orders and billing.
+        order: how branch orders are drawn; default ``"random"``.
+        billing: default ``"tokens"``; with a protocol, of agents that it does not name:
+            ``"interval"``.
+        max_branches: N, the maximum width of an episode, branches.
+        budget: B, tokens of an episode; None for no budget.
+        action_limit: number of actions after which an episode fails; None for no limit.
+
+    Raises:
+        ValueError: there is no agent, or an argument is out of range.
+    """
+    if protocol not in (None, "paper"):
+        raise ValueError(f'protocol must be "paper" or None, got {protocol!r}')
+    if protocol and (order or billing):
+        raise ValueError('protocol="paper" sets order and billing: leave them out')
+    if action_limit is not None and action_limit < 1:
+        raise ValueError(f"action_limit must be at least 1, got {action_limit}")
+    published = [load(name) for name in published_protocol.AGENTS] if protocol else []
+    played = list(dict.fromkeys([*published, *agents]))
+    if not played:
+        raise ValueError('give a controller, such as "cmc", or protocol="paper"')
+    config = EpisodeConfig(
+        max_branches=max_branches,
+        billing=billing or ("interval" if protocol else "tokens"),
+        budget=budget,
+        step_limit=action_limit,
+    )
+    configs = {
+        agent.name: replace(config, billing=published_protocol.BILLING[agent.name])
+        for agent in played
+        if protocol and agent.name in published_protocol.BILLING
+    }
+    chosen_order: Order = "published" if protocol else order or "random"
+    return BenchmarkPlan(played, betas, seeds, chosen_order, config, configs, protocol or "")
+
+
+def play_benchmark(
+    plan: BenchmarkPlan,
+    stores: Mapping[str, TraceStore],
     folder: str | os.PathLike[str],
     *,
-    order: Order = "random",
-    config: EpisodeConfig | None = None,
-    configs: Mapping[str, EpisodeConfig] | None = None,
-    protocol: str = "",
     interpret: bool = False,
     pool: WorkerPool | None = None,
     progress: Callable[[str, int], None] = lambda label, episodes: None,
-) -> Results:
+) -> tuple[Results, Analysis]:
     """Play agents on environments; write episodes, summary and plots.
 
     Args:
-        agents: agents; one that ignores β is played once per seed, not once per β.
+        plan: what is played.
         stores: environments by name.
-        betas: values of β.
-        seeds: seeds of the branch orders.
         folder: folder of the results; it also holds the cache of played episodes.
-        order: how branch orders are drawn, see :mod:`autotts_gym.rollout.branch_orders`.
-        config: configuration of the episodes; ``EpisodeConfig()`` by default.
-        configs: configuration by agent name, in place of ``config``.
-        protocol: name of the protocol, which is written to the results.
         interpret, pool, progress: see :func:`autotts_gym.evaluation.benchmark.run`.
+
+    Returns:
+        The results, and their analysis.
 
     Raises:
         ValueError: see :func:`autotts_gym.evaluation.benchmark.run`.
     """
-    folder, config = Path(folder), config or EpisodeConfig()
-    agent_configs = {agent.name: (configs or {}).get(agent.name, config) for agent in agents}
+    folder = Path(folder)
+    configs = {agent.name: plan.config_of(agent) for agent in plan.agents}
     # Read the splits first: an invalid ``set.yaml`` should fail before any episode is played.
     splits = {name: split_of(store.path) for name, store in stores.items()}
     played = list(
         run(
-            agents,
+            plan.agents,
             stores,
-            betas,
-            seeds,
+            plan.betas,
+            plan.seeds,
             folder,
-            order=order,
-            config=agent_configs,
+            order=plan.order,
+            config=configs,
             interpret=interpret,
             settle=True,
             pool=pool,
@@ -71,30 +163,29 @@ def play_benchmark(
         )
     )
     results = Results(
-        agents=[AgentRecord.from_agent(agent, agent_configs[agent.name]) for agent in agents],
+        agents=[AgentRecord.from_agent(agent, configs[agent.name]) for agent in plan.agents],
         environments=[
             EnvironmentRecord.from_store(name, store, splits[name])
             for name, store in stores.items()
         ],
         runs=[row for row in played if not isinstance(row, IncompleteRun)],
         incomplete=[row for row in played if isinstance(row, IncompleteRun)],
-        order=order,
-        seeds=list(seeds),
-        config=config,
-        protocol=protocol,
+        order=plan.order,
+        seeds=list(plan.seeds),
+        config=plan.config,
+        protocol=plan.protocol,
     )
     results.save(folder)
-    _write_summary_and_plots(results, folder)
-    return results
+    return results, _write_summary_and_plots(results, folder)
 
 
-def _write_summary_and_plots(results: Results, folder: Path) -> None:
+def _write_summary_and_plots(results: Results, folder: Path) -> Analysis:
     """Write ``summary.csv``, and the plots if at least one run is complete."""
     from autotts_gym.evaluation.plots import FIGURES, save_frontier
 
     analysis = Analysis.from_results(results)
     write_summary(results, analysis, folder / "summary.csv")
     if results.runs:
-        synthetic = [env.name for env in results.environments if env.synthetic]
         for name, cost in FIGURES.items():
-            save_frontier(analysis, folder / f"{name}.png", cost, synthetic)
+            save_frontier(analysis, folder / f"{name}.png", cost, results.synthetic)
+    return analysis

@@ -116,3 +116,13 @@ class Trainer(ABC):
             details: further entries of the card.
         """
         save(self.trained_policy(), folder, {**(details or {}), **self.card()})
+
+    def finish(self, command: str) -> None:
+        """Export the policy to the training's folder, and delete the checkpoint.
+
+        Args:
+            command: the command that trained it, for the card.
+        """
+        self.export(self.folder, {"command": command})
+        # The checkpoint goes last: until then, the same command can write the policy again.
+        self.delete_checkpoint()

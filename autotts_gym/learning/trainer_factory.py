@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from autotts_gym.controllers.policy_network import WEIGHTS
 from autotts_gym.learning.algorithms import Algorithm, find_algorithm
 from autotts_gym.learning.base_trainer import Trainer
 from autotts_gym.learning.training_config import TrainingConfig, episode_config_of
@@ -36,7 +38,8 @@ def create_trainer(
         keep_best: export the policy with the best validation.
 
     Raises:
-        ValueError: there is no such algorithm, or ``keep_best`` is not possible.
+        ValueError: there is no such algorithm, ``keep_best`` is not possible, or ``folder`` holds
+            the policy of a finished training.
     """
     found = find_algorithm(algorithm)
     if keep_best and (found is not Algorithm.autotts_ppo or not validate):
@@ -46,10 +49,15 @@ def create_trainer(
         # Episodes of single actions are long: play fewer.
         seeds = 1 if config.shape.atomic else 4
         validation = Validation(stores, validation_rows, episode_config_of(config.shape), seeds)
+    trainer: Trainer
     if found is Algorithm.autotts_ppo:
         from autotts_gym.learning.ppo import PPOTrainer
 
-        return PPOTrainer(stores, rows, config, folder, validation, keep_best=keep_best)
-    from autotts_gym.learning.sb3_trainer import Sb3Trainer
+        trainer = PPOTrainer(stores, rows, config, folder, validation, keep_best=keep_best)
+    else:
+        from autotts_gym.learning.sb3_trainer import Sb3Trainer
 
-    return Sb3Trainer(found.value, stores, rows, config, folder, validation)
+        trainer = Sb3Trainer(found.value, stores, rows, config, folder, validation)
+    if (Path(folder) / WEIGHTS).exists() and not trainer.num_timesteps:
+        raise ValueError(f"{folder} already holds a policy: choose another folder, or remove it")
+    return trainer

@@ -97,7 +97,7 @@ def test_an_unreachable_server_is_named(autotts) -> None:
     ("arguments", "message"),
     [
         (["1+1?"], "give base_url"),
-        (["1+1?", "--base-url", "nowhere"], "is no base URL"),
+        (["1+1?", "--base-url", "nowhere"], "is not a base URL"),
         (["1+1?", "--base-url", "http://127.0.0.1:9/v1", "--reference", "nothing"], "nothing"),
         (["1+1?", "--base-url", "http://127.0.0.1:9/v1", "--protocol", "x"], "no protocol 'x'"),
         (["1+1?", "--base-url", "http://127.0.0.1:9/v1", "--agent", "x"], "no agent 'x'"),

@@ -8,6 +8,7 @@ as failed at its cost so far; a new process continues with the next episode.
 
 from autotts_gym.evaluation.backends.in_process import InProcessWorker
 from autotts_gym.evaluation.backends.job import Job, JobResult, Worker
+from autotts_gym.evaluation.backends.pool_factory import create_pool
 from autotts_gym.evaluation.backends.ray_cluster import ray_pool
 from autotts_gym.evaluation.backends.subprocess_worker import SubprocessWorker
 from autotts_gym.evaluation.backends.worker_pool import WorkerPool, local_pool
@@ -19,6 +20,7 @@ __all__ = [
     "SubprocessWorker",
     "Worker",
     "WorkerPool",
+    "create_pool",
     "local_pool",
     "ray_pool",
 ]
