@@ -97,7 +97,7 @@ def return_of_random_policy(store: TraceStore) -> float:
 
 
 class Killed(BaseException):
-    """Stands for the kill of a process."""
+    """Raised in place of a killed process."""
 
 
 def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path, store: TraceStore) -> None:
