@@ -125,7 +125,10 @@ def test_an_existing_environment_is_not_overwritten(
             {"base_url": None},
             "give --model to run vLLM in this process, or --base-url for a server",
         ),
-        ({"base_url": "localhost:8000"}, "'localhost:8000' is not a base URL such as http://127.0.0.1"),
+        (
+            {"base_url": "localhost:8000"},
+            "'localhost:8000' is not a base URL such as http://127.0.0.1",
+        ),
         ({"engine": "max_model_len=9"}, "--engine is for vLLM in this process; it cannot be used"),
         ({"protocol": "qwen"}, "there is no protocol 'qwen': give the path of a .yaml file, or"),
         ({"protocol": None}, "no protocol matches the model 'scripted'; choose one with"),
