@@ -261,7 +261,7 @@ def test_a_file_size_limit(call: Call, undisturbed: tuple[Outcome, Paid]) -> Non
     assert process.returncode == 1
     journal = work_folder(call.target) / JOURNAL
     assert f"autotts: {journal}: File too large" in " ".join(err.split())
-    assert f"what was finished is kept in {journal.parent}; the same call goes on" in err
+    assert f"finished work is kept in {journal.parent}; run the same command to continue" in err
     assert "Traceback" not in err
     content = journal.read_bytes()
     assert room / 2 < len(content) <= room
@@ -294,7 +294,7 @@ def test_a_server_that_stays_down(
     assert ended.code == 1
     said = ended.err.strip().splitlines()
     assert (
-        said[0] == f"what was finished is kept in {work_folder(call.target)}; the same call goes on"
+        said[0] == f"finished work is kept in {work_folder(call.target)}; run the same command to continue"
     )
     (line,) = said[1:]
     assert line.startswith("autotts: question '")
