@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from autotts_gym.controllers.compiled_episode import compile_controller
+from autotts_gym.controllers.compiler import compile_controller
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.loader import load, names
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
