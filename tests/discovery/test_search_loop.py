@@ -122,7 +122,7 @@ def test_survives_being_killed(complete: Path, store: TraceStore, tmp_path: Path
     script.write_text(
         "from pathlib import Path\n"
         "from autotts_gym.traces.store import TraceStore\n"
-        "from tests.discovery.test_search_loop import searched\n"
+        "from tests.discovery.test_search_loop import run_search\n"
         "if __name__ == '__main__':\n"
         f"    run_search(TraceStore.open({str(store.path)!r}), Path({str(folder)!r}))\n",
         "utf-8",
