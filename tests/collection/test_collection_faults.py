@@ -293,9 +293,8 @@ def test_a_server_that_stays_down(
         ended = autotts(*call.arguments, "--patience", "0.5", "--base-url", server.url)
     assert ended.code == 1
     said = ended.err.strip().splitlines()
-    assert (
-        said[0] == f"finished work is kept in {work_folder(call.target)}; run the same command to continue"
-    )
+    kept = work_folder(call.target)
+    assert said[0] == f"finished work is kept in {kept}; run the same command to continue"
     (line,) = said[1:]
     assert line.startswith("autotts: question '")
     assert ", branch " in line
