@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, overload_attribute, overload_method
-from numba.np.arrayobj import populate_array
+from numba.extending import overload_attribute, overload_method
 
 from autotts_gym.controllers.episode import NO_BUDGET
 from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.jit import WITHIN_CALLER, WITHOUT_RUNTIME, F, inlined
+from autotts_gym.mdp.packed_arrays import view_at
 from autotts_gym.mdp.state import EpisodeState, Traces
 
 
@@ -54,30 +53,6 @@ class CompiledEpisode(NamedTuple):
     has_confidences_: np.int64
 
 
-def _item_size(dtype: Any) -> int:
-    """Bytes of one array element of a numba type."""
-    return int(dtype.size) if isinstance(dtype, types.Record) else dtype.bitwidth // 8
-
-
-@intrinsic
-def _view(typingctx: Any, address: Any, shape: Any, dtype: Any) -> Any:
-    """A C-ordered array at an address, like ``numba.carray``, but without numba's runtime."""
-    array = types.Array(dtype.dtype, len(shape), "C")
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        view = context.make_array(array)(context, builder)
-        itemsize = context.get_constant(types.intp, _item_size(dtype.dtype))
-        sizes = cgutils.unpack_tuple(builder, args[1])
-        strides = [itemsize]
-        for size in reversed(sizes[1:]):
-            strides.insert(0, builder.mul(strides[0], size))
-        data = builder.inttoptr(args[0], view.data.type)
-        populate_array(view, data, sizes, strides, itemsize, meminfo=None)
-        return view._getvalue()
-
-    return array(types.int64, shape, dtype), build
-
-
 # Stands in for lengths that the rules never read. Numba adds the length to negative indices; adding
 # 0 compiles to nothing, and the rules use no negative index.
 _UNUSED_LENGTH = 0
@@ -86,18 +61,18 @@ _UNUSED_LENGTH = 0
 @inlined
 def _state(episode):
     traces = Traces(
-        _view(episode.probes, (_UNUSED_LENGTH,), np.int16),
-        _view(episode.trace_branches, (_UNUSED_LENGTH,), s.TRACE),
-        _view(episode.confidences, (_UNUSED_LENGTH,), np.float32),
-        _view(episode.probe_tokens, (_UNUSED_LENGTH,), np.int32),
-        _view(episode.nulls, (_UNUSED_LENGTH,), np.uint8),
+        view_at(episode.probes, (_UNUSED_LENGTH,), np.int16),
+        view_at(episode.trace_branches, (_UNUSED_LENGTH,), s.TRACE),
+        view_at(episode.confidences, (_UNUSED_LENGTH,), np.float32),
+        view_at(episode.probe_tokens, (_UNUSED_LENGTH,), np.int32),
+        view_at(episode.nulls, (_UNUSED_LENGTH,), np.uint8),
     )
     n = episode.max_branches_
     return EpisodeState(
-        _view(episode.ledger, (1,), s.LEDGER)[0],
-        _view(episode.branches, (n,), s.BRANCH),
-        _view(episode.codes, (2, episode.classes_), np.int16),
-        _view(episode.order, (n,), np.int64),
+        view_at(episode.ledger, (1,), s.LEDGER)[0],
+        view_at(episode.branches, (n,), s.BRANCH),
+        view_at(episode.codes, (2, episode.classes_), np.int16),
+        view_at(episode.order, (n,), np.int64),
         traces,
     )
 
@@ -123,7 +98,7 @@ def _action_id(episode, block, i):
 def _count_step(episode, action):
     """Log a played action, and truncate the episode at its step limit."""
     ledger = _state(episode).ledger
-    _view(episode.log_, (_UNUSED_LENGTH,), np.int32)[ledger.steps] = action
+    view_at(episode.log_, (_UNUSED_LENGTH,), np.int32)[ledger.steps] = action
     ledger.steps += 1
     if ledger.steps >= ledger.step_limit and ledger.ended == 0:
         ledger.ended = 1

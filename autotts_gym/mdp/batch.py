@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import observation, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
-from autotts_gym.mdp.jit import entry_point, inlined, leaves
+from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.observation import View, view_of
+from autotts_gym.mdp.packed_arrays import pack
 from autotts_gym.mdp.state import EpisodeArrays, EpisodeState, Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
@@ -87,7 +88,7 @@ def play_action(episode: EpisodeState, view: View, action: int):
     return reward - (1 - ledger.beta) * cost, cost, outcome
 
 
-@entry_point(flatten=BatchArrays)
+@entry_point(packed=BatchArrays)
 def _step(batch, actions, rewards, costs, outcomes):
     ended = 0
     for e in range(len(actions)):
@@ -103,7 +104,7 @@ def _step(batch, actions, rewards, costs, outcomes):
     return ended
 
 
-@entry_point(flatten=BatchArrays)
+@entry_point(packed=BatchArrays)
 def play_queues(batch, queues, counts, outcomes):
     """Play queued actions of some episodes, each up to its end or to an illegal action.
 
@@ -137,7 +138,7 @@ def play_queues(batch, queues, counts, outcomes):
         outcomes[e] = outcome
 
 
-@entry_point(flatten=BatchArrays)
+@entry_point(packed=BatchArrays)
 def _reset(batch, initial, questions, chosen, rows, betas, orders):
     for k in range(len(chosen)):
         e = chosen[k]
@@ -211,9 +212,9 @@ class Batch:
         self.ledger: Records = self._state.ledger
         self.branches: Records = self._state.branches
         self.codes, self.order = self._state.codes, self._state.order
-        self._arrays = leaves(BatchArrays(self._state, self.view))
+        self._packed = pack(BatchArrays(self._state, self.view))
         self._step_arguments = (
-            *self._arrays,
+            self._packed,
             self.actions,
             self.rewards,
             self.costs,
@@ -221,7 +222,7 @@ class Batch:
         )
 
     #: Attributes that refer to arrays of other attributes; a copy binds them anew.
-    _BOUND: Final = ("ledger", "branches", "codes", "order", "_arrays", "_step_arguments")
+    _BOUND: Final = ("ledger", "branches", "codes", "order", "_packed", "_step_arguments")
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._BOUND}
@@ -248,13 +249,13 @@ class Batch:
                 branch by tokens, and is removed from the actions that were played.
             counts: int64[E], number of queued actions; overwritten by the number played.
         """
-        return (*self._arrays, queues, counts, self.outcomes)
+        return (self._packed, queues, counts, self.outcomes)
 
     def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
         """Start ``episodes``, each from its entry of ``starts``."""
         rows, betas, orders = zip(*starts, strict=True)
         _reset(
-            *self._arrays,
+            self._packed,
             self._initial,
             self.dataset.questions,
             np.array(episodes, np.int64),

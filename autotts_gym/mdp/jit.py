@@ -16,12 +16,13 @@ import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar
 
 import numba
 from numba.core import caching, serialize
 from platformdirs import user_cache_dir
 
+from autotts_gym.mdp.packed_arrays import unpacking
 from autotts_gym.utils.files import write_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,7 +133,7 @@ def inlined(function: F) -> F:
 
 
 def entry_point(
-    key: str = "library", *, allocates: bool = False, flatten: type[tuple[Any, ...]] | None = None
+    key: str = "library", *, allocates: bool = False, packed: type[tuple[Any, ...]] | None = None
 ) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that Python calls, and cache the result on disk under ``key``.
 
@@ -140,54 +141,29 @@ def entry_point(
         key: distinguishes the functions of this name that the same sources can make: a digest of
             the controller's source, if one is compiled in.
         allocates: whether the function, or one that it calls, allocates arrays.
-        flatten: a named tuple of arrays, the type of the function's first parameter. The compiled
-            function takes :func:`leaves` of that tuple instead, as its first arguments: numba
-            unboxes separate arrays several times faster than a named tuple.
+        packed: a named tuple of arrays, the type of the function's first parameter. Python passes
+            :func:`~autotts_gym.mdp.packed_arrays.pack` of that tuple instead.
     """
     options = OPTIONS if allocates else WITHOUT_RUNTIME
 
     def decorate(function: Callable[..., Any]) -> Any:
-        flat = function if flatten is None else _flattened(function, flatten, options)
-        dispatcher = numba.njit(**options)(flat)
-        dispatcher._cache = _Cache(flat, key)
+        outer = function if packed is None else _unpacking_first(function, packed, options)
+        dispatcher = numba.njit(**options)(outer)
+        dispatcher._cache = _Cache(outer, key)
         return dispatcher
 
     return decorate
 
 
-def leaves(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arrays of a named tuple whose fields are arrays or such tuples, depth first."""
-    found: list[Any] = []
-    for field in arrays:
-        found += leaves(field) if isinstance(field, tuple) else [field]
-    return tuple(found)
-
-
-def _flattened(
+def _unpacking_first(
     function: Callable[..., Any], kind: type[tuple[Any, ...]], options: dict[str, Any]
 ) -> Callable[..., Any]:
-    """``function`` with the leaves of its first parameter, a ``kind``, as separate parameters."""
-    names: list[str] = []
+    """``function`` with its first parameter, a ``kind``, packed into one array."""
     namespace: dict[str, Any] = {"function": numba.njit(**options)(function)}
-
-    def build(kind: type[tuple[Any, ...]]) -> str:
-        """The expression that rebuilds the tuple from parameters."""
-        namespace[kind.__name__] = kind
-        fields = []
-        for name, annotation in get_type_hints(kind).items():
-            if isinstance(annotation, type) and issubclass(annotation, tuple):
-                fields.append(build(annotation))
-            else:
-                names.append(f"{kind.__name__.lower()}_{name}")
-                fields.append(names[-1])
-        return f"{kind.__name__}({', '.join(fields)})"
-
-    rebuilt = build(kind)
-    others = list(inspect.signature(function).parameters)[1:]
-    parameters = ", ".join([*names, *others])
-    call = ", ".join([rebuilt, *others])
+    rebuilt = unpacking(kind, namespace)
+    others = "".join(f", {name}" for name in list(inspect.signature(function).parameters)[1:])
     name = function.__name__
-    exec(f"def {name}({parameters}):\n    return function({call})\n", namespace)
-    flat: Callable[..., Any] = namespace[name]
-    flat.__module__ = function.__module__
-    return flat
+    exec(f"def {name}(packed{others}):\n    return function({rebuilt}{others})\n", namespace)
+    outer: Callable[..., Any] = namespace[name]
+    outer.__module__ = function.__module__
+    return outer

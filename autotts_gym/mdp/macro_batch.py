@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart, play_action
-from autotts_gym.mdp.jit import entry_point, inlined, leaves
+from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.macro_actions import (
     NUM_MACRO_ACTIONS,
     expand,
@@ -32,6 +32,7 @@ from autotts_gym.mdp.macro_memory import (
     update_memory,
 )
 from autotts_gym.mdp.observation import View, view_of
+from autotts_gym.mdp.packed_arrays import Axes, pack
 from autotts_gym.mdp.state import Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
@@ -50,12 +51,12 @@ class MacroArrays(NamedTuple):
         mask: int8[E, NUM_MACRO_ACTIONS].
     """
 
-    mean_lengths: NDArray[np.float64]
-    branch_memory: Records
-    episode_memory: Records
-    branches: Records
-    globals: Records
-    mask: NDArray[np.int8]
+    mean_lengths: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
+    branch_memory: Annotated[Records, Axes(BRANCH_MEMORY, 2)]
+    episode_memory: Annotated[Records, Axes(EPISODE_MEMORY, 1)]
+    branches: Annotated[Records, Axes(BRANCH_RECORD, 2)]
+    globals: Annotated[Records, Axes(GLOBAL_RECORD, 1)]
+    mask: Annotated[NDArray[np.int8], Axes(np.int8, 2)]
 
     @classmethod
     def allocate(
@@ -107,7 +108,7 @@ def _observe(macro: MacroArrays, view: View, depth_limit: int, e: int) -> None:
     update_mask(view, memory, mean_length, macro.mask[e])
 
 
-@entry_point(flatten=MacroBatchArrays)
+@entry_point(packed=MacroBatchArrays)
 def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, atomic):
     ended = 0
     for e in range(len(actions)):
@@ -142,7 +143,7 @@ def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, at
     return ended
 
 
-@entry_point(flatten=MacroBatchArrays)
+@entry_point(packed=MacroBatchArrays)
 def _begin(arrays, episodes):
     for e in episodes:
         reset_memory(_memory_of(arrays.macro, e))
@@ -150,13 +151,13 @@ def _begin(arrays, episodes):
         _observe(arrays.macro, view_of(arrays.batch.views, e), limit, e)
 
 
-@entry_point(flatten=TrackedArrays)
+@entry_point(packed=TrackedArrays)
 def _expand_tracked(arrays, depth_limit, macro_action, queue):
     view, memory = view_of(arrays.views, 0), _memory_of(arrays.macro, 0)
     return expand(view, memory, arrays.macro.mean_lengths[0], depth_limit, macro_action, queue)
 
 
-@entry_point(flatten=TrackedArrays)
+@entry_point(packed=TrackedArrays)
 def _observe_tracked(arrays, depth_limit, is_start):
     view, memory = view_of(arrays.views, 0), _memory_of(arrays.macro, 0)
     if is_start:
@@ -189,6 +190,10 @@ class MacroTracker:
         self.branch_features, self.features = branch_features[0], features[0]
         self._queue = np.empty(0, np.int32)
         self._depth_limit = 0
+        self._packed_view: tuple[View, NDArray[np.int64]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_packed_view": None}  # a copy has its arrays at other addresses
 
     def mask(self, view: View) -> NDArray[np.int8]:
         """Legal macro-actions, int8[NUM_MACRO_ACTIONS]; or legal actions, int8[2 + 4N]."""
@@ -198,8 +203,7 @@ class MacroTracker:
         """The actions of a macro-action; one illegal action if the macro-action is illegal."""
         if self._atomic:
             return [macro_action]
-        arrays = leaves(TrackedArrays(view, self._macro))
-        count = _expand_tracked(*arrays, self._depth_limit, macro_action, self._queue)
+        count = _expand_tracked(self._packed(view), self._depth_limit, macro_action, self._queue)
         return self._queue[: max(count, 1)].tolist()
 
     def begin(self, view: View, mean_length: float, depth_limit: int) -> None:
@@ -221,9 +225,14 @@ class MacroTracker:
         """Observe the episode after a bundle was played."""
         self._observe(view, is_start=False)
 
+    def _packed(self, view: View) -> NDArray[np.int64]:
+        """``TrackedArrays``, packed; an environment passes the same view in every step."""
+        if self._packed_view is None or self._packed_view[0] is not view:
+            self._packed_view = view, pack(TrackedArrays(view, self._macro))
+        return self._packed_view[1]
+
     def _observe(self, view: View, *, is_start: bool) -> None:
-        arrays = leaves(TrackedArrays(view, self._macro))
-        _observe_tracked(*arrays, self._depth_limit, is_start)
+        _observe_tracked(self._packed(view), self._depth_limit, is_start)
 
 
 class MacroBatch(Batch):
@@ -273,11 +282,11 @@ class MacroBatch(Batch):
             globals=self.features.view(GLOBAL_RECORD)[..., 0],
         )
         self.episode_memory: Records = self._macro.episode_memory
-        self._macro_arrays = leaves(
+        self._macro_packed = pack(
             MacroBatchArrays(BatchArrays(self._state, self.view), self._macro)
         )
         self._macro_step_arguments = (
-            *self._macro_arrays,
+            self._macro_packed,
             self.actions,
             self.rewards,
             self.costs,
@@ -289,7 +298,7 @@ class MacroBatch(Batch):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        bound = ("episode_memory", "_macro_arrays", "_macro_step_arguments")
+        bound = ("episode_memory", "_macro_packed", "_macro_step_arguments")
         return {k: v for k, v in super().__getstate__().items() if k not in bound}
 
     @property
@@ -320,4 +329,4 @@ class MacroBatch(Batch):
         self._macro.mean_lengths[rows] = self.mean_lengths(rows)
         self.lengths[rows] = 0
         self.branch_features[rows] = 0
-        _begin(*self._macro_arrays, rows)
+        _begin(self._macro_packed, rows)

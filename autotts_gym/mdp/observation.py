@@ -9,7 +9,7 @@ environment returns them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -19,6 +19,7 @@ from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.jit import compiled, inlined
+from autotts_gym.mdp.packed_arrays import Axes
 from autotts_gym.mdp.state import EpisodeState
 
 # Rows of View.classes.
@@ -29,7 +30,8 @@ NULL: Final = 1
 class View(NamedTuple):
     """The arrays of one observation; N branches, D intervals, M answer classes, A actions.
 
-    In a :class:`~autotts_gym.mdp.batch.Batch` of E episodes, every array has one more axis.
+    In a :class:`~autotts_gym.mdp.batch.Batch` of E episodes, every array has one more axis, as the
+    annotations of the fields have it.
     It is the first (``plane``: int16[E, N, D]), except in ``branches`` (int16[C, E, N]) and
     ``classes`` (int16[2, E, M]), where the values of one column are contiguous.
 
@@ -44,13 +46,13 @@ class View(NamedTuple):
         mask: int8[A], 1 for each legal action.
     """
 
-    plane: NDArray[np.int16]
-    confidence_plane: NDArray[np.float32]
-    branches: NDArray[np.int16]
-    confidences: NDArray[np.float32]
-    classes: NDArray[np.int16]
-    globals: NDArray[np.float32]
-    mask: NDArray[np.int8]
+    plane: Annotated[NDArray[np.int16], Axes(np.int16, 3)]
+    confidence_plane: Annotated[NDArray[np.float32], Axes(np.float32, 3)]
+    branches: Annotated[NDArray[np.int16], Axes(np.int16, 3)]
+    confidences: Annotated[NDArray[np.float32], Axes(np.float32, 2)]
+    classes: Annotated[NDArray[np.int16], Axes(np.int16, 3)]
+    globals: Annotated[NDArray[np.float32], Axes(np.float32, 2)]
+    mask: Annotated[NDArray[np.int8], Axes(np.int8, 2)]
 
 
 @inlined

@@ -8,7 +8,7 @@ actions are played again by the same rules, and the votes are counted along.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH
-from autotts_gym.mdp.jit import compiled, entry_point, inlined, leaves
+from autotts_gym.mdp.jit import compiled, entry_point, inlined
+from autotts_gym.mdp.packed_arrays import Axes, pack
 from autotts_gym.mdp.state import EpisodeArrays, Records, state_of
 from autotts_gym.mdp.trace_dataset import TraceDataset
 
@@ -31,8 +32,8 @@ class Recount(NamedTuple):
     """
 
     episodes: EpisodeArrays
-    vote_of: NDArray[np.int64]
-    votes: NDArray[np.int64]
+    vote_of: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
+    votes: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
 
     @classmethod
     def allocate(cls, dataset: TraceDataset, max_branches: int) -> Recount:
@@ -114,7 +115,7 @@ def settled_tokens(
     return int(settled)
 
 
-@entry_point(flatten=Recount)
+@entry_point(packed=Recount)
 def _settle(recount, initial, questions, row, order, branches, log):
     return settled_tokens(recount, initial[0], questions[row], row, order, branches, log)
 
@@ -135,4 +136,4 @@ def settle(
         initial: LEDGER[1].
         questions: QUESTION[Q], those of the dataset.
     """
-    return int(_settle(*leaves(recount), initial, questions, row, order, branches, log))
+    return int(_settle(pack(recount), initial, questions, row, order, branches, log))

@@ -8,7 +8,7 @@ from, and hidden ones (true costs, ends that are not yet revealed), which only t
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from autotts_gym.mdp.fields import (
 )
 from autotts_gym.mdp.fields import NO_BUDGET as NO_BUDGET
 from autotts_gym.mdp.jit import inlined
+from autotts_gym.mdp.packed_arrays import Axes
 
 # Values of the ledger field "probe_tokens" and of the field "billing".
 RECORDED: Final = -1
@@ -71,11 +72,11 @@ class Traces(NamedTuple):
         nulls: uint8[A], for every (question, answer class), 1 if it is a null answer.
     """
 
-    probes: NDArray[np.int16]
-    branches: Records
-    confidences: NDArray[np.float32]
-    probe_tokens: NDArray[np.int32]
-    nulls: NDArray[np.uint8]
+    probes: Annotated[NDArray[np.int16], Axes(np.int16, 1)]
+    branches: Annotated[Records, Axes(TRACE, 1)]
+    confidences: Annotated[NDArray[np.float32], Axes(np.float32, 1)]
+    probe_tokens: Annotated[NDArray[np.int32], Axes(np.int32, 1)]
+    nulls: Annotated[NDArray[np.uint8], Axes(np.uint8, 1)]
 
 
 class EpisodeState(NamedTuple):
@@ -107,10 +108,10 @@ class EpisodeArrays(NamedTuple):
         traces: shared by all episodes.
     """
 
-    ledger: Records
-    branches: Records
-    codes: NDArray[np.int16]
-    order: NDArray[np.int64]
+    ledger: Annotated[Records, Axes(LEDGER, 1)]
+    branches: Annotated[Records, Axes(BRANCH, 2)]
+    codes: Annotated[NDArray[np.int16], Axes(np.int16, 3)]
+    order: Annotated[NDArray[np.int64], Axes(np.int64, 2)]
     traces: Traces
 
     @classmethod
