@@ -71,7 +71,8 @@ def benchmark(
         max_branches: N, maximum number of branches of an episode.
         budget: B, maximum total tokens of an episode; None for no budget.
         action_limit: number of actions after which an episode fails; None for no limit.
-        time_limit: seconds after which an episode fails.
+        time_limit: seconds after which an episode fails: computing and sleeping count, waiting for
+            a processor does not.
         workers: number of worker processes; default one per core. 0 plays in this process, where
             ``time_limit`` is not enforced.
         ray: address of a Ray cluster to play on, ``"HOST:PORT"`` or ``"auto"``.

@@ -81,7 +81,9 @@ def benchmark(
         int | None,
         typer.Option(help="Number of actions after which an episode fails; unlimited by default."),
     ] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds after which an episode fails.")] = 10.0,
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds of its own after which an episode fails.")
+    ] = 10.0,
     workers: Annotated[
         int | None,
         typer.Option(

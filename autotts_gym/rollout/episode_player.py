@@ -29,6 +29,8 @@ class EpisodePlayer(abc.ABC):
         logs: actions of the episodes of the latest call, see
             :class:`~autotts_gym.rollout.episode_results.EpisodeResults`; empty unless
             they are kept.
+        batch_size: maximum number of episodes that are played at once; 0 if the player enforces
+            the time limit of each episode itself.
         killed: number of episodes of the latest call that were killed by a limit or crashed. Such
             results depend on the load of the machine and are not cached.
 
@@ -39,6 +41,7 @@ class EpisodePlayer(abc.ABC):
     path: str
     reason: str
     killed: int = 0
+    batch_size: int = 1
 
     def __init__(self, store: TraceStore, config: EpisodeConfig, settle: bool) -> None:
         if config.auto_probe:

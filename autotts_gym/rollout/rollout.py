@@ -82,7 +82,10 @@ class Rollout(EpisodePlayer):
             self._player = agent.player(self._dataset, config, settle or logs)
         if self._player is not None:
             self.path = "policy"
+            self.batch_size = self._player.max_episodes
             self._play = self._play_batches
+            # Compile the rules now: the time limit of episodes must not include it.
+            self._player.play(np.zeros(1, np.int64), np.arange(config.max_branches)[None], 0.0)
         elif interpret:
             self.reason = "plain Python was requested"
         elif agent.published:

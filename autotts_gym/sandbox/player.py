@@ -82,6 +82,7 @@ class Sandbox(EpisodePlayer):
             raise ValueError(f"parallel_episodes must be at least 1, got {parallel_episodes}")
         self.agent = agent if isinstance(agent, UntrustedAgent) else load_untrusted(agent)
         self.path, self.reason = "sandbox", "untrusted"
+        self.batch_size = 0
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
         text_sizes = [

@@ -32,19 +32,54 @@ def process_cpu_time(pid: int) -> float | None:
         return None
 
 
-def waited_for_cpu(pid: int) -> float | None:
-    """Time that the main thread of a process could have run, but waited for a processor, seconds.
-
-    The rest of its wall time is processor time (:func:`process_cpu_time`) and sleep.
+def is_asleep(pid: int) -> bool | None:
+    """Whether all threads of a process sleep, rather than run or wait for a processor or a disk.
 
     Args:
         pid: the process, one of the caller's pid namespace.
 
     Returns:
-        The time; None if there is no such process, or the platform cannot tell.
+        The answer; None if there is no such process, or the platform cannot tell.
     """
     try:
-        fields = Path(f"/proc/{pid}/schedstat").read_text("ascii").split()
-        return int(fields[1]) / 1e9
-    except (OSError, ValueError, IndexError):
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        states = [(thread / "stat").read_text("utf-8", "replace") for thread in threads]
+    except (OSError, IndexError):
         return None
+    # The state comes after the name, which may contain anything, in parentheses.
+    return all(state.rpartition(")")[2].split()[0] == "S" for state in states)
+
+
+class OwnTime:
+    """Stopwatch of another process: runs while the process computes or sleeps.
+
+    It stands still while the process waits for a processor, and while this process is suspended.
+    On a platform that cannot tell, it counts wall time.
+
+    Args:
+        pid: the process.
+        max_gap: seconds; more between two calls of :meth:`read` means that this process was
+            suspended.
+    """
+
+    def __init__(self, pid: int, max_gap: float) -> None:
+        self._pid, self._max_gap = pid, max_gap
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again at 0."""
+        self._slept, self._last_read = 0.0, time.monotonic()
+        self._cpu_at_start = process_cpu_time(self._pid) or 0.0
+
+    def read(self) -> float:
+        """Seconds since the latest :meth:`reset`.
+
+        Sleep is sampled: the time since the previous call counts as sleep if the process sleeps
+        now. Call it often, for example every tenth of a second.
+        """
+        now = time.monotonic()
+        if is_asleep(self._pid) is not False:
+            self._slept += min(now - self._last_read, self._max_gap)
+        self._last_read = now
+        cpu = process_cpu_time(self._pid) or self._cpu_at_start
+        return self._slept + cpu - self._cpu_at_start

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,77 @@ def test_only_the_episode_that_crashes_its_process_fails(
     assert played.episodes.failures == {2: message, 6: message}
     assert_equal_results(played.episodes, healthy.episodes, except_for=(2, 6))
     assert not played.reproducible
+
+
+@pytest.fixture
+def busy_loops() -> Iterator[None]:
+    """Eight processes that keep every core busy, a worker's included."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
+    yield
+    for loop in loops:
+        loop.kill()
+        loop.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the platform does not tell own time")
+@pytest.mark.usefixtures("busy_loops")
+def test_waiting_for_a_processor_does_not_count(controller: Callable[..., Agent]) -> None:
+    """Every episode computes for less than its limit, which takes longer than its limit here."""
+    code = "end = time.process_time() + 0.4\n        while time.process_time() < end: pass"
+    agent = controller(program(code, where="True", before="import time"))
+    worker = SubprocessWorker(0.8)
+    try:
+        started = time.monotonic()
+        played = worker.play(job(agent, seeds=(0,)))
+    finally:
+        worker.close()
+    assert played.episodes.failures == {}
+    assert played.reproducible
+    assert time.monotonic() - started > 4 * 0.8
+
+
+def test_sleeping_counts(controller: Callable[..., Agent]) -> None:
+    naps = "for _ in range(10_000): time.sleep(0.01)"
+    agent = controller(program(naps, before="import time"))
+    worker = SubprocessWorker(1.0)
+    try:
+        played = worker.play(job(agent, seeds=(0,)))
+    finally:
+        worker.close()
+    assert played.episodes.failures == {2: "TimeLimitError: no end after 1 s"}
+
+
+class SlowPlayer:
+    """Plays a policy's batches after sleeping for 1.5 s."""
+
+    def __init__(self, player: Any) -> None:
+        self.max_episodes: int = player.max_episodes
+        self._player = player
+
+    def play(self, *arguments: Any) -> Any:
+        time.sleep(1.5)
+        return self._player.play(*arguments)
+
+
+class SlowPolicy(Agent):
+    """A bundled policy that :class:`SlowPlayer` plays."""
+
+    def __call__(self, episode: Any, beta: float) -> None:
+        raise AssertionError("a policy plays in batches")
+
+    def player(self, *arguments: Any) -> Any:
+        return SlowPlayer(load("ppo/chain").player(*arguments))
+
+
+def test_a_batch_has_the_time_of_all_of_its_episodes() -> None:
+    agent = SlowPolicy("slow", Path(__file__), takes_beta=True, digest="slow")
+    worker = SubprocessWorker(1.0)
+    try:
+        played = worker.play(job(agent, seeds=(0,), interpret=False))
+    finally:
+        worker.close()
+    assert played.path == "policy"
+    assert played.episodes.failures == {}
 
 
 def test_errors_are_reported_with_their_episodes(

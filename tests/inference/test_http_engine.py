@@ -536,8 +536,9 @@ def test_cancelled_during_backoff(server: ScriptedServer) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await generate(engine, request("plain"))
+        await asyncio.sleep(0.5)  # until the server has seen all that was sent
         count = len(server.asked)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)
         assert len(server.asked) == count
 
     run(work, server)

@@ -48,7 +48,7 @@ def arrays_of(dtype: Any, axes: int) -> st.SearchStrategy[NDArray[Any]]:
 
 
 @given(arrays_of(np.int64, 3), arrays_of(np.int8, 2), arrays_of(np.int64, 1), arrays_of("u1", 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_compiled_code_sees_the_packed_arrays(
     large: NDArray[np.int64],
     small: NDArray[np.int8],

@@ -14,7 +14,7 @@ def create_pool(
 
     Args:
         workers: number of processes; by default one for each core. 0 plays in this process.
-        time_limit: seconds after which an episode fails.
+        time_limit: seconds of its own after which an episode fails.
         ray_address: address of a Ray cluster; None for this machine.
 
     Returns:

@@ -20,7 +20,7 @@ class RayWorker:
     The actor kills and restarts the child process if an episode exceeds the time limit.
 
     Args:
-        time_limit: seconds after which an episode is killed.
+        time_limit: seconds of its own after which an episode is killed.
         stores: Ray object reference of each uploaded trace store, by the store's fingerprint. The
             workers of a pool share this dict, so that each store is uploaded once.
     """
@@ -68,7 +68,7 @@ def ray_pool(address: str, count: int | None = None, time_limit: float = TIME_LI
     Args:
         address: address of the cluster as in ``ray.init``: ``"HOST:PORT"`` or ``"auto"``.
         count: number of workers; default, and maximum, one per core of the cluster.
-        time_limit: seconds after which an episode is killed.
+        time_limit: seconds of its own after which an episode is killed.
 
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.

@@ -29,13 +29,9 @@ from autotts_gym.evaluation.backends.job import Job, JobResult
 from autotts_gym.evaluation.backends.worker_process import CHUNK, serve_jobs
 from autotts_gym.mdp import state as s
 from autotts_gym.rollout.episode_results import EpisodeResults, failed_row
-from autotts_gym.rollout.limits import (
-    MAX_CHECK_GAP,
-    MAX_CONSECUTIVE_KILLS,
-    START_TIMEOUT,
-    TIME_LIMIT,
-)
+from autotts_gym.rollout.limits import MAX_CHECK_GAP, MAX_CONSECUTIVE_KILLS, TIME_LIMIT
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.cpu_time import OwnTime
 
 #: Seconds between two checks of the child process.
 _POLL_SECONDS: Final = 0.1
@@ -45,7 +41,8 @@ class SubprocessWorker:
     """Plays in a child process, which is replaced if it hangs or dies.
 
     Args:
-        time_limit: seconds after which an episode is killed.
+        time_limit: seconds of its own after which an episode is killed: computing and sleeping
+            count, waiting for a processor does not.
     """
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
@@ -80,7 +77,7 @@ class SubprocessWorker:
             ready, failure = False, ""
             for message in self._messages(self._start(), job, start, stop):
                 match message:
-                    case ("ready", path, reason):
+                    case ("ready", path, reason, _):
                         ready = True
                     case ("failed", k, text):
                         failures[start + k] = text
@@ -123,27 +120,24 @@ class SubprocessWorker:
                 pipe.send(("store", fingerprint, _portable(job.store)))
                 self._stores.add(fingerprint)
             pipe.send(("play", job.pack(), start, stop))
-            playing, last_played, seconds, last_check = False, -1, 0.0, time.monotonic()
-            # A sandbox enforces the limit for every episode itself; this one only catches hangs.
-            limit = self._time_limit
-            if job.agent.is_untrusted:
-                limit += self._time_limit + START_TIMEOUT
+            own_time = OwnTime(self._process.pid, MAX_CHECK_GAP)
+            batch_size, last_played = 0, -1  # no limit while the agent is compiled
             while True:
                 has_message = pipe.poll(_POLL_SECONDS)
-                now = time.monotonic()
-                seconds += min(now - last_check, MAX_CHECK_GAP)
-                last_check = now
                 if has_message:
                     message = pipe.recv()
                     yield message
                     if message[0] in ("done", "unplayable", "raised"):
                         return
                     if message[0] == "ready":
-                        playing, seconds = True, 0.0
+                        batch_size = message[3]
+                        own_time.reset()
                 played = int(self._played[0])
+                limit = self._time_limit * min(batch_size, stop - start - played)
                 if played != last_played:
-                    last_played, seconds = played, 0.0
-                elif playing and not has_message and seconds > limit:
+                    last_played = played
+                    own_time.reset()
+                elif not has_message and 0 < limit < own_time.read():
                     self._stop()
                     yield "died", f"TimeLimitError: no end after {self._time_limit:g} s"
                     return

@@ -5,10 +5,12 @@ Messages to the child are
 - ``("store", fingerprint, store)``: a store that later jobs name by its fingerprint;
 - ``("play", packed_job, start, stop)``: play episodes ``start`` to ``stop`` of a job.
 
-For every job the child sends ``("ready", path, reason)`` after compilation, ``("failed", k,
-message)`` for each episode that raised an error, and ``("done", seconds, killed)`` at the end. It
-sends ``("unplayable", message)`` if the agent cannot be loaded, and ``("raised", error)`` if the
-caller passed an invalid job. Results and the ledger of the running episode are in shared memory.
+For every job the child sends ``("ready", path, reason, batch_size)`` after compilation,
+``("failed", k, message)`` for each episode that raised an error, and ``("done", seconds, killed)``
+at the end; ``batch_size`` is that of the
+:class:`~autotts_gym.rollout.episode_player.EpisodePlayer`. The child sends ``("unplayable",
+message)`` if the agent cannot be loaded, and ``("raised", error)`` if the caller passed an invalid
+job. Results and the ledger of the running episode are in shared memory.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ def serve_jobs(pipe: Connection, played: Any, ledger: Any, results: Any, time_li
         try:
             job = packed.unpack(stores[packed.fingerprint])
             player = worker.player(job)
-            pipe.send(("ready", player.path, player.reason))
+            pipe.send(("ready", player.path, player.reason, player.batch_size))
             started = time.perf_counter()
             player.play_remaining(
                 job.questions()[start:stop],
