@@ -121,7 +121,7 @@ def test_only_the_episode_that_crashes_its_process_fails(
 
 
 @pytest.fixture
-def busy_loops() -> Iterator[None]:
+def eight_busy_loops() -> Iterator[None]:
     """Eight processes that keep every core busy, a worker's included."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
     yield
@@ -131,7 +131,7 @@ def busy_loops() -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the platform does not tell own time")
-@pytest.mark.usefixtures("busy_loops")
+@pytest.mark.usefixtures("eight_busy_loops")
 def test_waiting_for_a_processor_does_not_count(controller: Callable[..., Agent]) -> None:
     """Every episode computes for less than its limit, which takes longer than its limit here."""
     code = "end = time.process_time() + 0.4\n        while time.process_time() < end: pass"
