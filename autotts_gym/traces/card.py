@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from reprlib import repr as _short  # keeps values in messages short
 from typing import Any, Final
 
 import numpy as np
-import yaml
 
 from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.utils import bounded_yaml
+from autotts_gym.utils.bounded_files import read_text
 
 #: Version of the store format.
 FORMAT: Final = 1
@@ -18,7 +21,15 @@ FORMAT: Final = 1
 CARD: Final = "card.yaml"
 
 _MAX_INTERVAL: Final = int(np.iinfo(np.int32).max)
-_YAML_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
+#: Largest values of the counts. Stores of this size still fit in memory.
+_MAX_COUNTS: Final = {
+    "interval": _MAX_INTERVAL,
+    "questions": 1 << 24,
+    "branches": 1 << 26,
+    "probes": 1 << 30,
+    "depth": int(np.iinfo(np.int32).max),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Card:
     def dump(self) -> str:
         """Return the card as YAML."""
         entries = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "details"}
-        return yaml.safe_dump(entries | self.details, sort_keys=False, allow_unicode=True)
+        return bounded_yaml.dump(entries | self.details)
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -60,22 +71,46 @@ class Card:
             TraceError: the file is missing or is not a card of this format.
         """
         try:
-            entries = yaml.load(path.read_text("utf-8"), _YAML_LOADER)
+            entries = bounded_yaml.load(read_text(path))
         except FileNotFoundError:
             raise TraceError(f"{path.parent}: no {CARD}, so this is not a trace store") from None
-        except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: such as month 13
+        except (OSError, ValueError) as error:
             raise TraceError(f"{path}: cannot be read as YAML: {error}") from error
         if not isinstance(entries, dict):
             raise TraceError(f"{path}: must be a mapping, not {type(entries).__name__}")
         if entries.get("format") != FORMAT:
-            found = entries.get("format")
-            raise TraceError(f"{path}: store format {found!r}; this version reads format {FORMAT}")
+            found = _short(entries.get("format"))
+            raise TraceError(f"{path}: store format {found}; this version reads format {FORMAT}")
         own = {f.name for f in fields(cls)} - {"details"}
         details = {key: value for key, value in entries.items() if key not in own}
         try:
-            return cls(**{k: v for k, v in entries.items() if k in own}, details=details)
-        except TypeError as error:
+            card = cls(**{k: v for k, v in entries.items() if k in own}, details=details)
+            card.check()
+        except (TypeError, TraceError) as error:
             raise TraceError(f"{path}: {error}") from error
+        return card
+
+    def check(self) -> None:
+        """Check the type and the range of every entry.
+
+        Raises:
+            TraceError: names the entry, its value and what is valid.
+        """
+        for name, maximum in _MAX_COUNTS.items():
+            value, least = getattr(self, name), 0 if name == "probes" else 1
+            if type(value) is not int or not least <= value <= maximum:
+                raise TraceError(
+                    f"{name} must be an integer from {least} to {maximum}, got {_short(value)}"
+                )
+        mean = self.mean_tokens
+        if type(mean) not in (int, float) or not (math.isfinite(mean) and mean > 0):
+            raise TraceError(f"mean_tokens must be a number above 0, got {_short(mean)}")
+        if not isinstance(self.fingerprint, str) or not _FINGERPRINT.fullmatch(self.fingerprint):
+            raise TraceError(f"fingerprint must be a sha256 in hex, got {_short(self.fingerprint)}")
+        if not isinstance(self.synthetic, bool):
+            raise TraceError(f"synthetic must be true or false, got {_short(self.synthetic)}")
+        if not all(isinstance(key, str) for key in self.details):
+            raise TraceError("its keys must be strings")
 
 
 def check_interval(interval: object) -> None:

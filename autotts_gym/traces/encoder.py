@@ -12,11 +12,7 @@ import numpy as np
 from autotts_gym.traces.exceptions import TraceError
 from autotts_gym.traces.records import Branch, Question
 from autotts_gym.traces.store_tables import Tables
-
-_MAX_CLASSES: Final = np.iinfo(np.int16).max
-_MAX_TOKENS: Final = np.iinfo(np.int32).max
-#: Observations contain confidences, so they need a bound.
-_MAX_CONFIDENCE: Final = 1e6
+from autotts_gym.traces.table_validation import MAX_CLASSES, MAX_CONFIDENCE, MAX_TOKENS
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -66,9 +62,9 @@ class TableEncoder:
         codes: dict[str, int] = {}
         for number, branch in enumerate(question.branches):
             self._add_branch(branch, codes, f"{where}, branch {number}")
-        if len(codes) > _MAX_CLASSES:
+        if len(codes) > MAX_CLASSES:
             raise TraceError(
-                f"{where}: {len(codes)} different answers; a question can have {_MAX_CLASSES}"
+                f"{where}: {len(codes)} different answers; a question can have {MAX_CLASSES}"
             )
         self._ids.append(question.id or str(row))
         self._texts.append(question.text)
@@ -77,7 +73,7 @@ class TableEncoder:
         self._counts.append(len(question.branches))
 
     def _add_branch(self, branch: Branch, codes: dict[str, int], where: str) -> None:
-        if type(branch.tokens) is not int or not 0 < branch.tokens <= _MAX_TOKENS:
+        if type(branch.tokens) is not int or not 0 < branch.tokens <= MAX_TOKENS:
             shown = _short(branch.tokens)
             raise TraceError(f"{where}: tokens must be a positive integer below 2**31, got {shown}")
         if isinstance(branch.probes, str) or not isinstance(branch.probes, Sequence):
@@ -149,7 +145,7 @@ def _extend_optional(
         return None
     if len(values) != len(branch.probes):
         raise TraceError(f"{what}: {len(values)} for {len(branch.probes)} probes")
-    kinds, maximum = (int, _MAX_TOKENS) if integers else (int | float, _MAX_CONFIDENCE)
+    kinds, maximum = (int, MAX_TOKENS) if integers else (int | float, MAX_CONFIDENCE)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= maximum:
             wanted = "integers" if integers else "finite numbers"

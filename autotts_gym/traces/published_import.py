@@ -30,6 +30,10 @@ from autotts_gym.traces.records import NULL_ANSWERS, Branch, Question
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.store_files import create_store_folder
 from autotts_gym.traces.strict_json import parse
+from autotts_gym.utils.bounded_files import read_bytes
+
+#: Size of a file, bytes; parsed, it takes up to thirty times as much memory.
+_MAX_FILE: Final = 1 << 29
 
 _KEYS: Final = ("question", "gold_answer", "probe_freq", "each_branch", "final_answers_trace")
 
@@ -45,7 +49,7 @@ def read_published(path: str | os.PathLike[str]) -> TraceStore:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, _MAX_FILE)
         entries = _parse_entries(content)
         questions = [_parse_question(entry, f"question {row}") for row, entry in enumerate(entries)]
         return TraceStore.from_branches(

@@ -16,12 +16,11 @@ from importlib import util
 from pathlib import Path
 from typing import Final
 
-from platformdirs import user_data_path
-
 from autotts_gym.traces.card import CARD
 from autotts_gym.traces.exceptions import TraceError
 from autotts_gym.traces.installed_envs import entry_point_folders
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.user_folders import data_folder
 
 #: The bundled environment that is used by default.
 DEFAULT: Final = "tinylm/medium/chain"
@@ -38,14 +37,25 @@ def bundled(folder: str) -> Path:
 
 
 def user_folder() -> Path:
-    """The user's environment folder, the default target of imports and collections."""
-    return user_data_path("autotts_gym", appauthor=False) / "envs"
+    """The user's environment folder, the default target of imports and collections.
+
+    Raises:
+        TraceError: the user has no home folder.
+    """
+    folder = data_folder()
+    if folder is None:
+        raise TraceError(
+            "there is no folder for your environments, because there is no home folder: set HOME "
+            "or XDG_DATA_HOME, or give a target folder"
+        )
+    return folder / "envs"
 
 
 def folders() -> list[Path]:
     """Folders in which names are looked up, in order of precedence."""
     extra = os.environ.get("AUTOTTS_ENVS", "").split(os.pathsep)
-    return [*(Path(folder) for folder in extra if folder), user_folder(), bundled("envs")]
+    own = [] if data_folder() is None else [user_folder()]
+    return [*(Path(folder) for folder in extra if folder), *own, bundled("envs")]
 
 
 def _search_path() -> Iterator[Path]:

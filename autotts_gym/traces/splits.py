@@ -18,9 +18,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.utils import bounded_yaml
+from autotts_gym.utils.bounded_files import read_text
 
 #: The file that defines the split of the environments below its folder.
 SET: Final = "set.yaml"
@@ -58,14 +58,13 @@ def split_of(path: str | os.PathLike[str] | None) -> str:
 
 def dump(search: Sequence[str], held_out: Sequence[str]) -> str:
     """Return the text of a ``set.yaml``."""
-    text: str = yaml.safe_dump({SEARCH: list(search), HELD_OUT: list(held_out)}, sort_keys=False)
-    return text
+    return bounded_yaml.dump({SEARCH: list(search), HELD_OUT: list(held_out)})
 
 
 def _read(file: Path) -> dict[str, list[str]]:
     try:
-        content: Any = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content: Any = bounded_yaml.load(read_text(file))
+    except (OSError, ValueError) as error:
         raise TraceError(f"{file}: cannot be read: {error}") from error
     valid = isinstance(content, dict) and all(
         key in (SEARCH, HELD_OUT)

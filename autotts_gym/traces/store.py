@@ -19,12 +19,14 @@ from autotts_gym.traces.exceptions import FrozenError, TraceError
 from autotts_gym.traces.records import NULL_ANSWERS, Branch, Question
 from autotts_gym.traces.store_files import (
     create_store_folder,
+    mismatch,
     read_flags,
     read_tables,
     read_texts,
     write_tables,
 )
 from autotts_gym.traces.store_tables import Tables
+from autotts_gym.traces.validation_cache import validate_once
 
 __all__ = [
     "CARD",
@@ -195,33 +197,33 @@ class TraceStore:
         """The integer-coded content, read on first use and checked against the card.
 
         Raises:
-            TraceError: a table is missing or damaged, or does not match the card.
+            TraceError: a table is missing or damaged, has an invalid value, or does not match the
+                card.
         """
         assert self.path is not None, "a store in memory is created with its tables"
+        tables = read_tables(self.path, self.card)
         try:
-            tables = read_tables(self.path)
             fingerprint = tables.fingerprint(self.card.interval)
-        except TraceError:
-            raise
-        except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+        except (ValueError, TypeError, AttributeError) as error:  # a missing value
             raise TraceError(f"{self.path}: its tables are not a trace store's: {error}") from error
-        figures: dict[str, Any] = {"fingerprint": fingerprint}
-        if fingerprint == self.card.fingerprint:
-            # Rewards and the depth limit use figures of the card, so these are checked too.
-            figures |= tables.card_figures()
+        if fingerprint != self.card.fingerprint:
+            raise TraceError(mismatch(self.path, ["fingerprint"]))
+        try:
+            validate_once(tables, fingerprint)
+        except TraceError as error:
+            raise TraceError(f"{self.path}: {error}") from None
+        # Rewards and the depth limit use figures of the card, so these are checked too.
+        figures = tables.card_figures()
         wrong = [name for name, value in figures.items() if getattr(self.card, name) != value]
         if wrong:
-            raise TraceError(
-                f"{self.path}: its tables do not match the {', '.join(wrong)} of its {CARD}; "
-                "a store is frozen, so collect or import it again under a new name"
-            )
+            raise TraceError(mismatch(self.path, wrong))
         return tables
 
     def branch_texts(self) -> list[str | None] | None:
         """Return the text of every branch, or None if texts were not recorded."""
         if self._branch_texts is not None:
             return list(self._branch_texts)
-        return None if self.path is None else read_texts(self.path)
+        return None if self.path is None else read_texts(self.path, self.card.branches)
 
     def branch_flags(self) -> list[str] | None:
         """Return the flags of every branch, or None if no branch has any.
@@ -230,7 +232,7 @@ class TraceStore:
         """
         if self._branch_flags is not None:
             return list(self._branch_flags)
-        return None if self.path is None else read_flags(self.path)
+        return None if self.path is None else read_flags(self.path, self.card.branches)
 
     def __len__(self) -> int:
         return self.card.questions

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.traces.card import CARD
+from autotts_gym.traces.card import CARD, Card
 from autotts_gym.traces.exceptions import FrozenError, TraceError
 from autotts_gym.traces.store_tables import Tables
+from autotts_gym.utils import parquet
 from autotts_gym.utils.files import create_folder
 
 if TYPE_CHECKING:
@@ -100,62 +101,103 @@ def write_tables(
         pq.write_table(pa.table(columns), folder / f"{name}.parquet", compression="zstd")
 
 
-def read_tables(folder: Path) -> Tables:
-    """Read the Parquet files of a store.
+def read_tables(folder: Path, card: Card) -> Tables:
+    """Read the Parquet files of a store; they must have as many rows as its card says.
 
     Raises:
-        TraceError: a file cannot be read.
-        KeyError, ValueError, TypeError, NotImplementedError: a column is missing or invalid.
+        TraceError: a file cannot be read, or is not a table of this store.
     """
-    questions = read_table(folder, "questions")
-    branches = read_table(folder, "branches")
-    probes = read_table(folder, "probes")
-    return Tables(
-        ids=questions["id"].to_pylist(),
-        texts=questions["text"].to_pylist(),
-        golds=questions["gold"].to_pylist(),
-        answers=questions["answers"].to_pylist(),
-        nulls=questions["nulls"].to_pylist(),
-        branch_counts=np.bincount(
-            _column(branches, "question", "int64"), minlength=len(questions)
-        ).astype(np.int64),
-        lengths=_column(branches, "probes", "int64"),
-        tokens=_column(branches, "tokens", "int64"),
-        finals=_column(branches, "final", "int16"),
-        probes=_column(probes, "answer", "int16"),
-        confidences=_optional_column(probes, "confidence", "float32"),
-        probe_tokens=_optional_column(probes, "tokens", "int32"),
+    names = ["id", "text", "gold", "answers", "nulls"]
+    questions = read_table(folder, "questions", names, rows=card.questions)
+    names = ["question", "probes", "tokens", "final"]
+    branches = read_table(folder, "branches", names, rows=card.branches)
+    optional = ["confidence", "tokens"]
+    probes = read_table(folder, "probes", ["answer"], rows=card.probes, optional=optional)
+    try:
+        return Tables(
+            ids=questions["id"].to_pylist(),
+            texts=questions["text"].to_pylist(),
+            golds=questions["gold"].to_pylist(),
+            answers=questions["answers"].to_pylist(),
+            nulls=questions["nulls"].to_pylist(),
+            branch_counts=_branch_counts(_column(branches, "question", "int64"), len(questions)),
+            lengths=_column(branches, "probes", "int64"),
+            tokens=_column(branches, "tokens", "int64"),
+            finals=_column(branches, "final", "int16"),
+            probes=_column(probes, "answer", "int16"),
+            confidences=_optional_column(probes, "confidence", "float32"),
+            probe_tokens=_optional_column(probes, "tokens", "int32"),
+        )
+    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise TraceError(f"{folder}: its tables are not a trace store's: {error}") from error
+
+
+def _branch_counts(questions: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Branches of each question; raises ``ValueError`` unless they are sorted by question."""
+    if len(questions) and not (questions.min() >= 0 and questions.max() < count):
+        raise ValueError(f"a branch's question is not one of 0 to {count - 1}")
+    if (np.diff(questions) < 0).any():
+        raise ValueError("the branches are not sorted by question")
+    return np.bincount(questions, minlength=count).astype(np.int64)
+
+
+def read_table(
+    folder: Path,
+    name: str,
+    columns: Sequence[str],
+    *,
+    rows: int,
+    optional: Sequence[str] = (),
+) -> pa.Table:
+    """Read columns of ``<name>.parquet``, which must have ``rows`` rows.
+
+    Raises:
+        TraceError: it cannot be read, or it is not a table of a store with this card.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        return parquet.read_table(path, columns, rows=rows, optional=optional)
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except parquet.DamagedError as error:
+        raise TraceError(f"{path}: cannot be read: {error}") from error
+    except parquet.RowCountError as error:
+        count = "branches" if name == "texts" else name
+        raise TraceError(mismatch(folder, [count])) from error
+    except ValueError as error:
+        raise TraceError(
+            f"{folder}: its tables are not a trace store's: {path.name}: {error}"
+        ) from error
+
+
+def mismatch(folder: Path | None, entries: Sequence[str]) -> str:
+    """The message about tables that differ from entries of the card."""
+    return (
+        f"{folder}: its tables do not match the {', '.join(entries)} of its {CARD}; "
+        "a store is frozen, so collect or import it again under a new name"
     )
 
 
-def read_table(folder: Path, name: str) -> pa.Table:
-    """Read ``<name>.parquet``; raises ``TraceError`` if it cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / f"{name}.parquet"
-    try:
-        # pq.read_table would import the code for partitioned data sets, which is slow.
-        return pq.ParquetFile(path, memory_map=True).read()
-    except (OSError, pa.ArrowException) as error:
-        raise TraceError(f"{path}: cannot be read: {error}") from error
-
-
-def read_texts(folder: Path) -> list[str | None] | None:
-    """Read the text of each branch; None if texts were not recorded."""
-    if not (folder / "texts.parquet").exists():
+def read_texts(folder: Path, branches: int) -> list[str | None] | None:
+    """Read the text of each of the branches; None if texts were not recorded."""
+    if not os.path.lexists(folder / "texts.parquet"):
         return None
-    texts: list[str | None] = read_table(folder, "texts")["text"].to_pylist()
-    return texts
+    return _strings(read_table(folder, "texts", ["text"], rows=branches), "text")
 
 
-def read_flags(folder: Path) -> list[str] | None:
-    """Read the flags of each branch; None if no branch has any."""
-    table = read_table(folder, "branches")
+def read_flags(folder: Path, branches: int) -> list[str] | None:
+    """Read the flags of each of the branches; None if no branch has any."""
+    table = read_table(folder, "branches", [], rows=branches, optional=["flags"])
     if "flags" not in table.column_names:
         return None
-    flags: list[str] = table["flags"].to_pylist()
-    return flags
+    return [flags or "" for flags in _strings(table, "flags")]
+
+
+def _strings(table: pa.Table, name: str) -> list[str | None]:
+    values: list[Any] = table[name].to_pylist()
+    if not all(value is None or isinstance(value, str) for value in values):
+        raise TraceError(f"{name} must be strings")
+    return values
 
 
 def _column(table: pa.Table, name: str, kind: str) -> NDArray[Any]:

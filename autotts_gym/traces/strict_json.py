@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from typing import Any, Final
 
 from autotts_gym.traces.exceptions import TraceError
@@ -20,12 +21,24 @@ def parse(text: str, advice: str) -> Any:
         advice: end of the message for an integer with too many digits.
 
     Raises:
-        TraceError: an integer has too many digits, or a constant such as ``NaN`` is not JSON.
+        TraceError: an integer has too many digits, a constant such as ``NaN`` is not JSON, or an
+            object has a key twice.
         json.JSONDecodeError: the text is not JSON.
     """
     return json.loads(
-        text, parse_int=functools.partial(_parse_integer, advice), parse_constant=_refuse_constant
+        text,
+        parse_int=functools.partial(_parse_integer, advice),
+        parse_constant=_refuse_constant,
+        object_pairs_hook=_unique_keys,
     )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise TraceError(f"an object has the key {counts.most_common(1)[0][0]!r:.80} twice")
+    return entries
 
 
 def _parse_integer(advice: str, digits: str) -> int:

@@ -208,6 +208,10 @@ BAD: dict[str, tuple[Any, str]] = {
         branch(["1"], 5, "a\ud800b"),
         "question 1, branch 1: an answer is not valid Unicode",
     ),
+    "key twice": (
+        b'[{"question": "1?", "question": "2?"}]',
+        "an object has the key 'question' twice",
+    ),
     "finals fewer": (
         second(final_answers_trace=["½"]),
         "question 1: final_answers_trace has 1 answers for 3 branches",

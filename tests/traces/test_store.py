@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from autotts_gym.traces import validation_cache
 from autotts_gym.traces.store import (
     Branch,
     Card,
@@ -419,7 +421,7 @@ TAMPERED: list[tuple[str, Callable[[Columns], Any], str]] = [
     ("questions", put("nulls", 0, [True, False]), OTHER),
     ("questions", put("text", 0, None), NOT_OURS),
     ("questions", put("nulls", 0, [None, False, False]), NOT_OURS),
-    ("questions", cut, OTHER),
+    ("questions", cut, "do not match the questions of its card.yaml"),
     ("questions", lambda columns: columns.pop("gold"), NOT_OURS),
     ("branches", put("question", 1, 1), OTHER),
     ("branches", put("question", 0, -1), NOT_OURS),
@@ -430,14 +432,14 @@ TAMPERED: list[tuple[str, Callable[[Columns], Any], str]] = [
     ("branches", put("final", 0, 2**16 + 1), NOT_OURS),  # the same in 16 bits
     ("branches", lambda columns: columns.update(final=["1", "x", "1"]), NOT_OURS),
     ("branches", lambda columns: columns.update(final=[[1], [2], [1]]), NOT_OURS),
-    ("branches", cut, OTHER),
+    ("branches", cut, "do not match the branches of its card.yaml"),
     ("probes", put("answer", 1, 0), OTHER),
     ("probes", put("answer", 0, None), NOT_OURS),
     ("probes", put("confidence", 0, 0.75), OTHER),
     ("probes", put("tokens", 0, 6), OTHER),
     ("probes", lambda columns: columns.pop("confidence"), OTHER),
     ("probes", lambda columns: columns.pop("tokens"), OTHER),
-    ("probes", cut, OTHER),
+    ("probes", cut, "do not match the probes of its card.yaml"),
 ]
 
 
@@ -467,15 +469,12 @@ def test_damaged_table(tmp_path: Path, table: str) -> None:
     ("fact", "value"),
     [
         ("interval", 501),
-        ("interval", "500 tokens"),
         ("fingerprint", "0" * 64),
-        ("fingerprint", None),
         ("questions", 3),
         ("branches", 2),
         ("probes", 0),
         ("depth", 9),
         ("mean_tokens", 100.0),
-        ("mean_tokens", "few"),
     ],
 )
 def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
@@ -491,6 +490,144 @@ def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("interval", "500 tokens", "interval must be an integer from 1 to 2147483647"),
+        ("interval", True, "interval must be an integer"),
+        ("interval", 2**31, "interval must be an integer"),
+        ("questions", "abc", "questions must be an integer from 1 to"),
+        ("questions", 0, "questions must be an integer from 1 to"),
+        ("branches", 2**40, "branches must be an integer from 1 to"),
+        ("probes", -1, "probes must be an integer from 0 to"),
+        ("probes", 2**40, "probes must be an integer from 0 to"),
+        ("depth", 1.5, "depth must be an integer from 1 to"),
+        ("mean_tokens", "few", "mean_tokens must be a number above 0"),
+        ("mean_tokens", float("nan"), "mean_tokens must be a number above 0"),
+        ("mean_tokens", -1, "mean_tokens must be a number above 0"),
+        ("fingerprint", None, "fingerprint must be a sha256 in hex"),
+        ("fingerprint", "../../etc", "fingerprint must be a sha256 in hex"),
+        ("synthetic", "yes", "synthetic must be true or false"),
+        (3, 4, "its keys must be strings"),
+    ],
+)
+def test_entry_of_the_card_out_of_range(
+    tmp_path: Path, entry: Any, value: Any, message: str
+) -> None:
+    full().save(tmp_path / "store")
+    card = tmp_path / "store/card.yaml"
+    facts = yaml.safe_load(card.read_text("utf-8"))
+    card.write_text(yaml.safe_dump(facts | {entry: value}), "utf-8")
+    with pytest.raises(TraceError, match=re.escape(message)) as caught:
+        TraceStore.open(tmp_path / "store")
+    assert str(caught.value).startswith(str(card))
+
+
+# --- stores of strangers: fingerprint and counts are right, the values are not --------------------
+
+
+def forged(tmp_path: Path, **changes: Any) -> TraceStore:
+    """A store on disk whose card fits tables with other values."""
+    tables = replace(full().tables, **changes)
+    assert isinstance(tables, Tables)
+    return TraceStore.from_tables(tables, 500).save(tmp_path / "store")
+
+
+def int16(*values: int) -> Any:
+    return np.array(values, np.int16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"probes": int16(0, 3, 0)}, "question 0, probe 1: answer code 3"),
+        ({"probes": int16(0, -1, 0)}, "question 0, probe 1: answer code -1"),
+        ({"probes": int16(0, 1, 2)}, "question 1, probe 0: answer code 2"),
+        ({"probes": int16(0, 1, -32768)}, "question 1, probe 0: answer code -32768"),
+        ({"finals": int16(1, 3, 1)}, "question 0, final answer 1: answer code 3"),
+        ({"finals": int16(1, 2, -1)}, "question 1, final answer 0: answer code -1"),
+        ({"lengths": np.array([2, 1, 1])}, "the branches have 4 probes, but there are 3"),
+        ({"lengths": np.array([2, 0, 2**20])}, "branch 2: probes must be at least 0"),
+        ({"lengths": np.array([3, -1, 1])}, "branch 1: probes must be at least 0"),
+        ({"tokens": np.array([1200, -30, 510])}, "branch 1: tokens must be at least 1"),
+        ({"tokens": np.array([1200, 30, 2**31])}, "branch 2: tokens must be at least 1"),
+        ({"confidences": np.array([0.5, np.nan, 1], np.float32)}, "probe 1: confidence must be"),
+        ({"confidences": np.array([0.5, np.inf, 1], np.float32)}, "probe 1: confidence must be"),
+        ({"confidences": np.array([0.5, 0, -1], np.float32)}, "probe 2: confidence must be"),
+        ({"probe_tokens": np.array([7, 8, -9], np.int32)}, "probe 2: tokens must be at least 0"),
+        ({"answers": [["No", "2", "2"], ["x", "ERR"]]}, "question 0: the same answer occurs twice"),
+        ({"nulls": [[True], [False, True]]}, "question 0: nulls must be 3 truth values"),
+        ({"answers": [["No", "2", "3"], []], "nulls": [[True] * 3, []]}, "question 1: 0 answers"),
+    ],
+)
+def test_forged_store(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    store = forged(tmp_path, **changes)
+    with pytest.raises(TraceError, match=re.escape(message)) as caught:
+        _ = store.tables
+    assert str(caught.value).startswith(f"{store.path}: ")
+
+
+@pytest.mark.parametrize("questions", [[0, 0, 2**40], [0, 0, 2], [-1, 0, 1], [0, 1, 0]])
+def test_question_of_a_branch_is_checked_before_it_is_counted(
+    tmp_path: Path, questions: list[int]
+) -> None:
+    store = full().save(tmp_path / "store")
+    rewrite(tmp_path / "store", "branches", lambda columns: columns.update(question=questions))
+    with pytest.raises(TraceError, match="question"):
+        _ = store.tables
+
+
+def test_validated_stores_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTTS_CACHE", str(tmp_path / "cache"))
+    validated: list[Tables] = []
+    monkeypatch.setattr(validation_cache, "validate", validated.append)
+    store = full().save(tmp_path / "store")
+    _ = store.tables
+    _ = TraceStore.open(tmp_path / "store").tables
+    assert len(validated) == 1
+    (record,) = (tmp_path / "cache").rglob(store.card.fingerprint)
+    assert record.is_file()
+
+
+@pytest.mark.parametrize("cache", ["file", "none"])
+def test_without_a_cache_folder_every_opening_validates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("AUTOTTS_CACHE", str(tmp_path / "file") if cache == "file" else "")
+    if cache == "none":
+        monkeypatch.setattr(validation_cache, "cache_folder", lambda: None)
+    store = forged(tmp_path, finals=int16(1, 3, 1))
+    for _ in range(2):
+        with pytest.raises(TraceError, match="answer code 3"):
+            _ = TraceStore.open(store.path or "").tables
+
+
+def test_a_forged_store_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOTTS_CACHE", str(tmp_path / "cache"))
+    store = forged(tmp_path, finals=int16(1, 3, 1))
+    for _ in range(2):
+        with pytest.raises(TraceError, match="answer code 3"):
+            _ = TraceStore.open(store.path or "").tables
+
+
+@pytest.mark.parametrize("name", ["questions", "branches", "probes", "texts", "card"])
+def test_a_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    full().save(tmp_path / "store")
+    file = tmp_path / "store" / ("card.yaml" if name == "card" else f"{name}.parquet")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(TraceError, match="is not a regular file"):
+        TraceStore.open(tmp_path / "store").save(tmp_path / "copy")
+
+
+def test_texts_of_another_number_of_branches(tmp_path: Path) -> None:
+    store = full().save(tmp_path / "store")
+    rewrite(tmp_path / "store", "texts", cut)
+    with pytest.raises(TraceError, match="do not match the branches"):
+        store.branch_texts()
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"a: [1", "card.yaml: cannot be read as YAML"),
@@ -500,6 +637,12 @@ def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
         (b"", "card.yaml: must be a mapping, not NoneType"),
         (b"a: 1", "card.yaml: store format None; this version reads format 1"),
         (b"format: 2", "card.yaml: store format 2; this version reads format 1"),
+        (b"a: &a [x]\nb: *a", "line 2, column 4: aliases"),
+        (b"a: 1\na: 2", "line 2, column 1: the key 'a' occurs twice"),
+        (b"a: " + b"[" * 5000, "card.yaml: cannot be read as YAML"),
+        (b"- " * 5000, "more than 32 levels"),
+        (b"a: 1" + b":59" * 3000, "a number of"),
+        (b" " * (1 << 21), "at most 1,048,576 are read"),
         (b"format: 1", "card.yaml: Card.__init__() missing"),
         (None, "store: no card.yaml, so this is not a trace store"),
     ],
