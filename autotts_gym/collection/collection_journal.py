@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,27 +77,56 @@ class JournalContents:
         Raises:
             ValueError, KeyError, TypeError, IndexError: the record is malformed.
         """
+        if not isinstance(record, dict):
+            raise TypeError(f"a record must be an object, got {record!r:.80}")
         if "settings" in record:
-            self.settings = record["settings"]
+            self.settings = dict(record["settings"])
         elif "session" in record:
             self.sessions.append({**record["session"], "seconds": 0.0})
         elif "trace" in record:
-            q, b = record["trace"]
-            tokens = record["tokens"]
-            self.traces[q, b] = SampledTrace(tokens, len(tokens), record["text"], record["finish"])
+            q, b = _read_key(record["trace"])
+            tokens, text, finish = record["tokens"], record["text"], record["finish"]
+            if not isinstance(text, str) or finish not in ("stop", "length"):
+                raise ValueError("a trace must have a text, and finish with stop or length")
+            self.traces[q, b] = SampledTrace(_read_tokens(tokens), len(tokens), text, finish)
             self._update_seconds(record["at"])
         else:
-            q, b = record["probes"]
-            self.probes[q, b] = [
-                Generated([0] * n, text, "stop", logprobs, pieces)
-                for text, logprobs, pieces, n in record["generated"]
-            ]
+            q, b = _read_key(record["probes"])
+            probes = [_read_probe(*probe) for probe in record["generated"]]
             self.traces[q, b].tokens = []
+            self.probes[q, b] = probes
             self._update_seconds(record["at"])
 
     def _update_seconds(self, at: float) -> None:
+        if not 0 <= at < math.inf:
+            raise ValueError(f"at must be seconds of at least 0, got {at!r}")
         session = self.sessions[-1]
         session["seconds"] = max(session["seconds"], at)
+
+
+def _read_key(value: Any) -> BranchKey:
+    q, b = value
+    for number in (q, b):
+        if type(number) is not int or number < 0:
+            raise ValueError(f"question and branch must be integers of at least 0, got {value!r}")
+    return q, b
+
+
+def _read_tokens(value: Any) -> list[int]:
+    if not isinstance(value, list) or not all(type(t) is int and t >= 0 for t in value):
+        raise ValueError("tokens must be a list of token ids")
+    return value
+
+
+def _read_probe(text: Any, logprobs: Any, pieces: Any, count: Any) -> Generated:
+    """Read what a probe generated; its token ids are not recorded, only their number."""
+    if not isinstance(text, str) or not all(isinstance(piece, str) for piece in pieces):
+        raise TypeError("a probe must have a text and pieces of text")
+    if type(count) is not int or not 0 <= count == len(logprobs) == len(pieces):
+        raise ValueError(f"a probe must have as many log-probabilities and pieces as its {count!r}")
+    if not all(type(x) in (int, float) and -1e9 < x < 1e9 for x in logprobs):
+        raise ValueError("log-probabilities must be finite numbers")
+    return Generated([0] * count, text, "stop", list(logprobs), list(pieces))
 
 
 class CollectionJournal:

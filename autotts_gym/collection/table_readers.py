@@ -12,6 +12,11 @@ from typing import Any, Final, NamedTuple
 
 from autotts_gym.traces.store import TraceError
 from autotts_gym.traces.strict_json import parse
+from autotts_gym.utils.bounded_files import read_bytes
+from autotts_gym.utils.parquet import read_table
+
+#: Size of a text file, bytes. Its rows take several times as much memory.
+_MAX_FILE: Final = 1 << 28
 
 #: Number of a row in its file, as in error messages, and its fields.
 NumberedRow = tuple[int, dict[str, Any]]
@@ -82,12 +87,9 @@ def _read_csv(path: Path) -> Iterable[NumberedRow]:
 
 
 def _read_parquet(path: Path) -> Iterable[NumberedRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        return list(enumerate(pq.ParquetFile(path).read().to_pylist()))
-    except (pa.ArrowException, ValueError) as error:
+        return list(enumerate(read_table(path).to_pylist()))
+    except ValueError as error:
         raise TraceError(f"cannot be read as Parquet: {error}") from error
 
 
@@ -101,7 +103,7 @@ READERS: Final[dict[str, TableReader]] = {
 
 
 def _read_text(path: Path) -> str:
-    content = path.read_bytes()
+    content = read_bytes(path, _MAX_FILE)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

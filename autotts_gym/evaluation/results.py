@@ -31,6 +31,7 @@ from autotts_gym.evaluation.runs import (
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.store import TraceStore
+from autotts_gym.utils.bounded_files import read_text
 from autotts_gym.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Format version of ``benchmark.json``.
 _FORMAT: Final = 1
+#: Size of ``benchmark.json``, bytes: a million failures take less.
+_MAX_MANIFEST: Final = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -218,12 +221,12 @@ class Results:
         """
         folder = Path(folder)
         file = folder / "benchmark.json"
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise ValueError(
                 f"{folder} contains no benchmark results: `autotts benchmark --out` writes them"
             )
         try:
-            manifest = _read_manifest(file.read_text("utf-8"))
+            manifest = _read_manifest(read_text(file, _MAX_MANIFEST))
             failures: dict[RunKey, dict[tuple[int, int], str]] = {}
             for row in manifest.failures:
                 messages = failures.setdefault((row.agent, row.beta, row.env), {})
@@ -233,8 +236,11 @@ class Results:
         except KeyError as error:
             message = f"benchmark.json describes no environment {error}"
             raise ValueError(f"{folder}: its results cannot be read: {message}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise ValueError(f"{folder}: its results cannot be read: {error}") from error
+        except RecursionError as error:
+            message = "benchmark.json is nested too deeply"
+            raise ValueError(f"{folder}: its results cannot be read: {message}") from error
         return cls(
             manifest.agents,
             manifest.environments,
@@ -288,6 +294,15 @@ def _read_manifest(text: str) -> _Manifest:
             f"autotts_gym {content.get('version')} wrote them: run the benchmark again"
         )
     try:
-        return msgspec.convert(content, _Manifest, strict=False)
+        manifest = msgspec.convert(content, _Manifest, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"benchmark.json: {error}") from error
+    for what, names in (
+        ("agent", [agent.name for agent in manifest.agents]),
+        ("environment", [env.name for env in manifest.environments]),
+    ):
+        if len(set(names)) < len(names):
+            raise ValueError(f"benchmark.json: two entries have the name of one {what}")
+    if not all(0 <= seed < 2**63 for seed in manifest.seeds):
+        raise ValueError("benchmark.json: seeds must be integers from 0 to 2^63 - 1")
+    return manifest

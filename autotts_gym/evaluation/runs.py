@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -142,7 +143,7 @@ def read_episodes(
         OSError, ValueError: the file cannot be read.
         KeyError: an environment is not in ``synthetic``.
     """
-    table = read_table(path)
+    table = _read_columns(path)
     runs = []
     for start, stop, key in _run_slices(table):
         rows = table.slice(start, stop - start)
@@ -153,6 +154,27 @@ def read_episodes(
         }
         runs.append(Run(*key, synthetic[key[2]], episodes, failures.get(key, {})))
     return runs
+
+
+def _read_columns(path: str | os.PathLike[str]) -> pa.Table:
+    """The table of a file with the columns' types; raises ``ValueError`` for an invalid value."""
+    import pyarrow as pa
+
+    kinds = {**RUN_COLUMNS, **episode_columns(False)}
+    table = read_table(path, list(kinds), optional=["settled_tokens"])
+    kinds = {name: {**kinds, **EPISODE_COLUMNS}[name] for name in table.column_names}
+    try:
+        table = table.cast(pa.schema(list(kinds.items())))
+    except (pa.ArrowException, NotImplementedError) as error:
+        raise ValueError(f"{Path(path).name}: {error}") from error
+    for name, kind in kinds.items():
+        column = table[name].combine_chunks()
+        if column.null_count and name not in ("beta", "answer"):
+            raise ValueError(f"{Path(path).name}: {name} has gaps")
+        least = -1 if name == "settled_tokens" else 0
+        if kind == "int64" and len(column) and np.from_dlpack(column).min() < least:
+            raise ValueError(f"{Path(path).name}: {name} must be at least {least}")
+    return table
 
 
 def _run_slices(table: pa.Table) -> Iterator[tuple[int, int, RunKey]]:

@@ -34,12 +34,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import yaml
-
 from autotts_gym.inference import answer_extraction
 from autotts_gym.inference.engine import Generated
+from autotts_gym.inference.token_alignment import token_starts
 from autotts_gym.traces.exceptions import TraceError
 from autotts_gym.traces.records import NULL_ANSWERS
+from autotts_gym.utils import bounded_yaml
+from autotts_gym.utils.bounded_files import read_text
 
 FOLDER: Final = Path(__file__).with_name("protocols")
 
@@ -110,9 +111,8 @@ class Protocol:
         """
         path = Path(path)
         try:
-            content = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            # ValueError: an invalid date, such as one of month 13
+            content = bounded_yaml.load(read_text(path))
+        except (OSError, ValueError) as error:
             raise TraceError(f"{path}: cannot be read: {error}") from error
         try:
             return cls.from_dict(path.stem, content)
@@ -154,13 +154,11 @@ class Protocol:
         text = self.suffix + generated.text
         extracted = answer_extraction.extract_answer(text, self.content["answers"], first=True)
         end = len(text) if extracted.end is None else extracted.end
-        remaining = end - len(self.suffix)  # characters of the answer
-        logprobs: list[float] = []
-        for logprob, piece in zip(generated.logprobs, generated.pieces, strict=True):
-            if remaining <= 0 and logprobs:
-                break
-            logprobs.append(logprob)
-            remaining -= len(piece)
+        answer_end = end - len(self.suffix)
+        starts = token_starts(generated.text, generated.pieces)
+        pairs = list(zip(generated.logprobs, starts, strict=True))
+        # At least the first token, even if the answer is empty.
+        logprobs = [x for k, (x, start) in enumerate(pairs) if start < answer_end or not k]
         mean = math.fsum(logprobs) / len(logprobs) if logprobs else 0.0
         # Rounding can leave a probability slightly above 1.
         return Probe(extracted.answer, math.exp(min(mean, 0.0)), len(generated.tokens))

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import yaml
 
 import autotts_gym
 from autotts_gym.tinylm import qwen3_model
 from autotts_gym.tinylm.training_samples import IGNORED, Batch, Recipe, pool_batches
+from autotts_gym.utils import bounded_yaml
 from autotts_gym.utils.files import write_atomically, write_text
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Trainer:
         """
         qwen3_model.export_model(self.model, folder)
         card = {**(details or {}), **self.card()}
-        text = yaml.safe_dump(card, sort_keys=False, allow_unicode=True)
+        text = bounded_yaml.dump(card)
         write_text(Path(folder) / CARD, text)
 
     def card(self) -> dict[str, Any]:

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-_DAMAGE: Final = (ValueError, KeyError, TypeError, IndexError, RecursionError)
+from autotts_gym.utils.bounded_files import check_regular
+
+_DAMAGE: Final = (
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError),
+)
+#: Longest line, bytes: a record of a million tokens takes a tenth.
+_MAX_LINE: Final = 1 << 28
+#: Journals grow as long as a collection runs.
+_MAX_FILE: Final = 1 << 50
 
 
 class JournalError(ValueError):
@@ -35,7 +43,8 @@ class JsonlJournal:
     Args:
         path: the file.
         receive: called with each existing record, in order. It may raise ``ValueError``,
-            ``KeyError``, ``TypeError`` or ``IndexError`` for a record of the wrong form.
+            ``KeyError``, ``TypeError``, ``IndexError`` or ``AttributeError`` for a record of the
+            wrong form.
         encode: converts a record to JSON text without line breaks.
 
     Raises:
@@ -56,8 +65,13 @@ class JsonlJournal:
     def _read(self, receive: Callable[[Any], object]) -> None:
         end = 0
         try:
+            check_regular(self.path, _MAX_FILE)
             with self.path.open("rb") as file:
-                for number, line in enumerate(file, 1):
+                lines = iter(lambda: file.readline(_MAX_LINE), b"")
+                for number, line in enumerate(lines, 1):
+                    if len(line) == _MAX_LINE:
+                        cause = ValueError(f"it has {_MAX_LINE:,} bytes or more")
+                        raise JournalError(self.path, number, cause)
                     if not line.endswith(b"\n"):
                         break
                     try:

@@ -138,6 +138,11 @@ def test_published_traces_as_question_file(tmp_path: Path) -> None:
         ("x.json", b'[{"question": "1?"}, 2]', r"row 1: must be an object"),
         ("x.json", b'[{"question":\n]', r"malformed JSON at line 2, column 1"),
         ("x.json", b"{}\n{}", r"line 2, column 1: Extra data; .* object per line .jsonl"),
+        (
+            "x.jsonl",
+            b'{"question": "1?", "answer": 1, "answer": 2}',
+            r"line 1: an object has the key 'answer' twice",
+        ),
         ("x.json", b"[" * 100_000, r"x.json: JSON nested too deeply"),
         (
             "x.csv",

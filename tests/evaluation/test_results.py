@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -104,6 +106,19 @@ def _edit(folder: Path, **facts: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | facts), "utf-8")
 
 
+def _pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _change(folder: Path, column: str, value: object) -> None:
+    """Put a value into all rows of a column of the episodes."""
+    file = folder / "episodes.parquet"
+    columns = pq.read_table(file).to_pydict()
+    columns[column] = [value] * len(columns[column])
+    pq.write_table(pa.table(columns), file)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -114,6 +129,15 @@ def _edit(folder: Path, **facts: object) -> None:
         ),
         (lambda folder: (folder / "episodes.parquet").write_bytes(b"no"), "cannot be read: Parq"),
         (lambda folder: (folder / "episodes.parquet").unlink(), "cannot be read: "),
+        (lambda folder: (folder / "benchmark.json").write_text("[" * 100_000), "nested too deeply"),
+        (lambda folder: _edit(folder, seeds=[-1]), "seeds must be integers from 0"),
+        (lambda folder: _edit(folder, seeds=[10**400]), "cannot be read"),
+        (lambda folder: _pipe(folder / "benchmark.json"), "not a regular file"),
+        (lambda folder: _pipe(folder / "episodes.parquet"), "not a regular file"),
+        (lambda folder: _change(folder, "tokens", "x"), "tokens"),
+        (lambda folder: _change(folder, "tokens", -1), "tokens must be at least 0"),
+        (lambda folder: _change(folder, "question", None), "question has gaps"),
+        (lambda folder: _change(folder, "seed", None), "seed has gaps"),
         (lambda folder: _edit(folder, format=0, version="0.0.1"), "autotts_gym 0.0.1 wrote them"),
         (
             lambda folder: _edit(folder, agents=[{"name": "a"}]),
