@@ -29,12 +29,20 @@ def report(
             metavar="FOLDER", help="Also write the frontier and latency plots as PNG and SVG."
         ),
     ] = None,
+    trusted: Annotated[
+        bool | None,
+        typer.Option(
+            "--trusted/--untrusted",
+            help="Run the programs of the results outside a sandbox, or in one. By default, only "
+            "programs that you have played outside a sandbox run there.",
+        ),
+    ] = None,
 ) -> None:
     """Write the results of a benchmark as one HTML file that works offline.
 
     The page shows frontiers, a table with paired differences, the schedule of each agent over β,
-    every question, and some episodes step by step. To include episodes, it plays them again, which
-    runs the agents' files.
+    every question, and some episodes step by step. To include episodes, it plays them again, with
+    the very programs that were played.
     """
     from autotts_gym.report import write_report
 
@@ -48,7 +56,7 @@ def report(
         def update(label: str, done: int, total: int) -> None:
             progress.update(task, description=label, completed=done, total=total)
 
-        written = write_report(results, out, episodes=episodes, progress=update)
+        written = write_report(results, out, episodes=episodes, trusted=trusted, progress=update)
     for problem in written.problems[:_MAX_PROBLEMS]:
         print_error("omitted", problem, "yellow")
     if len(written.problems) > _MAX_PROBLEMS:

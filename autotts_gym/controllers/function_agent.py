@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -139,11 +140,32 @@ def _published_agent(
     if chosen not in programs:
         raise AgentError(f"{path}: defines several programs; name one as PATH:CLASS: {known}")
     solve, takes_beta = published_programs.as_controller(programs[chosen])
-    digest = hashlib.sha256(f"{hashlib.sha256(source).hexdigest()} {chosen}".encode()).hexdigest()
+    digest = _class_digest(source, chosen)
     name = f"{path.stem}:{requested}" if requested else path.stem
     return ProgramAgent(
         name, path, takes_beta, digest, solve, published=True, source=source, program=requested
     )
+
+
+def _class_digest(source: bytes, program: str) -> str:
+    return hashlib.sha256(f"{hashlib.sha256(source).hexdigest()} {program}".encode()).hexdigest()
+
+
+def may_have_digest(source: bytes, program: str, digest: str) -> bool:
+    """Whether :func:`agent_from_source` can return an agent with this digest; nothing is run.
+
+    Args:
+        source: content of a controller file.
+        program: class of a published-style file, if one was requested.
+        digest: the digest.
+    """
+    if not program and hashlib.sha256(source).hexdigest() == digest:
+        return True
+    if program:
+        return _class_digest(source, program) == digest
+    # Which class is played is not known before the file runs: it is one that the text defines.
+    names = set(re.findall(rb"^class[ \t]+([A-Za-z_]\w*)", source, re.MULTILINE))
+    return any(_class_digest(source, name.decode()) == digest for name in names)
 
 
 def _check_solve(solve: Callable[..., Any], where: str) -> bool:

@@ -19,9 +19,12 @@ from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.function_agent import agent_from_function, agent_from_source
 from autotts_gym.traces.registry import bundled
+from autotts_gym.utils.bounded_files import check_regular
 
 #: Entry-point group of controllers in other packages.
 ENTRY_POINT_GROUP: Final = "autotts_gym.controllers"
+#: Size of a controller file, bytes.
+_MAX_FILE: Final = 1 << 24
 
 
 def names() -> list[str]:
@@ -55,14 +58,25 @@ def load(agent: str | os.PathLike[str] | Callable[..., Any] | Agent) -> Agent:
     if not isinstance(agent, str | os.PathLike):
         return agent_from_function(agent)
     agent = os.fspath(agent)
-    folder = _policy_folder(agent)
-    if folder is not None:
-        return _load_policy(folder)
-    if not agent.endswith(".py") and agent not in _bundled_names():  # listing packages is slow
-        entry = _entry_points().get(agent)
+    # Names come before paths: a folder of the same name must not replace a bundled agent.
+    if not is_program(agent):
+        entry = None if trained_folder(agent) else _entry_points().get(agent)
         if entry is not None:
             return _load_entry_point(entry)
+        folder = trained_folder(agent) or _policy_folder(agent)
+        if folder is not None:
+            return _load_policy(folder)
     return agent_from_source(*read(agent))
+
+
+def is_program(agent: str) -> bool:
+    """Whether an agent is given as a Python file, by its path or by a bundled name."""
+    return split_class(agent)[0].endswith(".py") or agent in _bundled_names()
+
+
+def is_bundled(path: Path) -> bool:
+    """Whether a file is one of the bundled controllers."""
+    return path.resolve().is_relative_to(bundled("agents").resolve())
 
 
 def find(agent: str | os.PathLike[str]) -> Path:
@@ -95,6 +109,7 @@ def read(agent: str | os.PathLike[str]) -> tuple[Path, bytes, str]:
     location, program = split_class(os.fspath(agent))
     path = find(location)
     try:
+        check_regular(path, _MAX_FILE)
         return path, path.read_bytes(), program
     except OSError as error:
         raise AgentError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -130,12 +145,15 @@ def _load_entry_point(entry: EntryPoint) -> Agent:
     return value if isinstance(value, Agent) else agent_from_function(value, entry.name)
 
 
+def trained_folder(agent: str) -> Path | None:
+    """Folder of a bundled policy, given as ``ppo/NAME``; None for other agents."""
+    return bundled("agents") / agent if agent in trained() else None
+
+
 def _policy_folder(agent: str) -> Path | None:
-    """Folder of a trained policy, given as ``ppo/NAME`` or by its path; None for other agents."""
-    for folder in (Path(agent), bundled("agents") / agent):
-        if os.path.isfile(folder / "policy.safetensors"):
-            return folder.resolve()
-    return None
+    """Folder of a trained policy, given by its path; None for other agents."""
+    folder = Path(agent)
+    return folder.resolve() if os.path.isfile(folder / "policy.safetensors") else None
 
 
 def _load_policy(folder: Path) -> Agent:

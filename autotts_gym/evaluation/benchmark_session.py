@@ -17,6 +17,7 @@ from autotts_gym.evaluation.benchmark import run
 from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
 from autotts_gym.evaluation.runs import IncompleteRun
 from autotts_gym.evaluation.summary import write_summary
+from autotts_gym.evaluation.trusted_programs import remember_trusted
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order
 from autotts_gym.traces.splits import split_of
@@ -147,6 +148,7 @@ def play_benchmark(
     configs = {agent.name: plan.config_of(agent) for agent in plan.agents}
     # Read the splits first: an invalid ``set.yaml`` should fail before any episode is played.
     splits = {name: split_of(store.path) for name, store in stores.items()}
+    remember_trusted(plan.agents)
     played = list(
         run(
             plan.agents,

@@ -2,21 +2,24 @@
 
 A report plays some episodes again and evaluates schedules, for which it needs the original stores
 and agents. Each is searched at its path, then by its name, and is accepted only if its fingerprint
-or digest is equal to that in the results.
+or digest is equal to that in the results. Results may come from someone else: the digest of a
+program is compared before anything of it runs, and what runs is the text that was compared.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError
-from autotts_gym.controllers.loader import load
+from autotts_gym.controllers.function_agent import agent_from_source, may_have_digest
+from autotts_gym.controllers.loader import is_bundled, is_program, load, read
 from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
-from autotts_gym.sandbox.untrusted_agent import load_untrusted
+from autotts_gym.evaluation.trusted_programs import is_trusted
+from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceError, TraceStore
 
@@ -38,14 +41,23 @@ class Sources:
     problems: list[str]
 
     @classmethod
-    def of(cls, results: Results) -> Sources:
+    def of(cls, results: Results, trusted: bool | None = None) -> Sources:
         """Find the stores and agents of results.
 
-        Loading an agent runs its file, unless it was played as untrusted.
+        Args:
+            results: the results.
+            trusted: whether programs run outside a sandbox. By default, those do that were not
+                played as untrusted and are bundled or were run so by this user before, see
+                :mod:`autotts_gym.evaluation.trusted_programs`.
         """
         problems: list[str] = []
         stores = _find_all(results.environments, _find_store, problems, "its episodes and bounds")
-        agents = _find_all(results.agents, _find_agent, problems, "its episodes and schedule")
+        agents = _find_all(
+            results.agents,
+            lambda played: _find_agent(played, trusted),
+            problems,
+            "its episodes and schedule",
+        )
         return cls(stores, agents, problems)
 
 
@@ -70,32 +82,50 @@ def _find_store(played: EnvironmentRecord) -> TraceStore:
     for store in _candidate_stores(played):
         exists = True
         if store.card.fingerprint == played.fingerprint:
+            try:
+                _ = store.tables
+            except TraceError as error:
+                raise _MissingError(f"cannot be read ({error})") from error
             return store
     raise _MissingError("has other traces than in the benchmark" if exists else "no longer exists")
 
 
 def _candidate_stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
-    for place in (played.path, played.name):
-        try:
-            if place:
-                yield from registry.open_stores(place).values()
-        except (TraceError, OSError):
-            continue
+    if played.path:
+        with contextlib.suppress(TraceError, OSError, ValueError):  # ValueError: a null character
+            yield TraceStore.open(played.path)  # not a group: that would search its folder
+    with contextlib.suppress(TraceError, OSError):
+        registry.check_name(played.name)
+        yield from registry.open_stores(played.name).values()
 
 
-def _find_agent(played: AgentRecord) -> Agent:
+def _find_agent(played: AgentRecord, trusted: bool | None) -> Agent:
     # The name of a class in a file follows a colon.
     _, colon, program = played.name.partition(":")
     exists = False
     for place in (f"{played.path}{colon}{program}", played.name):
         try:
-            agent = load_untrusted(place) if played.untrusted else load(place)
-        except AgentError:
+            found = _load(place, played, trusted)
+        except (AgentError, OSError, ValueError):
             continue
         exists = True
-        if agent.digest == played.digest:
-            return agent
-    exists = exists or Path(played.path).is_file()
+        if found is not None:
+            return found
     raise _MissingError(
         "differs from the program in the benchmark" if exists else "no longer exists"
     )
+
+
+def _load(place: str, played: AgentRecord, trusted: bool | None) -> Agent | None:
+    """The agent at a place; None if it is not the one that was played."""
+    if not is_program(place):  # an installed package's function, or a policy, which has no code
+        agent = load(place)
+        return agent if agent.digest == played.digest else None
+    path, source, program = read(place)
+    if not may_have_digest(source, program, played.digest):
+        return None
+    if trusted is None:
+        trusted = not played.untrusted and (is_bundled(path) or is_trusted(played.digest))
+    create = agent_from_source if trusted else untrusted_from_source
+    agent = create(path, source, program)
+    return agent if agent.digest == played.digest else None

@@ -46,18 +46,21 @@ def write_report(
     *,
     episodes: int = 12,
     limit: int = EPISODE_BYTES,
+    trusted: bool | None = None,
     progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> WrittenReport:
     """Write the results of a benchmark as an HTML page; an existing file is replaced atomically.
 
-    Some episodes are played again, which runs the agents' files: see
-    :mod:`autotts_gym.report.recordings`.
+    Some episodes are played again: see :mod:`autotts_gym.report.recordings`. A program runs only if
+    it is the very one that was played, and in a sandbox unless it is trusted.
 
     Args:
         folder: output folder of a benchmark, see :mod:`autotts_gym.evaluation.results`.
         out: the HTML file.
         episodes: number of episodes for each row and environment; 0 for none.
         limit: size limit of all episodes together, bytes.
+        trusted: whether programs run outside a sandbox; see
+            :meth:`autotts_gym.report.sources.Sources.of`.
         progress: called with a label, the number of played episodes, and the number of all.
 
     Raises:
@@ -73,7 +76,7 @@ def write_report(
     if not results.runs:
         raise ValueError(f"{folder}: nothing to report, because no row is complete")
     analysis = Analysis.from_results(results)
-    sources = Sources.of(results)
+    sources = Sources.of(results, trusted)
     recordings = record_episodes(results, sources, episodes, limit=limit, progress=progress)
     schedules, failed = _schedules(results, sources)
     problems = [*sources.problems, *recordings.problems, *failed]

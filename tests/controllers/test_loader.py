@@ -223,3 +223,15 @@ def test_play_raises_the_controllers_errors(
     agent = controller(f"def solve(episode):\n    {body}\n")
     with pytest.raises(error):
         agent.play(gym.make("AutoTTS-v0"), seed=0)
+
+
+@pytest.mark.parametrize("name", ["cmc", "self_consistency", "ppo/chain", "evolved/brevity"])
+def test_a_local_folder_does_not_replace_a_bundled_agent(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    (folder / "policy.safetensors").write_bytes(b"")
+    (folder / "card.yaml").write_text("a: 1")
+    monkeypatch.chdir(tmp_path)
+    assert not load(name).path.is_relative_to(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,50 @@ def test_a_program_that_no_longer_loads(text: str | None, results: Results, tmp_
     assert not found.agents
     what = "no longer exists" if text is None else "differs from the program"
     assert what in found.problems[0]
+
+
+def _marking(marker: Path) -> str:
+    return f"""\
+from pathlib import Path
+
+Path({str(marker)!r}).touch()
+
+
+def solve(episode):
+    i = episode.branch()
+    episode.probe(i)
+    episode.answer(i)
+"""
+
+
+@pytest.mark.parametrize("name", ["two_probes", "cmc", "two_probes:Program"])
+def test_a_program_with_another_digest_does_not_run(
+    results: Results, tmp_path: Path, name: str
+) -> None:
+    marker, program = tmp_path / "ran", tmp_path / "program.py"
+    program.write_text(_marking(marker), "utf-8")
+    agent = replace(results.agents[2], name=name, path=str(program))
+    found = Sources.of(replace(results, environments=[], agents=[agent]), trusted=True)
+    assert not found.agents
+    assert "differs from the program in the benchmark" in found.problems[0]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("trusted", [None, False, True])
+def test_a_program_of_someone_else_runs_only_in_a_sandbox_unless_asked(
+    results: Results, tmp_path: Path, trusted: bool | None
+) -> None:
+    marker, program = tmp_path / "ran", tmp_path / "program.py"
+    program.write_text(_marking(marker), "utf-8")
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    agent = replace(results.agents[2], name="program", path=str(program), digest=digest)
+    found = Sources.of(replace(results, environments=[], agents=[agent]), trusted=trusted)
+    assert found.agents["program"].is_untrusted is (trusted is not True)
+    assert marker.exists() is (trusted is True)
+
+
+def test_the_path_of_an_environment_is_not_searched(results: Results, tmp_path: Path) -> None:
+    env = results.environments[0]
+    inner = Path(env.path)
+    moved = replace(results, agents=[], environments=[replace(env, name="?", path=inner.parent)])
+    assert not Sources.of(moved).stores
