@@ -5,12 +5,14 @@ Imports nothing heavy: the processes of the sandbox use it too.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 #: Maximum length of a recorded message, characters.
 MAX_MESSAGE_LENGTH: Final = 500
 
 # First lines of numba's errors, which name the failed compiler pass; the cause follows below.
+_COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")  # numba's, if colorama is installed
 _NUMBA_PREAMBLES: Final = ("Failed in nopython", "- Resolution failure")
 
 
@@ -49,6 +51,7 @@ def failure_message(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """First informative line of an error's text, or the error's type if its text is empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _COLORS.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     informative = [line for line in lines if not line.startswith(_NUMBA_PREAMBLES)]
     return (informative or lines or [type(error).__name__])[0]

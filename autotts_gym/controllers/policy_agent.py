@@ -90,8 +90,7 @@ def load(folder: str | os.PathLike[str]) -> PolicyAgent:
     """
     folder = Path(folder)
     try:
-        weights = (folder / policy_network.WEIGHTS).read_bytes()
-        card = (folder / policy_network.CARD).read_text("utf-8")
+        weights, card = policy_network.read_files(folder)
     except (OSError, UnicodeDecodeError) as error:
         raise AgentError(f"{folder} holds no trained policy: {error}") from error
     return _parse(folder, weights, card)

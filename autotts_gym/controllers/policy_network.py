@@ -16,10 +16,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
@@ -32,6 +31,8 @@ from autotts_gym.mdp.macro_features import (
     STATUS_FEATURES,
     Feature,
 )
+from autotts_gym.utils import bounded_yaml
+from autotts_gym.utils.bounded_files import read_bytes, read_text
 from autotts_gym.utils.files import write_bytes, write_text
 
 WEIGHTS: Final = "policy.safetensors"
@@ -46,6 +47,10 @@ _RARE: Final = -4.0  # logit
 #: Branches whose logits differ by less are alike, and the first of them is chosen: the difference
 #: is rounding, which depends on how many episodes are played at once.
 _TIE: Final = 1e-4
+
+#: Size of a weights file, bytes, and units of a layer, in a policy that is loaded.
+_MAX_WEIGHTS: Final = 1 << 26
+_MAX_UNITS: Final = 4096
 
 Network = Literal["equivariant", "mlp"]
 
@@ -65,6 +70,11 @@ _FORMER_LAYOUT: Final = {
 }
 
 
+def _linear(inputs: int, outputs: int) -> int:
+    """Weights and biases of a linear layer."""
+    return (inputs + 1) * outputs
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a policy's networks.
@@ -82,6 +92,25 @@ class Shape:
     encoder: int = 32
     hidden: int = 64
     atomic: bool = False
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of a :class:`Policy` of this shape."""
+        units, hidden = self.encoder, self.hidden
+        if self.network == "equivariant":
+            encoder, pooled = _linear(NUM_BRANCH_FEATURES, units) + _linear(units, units), 2 * units
+        else:
+            encoder, pooled = 0, self.max_branches * NUM_BRANCH_FEATURES
+        trunk = encoder + _linear(pooled + NUM_GLOBAL_FEATURES, hidden) + _linear(hidden, hidden)
+        if self.atomic and self.network == "equivariant":
+            return (
+                trunk
+                + _linear(units, units)
+                + _linear(hidden, units)
+                + _linear(units, _BLOCKS)
+                + _linear(hidden, 2)
+            )
+        return trunk + _linear(hidden, self.num_actions)
 
     @property
     def num_actions(self) -> int:
@@ -290,8 +319,16 @@ def save(policy: Policy, folder: str | os.PathLike[str], card: Mapping[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     content = {"shape": asdict(policy.shape), "layout": layout(policy.shape), **card}
     write_bytes(folder / WEIGHTS, dump_tensors(policy.state_dict()))
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    write_text(folder / CARD, text)
+    write_text(folder / CARD, bounded_yaml.dump(content, width=100))
+
+
+def read_files(folder: Path) -> tuple[bytes, str]:
+    """The contents of the weights file and of the card file.
+
+    Raises:
+        OSError, UnicodeDecodeError: a file is missing, too large, or not a text.
+    """
+    return read_bytes(folder / WEIGHTS, _MAX_WEIGHTS), read_text(folder / CARD)
 
 
 def load(folder: str | os.PathLike[str]) -> tuple[Policy, dict[str, Any]]:
@@ -302,7 +339,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[Policy, dict[str, Any]]:
     """
     folder = Path(folder)
     try:
-        return parse((folder / WEIGHTS).read_bytes(), (folder / CARD).read_text("utf-8"))
+        return parse(*read_files(folder))
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{folder} holds no trained policy: {error}") from error
     except PolicyError as error:
@@ -316,20 +353,47 @@ def parse(weights: bytes, text: str) -> tuple[Policy, dict[str, Any]]:
         PolicyError: as for :func:`load`.
     """
     try:
-        card: dict[str, Any] = yaml.safe_load(text)
+        card: dict[str, Any] = bounded_yaml.load(text)
         shape, stored = Shape(**card["shape"]), dict(card["layout"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise PolicyError(f"{CARD} is not the card of a policy: {error}") from error
+    _check_shape(shape, len(weights))
     for part, names in layout(shape).items():
         stored_names = stored.get(part)
         if stored_names != names and stored_names != _FORMER_LAYOUT.get(part):
             raise PolicyError(
-                f"the policy was trained with other {part.replace('_', ' ')}: {stored_names}; "
-                f"this version has {names}"
+                f"the policy was trained with other {part.replace('_', ' ')}: "
+                f"{stored_names!s:.500}; this version has {names}"
             )
     policy = Policy(shape)
     try:
         policy.load_state_dict(load_tensors(weights))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise PolicyError(f"{WEIGHTS} does not hold the weights of this policy: {error}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in policy.state_dict().values()):
+        raise PolicyError(f"{WEIGHTS} holds weights that are not finite numbers")
     return policy.eval(), card
+
+
+def _check_shape(shape: Shape, size: int) -> None:
+    """Check a shape from a card before networks of that shape are created.
+
+    Args:
+        shape: the shape.
+        size: of the weights file, bytes.
+    """
+    if shape.network not in get_args(Network):
+        raise PolicyError(f"{CARD}: network must be equivariant or mlp, got {shape.network!r:.80}")
+    if not isinstance(shape.atomic, bool):
+        raise PolicyError(f"{CARD}: atomic must be true or false, got {shape.atomic!r:.80}")
+    for name in ("max_branches", "encoder", "hidden"):
+        value = getattr(shape, name)
+        if type(value) is not int or not 1 <= value <= _MAX_UNITS:
+            raise PolicyError(
+                f"{CARD}: {name} must be an integer from 1 to {_MAX_UNITS}, got {value!r:.80}"
+            )
+    if shape.num_parameters > size:
+        raise PolicyError(
+            f"{WEIGHTS} does not hold the weights of this policy: it has {size:,} bytes, and a "
+            f"network of the card's shape {shape.num_parameters:,} weights"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,4 +180,45 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     card["shape"]["hidden"] = 9
     (tmp_path / CARD).write_text(yaml.safe_dump(card))
     with pytest.raises(PolicyError, match="size mismatch"):
+        policy_network.load(tmp_path)
+
+
+@pytest.mark.parametrize("network", ["equivariant", "mlp"])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_number_of_weights(network: policy_network.Network, atomic: bool) -> None:
+    shape = Shape(network, 5, 6, 7, atomic)
+    assert shape.num_parameters == sum(p.numel() for p in Policy(shape).parameters())
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("hidden", 12000, "hidden must be an integer from 1 to 4096"),
+        ("hidden", 4096, "does not hold the weights"),
+        ("encoder", 4096, "does not hold the weights"),
+        ("encoder", 0, "encoder must be an integer"),
+        ("encoder", True, "encoder must be an integer"),
+        ("max_branches", 2**40, "max_branches must be an integer"),
+        ("max_branches", "64", "max_branches must be an integer"),
+        ("network", "other", "network must be equivariant or mlp"),
+        ("atomic", "no", "atomic must be true or false"),
+    ],
+)
+def test_shapes_out_of_range_are_refused(
+    tmp_path: Path, entry: str, value: Any, message: str
+) -> None:
+    save(Policy(Shape(hidden=8)), tmp_path, CARD_ENTRIES)
+    card = yaml.safe_load((tmp_path / CARD).read_text())
+    card["shape"][entry] = value
+    (tmp_path / CARD).write_text(yaml.safe_dump(card))
+    with pytest.raises(PolicyError, match=message):
+        policy_network.load(tmp_path)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    policy = Policy(Shape(hidden=8))
+    with torch.no_grad():
+        next(policy.parameters()).fill_(float("nan"))
+    save(policy, tmp_path, CARD_ENTRIES)
+    with pytest.raises(PolicyError, match="not finite"):
         policy_network.load(tmp_path)
