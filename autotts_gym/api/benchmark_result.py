@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
 
 from autotts_gym.api.catalogue import StrPath
 from autotts_gym.utils.keywords import suggest_keywords
+from autotts_gym.utils.terminal_text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +167,7 @@ class BenchmarkResult:
         for env in dict.fromkeys(row["env"] for row in self.summary):
             rows = [row for row in self.summary if row["env"] == env]
             title = f"{env} (synthetic traces)" if rows[0]["synthetic"] else env
-            yield title, [_cells(row, is_first=row is rows[0]) for row in rows]
+            yield one_line(title), [_cells(row, is_first=row is rows[0]) for row in rows]
 
     def to_arrow(self, table: Literal["summary", "episodes"] = "summary") -> pa.Table:
         """Return the summary, or all episodes, as an Arrow table.
@@ -267,7 +268,7 @@ def _cells(row: SummaryRow, *, is_first: bool) -> tuple[str, ...]:
         return text if math.isnan(low) else f"{text} [{low:{form}}, {high:{form}}]"
 
     return (
-        f"{row['agent']}{beta}",
+        one_line(f"{row['agent']}{beta}"),
         interval("accuracy", 100, ".1f"),
         f"{row['tokens']:,.0f}",
         f"{row['sequential_tokens']:,.0f}",

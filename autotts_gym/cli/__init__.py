@@ -11,7 +11,7 @@ import typer
 import autotts_gym
 from autotts_gym.cli.benchmark import benchmark
 from autotts_gym.cli.collect import collect
-from autotts_gym.cli.console import print_error, print_line
+from autotts_gym.cli.console import print_error, print_line, substitute_characters
 from autotts_gym.cli.describe import describe
 from autotts_gym.cli.discover import discover
 from autotts_gym.cli.envs import envs
@@ -68,6 +68,7 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Run a command. Errors of the user are printed as one line, without a traceback."""
+    substitute_characters()
     try:
         return app(args=arguments)
     except OSError as error:

@@ -13,7 +13,13 @@ import typer
 
 from autotts_gym.api.catalogue import load_controllers
 from autotts_gym.cli import benchmark_table, published_table
-from autotts_gym.cli.console import exit_on_interrupt, print_dim, print_error, progress_bar
+from autotts_gym.cli.console import (
+    ProgressLines,
+    exit_on_interrupt,
+    print_dim,
+    print_error,
+    progress_bar,
+)
 from autotts_gym.cli.options import (
     Billing,
     Environments,
@@ -176,9 +182,16 @@ def _progress(episodes: int) -> Iterator[Callable[[str, int], None]]:
     """Show a progress bar; yields the function that advances it."""
     with progress_bar() as progress:
         task = progress.add_task("starting", total=episodes)
+        lines = ProgressLines(progress)
+        done = 0
 
         def update(label: str, count: int) -> None:
+            nonlocal done
+            done += count
             progress.update(task, description=label, advance=count)
+            lines.print(
+                f"{done / max(episodes, 1):.0%}, {done:,} of {episodes:,} episodes: {label}"
+            )
 
         yield update
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from autotts_gym.cli.console import console, print_dim, wide_console
 from autotts_gym.cli.formatting import format_interval, format_ratio, format_thousands
+from autotts_gym.utils.terminal_text import one_line
 
 if TYPE_CHECKING:
     from autotts_gym.evaluation.analysis import Analysis, Row, Scope
@@ -94,8 +95,8 @@ def _print_title(scope: Scope, environments: Sequence[EnvironmentRecord], seeds:
     split = f", {scope.split}" if scope.split and not scope.is_average else ""
     count = f"{len(environments)} environments, " if scope.is_average else ""
     console.print(
-        f"[bold]{escape(scope.name)}[/]{split}: {count}{questions} questions × {seeds} seeds"
-        + (" [yellow]SYNTHETIC[/]" if synthetic else ""),
+        f"[bold]{escape(one_line(scope.name))}[/]{split}: {count}{questions} questions × "
+        f"{seeds} seeds" + (" [yellow]SYNTHETIC[/]" if synthetic else ""),
         highlight=False,
     )
 
@@ -116,7 +117,7 @@ def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
                 format_ratio(analysis.ratio(scope, row, reference, "tokens")),
             )
         table.add_row(
-            escape(str(row)),
+            escape(one_line(str(row))),
             escape(format_interval(analysis.estimate(scope, row, "correct"), 100, ".1f"))
             + ("*" if row in on_frontier else " "),
             format_thousands(means["tokens"]),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,14 +21,48 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.table import Table
+
+from autotts_gym.utils.terminal_text import one_line, printable
 
 #: Seconds between two progress lines where there is no terminal.
 PROGRESS_INTERVAL: Final = 30.0
 
-console = Console()
-errors = Console(stderr=True)
+
+class SafeConsole(Console):
+    """A console that escapes control characters of texts: names, answers and errors of others.
+
+    Escape sequences of styles are not part of a text, and remain.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 #: For tables: a fixed width, so that their layout does not depend on the terminal.
-wide_console = Console(width=118)
+wide_console = SafeConsole(width=118)
+
+
+def substitute_characters() -> None:
+    """Write characters that the encoding of an output lacks as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_table(table: Table) -> None:
+    """Print a table in its full width: in a narrow terminal, lines wrap, and no cell is cut."""
+    width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    SafeConsole(width=max(width, console.width)).print(table)
 
 
 def print_line(markup: str) -> None:
@@ -45,7 +82,8 @@ def print_dim(text: str) -> None:
 
 def print_error(label: str, message: str, style: str = "red") -> None:
     """Print ``label: message`` to the error stream."""
-    errors.print(f"[{style}]{escape(label)}:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    label, message = escape(one_line(label)), escape(one_line(message))
+    errors.print(f"[{style}]{label}:[/] {message}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -105,4 +143,4 @@ class ProgressLines:
         now = time.monotonic()
         if self._enabled and now - self._last_print >= PROGRESS_INTERVAL:
             self._last_print = now
-            errors.print(line, highlight=False, soft_wrap=True)
+            errors.print(one_line(line), markup=False, highlight=False, soft_wrap=True)

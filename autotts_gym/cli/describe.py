@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from autotts_gym.cli.console import SafeConsole
+from autotts_gym.utils.terminal_text import one_line
 
 
 def describe(
@@ -42,7 +44,7 @@ def describe(
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in columns:
-        table.add_column(escape(name.replace("/", " ")), justify="right", max_width=12)
+        table.add_column(escape(one_line(name.replace("/", " "))), justify="right", max_width=12)
     for item in fields(st.Statistics):
         places = item.metadata["at"]
         if places and not every:
@@ -54,4 +56,4 @@ def describe(
         for place, *row in zip(places, *values, strict=True) if places else ():
             table.add_row(f"{label} {place}", *(form.format(value) for value in row))
     # A fixed width: rows must not wrap in a narrow terminal.
-    Console(width=48 + 14 * len(columns)).print(table)
+    SafeConsole(width=48 + 14 * len(columns)).print(table)

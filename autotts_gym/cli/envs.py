@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from autotts_gym.cli.console import console, print_dim, print_line
+from autotts_gym.cli.console import console, print_dim, print_line, print_table
+from autotts_gym.utils.terminal_text import one_line
+from autotts_gym.utils.user_folders import data_folder
 
 
 def envs(
@@ -28,20 +31,26 @@ def envs(
     for name, path in registry.listing().items():
         try:
             card, split = TraceStore.open(path).card, split_of(path)
-        except TraceError as problem:
+        except (TraceError, OSError) as problem:
             broken[name] = str(problem)
             continue
         figures = (card.questions, card.branches, card.interval, card.depth)
         kind = split or ("synthetic" if card.synthetic else "")
         table.add_row(
-            escape(name), *(f"{f:,}" for f in figures), f"{card.mean_tokens:,.0f}", escape(kind)
+            escape(one_line(name)),
+            *(f"{f:,}" for f in figures),
+            f"{card.mean_tokens:,.0f}",
+            escape(kind),
         )
         if cards:
-            console.rule(name, align="left")
+            console.rule(Text(one_line(name)), align="left")
             console.print(card.dump(), markup=False, highlight=False)
     if cards:
         console.rule()
-    console.print(table)
+    print_table(table)
     for name, error in broken.items():
-        print_line(f"[red]{escape(name)}:[/] {escape(error)}")
-    print_dim(f"\nyour environment folder: {registry.user_folder()}")
+        print_line(f"[red]{escape(one_line(name))}:[/] {escape(one_line(error))}")
+    folder = data_folder()
+    print_dim(
+        f"\nyour environment folder: {folder / 'envs' if folder else 'none (no home folder)'}"
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from autotts_gym.cli.console import console, print_dim, wide_console
 from autotts_gym.cli.formatting import format_thousands
 from autotts_gym.evaluation import published_protocol
+from autotts_gym.utils.terminal_text import one_line
 
 if TYPE_CHECKING:
     from autotts_gym.evaluation.analysis import Analysis, Scope
@@ -54,10 +56,10 @@ def _print_table(
 ) -> None:
     """Print a table with a column for each model, and published figures below measured ones."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column(title, no_wrap=True)
+    table.add_column(escape(one_line(title)), no_wrap=True)
     models = {scope: str(card.get("model", scope.name)) for scope, card in cards.items()}
     for model in models.values():
-        table.add_column(model, justify="right", no_wrap=True)
+        table.add_column(escape(one_line(model)), justify="right", no_wrap=True)
     for entry in published_protocol.ROWS:
         row = entry.agent, entry.beta
         rows = {scope: [r for r in analysis.rows_in(scope) if r == row] for scope in cards}

@@ -117,7 +117,9 @@ def solve(
                 question, agent, render_mode="ansi", watch=view.update, **arguments
             )
     if as_json:
-        print(json.dumps(solution.facts(), ensure_ascii=False))
+        text = json.dumps(solution.facts(), ensure_ascii=False)
+        # JSON escapes only some of the characters that control a terminal.
+        print(text if text.isprintable() else json.dumps(solution.facts()))
     else:
         _print_solution(solution, question)
     if solution.error:

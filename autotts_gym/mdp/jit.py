@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar
 
 import numba
 from numba.core import caching, serialize
-from platformdirs import user_cache_dir
 
 from autotts_gym.mdp.packed_arrays import unpacking
+from autotts_gym.utils import user_folders
 from autotts_gym.utils.files import write_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,8 +58,9 @@ def sources_key() -> str:
 
 def cache_folder() -> Path:
     """Folder of the cache: under ``AUTOTTS_CACHE``, or under the user's cache folder."""
-    root = os.environ.get("AUTOTTS_CACHE") or user_cache_dir("autotts_gym", appauthor=False)
-    return Path(root) / "compiled" / sources_key()
+    root = user_folders.cache_folder()
+    # Nothing can be written below the null device: without a folder, every process compiles.
+    return (root or Path(os.devnull)) / "compiled" / sources_key()
 
 
 class _Cache(caching._Cache):  # type: ignore[misc]
