@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from autotts_gym.evaluation.analysis import Analysis, Cost, Scope
 from autotts_gym.utils.files import write_atomically
+from autotts_gym.utils.terminal_text import one_line
 
 #: Palette of Okabe and Ito without its yellow: readable on white, and by colour-blind readers.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -153,7 +154,7 @@ def _draw_agent(
         linewidth=1.6,
         elinewidth=0.8,
         capsize=2,
-        label=agent.replace("_", " "),
+        label=_plain_label(agent.replace("_", " ")),
     )
     for k, (row, x, estimate) in enumerate(zip(rows, costs, accuracies, strict=True)):
         if row.beta is not None:
@@ -170,7 +171,13 @@ def _draw_agent(
             )
 
 
+def _plain_label(name: str) -> str:
+    """A name as matplotlib shows it literally: a dollar sign would begin a formula."""
+    return one_line(name).replace("$", r"\$")
+
+
 def _format_panel(panel: Axes, name: str, synthetic: bool, cost: Cost) -> None:
+    name = _plain_label(name)
     panel.set_title(f"{name} (synthetic traces)" if synthetic else name, fontsize=10)
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))

@@ -11,10 +11,11 @@ import contextlib
 import glob
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -32,6 +33,10 @@ from autotts_gym.utils.parquet import read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+#: Characters that file names leave out, such as slashes and control characters.
+_NOT_IN_NAMES: Final = re.compile(r"[^\w.+ =@-]", re.ASCII)
 
 
 class ResultCache:
@@ -79,7 +84,7 @@ class ResultCache:
         text = json.dumps(dependencies, sort_keys=True, default=int)  # integers may be numpy's
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
         # The name is for readers only, shortened because file names end at 255 bytes.
-        self.key = f"{agent.name.replace(':', '.')[:50]}-{digest}"
+        self.key = f"{_NOT_IN_NAMES.sub('.', agent.name)[:50]}-{digest}"
         self.beta = beta
         self.pending = 0
         self.seeds: set[int] = set()

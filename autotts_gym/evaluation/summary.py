@@ -20,6 +20,9 @@ Value = str | int | float | bool | None
 #: Metrics whose column has another name.
 _COLUMN_NAMES: Final = {"correct": "accuracy"}
 
+#: First characters of formulas in spreadsheets.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 _ESTIMATES: Final = (
     *(_COLUMN_NAMES.get(metric, metric) for metric in METRICS),
     "accuracy_difference",
@@ -59,6 +62,8 @@ def summary_rows(results: Results, analysis: Analysis) -> list[dict[str, Value]]
 def write_summary(results: Results, analysis: Analysis, path: str | os.PathLike[str]) -> None:
     """Write :func:`summary_rows` as CSV, with six digits; NaN and None are empty.
 
+    A name that begins like a formula of a spreadsheet is preceded by an apostrophe.
+
     Raises:
         OSError: the file cannot be written.
     """
@@ -93,4 +98,7 @@ def _text(value: Value) -> str:
         return str(value).lower()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, str):
+        # A spreadsheet runs a cell that begins like a formula.
+        return f"'{value}" if value.startswith(_FORMULA) else value
     return f"{value:.6g}" if isinstance(value, float) else str(value)

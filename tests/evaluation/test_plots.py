@@ -186,3 +186,11 @@ def test_agents_have_distinct_styles(draw: Any) -> None:
 def test_degenerate_runs_raise_no_warning(runs: list[Run], draw: Any) -> None:
     """Warnings are errors in the tests."""
     assert len(draw(*runs).axes) == len({run.env for run in runs})
+
+
+@pytest.mark.parametrize("name", ["a$^{$b", "$", "a\\$b$", "=cmd", "\x1b[2J", "_hidden", "α β"])
+def test_names_are_shown_literally(tmp_path: Path, name: str) -> None:
+    """Dollar signs would begin a formula, whose error would come after everything has played."""
+    analysis = Analysis([make_run(name, env=name), make_run(name, 0.9, env=name)])
+    for suffix in (".png", ".svg"):
+        save_frontier(analysis, tmp_path / f"plot{suffix}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,25 @@ def test_one_question_has_no_interval(tmp_path: Path, controller: Callable[..., 
         assert row["accuracy_low"] == row["accuracy_high"] == row["tokens_low"] == ""
         assert 0 <= float(row["accuracy"]) <= 1
     assert "nan" not in (tmp_path / "summary.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1"])
+def test_names_do_not_begin_formulas(tmp_path: Path, name: str) -> None:
+    agent = replace(load("self_consistency"), name=name)
+    played = list(
+        run([agent], {"e": store(2)}, [0.5], [0], tmp_path, config=EpisodeConfig(max_branches=2))
+    )
+    results = Results(
+        [AgentRecord.from_agent(agent, TERMS)],
+        [EnvironmentRecord.from_store("e", store(2), "")],
+        [row for row in played if isinstance(row, Run)],
+        [],
+        "random",
+        [0],
+        TERMS,
+    )
+    write_summary(results, Analysis.from_results(results), tmp_path / "summary.csv")
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["agent"] == f"'{name}"
+    assert float(row["tokens"]) > 0
