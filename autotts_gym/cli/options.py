@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-import yaml
+
+from autotts_gym.utils import bounded_yaml
+from autotts_gym.utils.redaction import redact
 
 if TYPE_CHECKING:
     from autotts_gym.traces.store import TraceStore
@@ -88,8 +90,8 @@ def parse_engine_arguments(assignments: Sequence[str] | None) -> dict[str, Any]:
                 f"{assignment!r}: give an argument as NAME=VALUE, such as max_model_len=8192"
             )
         try:
-            arguments[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError) as error:
+            arguments[key] = bounded_yaml.load(value)
+        except ValueError as error:
             raise ValueError(f"{assignment!r}: the value is not YAML: {error}") from None
     return arguments
 
@@ -102,6 +104,6 @@ def open_environments(environments: Sequence[str] | None) -> dict[str, TraceStor
 
 
 def current_command(out: Path) -> str:
-    """Return the current command line, with its output folder replaced by ``OUT``."""
-    words = ["OUT" if word == str(out) else word for word in sys.argv[1:]]
-    return shlex.join(["autotts", *words])
+    """Return the current command line without secrets, with ``OUT`` for its output folder."""
+    words = ["OUT" if word == str(out) else redact(word) for word in sys.argv[1:]]
+    return redact(shlex.join(["autotts", *words]))

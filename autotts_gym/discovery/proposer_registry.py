@@ -23,6 +23,7 @@ from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.proposal import Candidate, Proposer
 from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.workspace import Workspace
+from autotts_gym.utils.redaction import redact
 
 if TYPE_CHECKING:
     from autotts_gym.discovery.proposers.claude_code import ClaudeProposer
@@ -122,10 +123,14 @@ def create_proposer(name: str, context: SearchContext) -> Proposer:
 
 
 def recorded_options(name: str, options: ProposerOptions, *, knob: bool) -> dict[str, Any]:
-    """The options that identify a search, for ``run.json``."""
+    """The options that identify a search, for ``run.json``; without the secrets in them."""
     if name == GENETIC:
         return asdict(_genetic_config(options, knob))
-    return {"command": options.command, "base_url": options.base_url, "model": options.model}
+    return {
+        "command": redact(options.command),
+        "base_url": redact(options.base_url),
+        "model": options.model,
+    }
 
 
 # --- built-in proposers --------------------------------------------------------------------------

@@ -38,7 +38,9 @@ from autotts_gym.discovery.proposal import (
     ProposerError,
 )
 from autotts_gym.discovery.search_plots import plot_search
+from autotts_gym.utils.bounded_files import read_text
 from autotts_gym.utils.files import write_text
+from autotts_gym.utils.redaction import redact_values
 
 #: Name of the seed controller that is the commented starting file.
 TEMPLATE = "template"
@@ -103,10 +105,11 @@ class Discovery:
         search = self.evaluator.search
         stores = zip(search.names, search.stores, strict=True)
         data = {name: store.card.fingerprint for name, store in stores}
-        run = json.loads(json.dumps({"plan": plan, "data": data, "questions": search.questions}))
+        content = {"plan": plan, "data": data, "questions": search.questions}
+        run = redact_values(json.loads(json.dumps(content)))
         path = self.folder / "run.json"
         if path.exists():
-            recorded = json.loads(path.read_text("utf-8"))
+            recorded = redact_values(_read_run(path))
             different = [key for key in run if recorded.get(key) != run[key]]
             if different:
                 raise RunError(
@@ -251,6 +254,16 @@ class _ScoreChooser:
             chosen, name=f"{round_number + 1}-final", origin="choice", parents=(chosen.name,)
         )
         return final, float(unseen.mean()), finalists
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: is damaged: {error}") from None
+    if not isinstance(run, dict):
+        raise RunError(f"{path}: is damaged: it must hold an object")
+    return run
 
 
 def _wrapped(text: str) -> list[str]:

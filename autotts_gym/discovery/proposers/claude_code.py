@@ -12,6 +12,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Container
 from dataclasses import asdict
@@ -29,7 +30,9 @@ class ClaudeProposer(CommandProposer):
     """Runs a session with Claude Code for every proposal, one at a time.
 
     Args:
-        workspace: the working folder; its evaluation is the only command that may be run.
+        workspace: the working folder; its evaluation is the only command that may be run. The
+            command runs what the session has written, so it must play it in a sandbox, as
+            ``autotts judge`` and ``autotts benchmark --untrusted`` do.
         model: name of the model; Claude Code's default if None.
         cli: path of the Claude Code executable; the one of the SDK if None.
         max_turns: maximum number of turns of a session; None for no limit.
@@ -41,7 +44,8 @@ class ClaudeProposer(CommandProposer):
 
     Raises:
         ProposerError: the SDK is not installed, or the executable does not exist.
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or the evaluation plays the program outside a
+            sandbox.
     """
 
     def __init__(
@@ -65,6 +69,11 @@ class ClaudeProposer(CommandProposer):
             raise ValueError(f"max_turns must be at least 1, got {max_turns!r}")
         if usd is not None and not 0 < usd < math.inf:
             raise ValueError(f"usd must be above 0, got {usd!r}")
+        if _plays_unprotected(workspace.evaluation):
+            raise ValueError(
+                f"the evaluation {workspace.evaluation!r} would run the session's program outside "
+                "a sandbox: add --untrusted, or use autotts judge"
+            )
         path = None if cli is None else str(Path(cli).absolute())
         session = Session(model, path, max_turns, usd, workspace.evaluation)
         # -P: do not import modules from the working folder.
@@ -84,3 +93,11 @@ class ClaudeProposer(CommandProposer):
     def origin(self) -> str:
         """Origin of the proposals: the name of the model."""
         return self._model
+
+
+def _plays_unprotected(evaluation: str) -> bool:
+    """Whether a shell command runs a program with ``autotts`` outside a sandbox."""
+    words = re.split(r"[\s;|&()'\"`]+", evaluation)
+    starts = any(word.rpartition("/")[2] in ("autotts", "autotts_gym") for word in words)
+    plays = starts and any(name in words for name in ("benchmark", "play", "solve"))
+    return plays and "--untrusted" not in words

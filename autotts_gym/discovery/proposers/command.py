@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import time
 from collections import Counter
@@ -15,11 +17,13 @@ from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.folder_lock import end_process_group, lock_folder
 from autotts_gym.discovery.proposers.response_cache import ResponseCache, read_costs
 from autotts_gym.discovery.workspace import Workspace
+from autotts_gym.utils.redaction import redact
 
 #: Exit status of a command that would fail again, EX_CONFIG of sysexits.h.
 CANNOT_PROPOSE: Final = 78
 #: File in which a command reports its cost.
 COST_FILE: Final = "cost.json"
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*=")
 #: Maximum length of the last output line in an error message, characters.
 _MAX_OUTPUT: Final = 300
 
@@ -78,7 +82,14 @@ class CommandProposer:
     def origin(self) -> str:
         """Origin of the proposals: the name of the program."""
         words = self._command.split() if isinstance(self._command, str) else self._command
-        return Path(words[0]).name
+        # Variables before a program may hold secrets.
+        program = next((word for word in words if not _ASSIGNMENT.match(word)), "command")
+        return redact(Path(program).name)
+
+    def _redact(self, text: str) -> str:
+        """A text without the secrets in the command, which the command may have printed."""
+        command = self._command if isinstance(self._command, str) else shlex.join(self._command)
+        return redact(text, command)
 
     def propose(self, round_number: int, history: Sequence[Candidate]) -> Iterator[Proposal]:
         """See :class:`~autotts_gym.discovery.proposal.Proposer`.
@@ -152,10 +163,10 @@ class CommandProposer:
                     preexec_fn=lambda: os.pwrite(lock, f"{os.getpid():<12}".encode(), 0),
                 )
             except OSError as error:
+                message = f"{error.filename or self._command}: {error.strerror or error}"
                 raise ProposerError(
-                    f"the command cannot be started: {error.filename or self._command}: "
-                    f"{error.strerror or error}"
-                ) from error
+                    f"the command cannot be started: {self._redact(message)}"
+                ) from None
             try:
                 status = process.wait(self._time_limit)
             except subprocess.TimeoutExpired:
@@ -164,7 +175,7 @@ class CommandProposer:
                 end_process_group(process.pid, process)
         if not status:
             return ""
-        output = _last_line(logs / f"{name}.log")
+        output = self._redact(_last_line(logs / f"{name}.log"))
         output = f": {output}" if output else ""
         if status == CANNOT_PROPOSE:
             raise ProposerError(f"the command cannot propose anything{output}")

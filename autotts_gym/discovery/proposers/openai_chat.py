@@ -17,6 +17,7 @@ from autotts_gym.discovery.workspace import Workspace
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.http_engine import RefusedError, ServerEngine
 from autotts_gym.inference.run_sync import run_sync
+from autotts_gym.utils.redaction import HIDDEN, redact
 
 #: Environment variable of the API key.
 API_KEY_VARIABLE: Final = "OPENAI_API_KEY"
@@ -218,8 +219,9 @@ class ChatProposer:
         }
 
     def _redact(self, message: object) -> str:
-        """The text of a message without the API key, which a server may have repeated."""
-        return str(message).replace(self._key, "***") if self._key else str(message)
+        """The text of a message without the secrets, which a server may have repeated."""
+        text = str(message).replace(self._key, HIDDEN) if self._key else str(message)
+        return redact(text, self._base_url)
 
 
 def _total_cost(responses: list[dict[str, Any]]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,3 +236,32 @@ def test_arguments_out_of_range(workspace: Workspace) -> None:
         ClaudeProposer(workspace, max_turns=0)
     with pytest.raises(ValueError, match="usd must be"):
         ClaudeProposer(workspace, usd=0)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "allowed"),
+    [
+        ("autotts benchmark ./controller.py --seeds 0", False),
+        ("cd . && autotts benchmark controller.py", False),
+        ("python -m autotts_gym play controller.py", False),
+        ("autotts benchmark controller.py --untrusted --seeds 0", True),
+        ("autotts judge controller.py", True),
+    ],
+)
+def test_an_evaluation_outside_a_sandbox_is_refused(
+    tmp_path: Path, evaluation: str, allowed: bool
+) -> None:
+    workspace = Workspace(tmp_path / "work", evaluation=evaluation)
+    if allowed:
+        ClaudeProposer(workspace)
+    else:
+        with pytest.raises(ValueError, match="outside a sandbox: add --untrusted"):
+            ClaudeProposer(workspace)
+
+
+def test_the_documented_example_is_safe() -> None:
+    text = (Path(__file__).parents[3] / "docs/proposers.md").read_text("utf-8")
+    (evaluation,) = re.findall(r"^evaluation = '(.*)'$", text, re.MULTILINE)
+    words = shlex.split(evaluation)
+    assert words[:2] == ["env", "-i"]
+    assert "--untrusted" in words
