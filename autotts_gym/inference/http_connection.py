@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import httpx
-from httpx_sse import EventSource
+from httpx_sse import EventSource, ServerSentEvent
 
+from autotts_gym.inference.bounded_body import MAX_EVENT, BoundedBody, ServerFaultError
 from autotts_gym.inference.engine import EngineError, Generated
 from autotts_gym.inference.http_responses import (
     TransientError,
@@ -20,6 +21,7 @@ from autotts_gym.inference.http_responses import (
     parse_object,
     read_choices,
 )
+from autotts_gym.utils.redaction import redact
 
 #: Connections per httpx client. A client checks all its connections for every request.
 _POOL_SIZE: Final = 32
@@ -42,12 +44,14 @@ class ServerConnection:
     Attributes:
         url: base URL.
         root: base URL without ``/v1``.
+        shown_url: base URL without secrets, for messages.
         active: number of requests in progress.
     """
 
     def __init__(self, url: str, headers: dict[str, str], stall: float, concurrency: int) -> None:
         self.url = url
         self.root = url.removesuffix("/v1")
+        self.shown_url = redact(url)
         self.active = 0
         self._consecutive_failures = 0
         self._paused_until = 0.0
@@ -57,7 +61,7 @@ class ServerConnection:
         size = -(-concurrency // pools)
         self._clients = [
             httpx.AsyncClient(
-                headers=headers,
+                headers={"Accept-Encoding": "identity", **headers},
                 # Read timeouts are left to _wait; waiting in httpx's pool is not a stall.
                 timeout=httpx.Timeout(None, connect=min(stall, 10.0), write=stall),
                 limits=httpx.Limits(max_connections=size, max_keepalive_connections=size),
@@ -97,45 +101,56 @@ class ServerConnection:
         Raises:
             EngineError: the request failed; ``TransientError`` if the failure may be temporary.
         """
-        url = (self.root if root else self.url) + path
-        async with self._tracked(url):
-            if body is None:
-                response = await self._wait(self._next_client().get(url))
-            else:
-                response = await self._wait(self._next_client().post(url, json=body))
-            check_status(response, url)
-            result = read(parse_object(response.text, url), url)
+        target = (self.root if root else self.url) + path
+        url = redact(target)
+        async with self._tracked(url), contextlib.AsyncExitStack() as stack:
+            method = "GET" if body is None else "POST"
+            opening = self._next_client().stream(method, target, json=body)
+            text = await self._wait(self._read(stack, opening, url))
+            result = read(parse_object(text, url), url)
             self._record_success()
             return result
 
+    async def _read(
+        self,
+        stack: contextlib.AsyncExitStack,
+        opening: contextlib.AbstractAsyncContextManager[httpx.Response],
+        url: str,
+    ) -> str:
+        """The body of a response with status 200."""
+        response = await stack.enter_async_context(opening)
+        response.stream = BoundedBody(response, url)
+        await response.aread()
+        check_status(response, url)
+        return response.text
+
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Generated, None]:
         """Stream a completion of one prompt; raises as :meth:`request`."""
-        url = self.url + path
+        target = self.url + path
+        url = redact(target)
         async with self._tracked(url), contextlib.AsyncExitStack() as stack:
-            opening = stack.enter_async_context(self._next_client().stream("POST", url, json=body))
+            opening = stack.enter_async_context(
+                self._next_client().stream("POST", target, json=body)
+            )
             response = await self._wait(opening)
             if response.status_code != 200:
+                response.stream = BoundedBody(response, url)
                 await self._wait(response.aread())
             check_status(response, url)
-            response.stream = _WatchedStream(response.stream, self._wait)
+            response.stream = BoundedBody(response, url, events=True, received=self._record_data)
             events = EventSource(response).aiter_sse()
             async with contextlib.aclosing(events):
-                async for event in events:
-                    if event.data == "[DONE]":
-                        return
-                    if not event.data:
-                        continue
-                    chunk = parse_object(event.data, url)
-                    if "error" in chunk:
-                        raise TransientError(f"{url}: {error_message(chunk)}")
-                    if chunk.get("choices") == []:
-                        continue  # a chunk with usage statistics
-                    part = read_choices(chunk, url, 1, partial=True)[0]
+                # Each part is awaited as a whole, so that a server cannot delay it forever with
+                # pings and empty parts.
+                while part := await self._wait(_next_part(events, url)):
                     self._record_success()
                     yield part
 
-    def _record_success(self) -> None:
+    def _record_data(self) -> None:
         self._last_data = asyncio.get_running_loop().time()
+
+    def _record_success(self) -> None:
+        self._record_data()
         self._consecutive_failures = 0
 
     async def _wait(self, result: Awaitable[T]) -> T:
@@ -178,24 +193,27 @@ class ServerConnection:
             self.active -= 1
 
 
-class _WatchedStream(httpx.AsyncByteStream):
-    """The body of a response whose chunks are awaited with ``wait``."""
-
-    def __init__(
-        self,
-        stream: httpx.SyncByteStream | httpx.AsyncByteStream,
-        wait: Callable[[Awaitable[bytes]], Awaitable[bytes]],
-    ) -> None:
-        self._stream = cast(httpx.AsyncByteStream, stream)
-        self._wait = wait
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = aiter(self._stream)
-        while chunk := await self._wait(anext(chunks, b"")):
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+async def _next_part(events: AsyncIterator[ServerSentEvent], url: str) -> Generated | None:
+    """The next part with tokens or a finish reason; None at the end of the stream."""
+    text = ""
+    async for event in events:
+        if event.data == "[DONE]":
+            return None
+        if not event.data:
+            continue
+        chunk = parse_object(event.data, url)
+        if "error" in chunk:
+            raise TransientError(f"{url}: {error_message(chunk)}")
+        if chunk.get("choices") == []:
+            continue  # a chunk with usage statistics
+        part = read_choices(chunk, url, 1, partial=True)[0]
+        part.text = text + part.text
+        if part.tokens or part.finish:
+            return part
+        text = part.text
+        if len(text) > MAX_EVENT:
+            raise ServerFaultError(f"{url}: sends text without tokens")
+    return None
 
 
 @contextlib.contextmanager

@@ -10,12 +10,13 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import httpx
 import tenacity
 
+from autotts_gym.inference.bounded_body import ServerFaultError
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
 from autotts_gym.inference.http_connection import ServerConnection
 from autotts_gym.inference.http_responses import (
@@ -28,6 +29,7 @@ from autotts_gym.inference.http_responses import (
     read_tokens,
     read_version,
 )
+from autotts_gym.utils.redaction import redact
 
 __all__ = ["RefusedError", "ServerEngine", "TransientError"]
 
@@ -74,7 +76,9 @@ class ServerEngine(Engine):
             raise ValueError("give at least one base URL, such as http://127.0.0.1:8000/v1")
         for url in urls:
             if not _is_url(url):
-                raise ValueError(f"{url!r} is not a base URL such as http://127.0.0.1:8000/v1")
+                raise ValueError(
+                    f"{redact(url)!r} is not a base URL such as http://127.0.0.1:8000/v1"
+                )
         for name, value in (("stall", stall), ("patience", patience)):
             if not value > 0:
                 raise ValueError(f"{name} must be above 0 seconds, got {value!r}")
@@ -103,38 +107,77 @@ class ServerEngine(Engine):
         return await self._request("/tokenize", body, read_tokens, root=True)
 
     async def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:
-        """See :meth:`autotts_gym.inference.engine.Engine.stream`."""
-        prompt, remaining = list(request.prompt), request.max_tokens
+        """See :meth:`autotts_gym.inference.engine.Engine.stream`.
+
+        A server decodes the tokens of a continuation on their own, which corrupts a character whose
+        bytes were sent before and after a break. After a break, the text is therefore decoded once
+        from all tokens, and comes with the last part.
+        """
+        tokens: list[int] = []
+        yielded, withheld = "", ""
         patience = _Patience(self._patience)
         async for attempt in self._retrying(patience):
             with attempt:
-                if remaining <= 0:  # only the finish reason was missing
-                    yield Generated(finish="length")
-                    return
-                # A continuation needs other random numbers than the first attempt.
-                seed = request.seed
-                if seed is not None:
-                    seed = (seed + request.max_tokens - remaining) % 2**63
-                body = {
-                    **await self._completion_body(
-                        request._replace(max_tokens=remaining, seed=seed)
-                    ),
-                    "prompt": prompt,
-                    "stream": True,
-                    # Servers that do not support this send every token separately.
-                    "stream_interval": every,
-                }
-                server = self._choose_server()
+                broke, remaining = bool(tokens), request.max_tokens - len(tokens)
+                parts = self._stream_rest(request, tokens, remaining, every)
                 # Without aclosing, the server would continue to generate after an early exit.
-                async with contextlib.aclosing(server.stream("/completions", body)) as parts:
-                    async for part in parts:
-                        patience.renew()
-                        prompt += part.tokens
-                        remaining -= len(part.tokens)
+                async with contextlib.aclosing(parts) as stream:
+                    async for part in stream:
+                        if part.tokens:
+                            patience.renew()
+                        tokens += part.tokens
+                        if broke:
+                            withheld, part.text = withheld + part.text, ""
+                            if part.finish:
+                                text = await self._decode_rest(request, tokens, yielded, part)
+                                part.text = withheld if text is None else text
+                        yielded += part.text
                         yield part
                         if part.finish:
                             return
-                raise TransientError(f"{server.url}/completions: the answer broke off")
+
+    async def _stream_rest(
+        self, request: Request, tokens: list[int], remaining: int, every: int
+    ) -> AsyncGenerator[Generated, None]:
+        """Stream what follows ``tokens``, at most ``remaining`` tokens; one attempt."""
+        if remaining <= 0:  # only the finish reason was missing
+            yield Generated(finish="length")
+            return
+        # A continuation needs other random numbers than the first attempt.
+        seed = request.seed
+        if seed is not None:
+            seed = (seed + len(tokens)) % 2**63
+        rest = request._replace(max_tokens=remaining, seed=seed)
+        body = {
+            **await self._completion_body(rest),
+            "prompt": [*request.prompt, *tokens],
+            "stream": True,
+            # Servers that do not support this send every token separately.
+            "stream_interval": every,
+        }
+        server = self._choose_server()
+        async with contextlib.aclosing(server.stream("/completions", body)) as parts:
+            async for part in parts:
+                _check_length(part, remaining, f"{server.shown_url}/completions")
+                remaining -= len(part.tokens)
+                yield part
+                if part.finish:
+                    return
+        raise TransientError(f"{server.shown_url}/completions: the answer broke off")
+
+    async def _decode_rest(
+        self, request: Request, tokens: list[int], yielded: str, last: Generated
+    ) -> str | None:
+        """The text of ``tokens`` after the part that was yielded; None if it cannot be decoded."""
+        try:
+            text = await self.decode(tokens)
+            if last.finish == "stop":
+                stops = [at for stop in request.stop if (at := text.find(stop)) >= 0]
+                # Without a stop string, the last token is an end-of-sequence token.
+                text = text[: min(stops)] if stops else await self.decode(tokens[:-1])
+        except EngineError:  # the server only generates
+            return None
+        return text[len(yielded) :]
 
     async def complete(self, requests: Sequence[Request]) -> list[Generated]:
         if not requests:
@@ -145,7 +188,11 @@ class ServerEngine(Engine):
         async for attempt in self._retrying(_Patience(self._patience)):
             with attempt:
                 read = functools.partial(read_choices, count=len(requests))
-                return await self._choose_server().request("/completions", body, read)
+                server = self._choose_server()
+                parts = await server.request("/completions", body, read)
+                for request, part in zip(requests, parts, strict=True):
+                    _check_length(part, request.max_tokens, f"{server.shown_url}/completions")
+                return parts
         raise AssertionError("unreachable: retrying returns or raises")
 
     async def chat(
@@ -192,7 +239,7 @@ class ServerEngine(Engine):
             await server.close()
 
     def __str__(self) -> str:
-        return ", ".join(server.url for server in self._servers)
+        return ", ".join(server.shown_url for server in self._servers)
 
     # --- requests and retries --------------------------------------------------------------------
 
@@ -283,6 +330,13 @@ class _Patience:
         if self._end == math.inf:
             self._end = now + self._seconds
         return now >= self._end
+
+
+def _check_length(part: Generated, limit: int, url: str) -> None:
+    if len(part.tokens) > limit:
+        raise ServerFaultError(
+            f"{url}: sent {len(part.tokens) - limit} tokens more than max_tokens allows"
+        )
 
 
 def _is_url(url: str) -> bool:

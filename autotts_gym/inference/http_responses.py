@@ -12,6 +12,9 @@ from autotts_gym.inference.engine import EngineError, Generated
 #: Status codes of failures that may be temporary.
 _TRANSIENT_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
+#: Largest token id, and largest number of tokens that a server may report.
+_MAX_TOKEN: Final = 2**31 - 1
+
 _FINISH_REASONS: Final = ("stop", "length")
 
 
@@ -56,16 +59,14 @@ def check_status(response: httpx.Response, url: str) -> None:
     message = f"{url}: status {code}: {reason}"
     if code in _TRANSIENT_STATUS:
         after = response.headers.get("retry-after", "")
-        raise TransientError(message, float(after) if after.isdecimal() else 0.0)
+        raise TransientError(message, float(after[:9]) if after.isdecimal() else 0.0)
     raise RefusedError(message, code)
 
 
 def error_message(content: Any) -> str:
     """Return the message in an error response."""
     error = content.get("error", content) if isinstance(content, dict) else content
-    return (
-        str(error["message"]) if isinstance(error, dict) and "message" in error else _short(error)
-    )
+    return _short(error["message"] if isinstance(error, dict) and "message" in error else error)
 
 
 def parse_object(text: str, url: str) -> dict[str, Any]:
@@ -101,12 +102,16 @@ def read_chat(content: dict[str, Any], url: str) -> dict[str, Any]:
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         reason = error_message(content) if "error" in content else _short(content)
         raise TransientError(f"{url}: answered no message: {reason}")
+    usage = content.get("usage")
+    for name, count in usage.items() if isinstance(usage, dict) else ():
+        if isinstance(count, int | float) and not abs(count) <= _MAX_TOKEN:
+            raise EngineError(f"{url}: reports an impossible number of {name!r:.80}")
     return content
 
 
 def read_version(content: dict[str, Any], url: str) -> str:
     """Return the version in a response of ``/version``, or ``"unknown"``."""
-    return str(content.get("version", "unknown"))
+    return _short(content.get("version", "unknown"))
 
 
 def read_models(content: dict[str, Any], url: str) -> list[dict[str, Any]]:
@@ -116,6 +121,7 @@ def read_models(content: dict[str, Any], url: str) -> list[dict[str, Any]]:
         isinstance(model, dict)
         and isinstance(model.get("id"), str)
         and isinstance(model.get("max_model_len"), int | None)
+        and 0 <= (model.get("max_model_len") or 0) <= _MAX_TOKEN
         for model in models
     ):
         raise TransientError(f"{url}: answered no list of models: {_short(content)}")
@@ -187,7 +193,8 @@ def _read_logprobs(content: Any, count: int, url: str) -> tuple[list[float], lis
 
 def _are_token_ids(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(
-        isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in value
+        isinstance(token, int) and not isinstance(token, bool) and 0 <= token <= _MAX_TOKEN
+        for token in value
     )
 
 
