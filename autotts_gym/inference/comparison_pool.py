@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from autotts_gym.inference.answer_merging import AnswerGroup, Verdict
 from autotts_gym.inference.math_comparison import WALL_TIME_FACTOR, Operation, serve
+from autotts_gym.utils.processes import check_can_spawn
 
 #: Consecutive processes that may end before they start a comparison.
 _MAX_IDLE_EXITS: Final = 2
@@ -81,8 +82,9 @@ def merge_in_processes(
         timeout: CPU seconds of a comparison.
 
     Raises:
-        RuntimeError: processes end before they start a comparison.
+        RuntimeError: this process cannot start others, or they end before they start a comparison.
     """
+    check_can_spawn("merging answers")
     pool = _Pool(groups, numbers, workers, timeout)
     try:
         yield from pool.results()

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request, Sampling
+from autotts_gym.utils.processes import check_can_spawn
 
 #: Seconds to wait for the current step when the engine is closed.
 _CLOSE_TIMEOUT: Final = 30.0
@@ -255,6 +256,7 @@ def _load_engine(model: str, arguments: dict[str, Any]) -> Any:
         "seed": secrets.randbelow(2**31),
         **arguments,
     }
+    check_can_spawn("vLLM", main_script=False)
     try:
         with _hidden_main_module():
             return LLMEngine.from_engine_args(EngineArgs(model=model, **engine_arguments))

@@ -22,6 +22,30 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
+def check_can_spawn(activity: str, *, main_script: bool = True) -> None:
+    """Check that this process can start others with ``multiprocessing``'s method ``spawn``.
+
+    Args:
+        activity: what needs them, for the message.
+        main_script: whether they import the main script.
+
+    Raises:
+        RuntimeError: it is a daemon process, which may have no children, or its main script came
+            from standard input, which children cannot read again.
+    """
+    if multiprocessing.current_process().daemon:
+        raise RuntimeError(
+            f"{activity} starts processes, but this is a daemon process of multiprocessing, which "
+            "may not: call it in the main process, or in one with daemon=False"
+        )
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main_script and main is not None and os.path.basename(main) == "<stdin>":
+        raise RuntimeError(
+            f"{activity} starts processes, which read the main script again, but it came from "
+            "standard input: save it as a file"
+        )
+
+
 def end_with_parent(*, group: bool) -> None:
     """Terminate this ``multiprocessing`` child process when its parent ends.
 

@@ -12,13 +12,14 @@ from autotts_gym.discovery.program_tree import Program
 from autotts_gym.discovery.proposal import rejection_penalty
 from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.traces.store import TraceStore
-from autotts_gym.utils.processes import end_with_parent
+from autotts_gym.utils.processes import check_can_spawn, end_with_parent
 
 _rollout: TreeRollout
 
 
 def create_pool(search: SearchSet, workers: int) -> ProcessPoolExecutor:
     """A pool of processes that run the jobs of this module on a search set."""
+    check_can_spawn("the genetic proposer")
     stores = dict(zip(search.names, search.stores, strict=True))
     context = multiprocessing.get_context("spawn")
     arguments = (stores, search.questions, search.seeds)

@@ -32,6 +32,7 @@ from autotts_gym.rollout.episode_results import EpisodeResults, failed_row
 from autotts_gym.rollout.limits import MAX_CHECK_GAP, MAX_CONSECUTIVE_KILLS, TIME_LIMIT
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.utils.cpu_time import OwnTime
+from autotts_gym.utils.processes import check_can_spawn
 
 #: Seconds between two checks of the child process.
 _POLL_SECONDS: Final = 0.1
@@ -43,9 +44,13 @@ class SubprocessWorker:
     Args:
         time_limit: seconds of its own after which an episode is killed: computing and sleeping
             count, waiting for a processor does not.
+
+    Raises:
+        RuntimeError: this process cannot start others.
     """
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
+        check_can_spawn("a benchmark with workers (workers=0 plays in this process)")
         self._time_limit = time_limit
         # Starts here because it unblocks the signals that _start blocks.
         multiprocessing.resource_tracker.ensure_running()
