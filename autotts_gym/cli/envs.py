@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -11,7 +12,6 @@ from rich.text import Text
 
 from autotts_gym.cli.console import console, print_dim, print_line, print_table
 from autotts_gym.utils.terminal_text import one_line
-from autotts_gym.utils.user_folders import data_folder
 
 
 def envs(
@@ -50,7 +50,5 @@ def envs(
     print_table(table)
     for name, error in broken.items():
         print_line(f"[red]{escape(one_line(name))}:[/] {escape(one_line(error))}")
-    folder = data_folder()
-    print_dim(
-        f"\nyour environment folder: {folder / 'envs' if folder else 'none (no home folder)'}"
-    )
+    with contextlib.suppress(TraceError):  # no home folder
+        print_dim(f"\nyour environment folder: {registry.user_folder()}")

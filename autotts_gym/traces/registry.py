@@ -8,6 +8,7 @@ several stores (``published`` with ``published/Qwen3-4B/aime24`` in it) selects 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from importlib import util
 from pathlib import Path
 from typing import Final
 
+from platformdirs import user_data_path
+
 from autotts_gym.traces.card import CARD
 from autotts_gym.traces.exceptions import TraceError
 from autotts_gym.traces.installed_envs import entry_point_folders
 from autotts_gym.traces.store import TraceStore
-from autotts_gym.utils.user_folders import data_folder
 
 #: The bundled environment that is used by default.
 DEFAULT: Final = "tinylm/medium/chain"
@@ -42,8 +44,11 @@ def user_folder() -> Path:
     Raises:
         TraceError: the user has no home folder.
     """
-    folder = data_folder()
-    if folder is None:
+    try:
+        folder = user_data_path("autotts_gym", appauthor=False)
+    except (RuntimeError, KeyError):
+        folder = Path("~")  # as elsewhere without a home folder
+    if not folder.is_absolute():
         raise TraceError(
             "there is no folder for your environments, because there is no home folder: set HOME "
             "or XDG_DATA_HOME, or give a target folder"
@@ -54,8 +59,10 @@ def user_folder() -> Path:
 def folders() -> list[Path]:
     """Folders in which names are looked up, in order of precedence."""
     extra = os.environ.get("AUTOTTS_ENVS", "").split(os.pathsep)
-    own = [] if data_folder() is None else [user_folder()]
-    return [*(Path(folder) for folder in extra if folder), *own, bundled("envs")]
+    listed = [Path(folder) for folder in extra if folder]
+    with contextlib.suppress(TraceError):  # no home folder
+        listed.append(user_folder())
+    return [*listed, bundled("envs")]
 
 
 def _search_path() -> Iterator[Path]:

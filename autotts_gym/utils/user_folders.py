@@ -1,23 +1,11 @@
-"""The user's folders for data and for caches, where the user has any."""
+"""The user's folder for caches, where the user has one."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
-from platformdirs import user_cache_path, user_data_path
-
-_APPLICATION: Final = "autotts_gym"
-
-
-def data_folder() -> Path | None:
-    """The user's data folder; None without a home folder."""
-    try:
-        folder = user_data_path(_APPLICATION, appauthor=False)
-    except (RuntimeError, KeyError, OSError):
-        return None
-    return folder if folder.is_absolute() else None  # "~" if there is no home folder
+from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path | None:
@@ -26,7 +14,7 @@ def cache_folder() -> Path | None:
     if chosen:
         return Path(chosen)
     try:
-        folder = user_cache_path(_APPLICATION, appauthor=False)
+        folder = user_cache_path("autotts_gym", appauthor=False)
     except (RuntimeError, KeyError, OSError):
         return None
-    return folder if folder.is_absolute() else None
+    return folder if folder.is_absolute() else None  # "~" without a home folder

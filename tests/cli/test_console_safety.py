@@ -143,9 +143,9 @@ def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "def nameless(uid): raise KeyError(uid)\n"
         "pwd.getpwuid = nameless\n"  # as for a user id without a name
         "import gymnasium as gym, autotts_gym\n"
-        "from autotts_gym.utils.user_folders import cache_folder, data_folder\n"
+        "from autotts_gym.utils.user_folders import cache_folder\n"
         "from autotts_gym.traces import registry\n"
-        "assert cache_folder() is data_folder() is None\n"
+        "assert cache_folder() is None\n"
         "gym.make('AutoTTS-v0').reset(seed=0)\n"
         "print(len(registry.listing()))\n"
     )

@@ -134,7 +134,7 @@ def _change(folder: Path, column: str, value: object) -> None:
         (lambda folder: _edit(folder, seeds=[10**400]), "cannot be read"),
         (lambda folder: _pipe(folder / "benchmark.json"), "not a regular file"),
         (lambda folder: _pipe(folder / "episodes.parquet"), "not a regular file"),
-        (lambda folder: _change(folder, "tokens", "x"), "tokens"),
+        (lambda folder: _change(folder, "tokens", "x"), "cannot be read: episodes"),
         (lambda folder: _change(folder, "tokens", -1), "tokens must be at least 0"),
         (lambda folder: _change(folder, "question", None), "question has gaps"),
         (lambda folder: _change(folder, "seed", None), "seed has gaps"),
