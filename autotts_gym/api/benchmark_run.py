@@ -46,6 +46,7 @@ def benchmark(
     ray: str | None = None,
     interpret: bool = False,
     untrusted: bool = False,
+    weaker_sandbox: bool = False,
     progress: Callable[[str, int], None] = _no_progress,
 ) -> BenchmarkResult:
     """Benchmark controllers on environments; write episodes, summary and plots to ``out``.
@@ -78,11 +79,14 @@ def benchmark(
         ray: address of a Ray cluster to play on, ``"HOST:PORT"`` or ``"auto"``.
         interpret: run controllers as plain Python even if they can be compiled.
         untrusted: run controllers that are given as ``.py`` files in a sandbox.
+        weaker_sandbox: do so even if the sandbox of this machine lacks a protection.
         progress: called with a label and the number of episodes that were just finished.
 
     Raises:
         ValueError: an argument is out of range, or no controller is given.
         AgentError: a controller cannot be loaded.
+        MissingProtectionError: a controller needs a sandbox, and this machine's lacks a
+            protection.
         TraceError: an environment cannot be loaded.
         TypeError: an unknown keyword argument; the message suggests a similar one.
     """
@@ -95,7 +99,7 @@ def benchmark(
     )
 
     plan = plan_benchmark(
-        load_controllers(controllers, untrusted),
+        load_controllers(controllers, untrusted, weaker_sandbox),
         DEFAULT_BETAS if betas is None else beta_list(betas),
         integer_list(default_seeds(protocol) if seeds is None else seeds, "seeds"),
         protocol=protocol,

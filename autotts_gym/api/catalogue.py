@@ -89,14 +89,21 @@ def load_controllers(
     | Agent
     | Iterable[StrPath | Callable[..., Any] | Agent],
     untrusted: bool = False,
+    weaker_sandbox: bool = False,
 ) -> list[Agent]:
     """Load one or several controllers, without duplicates.
 
     Args:
         controllers: as for :func:`load_controller`.
         untrusted: controllers that are given as ``.py`` files may run in a sandbox only.
+        weaker_sandbox: accept a machine whose sandbox lacks a protection.
+
+    Raises:
+        MissingProtectionError: a controller needs a sandbox, and this machine's lacks a
+            protection.
     """
     from autotts_gym.controllers.loader import load
+    from autotts_gym.sandbox import lockdown
     from autotts_gym.sandbox.untrusted_agent import is_file, load_untrusted
 
     given: list[StrPath | Callable[..., Any] | Agent]
@@ -105,11 +112,13 @@ def load_controllers(
     else:
         given = list(controllers)
     loaded = [
-        load_untrusted(os.fspath(one))
+        load_untrusted(os.fspath(one), weaker_sandbox=weaker_sandbox)
         if untrusted and isinstance(one, str | os.PathLike) and is_file(os.fspath(one))
         else load(one)
         for one in given
     ]
+    if any(agent.is_untrusted for agent in loaded):
+        lockdown.check(weaker_sandbox)
     return list(dict.fromkeys(loaded))
 
 

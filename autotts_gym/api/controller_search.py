@@ -56,6 +56,7 @@ def discover(
     seeds: int | None = None,
     knob: bool = True,
     traces: bool = True,
+    weaker_sandbox: bool = False,
     attempts: int = 4,
     islands: int = 3,
     evaluations: int = 120,
@@ -87,6 +88,7 @@ def discover(
         seeds: number of branch orders per question; default 8 for the genetic proposer, else 4.
         knob: require that programs take β, and spend more tokens as β rises.
         traces: show proposers diagnoses, and episodes action by action.
+        weaker_sandbox: run untrusted programs even if this machine's sandbox lacks a protection.
         attempts: proposals per round; for the genetic proposer, per island.
         islands: number of populations of the genetic proposer.
         evaluations: number of evaluations of the genetic proposer to tune a program's constants.
@@ -145,6 +147,7 @@ def discover(
         rounds=rounds,
         knob=knob,
         diagnostics=traces,
+        weaker_sandbox=weaker_sandbox,
         env_names=[str(store.path) if store.path else name for name, store in stores.items()],
     ) as search:
         choice = search.run(progress)

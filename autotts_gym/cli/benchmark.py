@@ -24,6 +24,7 @@ from autotts_gym.cli.options import (
     Billing,
     Environments,
     Order,
+    WeakerSandbox,
     open_environments,
     parse_integers,
     parse_numbers,
@@ -112,6 +113,7 @@ def benchmark(
             "traces.",
         ),
     ] = False,
+    weaker_sandbox: WeakerSandbox = False,
 ) -> None:
     """Play agents on environments; print a table; write episodes, summary and plots.
 
@@ -132,7 +134,7 @@ def benchmark(
         raise ValueError(f"--action-limit must be at least 1, got {action_limit}")
     if not (agents or protocol):
         raise ValueError("give at least one agent, such as cmc, or --protocol paper")
-    loaded = load_controllers(agents or [], untrusted)
+    loaded = load_controllers(agents or [], untrusted, weaker_sandbox)
     if untrusted:
         _print_protections(loaded)
     plan = plan_benchmark(
@@ -168,12 +170,13 @@ def benchmark(
 
 def _print_protections(agents: Sequence[Agent]) -> None:
     """Print which agents run in a sandbox, and what protects this machine from them."""
-    from autotts_gym.sandbox.lockdown import protections
+    from autotts_gym.sandbox.lockdown import missing, protections
 
     sandboxed = [agent.name for agent in agents if agent.is_untrusted]
+    lacking = f"; missing: {', '.join(missing())}" if missing() else ""
     print_dim(
         f"sandboxed agents: {', '.join(sandboxed) or 'none'}; "
-        f"active protections: {', '.join(protections())}"
+        f"active protections: {', '.join(protections())}{lacking}"
     )
 
 

@@ -21,6 +21,7 @@ from autotts_gym.cli.console import (
 )
 from autotts_gym.cli.options import (
     Environments,
+    WeakerSandbox,
     current_command,
     open_environments,
     parse_integers,
@@ -79,6 +80,7 @@ def discover(
     seeds: Seeds = None,
     knob: Knob = True,
     traces: Traces = True,
+    weaker_sandbox: WeakerSandbox = False,
     attempts: Annotated[
         int, typer.Option(min=1, help="Proposals in each round; for genetic, on each island.")
     ] = 4,
@@ -199,6 +201,7 @@ def discover(
         knob=knob,
         diagnostics=traces,
         env_names=env or [],
+        weaker_sandbox=weaker_sandbox,
     ) as search:
         if search.archive:
             print_dim(f"continuing a search: {len(search.archive)} programs so far")

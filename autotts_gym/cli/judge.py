@@ -9,7 +9,7 @@ import typer
 
 from autotts_gym.cli.console import print_text, requires_extra
 from autotts_gym.cli.discover import Knob, Questions, Seeds, Traces
-from autotts_gym.cli.options import Environments, parse_integers
+from autotts_gym.cli.options import Environments, WeakerSandbox, parse_integers
 
 
 def judge(
@@ -19,6 +19,7 @@ def judge(
     seeds: Seeds = None,
     knob: Knob = True,
     traces: Traces = True,
+    weaker_sandbox: WeakerSandbox = False,
 ) -> None:
     """Evaluate a program as discovery does: checks, score, curve over β, error analysis, episodes.
 
@@ -40,6 +41,7 @@ def judge(
         seeds=seeds or INTERPRETED_SEEDS,
         knob=knob,
         diagnostics=traces,
+        weaker_sandbox=weaker_sandbox,
     )
     candidate = Candidate(Proposal(program.stem, source, "by hand"), evaluation)
     print_text(prompts.feedback(candidate, diagnostics=traces))

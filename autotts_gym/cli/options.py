@@ -28,6 +28,15 @@ Environments = Annotated[
 ]
 
 
+WeakerSandbox = Annotated[
+    bool,
+    typer.Option(
+        "--weaker-sandbox",
+        help="Run untrusted programs even if the sandbox of this machine lacks a protection.",
+    ),
+]
+
+
 class Order(StrEnum):
     """Branch orders of ``autotts benchmark``."""
 

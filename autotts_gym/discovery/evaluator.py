@@ -44,7 +44,9 @@ class Evaluator:
         knob: require β to control spending: reject a program whose tokens do not rise with β.
         diagnostics: add a diagnosis and transcripts to evaluations. They cover the first branch
             order of every question.
-        time_limit: seconds after which an episode of an untrusted program is ended.
+        time_limit: processor time after which an episode of an untrusted program is ended, seconds.
+        weaker_sandbox: play untrusted programs even if the sandbox of this machine lacks a
+            protection.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Evaluator:
         knob: bool = True,
         diagnostics: bool = True,
         time_limit: float = TIME_LIMIT,
+        weaker_sandbox: bool = False,
     ) -> None:
         self.search, self.knob, self.diagnostics = search, knob, diagnostics
-        self._time_limit = time_limit
+        self._time_limit, self._weaker_sandbox = time_limit, weaker_sandbox
         self._tree_rollout = TreeRollout(search, logs=diagnostics)
 
     def evaluate_tree(self, program: Program) -> Evaluation:
@@ -84,7 +87,9 @@ class Evaluator:
         text = source.encode("utf-8")
         # The text is parsed in another process first: some texts crash the parser.
         try:
-            program = untrusted_from_source(Path("controller.py"), text)
+            program = untrusted_from_source(
+                Path("controller.py"), text, weaker_sandbox=self._weaker_sandbox
+            )
         except AgentError as error:
             return Evaluation(rejection=str(error))
         rejection = check(source, knob=self.knob)
@@ -184,6 +189,7 @@ def evaluate(
     knob: bool = True,
     diagnostics: bool = True,
     untrusted: bool = True,
+    weaker_sandbox: bool = False,
 ) -> Evaluation:
     """Evaluate the source text of a program, as ``autotts discover`` does.
 
@@ -195,14 +201,16 @@ def evaluate(
         knob: require β to control spending.
         diagnostics: add a diagnosis and transcripts.
         untrusted: play the program in a sandbox; otherwise in this process, compiled if possible.
+        weaker_sandbox: play it even if the sandbox of this machine lacks a protection.
 
     Raises:
+        MissingProtectionError: the sandbox of this machine lacks a protection.
         ValueError: an environment or a question does not exist.
     """
     from autotts_gym.traces import registry
 
     search = SearchSet(registry.open_stores(*envs), questions, seeds)
-    evaluator = Evaluator(search, knob=knob, diagnostics=diagnostics)
+    evaluator = Evaluator(search, knob=knob, diagnostics=diagnostics, weaker_sandbox=weaker_sandbox)
     return evaluator.evaluate_source(source, untrusted=untrusted)
 
 

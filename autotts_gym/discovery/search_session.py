@@ -24,6 +24,7 @@ from autotts_gym.discovery.proposer_registry import (
 )
 from autotts_gym.discovery.search_loop import Choice, Discovery
 from autotts_gym.discovery.workspace import Workspace
+from autotts_gym.sandbox import lockdown
 from autotts_gym.traces.store import TraceStore
 
 #: Default branch orders for each question, where programs are compiled.
@@ -76,6 +77,7 @@ def open_search(
     knob: bool = True,
     diagnostics: bool = True,
     env_names: Sequence[str] = (),
+    weaker_sandbox: bool = False,
 ) -> Iterator[SearchSession]:
     """Open a search; it resumes if ``folder`` holds one.
 
@@ -91,13 +93,18 @@ def open_search(
         diagnostics: show proposers episodes action by action, and diagnoses.
         env_names: names or paths of ``stores`` for the command that evaluates a program in the
             workspace; by default the default environment.
+        weaker_sandbox: accept a machine whose sandbox lacks a protection.
 
     Raises:
+        MissingProtectionError: the proposer's programs need a sandbox, and this machine's lacks
+            a protection.
         ValueError: there is no such proposer, an option is out of range, or ``folder`` holds
             another search.
     """
     check_proposer_name(proposer)
     options = options or ProposerOptions()
+    if proposer != GENETIC:
+        lockdown.check(weaker_sandbox)
     seeds = seeds or (COMPILED_SEEDS if proposer == GENETIC else INTERPRETED_SEEDS)
     folder = Path(folder)
     plan: dict[str, Any] = {
@@ -106,12 +113,18 @@ def open_search(
     }  # fmt: skip
     plan |= recorded_options(proposer, options, knob=knob)
     search = SearchSet(stores, questions, seeds)
-    discovery = Discovery(Evaluator(search, knob=knob, diagnostics=diagnostics), folder, plan)
+    evaluator = Evaluator(search, knob=knob, diagnostics=diagnostics, weaker_sandbox=weaker_sandbox)
+    discovery = Discovery(evaluator, folder, plan)
     workspace = Workspace(
         folder / "workspace",
         diagnostics=diagnostics,
         knob=knob,
-        evaluation=judge_command(env_names, questions, seeds, knob=knob, diagnostics=diagnostics),
+        evaluation=judge_command(
+            *(env_names, questions, seeds),
+            knob=knob,
+            diagnostics=diagnostics,
+            weaker_sandbox=weaker_sandbox,
+        ),
     )
     context = SearchContext(options, search, discovery.archive, workspace)
     with ExitStack() as stack:
@@ -128,12 +141,13 @@ def judge_command(
     *,
     knob: bool,
     diagnostics: bool,
+    weaker_sandbox: bool = False,
 ) -> str:
     """The command that evaluates ``controller.py`` as the search does, in any folder.
 
     Args:
         env_names: names or paths of environments; a path that exists becomes absolute.
-        questions, seeds, knob, diagnostics: as for :func:`open_search`.
+        questions, seeds, knob, diagnostics, weaker_sandbox: as for :func:`open_search`.
     """
     words = ["autotts", "judge", "controller.py"]
     for name in env_names:
@@ -142,6 +156,7 @@ def judge_command(
     words += ["--seeds", str(seeds)]
     words += [] if knob else ["--no-knob"]
     words += [] if diagnostics else ["--no-traces"]
+    words += ["--weaker-sandbox"] if weaker_sandbox else []
     return shlex.join(words)
 
 

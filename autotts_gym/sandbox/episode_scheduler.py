@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import struct
-import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,12 @@ from autotts_gym.mdp import actions
 from autotts_gym.mdp.batch import TRUNCATED, Batch, EpisodeStart
 from autotts_gym.mdp.state import Records
 from autotts_gym.rollout.episode_results import answered_row, failed_row
-from autotts_gym.rollout.limits import MAX_CHECK_GAP, MAX_CONSECUTIVE_KILLS
+from autotts_gym.rollout.limits import MAX_CONSECUTIVE_KILLS
 from autotts_gym.sandbox.event_loop import MESSAGES, NEW_ANSWERS, NO_MESSAGE, REFUSED, EventLoop
 from autotts_gym.sandbox.launcher import Launcher
+from autotts_gym.sandbox.own_time_limits import OwnTimeLimits
 from autotts_gym.sandbox.pipe_protocol import DONE, FAILED, UNLOADED
 from autotts_gym.sandbox.shared_memory import SlotMemory
-
-#: Seconds between two checks of the time limits.
-_CHECK_INTERVAL: Final = 0.5
 
 
 class _Running(NamedTuple):
@@ -33,19 +30,24 @@ class _Running(NamedTuple):
     Attributes:
         slot: its slot.
         k: its index among the episodes of the call.
+        place: its place in the order of starts.
+        number: of its process, see :class:`~autotts_gym.sandbox.launcher.Launcher`.
         input_pipe, output_pipe: this process's file descriptors.
-        started: value of the scheduler's clock at its start, seconds.
     """
 
     slot: int
     k: int
+    place: int
+    number: int
     input_pipe: int
     output_pipe: int
-    started: float
 
 
 class EpisodeScheduler:
     """Plays the episodes of one call of a :class:`~autotts_gym.sandbox.player.Sandbox`.
+
+    They start in a random order, which their processes do not know: a program that finds out how
+    many others have started before it learns nothing about its question.
 
     Args:
         batch, memory, event_loop, launcher: of the sandbox.
@@ -53,7 +55,7 @@ class EpisodeScheduler:
             :meth:`autotts_gym.rollout.episode_player.EpisodePlayer.play_remaining`.
         settle: whether settled tokens are computed.
         settled_tokens: computes them from question, order, branches and actions.
-        time_limit: seconds after which an episode is killed.
+        time_limit: processor time after which an episode is killed, seconds.
 
     Attributes:
         logs: int32 arrays, the actions of the finished episodes, by index.
@@ -82,17 +84,18 @@ class EpisodeScheduler:
         self._questions, self._orders, self._beta = questions, orders, float(beta)
         self._results, self._played, self._fail = results, played, fail
         self._settle, self._settled_tokens = settle, settled_tokens
-        self._time_limit = time_limit
         self._failures: dict[int, str] = {}
         self._finished: set[int] = set()  # not yet counted in played
-        self._next = int(played[0])
+        first = int(played[0])
+        order = np.random.default_rng().permutation(len(questions) - first)
+        self._order: list[int] = (first + order).tolist()
+        self._next = 0  # in the order
         self._running: dict[int, _Running] = {}  # by slot
         self._free = list(range(memory.count))[::-1]
-        self._used: set[int] = set()
-        # Seconds that count for the time limits: not those in which this process was suspended.
-        self._clock = 0.0
+        self._limits = OwnTimeLimits(launcher.cpu_times, time_limit)
         self.logs: dict[int, NDArray[np.int32]] = {}
         self.killed: set[int] = set()
+        self._killed_places: set[int] = set()
 
     def run(self) -> None:
         """Play all episodes.
@@ -100,46 +103,39 @@ class EpisodeScheduler:
         Raises:
             GivenUpError: too many consecutive episodes were killed.
         """
-        checked = time.monotonic()
         try:
             self._start_episodes()
             while self._running:
-                oldest = min(episode.started for episode in self._running.values())
-                remaining = oldest + self._time_limit - self._clock
-                bits = self._event_loop.run(min(max(0.0, remaining), _CHECK_INTERVAL))
-                now = time.monotonic()
-                self._clock += min(now - checked, MAX_CHECK_GAP)
-                checked = now
+                bits = self._event_loop.run(self._limits.until_check())
                 if bits & NEW_ANSWERS:
                     self._memory.reveal(self._batch)
                 if bits & MESSAGES:
                     self._handle_messages()
-                if self._clock - oldest > self._time_limit:
-                    self._kill_late_episodes()
+                self._kill_late_episodes()
                 self._start_episodes()
         finally:
             for episode in list(self._running.values()):
                 self._free_slot(episode)
-            # A program may continue after its last message.
-            self._launcher.end(sorted(self._used))
 
     def _start_episodes(self) -> None:
         """Start episodes in the free slots."""
-        count = min(len(self._free), len(self._questions) - self._next)
+        count = min(len(self._free), len(self._order) - self._next)
         if count <= 0:
             return
         slots = [self._free.pop() for _ in range(count)]
-        indices = range(self._next, self._next + count)
+        places = range(self._next, self._next + count)
         self._next += count
-        self._used.update(slots)
+        indices = self._order[places.start : places.stop]
         starts = [
             EpisodeStart(int(self._questions[k]), self._beta, self._orders[k]) for k in indices
         ]
         self._batch.reset(slots, starts)
         self._memory.begin(slots, self._batch.ledger)
-        for slot, k in zip(slots, indices, strict=True):
-            pipes = self._launcher.start(slot)
-            self._running[slot] = _Running(slot, k, *pipes, self._clock)
+        self._event_loop.publish(slots)
+        for slot, k, place in zip(slots, indices, places, strict=True):
+            number, *pipes = self._launcher.start(self._memory.readers[slot])
+            self._running[slot] = _Running(slot, k, place, number, *pipes)
+            self._limits.add(number)
             self._event_loop.add(slot, *pipes)
 
     # --- messages --------------------------------------------------------------------------------
@@ -186,7 +182,7 @@ class EpisodeScheduler:
             self._record_kill(episode, "ProtocolError: the program wrote an invalid message")
 
     def _handle_exit(self, episode: _Running) -> None:
-        (status,) = self._launcher.end([episode.slot])
+        status = self._end_process(episode)
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             how = f"ended with signal {number} ({signal.Signals(number).name})"
@@ -195,9 +191,10 @@ class EpisodeScheduler:
         self._record_kill(episode, f"ProcessError: the process of the episode {how}")
 
     def _kill_late_episodes(self) -> None:
-        limit = self._time_limit
+        late = self._limits.late()
         for episode in list(self._running.values()):
-            if self._clock - episode.started > limit:
+            if episode.number in late:
+                limit = self._limits.limit
                 self._record_kill(episode, f"TimeLimitError: no end after {limit:g} s")
 
     # --- results ---------------------------------------------------------------------------------
@@ -228,13 +225,13 @@ class EpisodeScheduler:
         Raises:
             GivenUpError: too many consecutive episodes were killed.
         """
-        self._launcher.end([episode.slot])
         self.killed.add(episode.k)
+        self._killed_places.add(episode.place)
         self._record_failure(episode, message)
-        first = last = episode.k
-        while first - 1 in self.killed:
+        first = last = episode.place
+        while first - 1 in self._killed_places:
             first -= 1
-        while last + 1 in self.killed:
+        while last + 1 in self._killed_places:
             last += 1
         if last - first + 1 >= MAX_CONSECUTIVE_KILLS:
             question = int(self._questions[episode.k])
@@ -254,9 +251,17 @@ class EpisodeScheduler:
             self._played[0] += 1
 
     def _free_slot(self, episode: _Running) -> None:
+        """End an episode's process, and with it its access to the slot."""
+        self._end_process(episode)
         self._batch.ledger["ended"][episode.slot] = 1
         self._event_loop.remove(episode.slot)
         del self._running[episode.slot]
         os.close(episode.input_pipe)
         os.close(episode.output_pipe)
         self._free.append(episode.slot)
+
+    def _end_process(self, episode: _Running) -> int:
+        """End an episode's process if it was not ended; returns its wait status."""
+        if not self._limits.remove(episode.number):
+            return 0
+        return self._launcher.end([episode.number])[0]

@@ -8,6 +8,7 @@ that appears for the first time, a process that has ended.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import ILLEGAL, Batch, play_queues
 from autotts_gym.mdp.jit import compiled, entry_point
+from autotts_gym.mdp.observation import NULL
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.pipe_protocol import MAX_FRAME_ACTIONS
 from autotts_gym.sandbox.shared_memory import SlotMemory
@@ -68,6 +70,23 @@ class PipeState(NamedTuple):
     byte_values: NDArray[np.uint8]
 
 
+class SlotArrays(NamedTuple):
+    """The slots, and the words at which their parts begin; see :class:`.memory_layout.Layout`.
+
+    Attributes:
+        words, floats, revealed: of :class:`~autotts_gym.sandbox.shared_memory.SlotMemory`.
+        attributes, mask, columns, nulls: words.
+    """
+
+    words: NDArray[np.int64]
+    floats: NDArray[np.float64]
+    revealed: NDArray[np.int64]
+    attributes: int
+    mask: int
+    columns: int
+    nulls: int
+
+
 class EventLoop:
     """Serves the processes of several slots.
 
@@ -93,16 +112,32 @@ class EventLoop:
             lengths=np.zeros(count, np.int64),
             byte_values=np.arange(256, dtype=np.uint8),
         )
+        layout = memory.layout
         self._outcomes = batch.outcomes
-        shared = batch.ledger, batch.outcomes, memory.attributes, memory.revealed
+        self._slots: Any = SlotArrays(
+            memory.words,
+            memory.floats,
+            memory.revealed,
+            layout.floats,
+            layout.mask,
+            layout.columns,
+            layout.nulls,
+        )
+        self._batch: Any = batch.view, batch.ledger
         self._arguments: Any = (
             batch.queue_arguments(pipes.queues, pipes.counts),
-            *shared,
+            *self._batch,
+            batch.outcomes,
+            self._slots,
             pipes,
         )
         for slot in range(count):
             self.remove(slot)
         self.run(0)  # compiles
+
+    def publish(self, slots: Sequence[int]) -> None:
+        """Write the initial states of new episodes to their slots."""
+        _publish_all(np.array(slots, np.int64), *self._batch, self._slots)
 
     def add(self, slot: int, input_pipe: int, output_pipe: int) -> None:
         """Serve a new episode with these file descriptors."""
@@ -135,7 +170,7 @@ class EventLoop:
 
 
 @entry_point()
-def _run(timeout, arrays, ledger, outcomes, attributes, revealed, pipes):
+def _run(timeout, arrays, view, ledger, outcomes, slots, pipes):
     waiting, polls = pipes.waiting, pipes.polls
     bits = _send_outcomes(pipes, outcomes)
     for _ in range(_ROUNDS):
@@ -145,14 +180,38 @@ def _run(timeout, arrays, ledger, outcomes, attributes, revealed, pipes):
         play_queues(*arrays)
         for slot in range(len(waiting)):
             if waiting[slot]:
-                attributes[slot, memory_layout.SPENT] = ledger[slot].spent
-                attributes[slot, memory_layout.CLOCK] = ledger[slot].clock
-                if ledger[slot].classes != revealed[slot]:
+                _publish(slot, view, ledger, slots)
+                if ledger[slot].classes != slots.revealed[slot]:
                     bits |= NEW_ANSWERS
         if bits & NEW_ANSWERS:
             break
         bits |= _send_outcomes(pipes, outcomes)
     return bits
+
+
+@entry_point()
+def _publish_all(indices, view, ledger, slots):
+    for slot in indices:
+        _publish(slot, view, ledger, slots)
+
+
+@compiled
+def _publish(slot, view, ledger, slots):
+    """Write what an episode shows to its slot, except for the texts of answers."""
+    words, branches = slots.words, view.branches
+    n = branches.shape[2]
+    words[slot, slots.attributes + memory_layout.SPENT] = ledger[slot].spent
+    words[slot, slots.attributes + memory_layout.CLOCK] = ledger[slot].clock
+    words[slot, slots.attributes + memory_layout.OPENED] = ledger[slot].opened
+    for k in range(view.confidences.shape[1]):
+        slots.floats[slot, memory_layout.FLOATS + k] = view.confidences[slot, k]
+    for k in range(view.mask.shape[1]):
+        words[slot, slots.mask + k] = view.mask[slot, k]
+    for column in range(branches.shape[0]):
+        for i in range(n):
+            words[slot, slots.columns + column * n + i] = branches[column, slot, i]
+    for answer in range(ledger[slot].classes):
+        words[slot, slots.nulls + answer] = view.classes[NULL, slot, answer]
 
 
 @compiled

@@ -11,7 +11,7 @@ from typing import Any
 
 from autotts_gym.controllers.episode import NO_BUDGET, Episode
 from autotts_gym.mdp import actions, fields
-from autotts_gym.mdp.fields import BETA, BRANCH_COLUMNS, GLOBAL_COLUMNS, OPENED
+from autotts_gym.mdp.fields import BRANCH_COLUMNS
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 from autotts_gym.sandbox.pipe_protocol import (
@@ -53,7 +53,7 @@ class GuestEnv:
         budget = attributes[memory_layout.BUDGET]
         self.budget: int | None = None if budget == NO_BUDGET else budget
         self.predicts = attributes[memory_layout.PREDICTABLE] == 1
-        self.beta: float = self._floats[BETA]
+        self.beta: float = self._floats[0]
         self._queue = array("i")
         self._billing_flag = 0
         # Copies of the slot, ahead of it by the queued actions.
@@ -69,7 +69,7 @@ class GuestEnv:
         self._running: tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
         self._running = self.observation, 0.0, False, False, {}
         if layout.confidences:
-            self.observation["branch_confidence"] = self._floats[len(GLOBAL_COLUMNS) :][:n]
+            self.observation["branch_confidence"] = self._floats[memory_layout.FLOATS :][:n]
 
     def get_wrapper_attr(self, name: str) -> Any:
         """As in Gymnasium."""
@@ -166,7 +166,7 @@ class GuestEnv:
         for k, column in enumerate(self._columns):
             column[:] = words[layout.columns + k * n :][:n].tolist()
         self._mask[:] = words[layout.mask :][: actions.count(n)].tolist()
-        self._opened[0] = self._floats[OPENED]
+        self._opened[0] = words[layout.floats + memory_layout.OPENED]
 
     def send_code(self, code: int, text: str = "") -> None:
         """Send the last frame of an episode, see :mod:`autotts_gym.sandbox.pipe_protocol`."""
@@ -187,7 +187,7 @@ class GuestEnv:
         layout = self._layout
         if not 0 <= answer < layout.classes:
             return False
-        return self._words[layout.votes + layout.classes + 1 + answer] == 1
+        return self._words[layout.nulls + answer] == 1
 
     def answer_text(self, answer: int) -> str:
         """Text of an answer class of this episode; empty for -1."""

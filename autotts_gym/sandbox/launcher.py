@@ -18,18 +18,21 @@ import numpy as np
 import autotts_gym
 from autotts_gym.controllers.errors import GivenUpError
 from autotts_gym.rollout.limits import START_TIMEOUT
-from autotts_gym.sandbox import forkserver
+from autotts_gym.sandbox import forkserver, namespaces
 from autotts_gym.sandbox.lockdown import Limits
-from autotts_gym.sandbox.shared_memory import SlotMemory
+from autotts_gym.sandbox.memory_layout import Layout
+from autotts_gym.sandbox.supervisor import ORDER, REPLY
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
 
 
 class Launcher:
     """Controls a fork server (:mod:`autotts_gym.sandbox.forkserver`) from the player's process.
 
+    It numbers the processes in the order of their start.
+
     Args:
         agent: the program.
-        memory: the slots.
+        layout: of the slots.
         limits: of each episode's process.
 
     Raises:
@@ -37,24 +40,32 @@ class Launcher:
         RuntimeError: the fork server does not start.
     """
 
-    def __init__(self, agent: UntrustedAgent, memory: SlotMemory, limits: Limits) -> None:
-        self._connection, remote_end = socket.socketpair()
+    def __init__(self, agent: UntrustedAgent, layout: Layout, limits: Limits) -> None:
+        self._orders, orders_end = socket.socketpair()
+        self._starts, starts_end = socket.socketpair()
+        self._count = 0
         roots = [Path(module.__file__ or "").parents[1] for module in (autotts_gym, np)]
-        with remote_end, tempfile.TemporaryDirectory() as folder:
+        with orders_end, starts_end, tempfile.TemporaryDirectory() as folder:
             # The working directory is empty, and removed before a program starts.
-            fd = remote_end.fileno()
+            ends = orders_end.fileno(), starts_end.fileno()
+            separate = str(int(namespaces.are_available()))
             self._process = subprocess.Popen(
-                [sys.executable, "-I", forkserver.__file__, str(fd), *map(str, roots)],
+                # Not -I, which ignores the variables. Without a fixed hash seed, the order of a
+                # set of strings, and by it a result, could change from one sandbox to the next.
+                [sys.executable, "-P", "-s", forkserver.__file__, *map(str, ends), separate]
+                + [str(root) for root in roots],
                 cwd=folder,
-                env={"OPENBLAS_NUM_THREADS": "1"},
+                env={"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=[fd],
+                pass_fds=ends,
                 start_new_session=True,
             )
+            for end in (orders_end, starts_end):
+                end.close()  # so that this process notices when the others end
             try:
-                problem = self._set_up(_setup(agent, memory, limits), memory)
+                problem = self._set_up(_setup(agent, layout, limits))
             except OSError as error:
                 self.close()
                 raise RuntimeError(f"the sandbox does not start: {error}") from error
@@ -68,34 +79,35 @@ class Launcher:
 
     @property
     def pid(self) -> int:
-        """Process id of the fork server."""
+        """Process id of the first process of the fork server, with which all others end."""
         return self._process.pid
 
-    def _set_up(self, setup: dict[str, Any], memory: SlotMemory) -> bytes:
-        """Send what to play; returns the fork server's reply, a line."""
-        connection = self._connection
+    def _set_up(self, setup: dict[str, Any]) -> bytes:
+        """Send what to play; returns the template's reply, a line."""
+        starts = self._starts
         data = json.dumps(setup).encode()
-        connection.settimeout(START_TIMEOUT)
-        connection.sendall(struct.pack("=q", len(data)) + data)
-        for k in range(0, memory.count, 64):
-            socket.send_fds(connection, [b"\0"], memory.readers[k : k + 64])
-        with connection.makefile("rb", buffering=0) as lines:
+        starts.settimeout(START_TIMEOUT)
+        starts.sendall(struct.pack("=q", len(data)) + data)
+        with starts.makefile("rb", buffering=0) as lines:
             reply = lines.readline()
-        connection.settimeout(None)
+        starts.settimeout(None)
         return reply
 
-    def start(self, slot: int) -> tuple[int, int]:
+    def start(self, memory: int) -> tuple[int, int, int]:
         """Start an episode's process.
 
+        Args:
+            memory: file descriptor of its slot.
+
         Returns:
-            Two file descriptors, one to read its frames from and one to write outcomes to.
+            Its number, and two file descriptors, one to read its frames from and one to write
+            outcomes to.
         """
         guest_input, our_output = os.pipe()
         our_input, guest_output = os.pipe()
         os.set_blocking(our_output, False)
         try:
-            order = struct.pack("=i", slot)
-            socket.send_fds(self._connection, [order], [guest_input, guest_output])
+            socket.send_fds(self._starts, [b"\0"], [memory, guest_input, guest_output])
         except BaseException:
             os.close(our_output)
             os.close(our_input)
@@ -103,24 +115,40 @@ class Launcher:
         finally:
             os.close(guest_input)
             os.close(guest_output)
-        return our_input, our_output
+        self._count += 1
+        return self._count - 1, our_input, our_output
 
-    def end(self, slots: Sequence[int]) -> list[int]:
-        """End the processes of some slots; returns their wait statuses.
+    def end(self, numbers: Sequence[int]) -> list[int]:
+        """End some processes, each of them once; returns their wait statuses.
 
         Raises:
             RuntimeError: the fork server has ended.
         """
-        count = len(slots)
-        self._connection.sendall(struct.pack(f"={count}i", *(~slot for slot in slots)))
-        reply = self._connection.recv(4 * count, socket.MSG_WAITALL) if count else b""
-        if len(reply) < 4 * count:
+        return [status for status, _ in self._order(numbers)]
+
+    def cpu_times(self, numbers: Sequence[int]) -> list[float]:
+        """Processor time that some processes have used so far, seconds.
+
+        Raises:
+            RuntimeError: the fork server has ended.
+        """
+        return [seconds for _, seconds in self._order([~number for number in numbers])]
+
+    def _order(self, orders: Sequence[int]) -> list[tuple[int, float]]:
+        """Send orders to the supervisor; returns its replies."""
+        if not orders:
+            return []
+        self._orders.sendall(b"".join(map(ORDER.pack, orders)))
+        size = REPLY.size * len(orders)
+        reply = self._orders.recv(size, socket.MSG_WAITALL)
+        if len(reply) < size:
             raise RuntimeError("the fork server of the sandbox has ended")
-        return list(struct.unpack(f"={count}i", reply))
+        return list(REPLY.iter_unpack(reply))
 
     def close(self) -> None:
         """End the fork server, and with it all processes of episodes."""
-        self._connection.close()
+        self._orders.close()
+        self._starts.close()
         try:
             self._process.wait(5.0)
         except subprocess.TimeoutExpired:
@@ -128,15 +156,14 @@ class Launcher:
             self._process.wait()
 
 
-def _setup(agent: UntrustedAgent, memory: SlotMemory, limits: Limits) -> dict[str, Any]:
-    """The first message to the fork server."""
+def _setup(agent: UntrustedAgent, layout: Layout, limits: Limits) -> dict[str, Any]:
+    """The first message to the template."""
     return {
-        "layout": memory.layout.asdict(),
-        "slots": memory.count,
+        "layout": layout.asdict(),
         "limits": {"memory": limits.memory, "seconds": limits.seconds},
         "path": str(agent.path),
         "name": f"autotts_agent_{agent.path.stem}_{agent.digest[:12]}",
-        "source": agent.source.decode("latin-1"),
+        "source": agent.text,
         "agent": {
             "takes_beta": agent.takes_beta,
             "published": agent.published,

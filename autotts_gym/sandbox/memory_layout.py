@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.fields import BRANCH_COLUMNS, GLOBAL_COLUMNS
+from autotts_gym.mdp.fields import BRANCH_COLUMNS
 
 #: Number of observed branch columns.
 OBSERVED: Final = len(BRANCH_COLUMNS)
@@ -23,41 +23,54 @@ OBSERVED: Final = len(BRANCH_COLUMNS)
 # Attributes of the episode, one word each.
 SPENT: Final = 0  # visible total tokens
 CLOCK: Final = 1  # visible sequential tokens
-INTERVAL: Final = 2  # Δ, tokens
-DEPTH_LIMIT: Final = 3  # intervals
-BUDGET: Final = 4  # tokens, -1 for none
-PREDICTABLE: Final = 5  # 1 if neither a budget nor a step limit can stop an action
-ATTRIBUTES: Final = 6  # their number
+OPENED: Final = 2  # number of branches
+INTERVAL: Final = 3  # Δ, tokens
+DEPTH_LIMIT: Final = 4  # intervals
+BUDGET: Final = 5  # tokens, -1 for none
+PREDICTABLE: Final = 6  # 1 if neither a budget nor a step limit can stop an action
+ATTRIBUTES: Final = 7  # their number
+
+#: Number of float64 values before the confidences: β.
+FLOATS: Final = 1
 
 #: Size of an int64 and of a float64, bytes.
 WORD: Final = 8
+
+#: Room for the texts of an episode's answers, bytes. Pages that are not written take no memory.
+TEXT_SIZE: Final = 16 << 20
+
+#: Largest number of answer classes, which traces store as int16.
+_MAX_CLASSES: Final = (1 << 15) - 1
 
 
 @dataclass(frozen=True)
 class Layout:
     """Offsets within a slot.
 
-    A slot begins with the globals and, if there are any, the confidences of the N branches, as
-    float64. Then follow, as int64: the attributes, the action mask, the columns of N branches,
-    votes and null flags of K + 1 classes as in an observation, and the end of the text of each of
-    the K classes. The texts of the revealed answers come last, UTF-8, in the order of the classes.
+    A slot begins with β and, if there are any, the confidences of the N branches, as float64. Then
+    follow, as int64: the attributes, the action mask, the columns of N branches as in an
+    observation, the null flags of K classes, and the end of the text of each of them. The texts of
+    the revealed answers come last, UTF-8, in the order of the classes.
 
     Attributes:
         branches: N.
-        classes: K, the largest number of answer classes of a question.
-        text: room for texts, bytes.
+        depth: depth limit of a branch, intervals.
         confidences: whether the slot has confidences.
     """
 
     branches: int
-    classes: int
-    text: int
+    depth: int
     confidences: bool
+
+    @property
+    def classes(self) -> int:
+        """K, the largest number of answer classes that probes can reveal in an episode."""
+        return min(self.branches * self.depth, _MAX_CLASSES)
 
     @property
     def floats(self) -> int:
         """Number of float64 values, and therefore the word at which the attributes begin."""
-        return len(GLOBAL_COLUMNS) + (self.branches if self.confidences else 0)
+        return FLOATS + (self.branches if self.confidences else 0)
 
     @property
     def mask(self) -> int:
@@ -70,14 +83,14 @@ class Layout:
         return self.mask + actions.count(self.branches)
 
     @property
-    def votes(self) -> int:
-        """Word at which the votes of the classes begin; their null flags follow."""
+    def nulls(self) -> int:
+        """Word at which the null flags of the classes begin."""
         return self.columns + OBSERVED * self.branches
 
     @property
     def ends(self) -> int:
         """Word at which the ends of the texts begin."""
-        return self.votes + 2 * (self.classes + 1)
+        return self.nulls + self.classes
 
     @property
     def texts(self) -> int:
@@ -87,7 +100,7 @@ class Layout:
     @property
     def size(self) -> int:
         """Size of a slot, bytes; a multiple of the page size."""
-        needed = self.texts * WORD + self.text
+        needed = self.texts * WORD + TEXT_SIZE
         return -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
 
     def asdict(self) -> dict[str, int]:

@@ -27,5 +27,6 @@ MAX_TEXT_SIZE: Final = 2048
 TERMINATED: Final = 1
 TRUNCATED: Final = 2
 
-#: Size of an order to the fork server, bytes; see :mod:`autotts_gym.sandbox.forkserver`.
-ORDER_SIZE: Final = 4
+#: File descriptors of the process: outcomes are read from one, frames written to the other.
+INPUT: Final = 3
+OUTPUT: Final = 4

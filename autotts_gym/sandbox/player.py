@@ -22,11 +22,12 @@ from autotts_gym.mdp.state import Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.limits import TIME_LIMIT
+from autotts_gym.sandbox import lockdown
 from autotts_gym.sandbox.episode_scheduler import EpisodeScheduler
 from autotts_gym.sandbox.event_loop import EventLoop
 from autotts_gym.sandbox.launcher import Launcher
 from autotts_gym.sandbox.lockdown import Limits
-from autotts_gym.sandbox.memory_layout import Layout
+from autotts_gym.sandbox.memory_layout import TEXT_SIZE, Layout
 from autotts_gym.sandbox.shared_memory import SlotMemory, encode_answer
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, load_untrusted
 from autotts_gym.traces.store import TraceStore
@@ -37,6 +38,11 @@ PARALLEL_EPISODES: Final = 12
 
 #: Default memory limit of a program, bytes.
 MEMORY: Final = 512 << 20
+
+
+#: Seconds of processor time after the limit at which the kernel ends a process by itself, if the
+#: player does not end it first.
+_CPU_RESERVE: Final = 5
 
 
 class Sandbox(EpisodePlayer):
@@ -50,11 +56,15 @@ class Sandbox(EpisodePlayer):
         config: configuration of the episodes.
         settle: compute the settled tokens of every episode.
         parallel_episodes: number of episodes that run at the same time.
-        time_limit: seconds after which an episode is killed.
-        memory: memory limit of a program, bytes of address space in addition to the fork server's.
+        time_limit: processor time after which an episode is killed, seconds. It counts the
+            program's own work only, so that results do not depend on the load of the machine.
+        memory: memory limit of a program, bytes of address space in addition to the template's.
+        weaker_sandbox: play even if this machine lacks a protection.
 
     Raises:
         AgentError: the file defines no controller.
+        MissingProtectionError: the machine lacks a protection, see
+            :func:`autotts_gym.sandbox.lockdown.missing`.
         ValueError: the configuration does not fit the store, ``parallel_episodes`` is below 1, or
             the platform cannot fork.
 
@@ -74,37 +84,30 @@ class Sandbox(EpisodePlayer):
         parallel_episodes: int = PARALLEL_EPISODES,
         time_limit: float = TIME_LIMIT,
         memory: int = MEMORY,
+        weaker_sandbox: bool = False,
     ) -> None:
         if not hasattr(os, "fork"):
             raise ValueError("a sandbox needs a Unix system, which can fork and lock processes")
+        self.agent = agent if isinstance(agent, UntrustedAgent) else load_untrusted(agent)
+        lockdown.check(weaker_sandbox or self.agent.weaker_sandbox)
         super().__init__(store, config, settle)
         if parallel_episodes < 1:
             raise ValueError(f"parallel_episodes must be at least 1, got {parallel_episodes}")
-        self.agent = agent if isinstance(agent, UntrustedAgent) else load_untrusted(agent)
         self.path, self.reason = "sandbox", "untrusted"
         self.batch_size = 0
         self._time_limit = time_limit
-        self._limits = Limits(memory, int(np.ceil(time_limit)) + 1)
-        text_sizes = [
-            sum(len(encode_answer(a)) for a in answers) for answers in store.tables.answers
-        ]
-        layout = Layout(
-            config.max_branches,
-            self._dataset.classes,
-            max(text_sizes, default=0),
-            self._dataset.has_confidences,
-        )
+        self._limits = Limits(memory, int(np.ceil(time_limit)) + _CPU_RESERVE)
+        _check_texts(store)
+        layout = Layout(config.max_branches, self._dataset.depth, self._dataset.has_confidences)
         self._memory = SlotMemory(layout, parallel_episodes)
-        classes = layout.classes + 1
         self._batch = Batch(
             self._dataset,
             config,
             num_envs=parallel_episodes,
             max_depth=1,  # unused without planes
-            max_classes=classes,
+            max_classes=self._dataset.classes + 1,
             plane=False,
             invalid_penalty=0.0,
-            view=self._memory.view,
         )
         self._event_loop = EventLoop(self._batch, self._memory)
         self._launcher: Launcher | None = None
@@ -148,7 +151,7 @@ class Sandbox(EpisodePlayer):
                 killed.
         """
         if self._launcher is None:
-            self._launcher = Launcher(self.agent, self._memory, self._limits)
+            self._launcher = Launcher(self.agent, self._memory.layout, self._limits)
         scheduler = EpisodeScheduler(
             self._batch,
             self._memory,
@@ -173,3 +176,14 @@ class Sandbox(EpisodePlayer):
             empty = np.empty(0, np.int32)
             self.logs = [scheduler.logs.get(k, empty) for k in range(len(questions))]
             self.killed = len(scheduler.killed)
+
+
+def _check_texts(store: TraceStore) -> None:
+    """Check that the texts of each question's answers fit in a slot."""
+    for q, answers in enumerate(store.tables.answers):
+        size = sum(len(encode_answer(answer)) for answer in answers)
+        if size > TEXT_SIZE:
+            raise ValueError(
+                f"question {q}: the texts of its answers have {size} bytes; a sandbox holds "
+                f"at most {TEXT_SIZE}"
+            )

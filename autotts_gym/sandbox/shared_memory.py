@@ -7,17 +7,13 @@ import mmap
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autotts_gym.controllers.episode import NO_BUDGET
-from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import Batch
-from autotts_gym.mdp.fields import BRANCH_COLUMNS, GLOBAL_COLUMNS
-from autotts_gym.mdp.observation import View
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 
@@ -34,7 +30,7 @@ class SlotMemory:
     Attributes:
         layout, count: see above.
         readers: one read-only file descriptor per slot.
-        view: the observations in the slots, as arrays with a leading axis of slots.
+        words: int64[slots, W], and ``floats``: float64[slots, W]: the slots, in units of a word.
         attributes: int64[slots, ATTRIBUTES], see :mod:`autotts_gym.sandbox.memory_layout`.
         revealed: int64[slots], number of answer classes whose text is written.
     """
@@ -42,46 +38,33 @@ class SlotMemory:
     def __init__(self, layout: Layout, count: int) -> None:
         self.layout, self.count = layout, count
         self.readers: list[int] = []
-        size, n = layout.size, layout.branches
+        size = layout.size
         self._memory = mmap.mmap(-1, size * count)
         buffer = np.frombuffer(self._memory, np.uint8)
         address = buffer.ctypes.data
         for k in range(count):
             self.readers.append(_map_new_file(size, address + k * size))
-
-        def words(start: int, *shape: int, kind: Any = np.int64) -> NDArray[Any]:
-            """Array [count, *shape] over all slots, from a word of each on."""
-            strides = [memory_layout.WORD]
-            for length in shape[:0:-1]:
-                strides.insert(0, strides[0] * length)
-            return np.ndarray(
-                (count, *shape), kind, buffer, start * memory_layout.WORD, (size, *strides)
-            )
-
-        self.attributes = words(layout.floats, memory_layout.ATTRIBUTES)
-        self._ends = words(layout.ends, layout.classes)
-        start = layout.texts * memory_layout.WORD
-        self._texts = np.ndarray((count, size - start), np.uint8, buffer, start, (size, 1))
+        self.words = buffer.view(np.int64).reshape(count, -1)
+        self.floats = buffer.view(np.float64).reshape(count, -1)
+        self.attributes = self.words[:, layout.floats :][:, : memory_layout.ATTRIBUTES]
+        self._ends = self.words[:, layout.ends : layout.texts]
+        self._ends[:] = -1
+        self._texts = buffer.reshape(count, -1)[:, layout.texts * memory_layout.WORD :]
         self.revealed = np.zeros(count, np.int64)
-        empty = np.empty((count, n, 0))
-        self.view = View(
-            plane=empty.astype(np.int16),
-            confidence_plane=empty.astype(np.float32),
-            branches=words(layout.columns, len(BRANCH_COLUMNS), n).swapaxes(0, 1),
-            confidences=words(len(GLOBAL_COLUMNS), n if layout.confidences else 0, kind=np.float64),
-            classes=words(layout.votes, 2, layout.classes + 1).swapaxes(0, 1),
-            globals=words(0, len(GLOBAL_COLUMNS), kind=np.float64),
-            mask=words(layout.mask, actions.count(n)),
-        )
-        self.view.mask[:] = 0
 
     def begin(self, slots: Sequence[int], ledger: s.Records) -> None:
-        """Clear some slots, and write the attributes of their new episodes."""
+        """Clear some slots, and write the attributes of their new episodes.
+
+        What changes during an episode is written by the event loop.
+        """
         attributes = self.attributes
+        for slot in slots:
+            if classes := int(self.revealed[slot]):
+                self._texts[slot, : self._ends[slot, classes - 1]] = 0
+                self._ends[slot, :classes] = -1
+                self.words[slot, self.layout.nulls :][:classes] = 0
         self.revealed[slots] = 0
-        self._ends[slots] = -1
-        self._texts[slots] = 0
-        attributes[slots] = 0
+        self.floats[slots, 0] = ledger["beta"][slots]
         attributes[slots, memory_layout.INTERVAL] = ledger["interval"][slots]
         attributes[slots, memory_layout.DEPTH_LIMIT] = ledger["depth_limit"][slots]
         budgets = ledger["budget"][slots]

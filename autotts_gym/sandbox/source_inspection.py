@@ -7,9 +7,12 @@ source can crash the parser. It reads the source from stdin and prints the resul
 from __future__ import annotations
 
 import ast
+import codecs
+import io
 import json
 import subprocess
 import sys
+import tokenize
 from typing import Any, Final
 
 # Limits of the parsing process: bytes of memory, and seconds.
@@ -21,6 +24,26 @@ MAX_SOURCE_SIZE: Final = 1 << 20
 
 class SourceError(ValueError):
     """A program's source is not playable; the message gives the reason."""
+
+
+def decode_source(source: bytes) -> str:
+    """The text of a Python file, which is what is checked and what is compiled.
+
+    Bytes are never compiled, because Python would decode them by a declaration in their first
+    lines, and so run another text than the one that was checked.
+
+    Raises:
+        SourceError: it is not UTF-8, or declares another encoding.
+    """
+    try:
+        declared = codecs.lookup(tokenize.detect_encoding(io.BytesIO(source).readline)[0]).name
+        if declared not in ("utf-8", "utf-8-sig"):
+            raise SourceError(
+                f"declares the encoding {declared}; an untrusted program must be UTF-8"
+            )
+        return source.decode("utf-8-sig")
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        raise SourceError(f"cannot be loaded: not UTF-8: {error}") from None
 
 
 def inspect_source(source: bytes, program: str = "") -> dict[str, Any]:
@@ -38,13 +61,19 @@ def inspect_source(source: bytes, program: str = "") -> dict[str, Any]:
     """
     if len(source) > MAX_SOURCE_SIZE:
         raise SourceError(f"is larger than {MAX_SOURCE_SIZE >> 20} MiB")
+    text = decode_source(source)
     # Imported here, as the parsing process runs without site-packages.
     from autotts_gym.controllers.published_programs import DEFAULT_CLASS
 
     command = [sys.executable, "-I", "-S", __file__, program, DEFAULT_CLASS]
     try:
         done = subprocess.run(
-            command, input=source, capture_output=True, timeout=3 * _SECONDS, env={}, check=False
+            command,
+            input=text.encode(),
+            capture_output=True,
+            timeout=3 * _SECONDS,
+            env={},
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise SourceError("cannot be loaded: parsing takes too long") from None
@@ -56,7 +85,7 @@ def inspect_source(source: bytes, program: str = "") -> dict[str, Any]:
     return result
 
 
-def _inspect(source: bytes, requested: str, default_class: str) -> dict[str, Any]:
+def _inspect(source: str, requested: str, default_class: str) -> dict[str, Any]:
     """See :func:`inspect_source`; runs in the parsing process."""
     try:
         tree = ast.parse(source)
@@ -133,7 +162,7 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     try:
-        result = _inspect(sys.stdin.buffer.read(), *sys.argv[1:])
+        result = _inspect(sys.stdin.buffer.read().decode(), *sys.argv[1:])
     except (SourceError, RecursionError, MemoryError) as error:
         result = {"error": str(error) or type(error).__name__}
     print(json.dumps(result))

@@ -93,6 +93,8 @@ def honest() -> EpisodeResults:
 LATER = tuple(range(ATTACKED, 6))
 
 DENIED = r"PermissionError: \[Errno 1\] Operation not permitted|PermissionError"
+#: Libraries that are loaded prepare for a fork, and some crash where it is refused.
+CRASHED = r"ProcessError: the process of the episode ended with signal 11"
 PARENT = os.getpid()
 
 # name: (the body of attack(episode), the recorded message)
@@ -146,8 +148,8 @@ REPORTED = {
         DENIED,
     ),
     # --- processes and signals
-    "fork": ("    module('posix').fork()\n    raise Breach", DENIED),
-    "fork bomb": ("    while True: module('posix').fork()", DENIED),
+    "fork": ("    module('posix').fork()\n    raise Breach", f"{DENIED}|{CRASHED}"),
+    "fork bomb": ("    while True: module('posix').fork()", f"{DENIED}|{CRASHED}"),
     "threads": (
         "    module('_thread').start_new_thread(print, ())\n    raise Breach",
         "RuntimeError: can't start new thread",
@@ -189,7 +191,7 @@ REPORTED = {
     "recursion": ("    attack(episode)", "RecursionError"),
     "endless loop": ("    while True: pass", "TimeLimitError: no end after 2 s"),
     "endless loop in C": ("    sum(iter(int, 1))", "TimeLimitError: no end after 2 s"),
-    "endless sleep": ("    module('time').sleep(1e6)", "TimeLimitError: no end after 2 s"),
+    "endless sleep": ("    module('time').sleep(1e6)", DENIED),
     "endless loop that ignores signals": (
         "    signal = module('_signal')\n"
         "    signal.signal(24, signal.SIG_IGN)\n"
@@ -238,7 +240,7 @@ REPORTED = {
         "    mremap.restype = c.c_void_p\n"
         "    place = mremap(c.c_void_p(place), c.c_size_t(size), c.c_size_t(64 * size), 1)\n"
         "    raise Breach(c.string_at(place + size, 8))",
-        "ProcessError: the process of the episode ended with signal 7|TypeError",
+        "ProcessError: the process of the episode ended with signal (7|11)|TypeError",
     ),
     # --- the protocol
     "an action that is illegal": (

@@ -39,17 +39,16 @@ class Harness:
 
     def __init__(self) -> None:
         dataset, config = TraceDataset({"store": STORE}), EpisodeConfig(WIDTH)
-        layout = Layout(WIDTH, dataset.classes, 100, confidences=False)
+        layout = Layout(WIDTH, dataset.depth, confidences=False)
         self.memory = SlotMemory(layout, COUNT)
-        self.batch = Batch(
-            dataset, config, COUNT, 1, layout.classes + 1, False, 0.0, self.memory.view
-        )
+        self.batch = Batch(dataset, config, COUNT, 1, dataset.classes + 1, False, 0.0)
         self.loop = EventLoop(self.batch, self.memory)
         self.ends: list[int] = []
         self.pipes: list[tuple[int, int]] = []
         some = range(COUNT)
         self.batch.reset(some, [EpisodeStart(int(QUESTIONS[k]), 0.5, ORDERS[k]) for k in some])
         self.memory.begin(some, self.batch.ledger)
+        self.loop.publish(some)
         for slot in some:
             guest_input, our_output = os.pipe()
             our_input, guest_output = os.pipe()

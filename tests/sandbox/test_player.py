@@ -33,6 +33,7 @@ from autotts_gym.traces.registry import bundled
 from autotts_gym.traces.store import TraceStore
 
 sys.path.insert(0, str(Path(__file__).parent))
+from process_tree import descendants, end, episodes
 from programs import HONEST, ORDERS, QUESTIONS, STORE, WIDTH, program, same
 
 
@@ -269,29 +270,6 @@ def test_can_play_after_it_was_given_up() -> None:
 # --- processes end -------------------------------------------------------------------------------
 
 
-def processes_of(forkserver: int) -> list[int]:
-    """The fork server and its children."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if stat[0] != "Z" and (int(entry.name) == forkserver or int(stat[1]) == forkserver):
-                found.append(int(entry.name))
-    return found
-
-
-def ends(forkserver: int) -> bool:
-    """Whether all of them end within 10 seconds."""
-    for _ in range(200):
-        if not processes_of(forkserver):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
 
@@ -301,10 +279,10 @@ def test_closing_ends_every_process() -> None:
     box = Sandbox(program(text), STORE, EpisodeConfig(WIDTH))
     box.play(QUESTIONS, ORDERS, 0.0)
     assert box._launcher is not None
-    forkserver = box._launcher.pid
-    assert forkserver in processes_of(forkserver)
+    processes = descendants(box._launcher.pid)
+    assert len(processes) > 1
     box.close()
-    assert ends(forkserver)
+    assert end(processes)
 
 
 KILLED = """
@@ -331,10 +309,11 @@ def test_all_processes_end_with_the_player(how: signal.Signals) -> None:
     ) as player:
         assert player.stdout is not None
         forkserver = int(player.stdout.readline())
-        while len(processes_of(forkserver)) < 3:  # some episodes run
+        while not episodes(forkserver):
             time.sleep(0.05)
+        processes = descendants(forkserver)
         os.kill(player.pid, how)
-    assert ends(forkserver)
+    assert end(processes)
 
 
 @needs_proc
@@ -344,11 +323,11 @@ def test_all_processes_end_with_the_fork_server() -> None:
     with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), time_limit=30) as box:
         box.play(QUESTIONS[:0], ORDERS[:0], 0.0)
         assert box._launcher is not None
-        forkserver = box._launcher.pid
-        os.kill(forkserver, signal.SIGKILL)
+        processes = descendants(box._launcher.pid)
+        os.kill(box._launcher.pid, signal.SIGKILL)
         with pytest.raises((RuntimeError, OSError)):
             box.play(QUESTIONS, ORDERS, 0.0)
-        assert ends(forkserver)
+        assert end(processes)
 
 
 def test_the_program_does_not_run_in_the_players_process(tmp_path: Path) -> None:
