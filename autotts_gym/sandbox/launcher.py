@@ -77,6 +77,19 @@ class Launcher:
             reason = problem.decode("utf-8", "replace").strip() or "its process ended"
             raise GivenUpError(f"{agent.path}: cannot be loaded: {reason}")
 
+        self._start_in_vain()
+
+    def _start_in_vain(self) -> None:
+        """Start a process that ends at once, because it has no slot.
+
+        It leaves the template as every later one does: the first episode must not differ.
+        """
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        number, *pipes = self.start(nothing)
+        self.end([number])
+        for descriptor in (nothing, *pipes):
+            os.close(descriptor)
+
     @property
     def pid(self) -> int:
         """Process id of the first process of the fork server, with which all others end."""

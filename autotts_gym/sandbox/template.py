@@ -2,7 +2,7 @@
 
 An episode's process starts with a copy of its memory, in which a program may look around. So it
 must be the same for all episodes: this process gets no numbers, keeps no counts, and never learns
-the process ids of its copies (on Linux; elsewhere, it learns the latest one).
+the process ids of its copies (:mod:`autotts_gym.sandbox.start_loop`).
 
 For each byte that arrives through a socket, with three file descriptors (a slot's memory, and the
 ends of two pipes), it starts a process and reports its process id to the supervisor.
@@ -16,29 +16,25 @@ import importlib
 import json
 import mmap
 import os
-import platform
 import signal
 import socket
 import struct
-import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
 from autotts_gym.controllers.errors import failure_message
-from autotts_gym.sandbox import guest
+from autotts_gym.sandbox import guest, start_loop
 from autotts_gym.sandbox.guest_env import GuestEnv
 from autotts_gym.sandbox.lockdown import Limits, Lockdown
 from autotts_gym.sandbox.memory_layout import Layout
 from autotts_gym.sandbox.pipe_protocol import INPUT, OUTPUT
+from autotts_gym.sandbox.start_loop import FILES, REPORTS, STARTS, StartLoop
 
-#: Descriptors of this process, all below this number.
+#: Descriptors of this process are below this number.
 _MAX_FILES: Final = 32
 
-_CLONE: Final = {"x86_64": 56, "aarch64": 220}  # system calls
-_CLONE_PARENT, _CLONE_PARENT_SETTID = 0x8000, 0x100000
-_MADV_WIPEONFORK: Final = 18
-_RUNNING: Final = 1
+#: Limit of open files. It also limits the files that the sandboxes of a user are sending.
+_FILE_LIMIT: Final = 512
 
 
 class Template:
@@ -69,25 +65,45 @@ class Template:
                 importlib.import_module(library)
         self._builtins = guest.program_builtins()
         self._lockdown = Lockdown(Limits(**setup["limits"]))
-        self._fork, self._parent = _fork_function(reports)
-        self._lockdown.restrict_template(_MAX_FILES, self._layout.size)
+        self._parent = os.getppid()
+        self._lockdown.restrict_template(_FILE_LIMIT, self._layout.size)
 
     def serve(self) -> None:
         """Start processes until the socket closes."""
+        # First beyond all that are used: each may have the number that the other gets.
+        starts, reports = self._starts.detach(), self._reports
+        os.dup2(starts, _MAX_FILES - 2)
+        os.dup2(reports, _MAX_FILES - 1)
+        os.dup2(_MAX_FILES - 2, STARTS)
+        os.dup2(_MAX_FILES - 1, REPORTS)
+        os.closerange(REPORTS + 1, _MAX_FILES)
+        if not start_loop.is_available():
+            self._serve_plainly()
+            return
         gc.collect()
         gc.freeze()
         gc.disable()  # it would count the episodes
-        while True:
-            try:
-                data, files, _, _ = socket.recv_fds(self._starts, 1, 3)
-            except InterruptedError:
-                continue
-            if not data:
-                return
-            if self._fork():
-                self._run_guest(*files)
-            for file in files:
-                os.close(file)
+        if StartLoop().run():
+            self._run_guest(*FILES)
+
+    def _serve_plainly(self) -> None:
+        """The same where the kernel cannot start siblings; it leaves traces of earlier episodes."""
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that ended processes disappear
+        self._parent = os.getpid()
+        # Not os.fork, whose at-fork hooks of modules take longer than an episode. There is only
+        # one thread, and random numbers shall be the same in every process.
+        fork = ctypes.PyDLL(None).fork
+        with socket.socket(fileno=STARTS) as starts:
+            while True:
+                data, files, _, _ = socket.recv_fds(starts, 1, len(FILES))
+                if not data:
+                    return
+                pid = fork()
+                if not pid:
+                    self._run_guest(*files)
+                os.write(REPORTS, struct.pack("=i", pid))
+                for file in files:
+                    os.close(file)
 
     def _run_guest(self, memory_file: int, input_pipe: int, output_pipe: int) -> None:
         """Play an episode in a newly started process; does not return."""
@@ -107,57 +123,6 @@ class Template:
             guest.play(env, self._code, module, lock, self._facts)
         finally:
             os._exit(0)
-
-
-def _fork_function(reports: int) -> tuple[Callable[[], bool], int]:
-    """A function that starts a copy of this process, and the process id of the copies' parent.
-
-    The function returns whether it returns in the copy. It runs no at-fork hooks of modules, which
-    take longer than an episode: there is only one thread, and random numbers shall be the same in
-    every process.
-    """
-    libc = ctypes.PyDLL(None)
-    number = _CLONE.get(platform.machine()) if sys.platform == "linux" else None
-    if number is None:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that ended processes disappear
-
-        def fork() -> bool:
-            pid = libc.fork()
-            if pid:
-                os.write(reports, struct.pack("=i", pid))
-            return not pid
-
-        return fork, os.getpid()
-
-    # The kernel writes the process id into this page, which is zeroed in the copy.
-    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    page.madvise(_MADV_WIPEONFORK)
-    page[0] = _RUNNING
-    state = memoryview(page)
-    pid_bytes = state[4:8]
-    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    # Siblings of this process rather than children: the supervisor ends and awaits them.
-    arguments = (
-        ctypes.c_long(number),
-        ctypes.c_ulong(_CLONE_PARENT | _CLONE_PARENT_SETTID | signal.SIGCHLD),
-        ctypes.c_ulong(0),
-        ctypes.c_void_p(address + 4),
-        ctypes.c_ulong(0),
-        ctypes.c_ulong(0),
-    )
-    clone = libc.syscall
-    clone.restype = None  # an integer object would leave the process id in freed memory
-    write = os.write
-
-    def start() -> bool:
-        pid_bytes[:] = b"\0\0\0\0"
-        clone(*arguments)
-        if not state[0]:
-            return True
-        write(reports, pid_bytes)
-        return False
-
-    return start, os.getppid()
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
