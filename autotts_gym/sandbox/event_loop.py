@@ -8,6 +8,7 @@ that appears for the first time, a process that has ended.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -35,10 +36,12 @@ REFUSED: Final = -2  # the episode played an illegal action, ``queues[slot, coun
 _ROUNDS: Final = 64
 
 _POLLIN: Final = 1
+_CLOCK: Final = int(time.CLOCK_MONOTONIC)
 
 # Functions of the C library; addresses are passed as numbers.
 _poll = types.ExternalFunction("poll", types.int32(types.intp, types.intp, types.int32))
 _read = types.ExternalFunction("read", types.intp(types.int32, types.intp, types.intp))
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
 _write = types.ExternalFunction("write", types.intp(types.int32, types.intp, types.intp))
 
 
@@ -57,6 +60,7 @@ class PipeState(NamedTuple):
         logs: int32[slots, maximum number of legal actions], the played actions.
         lengths: int64[slots], their number.
         byte_values: uint8[256], every outcome byte, to be written from.
+        time: int64[2], ``struct timespec``, to be written to.
     """
 
     polls: NDArray[np.int32]
@@ -68,6 +72,7 @@ class PipeState(NamedTuple):
     logs: NDArray[np.int32]
     lengths: NDArray[np.int64]
     byte_values: NDArray[np.uint8]
+    time: NDArray[np.int64]
 
 
 class SlotArrays(NamedTuple):
@@ -111,6 +116,7 @@ class EventLoop:
             logs=np.zeros((count, max_actions), np.int32),
             lengths=np.zeros(count, np.int64),
             byte_values=np.arange(256, dtype=np.uint8),
+            time=np.zeros(2, np.int64),
         )
         layout = memory.layout
         self._outcomes = batch.outcomes
@@ -160,7 +166,7 @@ class EventLoop:
         """Play incoming actions until something needs handling, or for a limited number of rounds.
 
         Args:
-            timeout: seconds without any message after which it returns.
+            timeout: seconds after which it returns.
 
         Returns:
             ``MESSAGES`` and ``NEW_ANSWERS`` as bits.
@@ -173,8 +179,11 @@ class EventLoop:
 def _run(timeout, arrays, view, ledger, outcomes, slots, pipes):
     waiting, polls = pipes.waiting, pipes.polls
     bits = _send_outcomes(pipes, outcomes)
+    deadline = _milliseconds(pipes.time) + timeout
     for _ in range(_ROUNDS):
-        if bits or _poll(polls.ctypes.data, len(polls), timeout) <= 0:
+        # The time of all rounds counts: messages that keep coming must not delay the caller.
+        remaining = max(0, deadline - _milliseconds(pipes.time))
+        if bits or _poll(polls.ctypes.data, len(polls), remaining) <= 0:
             break
         bits |= _read_frames(pipes)
         play_queues(*arrays)
@@ -187,6 +196,13 @@ def _run(timeout, arrays, view, ledger, outcomes, slots, pipes):
             break
         bits |= _send_outcomes(pipes, outcomes)
     return bits
+
+
+@compiled
+def _milliseconds(timespec):
+    """The monotonic clock; ``timespec`` is overwritten."""
+    _clock_gettime(_CLOCK, timespec.ctypes.data)
+    return timespec[0] * 1000 + timespec[1] // 1_000_000
 
 
 @entry_point()
