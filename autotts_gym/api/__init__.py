@@ -4,6 +4,7 @@ Use them as ``autotts_gym.benchmark``, and so on; this package is imported on fi
 with the name of an ``autotts`` command have its defaults.
 """
 
+from autotts_gym.answers.grading import grade
 from autotts_gym.api.benchmark_result import BenchmarkResult
 from autotts_gym.api.benchmark_run import benchmark
 from autotts_gym.api.catalogue import (
@@ -24,6 +25,7 @@ __all__ = [
     "benchmark",
     "collect",
     "discover",
+    "grade",
     "list_controllers",
     "list_envs",
     "load_controller",

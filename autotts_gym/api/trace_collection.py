@@ -40,7 +40,6 @@ def collect(
     id_field: str = "id",
     question_field: str = "question",
     answer_field: str = "answer",
-    merge: bool = False,
     texts: bool = False,
     concurrency: int | None = None,
     patience: float = 600.0,
@@ -77,7 +76,6 @@ def collect(
         id_field: field of the question's id.
         question_field: field of its text.
         answer_field: field of the gold answer.
-        merge: merge mathematically equal answers.
         texts: store the texts of the traces.
         concurrency: maximum number of concurrent traces; default 256 with a server, 1024 with vLLM
             in this process.
@@ -87,7 +85,7 @@ def collect(
         engine: arguments of vLLM's engine, if it runs in this process.
         to: parent folder of the environment; default the user's environment folder.
         progress: called repeatedly while traces are collected.
-        merge_progress: called with the number of questions whose answers were merged, and their
+        merge_progress: called with the number of questions whose answers were compared, and their
             total number.
 
     Returns:
@@ -124,7 +122,6 @@ def collect(
         protocol=protocol,
         model=model_name or "",
         benchmark=benchmark or Path(questions).stem,
-        merge=merge,
         texts=texts,
         concurrency=concurrency,
         progress=progress,

@@ -15,10 +15,12 @@ from autotts_gym.cli.console import print_error, print_line, substitute_characte
 from autotts_gym.cli.describe import describe
 from autotts_gym.cli.discover import discover
 from autotts_gym.cli.envs import envs
+from autotts_gym.cli.grade import grade
 from autotts_gym.cli.import_ import import_
 from autotts_gym.cli.judge import judge
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
+from autotts_gym.cli.regrade import regrade
 from autotts_gym.cli.report import report
 from autotts_gym.cli.solve import solve
 from autotts_gym.cli.synth import synth
@@ -38,6 +40,8 @@ for command in (
     describe,
     synth,
     collect,
+    grade,
+    regrade,
     benchmark,
     report,
     play,

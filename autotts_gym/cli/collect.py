@@ -75,10 +75,6 @@ def collect(
         str, typer.Option(help="Field with the question's text.")
     ] = "question",
     answer_field: Annotated[str, typer.Option(help="Field with the gold answer.")] = "answer",
-    merge: Annotated[
-        bool,
-        typer.Option("--merge", help="Merge mathematically equal answers."),
-    ] = False,
     texts: Annotated[
         bool, typer.Option("--texts", help="Store the texts of the traces in the environment.")
     ] = False,
@@ -144,7 +140,6 @@ def collect(
                 id_field=id_field,
                 question_field=question_field,
                 answer_field=answer_field,
-                merge=merge,
                 texts=texts,
                 concurrency=concurrency,
                 patience=patience,

@@ -20,7 +20,7 @@ from autotts_gym.collection.collection_journal import BranchKey, CollectionJourn
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
 from autotts_gym.inference.engine import EngineError, Generated, Request
 from autotts_gym.inference.prober import Prober
-from autotts_gym.inference.protocol import Protocol, is_null
+from autotts_gym.inference.protocol import Protocol
 
 #: Minimum number of tokens in a part of a stream; smaller parts cost time.
 _MIN_STREAM_PART: Final = 64
@@ -57,7 +57,7 @@ class CollectionProgress:
 
 def needs_closing_probe(trace: SampledTrace, protocol: Protocol) -> bool:
     """Whether a trace was cut before its answer, so that a probe provides its final answer."""
-    return trace.finish == "length" and is_null(protocol.final_answer(trace.text))
+    return trace.finish == "length" and protocol.final_answer(trace.text).null
 
 
 async def collect(

@@ -38,7 +38,6 @@ def collect_store(
     protocol: str | os.PathLike[str] | None = None,
     model: str = "",
     benchmark: str = "",
-    merge: bool = False,
     texts: bool = False,
     concurrency: int | None = None,
     progress: Callable[[CollectionProgress], None] = lambda _: None,
@@ -54,7 +53,7 @@ def collect_store(
         protocol: name or file of a protocol; by default the one that matches the model's name.
         model: model name on the card; by default the last part of the engine's model name.
         benchmark: name of the questions on the card.
-        merge, texts: see :func:`~autotts_gym.collection.store_builder.build_store`.
+        texts: see :func:`~autotts_gym.collection.store_builder.build_store`.
         concurrency, progress: see :func:`~autotts_gym.collection.collector.collect`.
         merge_progress: ``progress`` of :func:`~autotts_gym.collection.store_builder.build_store`.
 
@@ -84,7 +83,6 @@ def collect_store(
             plan,
             chosen,
             details=details,
-            merge=merge,
             texts=texts,
             progress=merge_progress,
         )

@@ -7,10 +7,10 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from autotts_gym.answers.grading import gold_answer
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.table_readers import NumberedRow
-from autotts_gym.inference.answer_extraction import extract_answer
-from autotts_gym.traces.store import NULL_ANSWERS, TraceError
+from autotts_gym.traces.store import TraceError
 
 #: Common names of these fields, the most likely first; case does not matter.
 _ID_FIELDS: Final = ("id", "unique_id", "problem_id", "question_id")
@@ -65,7 +65,7 @@ def rows_to_questions(
         text = _read_string(row, question_name, f"{where}: question", "a string")
         gold = ""
         if answer_name is not None and row.get(answer_name) not in (None, ""):
-            gold = _gold_answer(_read_scalar(row, answer_name, f"{where}: answer"))
+            gold = gold_answer(_read_scalar(row, answer_name, f"{where}: answer"))
         questions.append(AskedQuestion(identity, text, gold))
     return questions
 
@@ -105,12 +105,3 @@ def _read_string(row: dict[str, Any], field: str, what: str, expected: str) -> s
             f"{value[error.start]!r} at character {error.start}"
         ) from None
     return value
-
-
-def _gold_answer(answer: str) -> str:
-    """The answer itself, where the field contains a whole solution."""
-    _, marker, rest = answer.rpartition("####")  # GSM8K
-    if marker:
-        return rest.strip()
-    boxed = extract_answer(answer, ["boxed"]).answer
-    return answer if boxed in NULL_ANSWERS else boxed

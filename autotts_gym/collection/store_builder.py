@@ -1,25 +1,25 @@
 """``build_store``: a trace store from the journal of a finished collection.
 
-Answers are extracted from traces and probes, and optionally merged if they are mathematically
-equal.
+Answers are extracted from traces and probes. The store keeps them as they were written, beside the
+classes of equal answers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import autotts_gym
+from autotts_gym.answers.comparison import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.collector import needs_closing_probe
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
-from autotts_gym.inference.answer_normalization import normalize
+from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers
 from autotts_gym.inference.engine import Generated
-from autotts_gym.inference.protocol import Protocol, is_null
+from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceError, TraceStore
 
 #: Flags of a branch; see :func:`build_branch`.
@@ -33,7 +33,6 @@ def build_store(
     protocol: Protocol,
     *,
     details: Mapping[str, Any] | None = None,
-    merge: bool = False,
     texts: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> TraceStore:
@@ -45,9 +44,9 @@ def build_store(
         plan: the plan of the collection.
         protocol: the protocol of the collection.
         details: further entries of the card.
-        merge: replace mathematically equal answers of a question by one form, with math-verify.
         texts: store the texts of the traces.
-        progress: called with the number of questions merged, and their total number.
+        progress: called with the number of questions whose answers were compared, and their total
+            number.
 
     Returns:
         The store, in memory. Its card describes the collection and its cost, and counts the
@@ -60,10 +59,10 @@ def build_store(
         for b in range(plan.branches):
             if (q, b) not in contents.probes:
                 raise TraceError(f"question {question.id!r}, branch {b}: not collected yet")
-    stored = [
+    raw = [
         Question(
             question.text,
-            normalize(question.gold),
+            question.gold,
             [
                 build_branch(
                     contents.traces[q, b], contents.probes[q, b], plan.interval, protocol, texts
@@ -74,9 +73,11 @@ def build_store(
         )
         for q, question in enumerate(questions)
     ]
-    merged: int | None = None
-    if merge:
-        stored, merged = _merge_answers(stored, progress)
+    stored = []
+    for done, unclassified in enumerate(raw, 1):
+        stored.append(classify_answers(unclassified))
+        if progress is not None:
+            progress(done, len(raw))
     card: dict[str, Any] = {
         **(details or {}),
         "branches_per_question": plan.branches,
@@ -87,7 +88,8 @@ def build_store(
         },
         "protocol": {"name": protocol.name, "sha256": protocol.digest, **protocol.content},
         "null_answers": sorted(NULL_ANSWERS),
-        "collected": _collection_summary(contents, stored, merged),
+        RULES_ENTRY: RULES_VERSION,
+        "collected": _collection_summary(contents, stored),
     }
     return TraceStore.from_branches(stored, plan.interval, details=card)
 
@@ -107,28 +109,36 @@ def build_branch(
     """
     results = [protocol.read_probe(probe) for probe in probes]
     count = len(probe_positions(trace.length, interval))
-    final, tokens = protocol.final_answer(trace.text), trace.length
+    found, tokens = protocol.final_answer(trace.text), trace.length
+    final, null = found.answer, found.null
     if needs_closing_probe(trace, protocol):
-        final, tokens = results[count].answer, tokens + results[count].tokens
+        final, null = results[count].answer, results[count].null
+        tokens += results[count].tokens
     flags = {
         CUT: trace.finish == "length",
         EMPTY: not trace.text.strip(),
-        UNANSWERED: is_null(final),
+        UNANSWERED: null,
     }
+    raw = [_encodable(answer) for answer in (*(r.answer for r in results[:count]), final)]
     return Branch(
-        probes=[result.answer for result in results[:count]],
+        probes=raw[:-1],
         tokens=max(tokens, 1),
-        final=final,
+        final=raw[-1],
         confidences=[result.confidence for result in results[:count]],
         probe_tokens=[result.tokens for result in results[:count]],
         text=trace.text if texts else None,
         flags=" ".join(flag for flag, is_set in flags.items() if is_set),
+        nulls=[*(result.null for result in results[:count]), null],
+        raw=raw,
     )
 
 
-def _collection_summary(
-    contents: JournalContents, questions: Sequence[Question], merged: int | None
-) -> dict[str, Any]:
+def _encodable(text: str) -> str:
+    """The text without lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _collection_summary(contents: JournalContents, questions: Sequence[Question]) -> dict[str, Any]:
     """The card's entry ``collected``: counts, cost and date."""
     flags = Counter(flag for q in questions for b in q.branches for flag in b.flags.split())
     probes = [probe for probes in contents.probes.values() for probe in probes]
@@ -138,7 +148,7 @@ def _collection_summary(
         "probes": len(probes),
         "probe_tokens": sum(len(probe.tokens) for probe in probes),
         **{flag: flags[flag] for flag in (CUT, EMPTY, UNANSWERED)},
-        "answers_merged": merged,
+        "answers_merged": sum(map(_count_merged, questions)),
         "seconds": round(sum(session["seconds"] for session in contents.sessions), 1),
         "sessions": len(contents.sessions),
         "on": datetime.now(UTC).date().isoformat(),
@@ -146,28 +156,11 @@ def _collection_summary(
     }
 
 
-def _merge_answers(
-    questions: list[Question], progress: Callable[[int, int], None] | None
-) -> tuple[list[Question], int]:
-    """The questions with equal answers in one form, and the number of forms that were replaced."""
-    from autotts_gym.inference.math_equality import AnswerGroup, merge_equal
-
-    groups = [
-        AnswerGroup(
-            question.gold,
-            Counter(answer for b in question.branches for answer in (*b.probes, b.final)),
-        )
-        for question in questions
-    ]
-    forms = merge_equal(groups, progress=progress)
-    merged = [
-        replace(
-            question,
-            branches=[
-                replace(b, probes=[form[a] for a in b.probes], final=form[b.final])
-                for b in question.branches
-            ],
-        )
-        for question, form in zip(questions, forms, strict=True)
-    ]
-    return merged, sum(a != b for form in forms for a, b in form.items())
+def _count_merged(question: Question) -> int:
+    """Number of different raw answers that are not the name of their class."""
+    pairs = {
+        pair
+        for branch in question.branches
+        for pair in zip(branch.raw or (), (*branch.probes, branch.final), strict=True)
+    }
+    return sum(raw != name for raw, name in pairs)

@@ -84,11 +84,7 @@ def ceiling(store: TraceStore) -> Ceiling:
 
 def _gold_codes(store: TraceStore) -> list[int]:
     """Code of each question's gold answer; -1 if no branch gives it."""
-    t = store.tables
-    return [
-        answers.index(gold) if gold in answers else -1
-        for gold, answers in zip(t.golds, t.answers, strict=True)
-    ]
+    return store.tables.gold_codes()
 
 
 def _correct_branches(store: TraceStore) -> list[NDArray[np.bool_]]:

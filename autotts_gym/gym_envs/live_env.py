@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
+from autotts_gym.answers.grading import gold_answer
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.question_files import read_questions
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
 from autotts_gym.gym_envs.env_config import CommonEnvOptions
 from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.gym_envs.live_questions import choose_question
-from autotts_gym.inference.answer_normalization import normalize
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.live.connection import connect
 from autotts_gym.live.live_branches import BranchEnd, LiveBranches
@@ -176,7 +176,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self.np_random,
         )
         self._question_text = question.text
-        self._traces.start_question(normalize(question.gold) or None)
+        self._traces.start_question(gold_answer(question.gold) or None)
         branch_seed = None if seed is None else int(self.np_random.integers(2**62))
         order = np.arange(self.max_branches)  # branch i is recorded in row i
         result = super().reset(options={**options, "branch_order": order})
@@ -225,7 +225,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         assert self._branches is not None
         result = self._branches.probe(i)
         if isinstance(result, BranchEnd):
-            self._traces.record_end(i, result.length, result.tokens, result.final)
+            self._traces.record_end(i, result.length, result.tokens, result.final, result.null)
             # Costs so far depend on the true length of the branch.
             self._batch.rewind(self._episode_start, self._played)
         else:
@@ -240,7 +240,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             if not self._batch.branches["finished"][0, i]
         }
         for i, (length, tokens) in unrevealed.items():
-            self._traces.record_end(i, length, tokens, "")
+            self._traces.record_end(i, length, tokens, "", null=True)
         if unrevealed:
             self._batch.rewind(self._episode_start, self._played)
 
@@ -257,24 +257,32 @@ class AutoTTSLiveEnv(AutoTTSEnv):
 
     def _partial_result(self) -> dict[str, Any]:
         """Final ``info`` of an episode that the model's failure ended."""
-        votes = self.votes
-        best = max(votes, key=votes.__getitem__, default="")
+        votes = self._votes()
+        best = max(votes, key=votes.__getitem__, default=("", True))
         gold = self._traces.gold(0)
         return self._result() | {
-            "answer": best,
-            "correct": None if gold is None else best == gold,
-            "votes": votes,
+            "answer": best[0],
+            "correct": None if gold is None else best == (gold, False),
+            "votes": self.votes,
         }
 
     @property
     def votes(self) -> dict[str, int]:
         """Latest answers of active branches with their counts, by first appearance."""
         votes: dict[str, int] = {}
+        for (answer, _), count in self._votes().items():
+            votes[answer] = votes.get(answer, 0) + count
+        return votes
+
+    def _votes(self) -> dict[tuple[str, bool], int]:
+        """Votes by answer and by whether it is null: a real answer may be called ``No``."""
+        votes: dict[tuple[str, bool], int] = {}
         for i in range(self.opened):
             row = self._batch.branches[0, i]
             if row["status"] == s.ACTIVE and row["latest"] >= 0:
-                answer = self.answer_text(int(row["latest"]))
-                votes[answer] = votes.get(answer, 0) + 1
+                latest = int(row["latest"])
+                key = self.answer_text(latest), self.is_null(latest)
+                votes[key] = votes.get(key, 0) + 1
         return votes
 
     @property

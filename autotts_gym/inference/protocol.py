@@ -15,7 +15,7 @@ A protocol is a YAML file; the bundled ones are in ``protocols/``::
       suffix: "\n</think>\n\n**Final Answer**\n\\boxed{"
       max_tokens: 20                # decoded greedily
       stop: []                      # optional: strings at which a probe ends
-    answers: [boxed]                # extractors, see autotts_gym.inference.answer_extraction
+    answers: [boxed]                # extractors, see autotts_gym.answers.extraction
 
 A *probe* forces an early answer: the reasoning so far, the suffix (it closes the reasoning and
 starts an answer), and a few greedy tokens (Dynasor, arXiv 2412.20993; AutoTTS, arXiv 2605.08083).
@@ -34,11 +34,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from autotts_gym.inference import answer_extraction
+from autotts_gym.answers.extraction import ExtractedAnswer, check_extractors, extract_answer
 from autotts_gym.inference.engine import Generated
 from autotts_gym.inference.token_alignment import token_starts
 from autotts_gym.traces.exceptions import TraceError
-from autotts_gym.traces.records import NULL_ANSWERS
 from autotts_gym.utils import bounded_yaml
 from autotts_gym.utils.bounded_files import read_text
 
@@ -62,14 +61,16 @@ class Probe(NamedTuple):
     """Result of a probe.
 
     Attributes:
-        answer: normalized answer; a null answer if there is none.
+        answer: the answer, as it stands in the output; if ``null`` is set, why there is none.
         confidence: geometric mean of the probabilities of the answer's tokens, from 0 to 1.
         tokens: number of generated tokens.
+        null: whether there is no answer.
     """
 
     answer: str
     confidence: float
     tokens: int
+    null: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Protocol:
     def probe_tokens(self) -> int:
         """Maximum number of tokens of a probe."""
         return int(self.content["probe"]["max_tokens"])
+
+    @property
+    def extractors(self) -> list[str]:
+        """Extractors of the answer, in order."""
+        return list(self.content["answers"])
 
     @property
     def digest(self) -> str:
@@ -144,15 +150,15 @@ class Protocol:
         if not extractors:
             raise TraceError("answers must list at least one extractor, such as [boxed]")
         try:
-            answer_extraction.check_extractors(extractors)
+            check_extractors(extractors)
         except (ValueError, TypeError) as error:
             raise TraceError(f"answers: {error}") from None
         return cls(name, content)
 
     def read_probe(self, generated: Generated) -> Probe:
         """Extract the answer and its confidence from the output of a probe."""
-        text = self.suffix + generated.text
-        extracted = answer_extraction.extract_answer(text, self.content["answers"], first=True)
+        text = self.suffix + generated.text + self._brace_of_stop(generated)
+        extracted = extract_answer(text, self.extractors, first=True)
         end = len(text) if extracted.end is None else extracted.end
         answer_end = end - len(self.suffix)
         starts = token_starts(generated.text, generated.pieces)
@@ -161,13 +167,30 @@ class Protocol:
         logprobs = [x for k, (x, start) in enumerate(pairs) if start < answer_end or not k]
         mean = math.fsum(logprobs) / len(logprobs) if logprobs else 0.0
         # Rounding can leave a probability slightly above 1.
-        return Probe(extracted.answer, math.exp(min(mean, 0.0)), len(generated.tokens))
+        confidence = math.exp(min(mean, 0.0))
+        return Probe(extracted.answer, confidence, len(generated.tokens), extracted.null)
 
-    def final_answer(self, text: str) -> str:
-        """Extract the final answer of a whole trace; a null answer if there is none."""
-        if self.close and self.close in text:
-            text = text.rpartition(self.close)[2]
-        return answer_extraction.extract_answer(text, self.content["answers"]).answer
+    def _brace_of_stop(self, generated: Generated) -> str:
+        """The brace that ended a probe: engines leave the string out at which they stop."""
+        stops = self.content["probe"].get("stop", ())
+        closed = any(stop.startswith("}") for stop in stops) and generated.finish == "stop"
+        opened = self.suffix.count("{") > self.suffix.count("}")
+        return "}" if closed and opened and "}" not in generated.text else ""
+
+    def final_answer(self, text: str) -> ExtractedAnswer:
+        """Extract the final answer of a whole trace.
+
+        It stands behind the end of the reasoning. If the text has several ends, the last one with
+        an answer behind it counts.
+        """
+        parts = text.split(self.close) if self.close else [text]
+        found = extract_answer(parts[-1], self.extractors)
+        for part in reversed(parts[1:-1]):
+            if not found.null:
+                break
+            earlier = extract_answer(part, self.extractors)
+            found = found if earlier.null else earlier
+        return found
 
 
 def _check_prompt(prompt: Any) -> None:
@@ -247,8 +270,3 @@ def find_protocol(selected: str | os.PathLike[str] | None, model: str) -> Protoc
         f"no protocol matches the model {model!r}; choose one with --protocol: "
         f"{', '.join(bundled)}, or the path of a .yaml file"
     )
-
-
-def is_null(answer: str) -> bool:
-    """Whether an answer is a null answer."""
-    return answer in NULL_ANSWERS

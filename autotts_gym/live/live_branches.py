@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from autotts_gym.inference.engine import EngineError, Request
-from autotts_gym.inference.protocol import Probe, is_null
+from autotts_gym.inference.protocol import Probe
 from autotts_gym.live.live_model import LiveModel
 
 #: Number of parts in which an interval is streamed.
@@ -25,12 +25,14 @@ class BranchEnd:
     Attributes:
         length: n, whole intervals before the last.
         tokens: T, its tokens, including the closing text.
-        final: its final answer.
+        final: its final answer; if ``null`` is set, why there is none.
+        null: whether it has no final answer.
     """
 
     length: int
     tokens: int
     final: str
+    null: bool = False
 
 
 @dataclass
@@ -191,11 +193,12 @@ class LiveBranches:
         tokens = len(branch.tokens)
         length = self._whole_intervals(tokens)
         text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
-        final = self._prober.protocol.final_answer(text)
-        if branch.cut and is_null(final):
+        found = self._prober.protocol.final_answer(text)
+        final, null = found.answer, found.null
+        if branch.cut and null:
             probe = await self._run_probe(branch)
-            final, tokens = probe.answer, tokens + probe.tokens
-        return BranchEnd(length, max(tokens, 1), final)
+            final, null, tokens = probe.answer, probe.null, tokens + probe.tokens
+        return BranchEnd(length, max(tokens, 1), final, null)
 
     def _abort(self, i: int) -> None:
         for task in self._branches[i].tasks():

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.inference.protocol import Probe, is_null
+from autotts_gym.answers.classes import fitting_class
+from autotts_gym.inference.protocol import Probe
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.trace_dataset import TraceDataset
 from autotts_gym.traces.store import Card, Tables, TraceStore
@@ -81,16 +82,17 @@ class LiveTraces(TraceDataset):
         """Reset all branches for a new question.
 
         Args:
-            gold: its normalised gold answer; None if it is not known.
+            gold: its gold answer; None if it is not known.
         """
         self._gold = gold
-        self._codes: dict[str, int] = {}
+        self._codes: dict[tuple[str, bool], int] = {}
+        self._classes: list[list[str]] = []  # the answers of each code; empty for a null answer
         self._answers = [[]]
         self._traces.nulls[:] = 0
         self._traces.branches["length"] = self._depth - 1
         self._traces.branches["tokens"] = self._depth * self._interval
         self._traces.branches["final"] = 0
-        self.questions["gold"][0] = -1 if gold is None else self._answer_code(gold)
+        self.questions["gold"][0] = -1 if gold is None else self._answer_code(gold, False)
 
     def gold(self, row: int) -> str | None:
         return self._gold
@@ -98,11 +100,11 @@ class LiveTraces(TraceDataset):
     def record_probe(self, i: int, depth: int, probe: Probe) -> None:
         """Record a probe of branch ``i`` at ``depth`` intervals, before the branch's end."""
         at = self._traces.branches["offset"][i] + depth - 1
-        self._traces.probes[at] = self._answer_code(probe.answer)
+        self._traces.probes[at] = self._answer_code(probe.answer, probe.null)
         self._traces.confidences[at] = probe.confidence
         self._traces.probe_tokens[at] = probe.tokens
 
-    def record_end(self, i: int, length: int, tokens: int, final: str) -> None:
+    def record_end(self, i: int, length: int, tokens: int, final: str, null: bool = False) -> None:
         """Record the end of branch ``i``.
 
         Args:
@@ -110,20 +112,36 @@ class LiveTraces(TraceDataset):
             length: n, whole intervals before the last.
             tokens: T, its tokens, including the closing text.
             final: its final answer.
+            null: whether it has none.
         """
         row = self._traces.branches[i]
         row["length"] = length
         row["tokens"] = tokens
-        row["final"] = self._answer_code(final)
+        row["final"] = self._answer_code(final, null)
 
-    def _answer_code(self, answer: str) -> int:
-        code = self._codes.get(answer)
+    def _answer_code(self, answer: str, null: bool) -> int:
+        """The code of an answer's class: of the only one whose answers all equal it, or a new one.
+
+        A class that a controller has seen never changes, so an answer that two classes fit is a
+        class of its own.
+        """
+        code = self._codes.get((answer, null))
         if code is None:
-            # All answers beyond the maximum number share the last code.
-            code = min(len(self._codes), self.classes - 1)
-            self._codes[answer] = code
+            code = None if null else fitting_class(answer, self._classes)
+            if code is None:
+                code = self._new_code(answer, null)
+            else:
+                self._classes[code].append(answer)
+            self._codes[answer, null] = code
+        return code
+
+    def _new_code(self, answer: str, null: bool) -> int:
+        # All answers beyond the maximum number share the last code.
+        code = min(len(self._classes), self.classes - 1)
+        if code == len(self._classes):
+            self._classes.append([] if null else [answer])
             self._answers[0].append(answer)
-            self._traces.nulls[code] = is_null(answer)
+        self._traces.nulls[code] = null
         return code
 
 

@@ -120,11 +120,7 @@ class TraceDataset:
         self._places = [(n, q) for n, t in enumerate(tables) for q in range(len(t.ids))]
         self.questions = np.empty(len(counts), s.QUESTION)
         self.questions["branches"] = np.cumsum(counts) - counts
-        self.questions["gold"] = [
-            answers.index(gold) if gold in answers else -1
-            for t in tables
-            for gold, answers in zip(t.golds, t.answers, strict=True)
-        ]
+        self.questions["gold"] = [code for t in tables for code in t.gold_codes()]
         self.questions["nulls"] = np.cumsum(classes) - classes
         self.questions["store"] = np.repeat(np.arange(len(tables)), [len(t.ids) for t in tables])
         self.branch_counts = counts

@@ -32,14 +32,10 @@ class AnswerClasses(NamedTuple):
 
     @classmethod
     def from_tables(cls, t: Tables) -> AnswerClasses:
-        gold = [
-            answers.index(g) if g in answers else -1
-            for g, answers in zip(t.golds, t.answers, strict=True)
-        ]
         null = np.zeros((len(t.ids), max(map(len, t.nulls))), np.bool_)
         for row, flags in zip(null, t.nulls, strict=True):
             row[: len(flags)] = flags
-        return cls(np.array(gold, np.int64), null)
+        return cls(np.array(t.gold_codes(), np.int64), null)
 
 
 def plurality_answers(group: Ints, code: NDArray[np.integer[Any]]) -> tuple[Ints, Ints]:

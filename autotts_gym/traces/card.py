@@ -16,7 +16,9 @@ from autotts_gym.utils import bounded_yaml
 from autotts_gym.utils.bounded_files import read_text
 
 #: Version of the store format.
-FORMAT: Final = 1
+FORMAT: Final = 2
+#: Formats that this version reads; format 1 has no raw answers.
+READABLE_FORMATS: Final = (1, 2)
 #: File name of the card.
 CARD: Final = "card.yaml"
 
@@ -78,9 +80,10 @@ class Card:
             raise TraceError(f"{path}: cannot be read as YAML: {error}") from error
         if not isinstance(entries, dict):
             raise TraceError(f"{path}: must be a mapping, not {type(entries).__name__}")
-        if entries.get("format") != FORMAT:
-            found = _short(entries.get("format"))
-            raise TraceError(f"{path}: store format {found}; this version reads format {FORMAT}")
+        found = entries.get("format")
+        if isinstance(found, bool) or found not in READABLE_FORMATS:
+            readable = " and ".join(map(str, READABLE_FORMATS))
+            raise TraceError(f"{path}: store format {_short(found)}; this version reads {readable}")
         own = {f.name for f in fields(cls)} - {"details"}
         details = {key: value for key, value in entries.items() if key not in own}
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from autotts_gym.traces.exceptions import TraceError
 from autotts_gym.traces.records import Branch, Question
-from autotts_gym.traces.store_tables import Tables
+from autotts_gym.traces.store_tables import RawAnswers, Tables
 from autotts_gym.traces.table_validation import MAX_CLASSES, MAX_CONFIDENCE, MAX_TOKENS
 
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -35,6 +35,12 @@ class TableEncoder:
         self._texts: list[str] = []
         self._golds: list[str] = []
         self._answers: list[list[str]] = []
+        self._nulls: list[list[bool]] = []
+        self._has_raw = False
+        self._raw_texts: list[list[str]] = []
+        self._raw_nulls: list[list[bool]] = []
+        self._raw_probes: list[int] = []
+        self._raw_finals: list[int] = []
         self._counts: list[int] = []
         self._lengths: list[int] = []
         self._tokens: list[int] = []
@@ -59,9 +65,10 @@ class TableEncoder:
         _check_string(question.id, f"{where}: its id")
         if not question.branches:
             raise TraceError(f"{where}: has no branches; at least one is needed")
-        codes: dict[str, int] = {}
+        codes: dict[tuple[str, bool], int] = {}
+        raw_codes: dict[tuple[str, bool], int] = {}
         for number, branch in enumerate(question.branches):
-            self._add_branch(branch, codes, f"{where}, branch {number}")
+            self._add_branch(branch, codes, raw_codes, f"{where}, branch {number}")
         if len(codes) > MAX_CLASSES:
             raise TraceError(
                 f"{where}: {len(codes)} different answers; a question can have {MAX_CLASSES}"
@@ -69,27 +76,37 @@ class TableEncoder:
         self._ids.append(question.id or str(row))
         self._texts.append(question.text)
         self._golds.append(question.gold)
-        self._answers.append(list(codes))
+        self._answers.append([answer for answer, _ in codes])
+        self._nulls.append([null for _, null in codes])
+        self._raw_texts.append([answer for answer, _ in raw_codes])
+        self._raw_nulls.append([null for _, null in raw_codes])
         self._counts.append(len(question.branches))
 
-    def _add_branch(self, branch: Branch, codes: dict[str, int], where: str) -> None:
+    def _add_branch(
+        self,
+        branch: Branch,
+        codes: dict[tuple[str, bool], int],
+        raw_codes: dict[tuple[str, bool], int],
+        where: str,
+    ) -> None:
         if type(branch.tokens) is not int or not 0 < branch.tokens <= MAX_TOKENS:
             shown = _short(branch.tokens)
             raise TraceError(f"{where}: tokens must be a positive integer below 2**31, got {shown}")
         if isinstance(branch.probes, str) or not isinstance(branch.probes, Sequence):
             kind = type(branch.probes).__name__
             raise TraceError(f"{where}: probes must be a list of strings, got {kind}")
-        for answer in (*branch.probes, branch.final):
+        answers = [*branch.probes, branch.final]
+        for answer in answers:
             if not isinstance(answer, str):
                 raise TraceError(f"{where}: answers must be strings, got {_short(answer)}")
-            if answer not in codes:
-                _check_string(answer, f"{where}: an answer")
-                codes[answer] = len(codes)
+        nulls = self._null_flags(branch, where)
+        coded = _encode(answers, nulls, codes, where)
         if branch.text is not None:
             _check_string(branch.text, f"{where}: its text")
             self.has_texts = True
         _check_string(branch.flags, f"{where}: its flags")
         first = not self._lengths
+        self._add_raw(branch, nulls, raw_codes, first, where)
         self._confidences = _extend_optional(
             self._confidences, branch.confidences, branch, first, f"{where}: confidences"
         )
@@ -101,12 +118,40 @@ class TableEncoder:
             f"{where}: probe_tokens",
             integers=True,
         )
-        self._probes += [codes[answer] for answer in branch.probes]
-        self._finals.append(codes[branch.final])
+        self._probes += coded[:-1]
+        self._finals.append(coded[-1])
         self._lengths.append(len(branch.probes))
         self._tokens.append(branch.tokens)
         self.branch_texts.append(branch.text)
         self.branch_flags.append(branch.flags)
+
+    def _null_flags(self, branch: Branch, where: str) -> list[bool]:
+        if branch.nulls is None:
+            return [bool(self._is_null(answer)) for answer in (*branch.probes, branch.final)]
+        flags = list(branch.nulls)
+        if len(flags) != len(branch.probes) + 1 or not all(type(flag) is bool for flag in flags):
+            raise TraceError(f"{where}: nulls must be a bool for each probe and the final answer")
+        return flags
+
+    def _add_raw(
+        self,
+        branch: Branch,
+        nulls: list[bool],
+        codes: dict[tuple[str, bool], int],
+        first: bool,
+        where: str,
+    ) -> None:
+        if first:
+            self._has_raw = branch.raw is not None
+        if self._has_raw != (branch.raw is not None):
+            raise TraceError(f"{where}: raw answers must be there for every branch or for none")
+        if branch.raw is None:
+            return
+        if len(branch.raw) != len(nulls) or not all(isinstance(raw, str) for raw in branch.raw):
+            raise TraceError(f"{where}: raw must be a string for each probe and the final answer")
+        coded = _encode(branch.raw, nulls, codes, where)
+        self._raw_probes += coded[:-1]
+        self._raw_finals.append(coded[-1])
 
     def tables(self) -> Tables:
         """Return the tables of all questions added so far."""
@@ -116,7 +161,7 @@ class TableEncoder:
             texts=self._texts,
             golds=self._golds,
             answers=self._answers,
-            nulls=[[bool(self._is_null(a)) for a in answers] for answers in self._answers],
+            nulls=self._nulls,
             branch_counts=np.array(self._counts, np.int64),
             lengths=np.array(self._lengths, np.int64),
             tokens=np.array(self._tokens, np.int64),
@@ -124,7 +169,31 @@ class TableEncoder:
             probes=np.array(self._probes, np.int16),
             confidences=None if confidences is None else np.array(confidences, np.float32),
             probe_tokens=None if costs is None else np.array(costs, np.int32),
+            raw=self._raw_answers(),
         )
+
+    def _raw_answers(self) -> RawAnswers | None:
+        if not self._has_raw:
+            return None
+        return RawAnswers(
+            self._raw_texts,
+            self._raw_nulls,
+            np.array(self._raw_finals, np.int32),
+            np.array(self._raw_probes, np.int32),
+        )
+
+
+def _encode(
+    answers: Sequence[str], nulls: list[bool], codes: dict[tuple[str, bool], int], where: str
+) -> list[int]:
+    """Codes of answers, with new ones for those that are not in ``codes`` yet."""
+    coded = []
+    for key in zip(answers, nulls, strict=True):
+        if key not in codes:
+            _check_string(key[0], f"{where}: an answer")
+            codes[key] = len(codes)
+        coded.append(codes[key])
+    return coded
 
 
 def _extend_optional(

@@ -11,6 +11,11 @@ from typing import Final
 NULL_ANSWERS: Final = frozenset({"No", "ERR", ""})
 
 
+def is_null(answer: str) -> bool:
+    """Whether the text is that of a null answer; a real answer may have the same text."""
+    return answer in NULL_ANSWERS
+
+
 @dataclass(frozen=True)
 class Branch:
     """One recorded reasoning trace.
@@ -23,6 +28,10 @@ class Branch:
         probe_tokens: tokens that each probe cost; None if not recorded.
         text: text of the trace; None if not recorded.
         flags: words separated by spaces that mark an irregular branch, such as ``cut``.
+        nulls: for each probe and then for the final answer, whether it is a null answer; None if
+            the texts in :data:`NULL_ANSWERS` are null and all others are not.
+        raw: the answers of the probes and then the final answer as the model wrote them; None if
+            not recorded. ``probes`` and ``final`` are then the classes of these answers.
     """
 
     probes: Sequence[str]
@@ -32,6 +41,8 @@ class Branch:
     probe_tokens: Sequence[int] | None = None
     text: str | None = None
     flags: str = ""
+    nulls: Sequence[bool] | None = None
+    raw: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, overload
 from autotts_gym.traces.card import CARD, FORMAT, Card, check_interval
 from autotts_gym.traces.encoder import TableEncoder
 from autotts_gym.traces.exceptions import FrozenError, TraceError
-from autotts_gym.traces.records import NULL_ANSWERS, Branch, Question
+from autotts_gym.traces.records import NULL_ANSWERS, Branch, Question, is_null
 from autotts_gym.traces.store_files import (
     create_store_folder,
     mismatch,
@@ -86,7 +86,7 @@ class TraceStore:
         questions: Iterable[Question],
         interval: int,
         *,
-        is_null: Callable[[str], bool] = NULL_ANSWERS.__contains__,
+        is_null: Callable[[str], bool] = is_null,
         synthetic: bool = False,
         details: dict[str, Any] | None = None,
     ) -> TraceStore:
@@ -272,14 +272,16 @@ class TraceStore:
         for row in rows:
             first = int(t.branch_counts[:row].sum())
             start = int(t.lengths[:first].sum())
-            answers = t.answers[row]
+            answers, nulls = t.answers[row], t.nulls[row]
+            as_texts = nulls == [is_null(answer) for answer in answers]
             branches = []
             for b in range(first, first + int(t.branch_counts[row])):
                 span = slice(start, start + int(t.lengths[b]))
                 start = span.stop
+                codes = [*t.probes[span], t.finals[b]]
                 branches.append(
                     Branch(
-                        probes=[answers[code] for code in t.probes[span]],
+                        probes=[answers[code] for code in codes[:-1]],
                         tokens=int(t.tokens[b]),
                         final=answers[t.finals[b]],
                         confidences=None
@@ -290,6 +292,8 @@ class TraceStore:
                         else [int(c) for c in t.probe_tokens[span]],
                         text=texts[b] if texts else None,
                         flags=flags[b] if flags else "",
+                        nulls=None if as_texts else [bool(nulls[code]) for code in codes],
+                        raw=None if t.raw is None else t.raw.of_branch(row, b, span),
                     )
                 )
             yield Question(t.texts[row], t.golds[row], branches, t.ids[row])

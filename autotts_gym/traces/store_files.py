@@ -4,8 +4,11 @@ A store is a folder::
 
     card.yaml          model, benchmark, sampling, Δ, counts, fingerprint
     questions.parquet  id, text, gold, answers (the answer classes), nulls (which are null answers)
+                       [, raw (answers as they were written), raw_nulls]
     branches.parquet   question, probes (count), tokens, final (an answer code) [, flags]
-    probes.parquet     answer (a code) [, confidence] [, tokens], in the order of the branches
+                       [, raw_final (a code of a raw answer)]
+    probes.parquet     answer (a code) [, confidence] [, tokens] [, raw], in the order of the
+                       branches
     texts.parquet      text of each branch; only if texts were recorded
 """
 
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.traces.card import CARD, Card
 from autotts_gym.traces.exceptions import FrozenError, TraceError
-from autotts_gym.traces.store_tables import Tables
+from autotts_gym.traces.store_tables import RawAnswers, Tables
 from autotts_gym.utils import parquet
 from autotts_gym.utils.files import create_folder
 
@@ -89,6 +92,11 @@ def write_tables(
         },
         "probes": {"answer": t.probes},
     }
+    if t.raw is not None:
+        files["questions"]["raw"] = pa.array(t.raw.texts, pa.list_(pa.string()))
+        files["questions"]["raw_nulls"] = pa.array(t.raw.nulls, pa.list_(pa.bool_()))
+        files["branches"]["raw_final"] = t.raw.finals
+        files["probes"]["raw"] = t.raw.probes
     if t.confidences is not None:
         files["probes"]["confidence"] = t.confidences
     if t.probe_tokens is not None:
@@ -108,10 +116,12 @@ def read_tables(folder: Path, card: Card) -> Tables:
         TraceError: a file cannot be read, or is not a table of this store.
     """
     names = ["id", "text", "gold", "answers", "nulls"]
-    questions = read_table(folder, "questions", names, rows=card.questions)
+    optional = ["raw", "raw_nulls"]
+    questions = read_table(folder, "questions", names, rows=card.questions, optional=optional)
     names = ["question", "probes", "tokens", "final"]
-    branches = read_table(folder, "branches", names, rows=card.branches)
-    optional = ["confidence", "tokens"]
+    optional = ["raw_final"]
+    branches = read_table(folder, "branches", names, rows=card.branches, optional=optional)
+    optional = ["confidence", "tokens", "raw"]
     probes = read_table(folder, "probes", ["answer"], rows=card.probes, optional=optional)
     try:
         return Tables(
@@ -127,9 +137,21 @@ def read_tables(folder: Path, card: Card) -> Tables:
             probes=_column(probes, "answer", "int16"),
             confidences=_optional_column(probes, "confidence", "float32"),
             probe_tokens=_optional_column(probes, "tokens", "int32"),
+            raw=_read_raw(questions, branches, probes),
         )
     except (KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise TraceError(f"{folder}: its tables are not a trace store's: {error}") from error
+
+
+def _read_raw(questions: pa.Table, branches: pa.Table, probes: pa.Table) -> RawAnswers | None:
+    if "raw" not in questions.column_names:
+        return None
+    return RawAnswers(
+        texts=questions["raw"].to_pylist(),
+        nulls=questions["raw_nulls"].to_pylist(),
+        finals=_column(branches, "raw_final", "int32"),
+        probes=_column(probes, "raw", "int32"),
+    )
 
 
 def _branch_counts(questions: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -5,12 +5,35 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.traces.card import FORMAT
+#: Header of the fingerprint; stores of all formats with the same episodes have the same one.
+_FINGERPRINT: Final = 1
+
+
+@dataclass(frozen=True)
+class RawAnswers:
+    """The answers as the model wrote them, of which the answer classes were made.
+
+    Attributes:
+        texts: distinct raw answers of each question, null answers among them.
+        nulls: for each of them, whether it is a null answer.
+        finals: int32[B], code of the raw final answer.
+        probes: int32[P], codes of the raw answers of the probes.
+    """
+
+    texts: list[list[str]]
+    nulls: list[list[bool]]
+    finals: NDArray[np.int32]
+    probes: NDArray[np.int32]
+
+    def of_branch(self, question: int, branch: int, span: slice) -> list[str]:
+        """The raw answers of a branch with the probes ``span``, and its final answer."""
+        codes = *self.probes[span], self.finals[branch]
+        return [self.texts[question][code] for code in codes]
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,7 @@ class Tables:
         probes: int16[P], codes of the probes' answers.
         confidences: float32[P], or None.
         probe_tokens: int32[P], or None.
+        raw: the answers as they were written, or None. They do not affect an episode.
     """
 
     ids: list[str]
@@ -44,13 +68,14 @@ class Tables:
     probes: NDArray[np.int16]
     confidences: NDArray[np.float32] | None = None
     probe_tokens: NDArray[np.int32] | None = None
+    raw: RawAnswers | None = None
 
     def fingerprint(self, interval: int) -> str:
         """Return the sha256 of everything that affects an episode.
 
         It does not depend on the layout of the files.
         """
-        digest = hashlib.sha256(f"autotts-traces {FORMAT} {interval}\n".encode())
+        digest = hashlib.sha256(f"autotts-traces {_FINGERPRINT} {interval}\n".encode())
         for strings in (self.ids, self.texts, self.golds, *self.answers):
             # With the lengths, two different lists of strings never have the same bytes.
             joined = "".join(strings).encode()
@@ -72,6 +97,23 @@ class Tables:
             if array is not None:
                 digest.update(np.ascontiguousarray(array, dtype).data)
         return digest.hexdigest()
+
+    def gold_codes(self) -> list[int]:
+        """Code of each question's gold answer; -1 if no branch gives it.
+
+        A null answer is never the gold answer, whatever its text.
+        """
+        return [
+            next(
+                (
+                    c
+                    for c, (a, n) in enumerate(zip(answers, nulls, strict=True))
+                    if a == g and not n
+                ),
+                -1,
+            )
+            for g, answers, nulls in zip(self.golds, self.answers, self.nulls, strict=True)
+        ]
 
     def card_figures(self) -> dict[str, Any]:
         """Return the entries of the card that are computed from the tables."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.traces.exceptions import TraceError
-from autotts_gym.traces.store_tables import Tables
+from autotts_gym.traces.store_tables import RawAnswers, Tables
 
 #: Number of answer classes of a question.
 MAX_CLASSES: Final = int(np.iinfo(np.int16).max)
@@ -41,6 +41,30 @@ def validate(tables: Tables) -> None:
         if len(values) != len(t.probes):
             raise TraceError(f"{len(values):,} values of {name} for {len(t.probes):,} probes")
         _check_range(name, values, 0, maximum, "probe")
+    if t.raw is not None:
+        _check_raw(t, t.raw)
+
+
+def _check_raw(t: Tables, raw: RawAnswers) -> None:
+    """Check the raw answers: their lists, and that every code names one of its question."""
+    lists = len(raw.texts), len(raw.nulls), len(raw.finals), len(raw.probes)
+    if lists != (len(t.ids), len(t.ids), len(t.finals), len(t.probes)):
+        raise TraceError("the raw answers have other numbers of questions, branches or probes")
+    for row, (texts, nulls) in enumerate(zip(raw.texts, raw.nulls, strict=True)):
+        strings = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+        flags = isinstance(nulls, list) and all(isinstance(null, bool) for null in nulls)
+        if not strings or not flags or len(texts) != len(nulls):
+            raise TraceError(f"question {row}: raw answers must be strings, each with a null flag")
+    classes = np.array([len(texts) for texts in raw.texts], np.int64)
+    question = np.repeat(np.arange(len(t.ids)), t.branch_counts)
+    for name, codes, owner in (
+        ("raw final answer", raw.finals, question),
+        ("raw probe", raw.probes, np.repeat(question, t.lengths)),
+    ):
+        wrong = np.flatnonzero((codes < 0) | (codes >= classes[owner]))
+        if len(wrong):
+            at = int(wrong[0])
+            raise TraceError(f"{name} {at}: code {codes[at]} names no raw answer of its question")
 
 
 def _check_questions(t: Tables) -> None:
@@ -62,10 +86,11 @@ def _check_questions(t: Tables) -> None:
             )
         if not all(isinstance(answer, str) for answer in answers):
             raise TraceError(f"question {row}: answers must be strings")
-        if len(set(answers)) < len(answers):
-            raise TraceError(f"question {row}: the same answer occurs twice among its answers")
         if len(nulls) != len(answers) or not all(isinstance(null, bool) for null in nulls):
             raise TraceError(f"question {row}: nulls must be {len(answers)} truth values")
+        # A null answer may have the text of a real one.
+        if len(set(zip(answers, nulls, strict=True))) < len(answers):
+            raise TraceError(f"question {row}: the same answer occurs twice among its answers")
 
 
 def _check_lengths(t: Tables) -> None:

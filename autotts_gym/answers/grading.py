@@ -1,0 +1,70 @@
+"""``grade``: whether an answer, or the answer in a model's output, equals the gold answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from autotts_gym.answers.comparison import RULES_VERSION, answers_equal
+from autotts_gym.answers.extraction import extract_answer
+
+#: Boxes and marks in which gold answers are given.
+_GSM8K: Final = "####"
+
+__all__ = ["RULES_VERSION", "GradedAnswer", "gold_answer", "grade", "grade_text"]
+
+
+class GradedAnswer(NamedTuple):
+    """The answer in a text and its grade.
+
+    Attributes:
+        answer: the answer, or why there is none: ``"No"``, ``"ERR"`` or ``""``.
+        null: whether there is none.
+        equal: whether it equals the gold answer.
+    """
+
+    answer: str
+    null: bool
+    equal: bool
+
+
+def gold_answer(gold: str) -> str:
+    r"""The answer in the gold field of a data set.
+
+    It is what follows ``####``, or the content of the last ``\boxed{...}``, or the field itself.
+    """
+    _, marker, rest = gold.rpartition(_GSM8K)
+    if marker and rest.strip():
+        return rest.strip()
+    boxed = extract_answer(gold, ["boxed"])
+    return gold.strip() if boxed.null else boxed.answer
+
+
+def grade(gold: str, answer: str) -> bool:
+    r"""Whether an answer equals the gold answer, as everywhere in this package.
+
+    ``\frac{1}{2}`` equals ``0.5``, and ``(B)`` equals ``B``; :doc:`/answers` states the rules. It
+    is symmetric, never raises for strings, and takes a bounded time.
+
+    Args:
+        gold: the gold answer; a whole solution counts as its ``\boxed{...}`` or what follows
+            ``####``.
+        answer: an answer; a whole output of a model needs :func:`grade_text`.
+    """
+    return answers_equal(gold_answer(gold), gold_answer(answer))
+
+
+def grade_text(gold: str, text: str, extractors: Sequence[str]) -> GradedAnswer:
+    """Extract the last answer of a text, and grade it.
+
+    Args:
+        gold: the gold answer, as in :func:`grade`.
+        text: output of a model.
+        extractors: extractors (:mod:`autotts_gym.answers.extraction`), tried in order.
+
+    Raises:
+        ValueError: an extractor is invalid.
+    """
+    found = extract_answer(text, extractors)
+    equal = not found.null and answers_equal(gold_answer(gold), found.answer)
+    return GradedAnswer(found.answer, found.null, equal)

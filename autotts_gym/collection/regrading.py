@@ -1,0 +1,117 @@
+"""Answer classes of a question, and new ones for a store, made of the raw answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from autotts_gym.answers.classes import answer_classes
+from autotts_gym.answers.comparison import RULES_VERSION
+from autotts_gym.answers.grading import gold_answer
+from autotts_gym.traces.records import Branch, Question, is_null
+from autotts_gym.traces.store import TraceError, TraceStore
+
+#: Entries of the card: version of the rules of the answer classes, and what was regraded.
+RULES_ENTRY: Final = "answer_rules"
+SOURCE_ENTRY: Final = "regraded_from"
+
+
+def classify_answers(question: Question) -> Question:
+    """The question with new answer classes, made of the raw answers and the gold answer.
+
+    Args:
+        question: its branches have raw answers, or else their answers count as these.
+
+    Returns:
+        The question with its raw answers. Answers are the representatives of their classes
+        (:func:`~autotts_gym.answers.classes.answer_classes`); null answers stay as they are.
+    """
+    gold = gold_answer(question.gold)
+    branches = [_with_raw(branch) for branch in question.branches]
+    given = {
+        raw
+        for branch in branches
+        for raw, null in zip(branch.raw or (), branch.nulls or (), strict=True)
+        if not null
+    }
+    classes = answer_classes(given, gold or None)
+    return replace(question, gold=gold, branches=[_classified(b, classes) for b in branches])
+
+
+def _with_raw(branch: Branch) -> Branch:
+    answers = [*branch.probes, branch.final]
+    raw = list(branch.raw) if branch.raw is not None else answers
+    nulls = branch.nulls
+    if nulls is None:
+        nulls = [is_null(answer) for answer in answers]
+    return replace(branch, raw=raw, nulls=list(nulls))
+
+
+def _classified(branch: Branch, classes: dict[str, str]) -> Branch:
+    answers = [
+        raw if null else classes[raw]
+        for raw, null in zip(branch.raw or (), branch.nulls or (), strict=True)
+    ]
+    return replace(branch, probes=answers[:-1], final=answers[-1])
+
+
+def regrade(
+    store: TraceStore,
+    target: str | os.PathLike[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TraceStore:
+    """Write a new store with answer classes made anew, without a model.
+
+    Args:
+        store: a store of any format; the answers of a store without raw answers count as these.
+        target: folder of the new store; must not exist.
+        progress: called with the number of questions done, and their total number.
+
+    Returns:
+        The new store, opened from ``target``. Its card says with which version of the rules its
+        classes were made, and has the fingerprint of ``store``.
+
+    Raises:
+        FrozenError: ``target`` exists.
+        TraceError: the store cannot be read.
+    """
+    questions = []
+    for done, question in enumerate(store, 1):
+        questions.append(classify_answers(question))
+        progress(done, len(store))
+    details = {
+        **store.card.details,
+        RULES_ENTRY: RULES_VERSION,
+        SOURCE_ENTRY: store.card.fingerprint,
+    }
+    made = TraceStore.from_branches(
+        questions, store.card.interval, synthetic=store.card.synthetic, details=details
+    )
+    return made.save(target)
+
+
+def changed_answers(old: TraceStore, new: TraceStore) -> list[tuple[str, str, str, bool, bool]]:
+    """Answers whose grade or class changed.
+
+    Returns:
+        For each different answer of a question whose label or correctness differs: the question's
+        id, its old and its new label, and whether each is correct.
+
+    Raises:
+        TraceError: the stores have different questions.
+    """
+    if old.tables.ids != new.tables.ids:
+        raise TraceError("the stores have different questions")
+    changes = []
+    for one, two in zip(old, new, strict=True):
+        seen = set()
+        for before, after in zip(one.branches, two.branches, strict=True):
+            pairs = zip((*before.probes, before.final), (*after.probes, after.final), strict=True)
+            seen |= set(pairs)
+        for was, now in sorted(seen):
+            right = was == one.gold, now == two.gold
+            if was != now or right[0] != right[1]:
+                changes.append((one.id, was, now, *right))
+    return changes
