@@ -15,6 +15,7 @@ _BARE: Final = re.compile(
     rf"[-+−]?{_DIGITS}(?:/[0-9]++)?+|[A-Za-z](?![A-Za-z])"
     r"|\\[A-Za-z]++[0-9]*+(?:\s*+\{[^{}]*+\})*+"
 )
+_NESTED: Final = re.compile(rf"{_BOX.pattern}\s*+\{{")
 _BLANK: Final = re.compile(r"(?:\s|\\[ ,;:!]|[$~.…_?]|\\(?:ldots|dots|cdots|quad)(?![A-Za-z]))*+\Z")
 
 
@@ -67,3 +68,13 @@ def find_box(text: str, first: bool) -> tuple[Box | None, bool]:
     if not boxes:
         return None, unclosed
     return boxes[0 if first else -1], False
+
+
+def innermost(text: str, box: Box) -> tuple[int, int]:
+    r"""Start and stop of the content of the innermost box in ``\boxed{\boxed{5}}``."""
+    start, stop = box.start, box.stop
+    while True:
+        opening = _NESTED.match(text, start, stop)
+        if opening is None or text[stop - 1] != "}":
+            return start, stop
+        start, stop = opening.end(), stop - 1

@@ -49,7 +49,7 @@ _PHRASE_END: Final = re.compile(
     r"(?<![^\s:：*($，,])(?P<upper>[A-J])(?=[.,;:!)*$。](?!\w)|[^\S\n]*+$)", re.MULTILINE
 )
 _OPTION_LINE: Final = re.compile(r"^[^\S\n]*+[*(]*+(?P<upper>[A-J])[.):](?!\S)", re.MULTILINE)
-_LISTED: Final = re.compile(r"(?<![\w])[*(（]*+(?P<upper>[A-J])[.):）](?=[\s*])")
+_LISTED: Final = re.compile(r"(?<![\w*(（])[*(（]*+(?P<upper>[A-J])[.):）](?=[\s*])")
 
 
 def find(text: str, first: bool) -> tuple[str, int] | None:

@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from autotts_gym.answers import choice_patterns, number_patterns, phrase_patterns
-from autotts_gym.answers.boxes import find_box
+from autotts_gym.answers.boxes import find_box, innermost
 from autotts_gym.answers.matches import pick
 
 #: Text of a null answer if no extractor finds an answer; these are those of the published traces.
@@ -118,7 +118,8 @@ def _found(text: str, start: int, stop: int, end: int | None = None) -> Extracte
 def _extract_boxed(text: str, first: bool) -> ExtractedAnswer | None:
     box, unclosed = find_box(text, first)
     if box is not None:
-        return _found(text, box.start, box.stop, box.end)
+        start, stop = innermost(text, box)
+        return _found(text, start, stop, box.end)
     return ExtractedAnswer(UNREADABLE, None, null=True) if unclosed else None
 
 

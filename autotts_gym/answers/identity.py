@@ -74,8 +74,6 @@ def equal_expressions(a: Node, b: Node) -> bool:
     """Whether two expressions are equal; False if that cannot be decided."""
     if a == b:
         return True
-    if symbols(a) != symbols(b) and not (symbols(a) & symbols(b)) and symbols(a) and symbols(b):
-        return False
     digits = decimal_digits(a), decimal_digits(b)
     if any(digits) and not all(digits):
         decimal, other = (a, b) if digits[0] else (b, a)

@@ -34,7 +34,7 @@ _RATIO: Final = r"(?:(?::\d++)++|\s?[/÷]\s?[-−]?\d++(?!\.\d))"
 _MAGNITUDE: Final = (
     r"(?:\s?(?:hundred|thousand|million|billion|trillion|dozen)(?![a-z])|\s?[万亿萬億])?+"
 )
-_CURRENCY: Final = r"(?:\\?\$|[€£¥￥₹])"
+_CURRENCY: Final = r"(?:\\?\$(?=\s?[-+−.\d])|[€£¥￥₹])"
 _MINUS: Final = r"[-+−–—－]"
 _NUMBER: Final = re.compile(
     rf"(?:(?<![\w)\]}}%]){_MINUS}(?:(?<![\w)\]}}%]\s{_MINUS})\s)?+)?+{_CURRENCY}?+(?:(?<=[$€£¥￥₹]){_MINUS}{_CURRENCY}?+)?+"

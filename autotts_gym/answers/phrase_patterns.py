@@ -16,7 +16,7 @@ LEAD: Final = (
     r"|(?:答案|答え|答)\s*+(?:是|为|為|は|[:：])++"
     r"|\b[Rr][ée]ponse\s*+(?:finale\s++)?(?:est|:)|\b[Rr]espuesta\s*+(?:final\s++)?(?:es|:)"
     r"|\b[Aa]ntwort\s*+(?:ist|lautet|:)|\b[Rr]isposta\s*+(?:finale\s++)?(?:è|:)"
-    r"|\b[Rr]esposta\s*+(?:final\s++)?(?:é|:)|\b[Оо]твет\s*+:|정답(?:은|:)|^\s*+\#{2,4}\s)"
+    r"|\b[Rr]esposta\s*+(?:final\s++)?(?:é|:)|\b[Оо]твет\s*+:|정답(?:은|:)|^[^\S\n]*+\#{2,4}\s)"
 )
 _LEAD: Final = re.compile(LEAD, re.MULTILINE)
 _DENIED: Final = re.compile(r"[\s*_]*+(?:not|n't|never|unknown|unclear|given|found)\b")

@@ -20,7 +20,7 @@ from autotts_gym.answers.values import Answer, Choice, Text
 from autotts_gym.answers.words import prose_form, replace_number_words, write_operators
 
 #: Longer answers are compared as text only.
-MAX_LENGTH: Final = 20_000
+MAX_LENGTH: Final = 4000
 
 _LEAD: Final = re.compile(
     r"\s*(?:(?:so|thus|hence|therefore)\b,?\s*)?(?:(?:the|my)\s+)?(?:(?:final|correct)\s+)?"

@@ -1,15 +1,18 @@
-"""Extraction and normalization of answers."""
+"""Extraction of answers."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.inference.answer_extraction import (
+from autotts_gym.answers.comparison import answers_equal
+from autotts_gym.answers.extraction import (
     EMPTY,
     NOTHING_FOUND,
     UNREADABLE,
@@ -17,10 +20,9 @@ from autotts_gym.inference.answer_extraction import (
     check_extractors,
     extract_answer,
 )
-from autotts_gym.inference.answer_normalization import normalize
-from autotts_gym.traces.store import NULL_ANSWERS
 
-NAMED = ["boxed", "number", "choice"]
+NAMED = ["boxed", "answer", "number", "choice"]
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "answers"
 
 
 def read(text: str, *extractors: str, first: bool = False) -> tuple[str, str | None]:
@@ -44,7 +46,7 @@ def read(text: str, *extractors: str, first: bool = False) -> tuple[str, str | N
         (r"\boxed{a\\{b}}", r"a\\{b}", r"\boxed{a\\{b}}"),
         ("\\boxed {\n 5 }", "5", "\\boxed {\n 5 }"),
         (r"\boxed 5, so", "5", r"\boxed 5"),
-        (r"\boxed-1,234.5.", "-1234.5", r"\boxed-1,234.5"),
+        (r"\boxed-1,234.5.", "-1,234.5", r"\boxed-1,234.5"),
         (r"\boxed x$", "x", r"\boxed x"),
         (r"\boxed\frac{1}{2}", r"\frac{1}{2}", r"\boxed\frac{1}{2}"),
         (r"\boxed\frac12", r"\frac12", r"\boxed\frac12"),
@@ -55,8 +57,8 @@ def read(text: str, *extractors: str, first: bool = False) -> tuple[str, str | N
         (r"use \boxed{ for it: \boxed{5}", "5", r"use \boxed{ for it: \boxed{5}"),
         (r"\boxed{5} stands in \boxed{} or \boxed{ }", "5", r"\boxed{5}"),
         (r"\boxed{5} as \boxed format", "5", r"\boxed{5}"),
-        (r"\boxed{} or \boxed{ }.", EMPTY, r"\boxed{} or \boxed{ }"),
-        (r"\boxed{$ $}", EMPTY, r"\boxed{$ $}"),
+        (r"\boxed{} or \boxed{ }.", NOTHING_FOUND, None),
+        (r"\boxed{$ $}", NOTHING_FOUND, None),
         (r"\boxed{12", UNREADABLE, None),
         (r"\boxed{", UNREADABLE, None),
         ("", EMPTY, None),
@@ -78,7 +80,7 @@ def test_last_box(text: str, answer: str, until: str | None) -> None:
         (r"\frac{1}{2}} and } {", r"\frac{1}{2}", r"\frac{1}{2}}"),
         (r"\boxed{204}} now", "204", r"\boxed{204}}"),
         (r"\boxed{204} now", "204", r"\boxed{204}"),
-        ("} \\boxed{5}", EMPTY, "}"),
+        ("} \\boxed{5}", "5", "} \\boxed{5}"),
         ("204 since the", UNREADABLE, None),
         ("", UNREADABLE, None),
     ],
@@ -119,7 +121,6 @@ def test_time_is_linear_in_the_boxes() -> None:
         for first in (False, True):
             for extractor in NAMED:
                 extract_answer(text, [extractor], first=first)
-        assert normalize(normalize(text)) == normalize(text)
     # About three seconds; quadratic time would take minutes.
     assert time.process_time() - started < 60
 
@@ -131,17 +132,17 @@ def test_time_is_linear_in_the_boxes() -> None:
     ("text", "answer", "until"),
     [
         ("</think>answer:57", "57", "</think>answer:57"),
-        ("answer:07.", "7", "answer:07"),
-        ("about 1,234.50 of them", "1234.5", "about 1,234.50"),
+        ("answer:07.", "07", "answer:07"),
+        ("about 1,234.50 of them", "1,234.50", "about 1,234.50"),
         ("x = -5!", "-5", "x = -5"),
-        ("x = −5", "-5", "x = −5"),
+        ("x = −5", "−5", "x = −5"),
         ("5-3", "3", "5-3"),
         ("(2)-3", "3", "(2)-3"),
         ("3/4 of it", "3/4", "3/4"),
         ("it is -3 / 4", "-3 / 4", "it is -3 / 4"),
         (r"$\frac{3}{4}$", r"\frac{3}{4}", r"$\frac{3}{4}"),
         ("so it is...5", "5", "so it is...5"),
-        ("0 to .5", "0.5", "0 to .5"),
+        ("0 to .5", ".5", "0 to .5"),
         ("1,2,3", "3", "1,2,3"),
         ("7 of x2, H2O and v1.2", "7", "7"),
         ("1e-3", "1e-3", "1e-3"),
@@ -228,7 +229,7 @@ def test_first_extractor_with_a_result_is_used() -> None:
     [
         ([], "a list of at least one"),
         ("boxed", "a list of at least one"),
-        (["boxes"], "'boxes'; there are boxed, number, choice and regex:PATTERN"),
+        (["boxes"], "'boxes'; there are boxed, answer, number, choice and regex:PATTERN"),
         ([3], "no extractor is called 3"),
         (["boxed", "regex:("], "'regex:\\(': not a regular expression: missing"),
     ],
@@ -239,78 +240,7 @@ def test_invalid_extractors(extractors: list[str], message: str) -> None:
             use(extractors)
 
 
-# --- normalization -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("answer", "spelling"),
-    [
-        ("204", "204"),
-        ("025", "25"),
-        ("000", "0"),
-        ("+5", "5"),
-        ("-0.0", "0"),
-        ("- 5", "-5"),
-        ("−5", "-5"),
-        ("57.0", "57"),
-        ("57.", "57"),
-        ("0.50", "0.5"),
-        (".5", "0.5"),
-        ("1,234", "1234"),
-        ("-1,234,567.80", "-1234567.8"),
-        ("1{,}234", "1234"),
-        (r"1,\!234", "1234"),
-        (r"12\,345", "12345"),
-        ("1,23", "1,23"),
-        ("1,2,3", "1,2,3"),
-        ("100, 200", "100, 200"),
-        ("(1,2)", "(1,2)"),
-        ("$ 5 $", "5"),
-        (r"\$5", "5"),
-        (r"\(5\)", "5"),
-        (r"\left( \dfrac{1}{2}, \tfrac12 \right]", r"( \frac{1}{2}, \frac12 ]"),
-        (r"\text{Monday}", "Monday"),
-        (r"5\text{ cm}", "5 cm"),
-        (r"x\text{cm}", "x cm"),
-        (r"\mathrm{\mathbf{e}}^{2}", "e^{2}"),
-        (r"\boxed{5 + \fbox{x}}", "5 + x"),
-        (r"90^\circ", "90"),
-        (r"90^{\circ}", "90"),
-        ("90°", "90"),
-        (r"\frac{180}{7} degrees.", r"\frac{180}{7}"),
-        (r"\sin 30^\circ", r"\sin 30^\circ"),
-        (r"50\%.", "50"),
-        ("50 %", "50"),
-        (r"50\% of 3", "50% of 3"),
-        ("x=5", "5"),
-        (r"x_{1} = \frac12", r"\frac12"),
-        (r"\theta = 30^\circ", "30"),
-        ("Answer = 007", "7"),
-        ("x = y = 5", "x = y = 5"),
-        ("x=1, y=2", "x=1, y=2"),
-        ("f(x) = 2", "f(x) = 2"),
-        ("x =", "x ="),
-        ("x\n +  1", "x + 1"),
-        (r"\pi r", r"\pi r"),
-        ("No", "no"),
-        ("YES", "yes"),
-        ("No solution", "No solution"),
-        ("err.", "err"),
-        ("ERR", "err"),
-        ("$.$", ""),
-        ("", ""),
-        ("?", "?"),
-        ("\ud800", "\ufffd"),
-    ],
-)
-def test_normalize(answer: str, spelling: str) -> None:
-    assert normalize(answer) == spelling
-
-
-def test_normalized_no_is_not_a_null_answer() -> None:
-    assert extract_answer(r"\boxed{No}", ["boxed"]).answer == normalize("No") == "no"
-    assert extract_answer(r"\boxed{\text{ERR}}", ["boxed"]).answer == "err"
-    assert extract_answer("it is: NO", [r"regex:is: (\w+)"]).answer == "no"
+# --- any text ---
 
 
 WORDS = (
@@ -328,51 +258,53 @@ def mathematics(draw: st.DrawFn) -> str:
 ANYTHING = mathematics() | st.text() | st.text(st.characters(categories=("Cs", "L", "P")))
 
 
-@settings(max_examples=1500, deadline=None)
-@given(ANYTHING)
-def test_normalize_is_idempotent(text: str) -> None:
-    once = normalize(text)
-    assert normalize(once) == once
-    assert once not in NULL_ANSWERS - {EMPTY}
-    assert len(once) <= 2 * len(text)  # longer where it sets letters apart, or writes .5 as 0.5
-    once.encode()  # holds no lone surrogates
-
-
 @settings(max_examples=500, deadline=None)
 @given(ANYTHING, st.lists(st.sampled_from([*NAMED, "regex:.*"]), min_size=1), st.booleans())
-def test_extracted_answer_is_normalized_or_null(
-    text: str, extractors: list[str], first: bool
-) -> None:
-    answer, end = extracted = extract_answer(text, extractors, first=first)
-    assert answer in NULL_ANSWERS or normalize(answer) == answer
-    assert (end is None) <= (answer in NULL_ANSWERS)
+def test_an_answer_stands_in_the_text(text: str, extractors: list[str], first: bool) -> None:
+    answer, end, null = extracted = extract_answer(text, extractors, first=first)
+    assert (end is None) == null
+    if null:
+        assert answer in (NOTHING_FOUND, UNREADABLE, EMPTY)
+    else:
+        assert answer
+        assert answer.lower() in text.lower()
     assert end is None or 0 < end <= len(text)
-    if answer in (NOTHING_FOUND, UNREADABLE):
-        assert end is None
     # Text after the first answer of a probe does not matter.
     if first and extractors == ["boxed"] and end is not None:
         assert extract_answer(text[:end], extractors, first=True) == extracted
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.from_regex(r"[a-z0-9 +*/()-]{0,9}(\{[a-z0-9]{0,4}\}){0,2}", fullmatch=True), st.text())
+@given(st.from_regex(r"[a-z0-9 +*/()-]{0,9}(\{[a-z0-9]{1,4}\}){1,2}", fullmatch=True), st.text())
 def test_content_of_a_box(content: str, noise: str) -> None:
     box = f"\\boxed{{{content}}}"
     assert extract_answer(box + noise, ["boxed"], first=True) == ExtractedAnswer(
-        normalize(content), len(box)
+        content.strip(), len(box)
     )
 
 
-@given(
-    st.integers(), st.sampled_from(["{}", "+{}", "00{}", "{:,}", "{}.0", " {}. ", "${}$", "x={}"])
-)
-def test_normalize_integers(number: int, written: str) -> None:
-    if written in ("+{}", "00{}"):
-        number = abs(number)
-    assert normalize(written.format(number)) == str(number)
+# --- reference texts -----------------------------------------------------------------------------
 
 
-def test_no_digit_limit() -> None:
-    digits = "9" * 10_000
-    spell: Callable[[str], str] = normalize
-    assert spell(f"0{digits}.0") == digits
+def _rows(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((FIXTURES / name).read_text("utf-8"))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["extract.json", "more_extract.json"])
+def test_reference_texts(name: str) -> None:
+    wrong = []
+    for row in _rows(name):
+        found = extract_answer(row["text"], row["extractors"])
+        if row["answer"] in (NOTHING_FOUND, UNREADABLE, EMPTY):
+            right = found.null and found.answer == row["answer"]
+        else:
+            right = not found.null and answers_equal(row["answer"], found.answer)
+        if not right:
+            wrong.append((row, found))
+    assert not wrong
+
+
+def test_a_real_no_is_an_answer() -> None:
+    assert extract_answer(r"\boxed{No}", ["boxed"]) == ExtractedAnswer("No", 10)
+    assert extract_answer("nothing", ["boxed"]) == ExtractedAnswer("No", None, null=True)

@@ -70,7 +70,7 @@ def test_common_field_names(tmp_path: Path) -> None:
     [
         (" 025 ", "025"),
         ("No", "No"),
-        (r"Since ..., it is \boxed{\dfrac{1}{2}}.", r"\frac{1}{2}"),
+        (r"Since ..., it is \boxed{\dfrac{1}{2}}.", r"\dfrac{1}{2}"),
         (r"\boxed{", r"\boxed{"),
         ("48/2 = <<48/2=24>>24\n#### 72", "72"),
         (None, ""),

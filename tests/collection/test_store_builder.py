@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import PROTOCOL
 
+from autotts_gym.answers.comparison import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.collection.store_builder import build_branch, build_store
 from autotts_gym.inference.engine import Generated, Sampling
 from autotts_gym.inference.protocol import Protocol
+from autotts_gym.traces.statistics import describe
 from autotts_gym.traces.store import TraceError, TraceStore
 
 SCRIPTED = Protocol.from_dict("scripted", PROTOCOL)
@@ -130,7 +132,7 @@ def test_store_of_a_random_collection(drawn: RandomCollection) -> None:
     )
     plan = CollectionPlan(count, drawn.interval, 60, Sampling(0.6, 0.95, 20), 4)
     store = build_store(
-        contents, [AskedQuestion("q-7", "?", "$5$")], plan, SCRIPTED, details={"model": "m"}
+        contents, [AskedQuestion("q-7", "?", "5")], plan, SCRIPTED, details={"model": "m"}
     )
     question = store.question(0)
     assert (question.id, question.text, question.gold) == ("q-7", "?", "5")
@@ -173,7 +175,7 @@ def test_store_of_a_random_collection(drawn: RandomCollection) -> None:
         "cut": flagged.count("cut"),
         "empty": flagged.count("empty"),
         "unanswered": flagged.count("unanswered"),
-        "answers_merged": None,
+        "answers_merged": 0,
         "seconds": 3.3,
         "sessions": 2,
         "on": "",
@@ -210,7 +212,6 @@ def test_flags_and_texts_round_trip(tmp_path: Path) -> None:
 
 
 def test_equal_answers_are_merged() -> None:
-    pytest.importorskip("math_verify")
     boxed = Protocol.from_dict(
         "boxed",
         {**PROTOCOL, "probe": {"suffix": "\\boxed{", "max_tokens": 9}, "answers": ["boxed"]},
@@ -226,14 +227,37 @@ def test_equal_answers_are_merged() -> None:
     )
     done: list[tuple[int, int]] = []
     plan, asked = CollectionPlan(3, 10), [AskedQuestion("", "?", r"\frac{1}{2}")]
-    plain = build_store(contents, asked, plan, boxed)
-    merged = build_store(
-        contents, asked, plan, boxed, merge=True, progress=lambda *at: done.append(at)
-    )
-    assert len(plain.tables.answers[0]) == 4
+    merged = build_store(contents, asked, plan, boxed, progress=lambda *at: done.append(at))
+    assert merged.card.details["answer_rules"] == RULES_VERSION
     question = merged.question(0)
     assert {b.final for b in question.branches[:2]} == {question.gold}
     assert {a for b in question.branches for a in b.probes} == {question.gold}
     assert question.branches[2].final == "3"
+    assert [branch.raw for branch in question.branches] == [
+        [r"\frac{1}{2}", "1/2"],
+        [r"\frac{1}{2}", "0.5"],
+        [r"\frac{1}{2}", "3"],
+    ]
     assert merged.card.details["collected"]["answers_merged"] == 2
     assert done[-1] == (1, 1)
+
+
+def test_a_real_no_is_not_a_null_answer(tmp_path: Path) -> None:
+    boxed = Protocol.from_dict(
+        "boxed",
+        {**PROTOCOL, "probe": {"suffix": "\\boxed{", "max_tokens": 9}, "answers": ["boxed"]},
+    )
+    texts = [r"</think>\boxed{No}", r"</think>\boxed{Yes}", "</think>I do not know"]
+    contents = JournalContents(
+        sessions=[{"seconds": 0.0}],
+        traces={(0, b): trace(5, text) for b, text in enumerate(texts)},
+        probes={(0, b): [] for b in range(3)},
+    )
+    asked = [AskedQuestion("", "?", "No")]
+    store = build_store(contents, asked, CollectionPlan(3, 10), boxed).save(tmp_path / "store")
+    (question,) = store
+    assert [b.final for b in question.branches] == ["No", "Yes", "No"]
+    assert [b.nulls for b in question.branches] == [[False], [False], [True]]
+    assert store.tables.gold_codes() == [0]
+    assert store.tables.finals.tolist() == [0, 1, 2]
+    assert describe(store).accuracy == pytest.approx(1 / 3)

@@ -94,7 +94,7 @@ def test_protocol_of_a_model(model: str, name: str) -> None:
 def test_no_such_protocol() -> None:
     with pytest.raises(TraceError, match="matches the model 'gpt2'; choose one with --protocol"):
         find_protocol(None, "gpt2")
-    with pytest.raises(TraceError, match=r"no protocol 'qwen'.*a \.yaml file, or one of chat, c"):
+    with pytest.raises(TraceError, match=r"no protocol 'qwen'.* or one of answer, chat, c"):
         find_protocol("qwen", "Qwen3-4B")
 
 
@@ -210,7 +210,7 @@ def test_any_content_is_rejected_or_usable(junk: dict[Any, Any], kept: set[str])
     except TraceError:
         return
     assert len(fuzzed.digest) == 64
-    assert isinstance(fuzzed.final_answer("answer:7"), str)
+    assert isinstance(fuzzed.final_answer("answer:7").answer, str)
     prober = asyncio.run(Prober.create(Recorder(), fuzzed))
     assert asyncio.run(prober.prompt("what?"))
 
@@ -237,8 +237,8 @@ def test_confidence_of_the_answer() -> None:
 
 def test_confidence_without_an_answer_uses_all_tokens() -> None:
     result = protocol().read_probe(generated("?!", -1.0, -3.0))
-    assert result == ("No", pytest.approx(math.exp(-2.0)), 2)
-    assert protocol().read_probe(Generated(finish="stop")) == ("No", 1.0, 0)
+    assert result == ("No", pytest.approx(math.exp(-2.0)), 2, True)
+    assert protocol().read_probe(Generated(finish="stop")) == ("No", 1.0, 0, True)
 
 
 def test_confidence_is_at_most_one() -> None:
@@ -257,13 +257,30 @@ def test_confidence_is_within_the_range_of_its_tokens(logprobs: list[float], tex
 
 
 def test_final_answer_follows_the_reasoning() -> None:
-    final = protocol().final_answer
+    def final(text: str) -> str:
+        return protocol().final_answer(text).answer
+
     assert final("so answer:5 or</think>answer:6.") == "6"
     assert final("answer:5</think>none") == "No"
     assert final("a</think>answer:5</think>answer:6") == "6"
     assert final("never closed, answer:5") == "5"
     assert final("") == ""
-    assert protocol(close="").final_answer("answer:1 answer:2") == "2"
+    assert protocol(close="").final_answer("answer:1 answer:2").answer == "2"
+    # A second end of the reasoning does not hide the answer behind the first.
+    assert final("answer:3</think>answer:4</think>") == "4"
+    assert final("answer:3</think>answer:4</think>answer:5") == "5"
+    assert protocol().final_answer("answer:3</think>").null
+
+
+def test_a_probe_that_stops_at_the_brace() -> None:
+    """Engines leave the stop string out of the text; other ends do not close the box."""
+    probe = {"suffix": "\\boxed{", "max_tokens": 9, "stop": ["}"]}
+    boxed = protocol(probe=probe, answers=["boxed"])
+    assert boxed.read_probe(Generated([1], "5", "stop", [0.0], ["5"])).answer == "5"
+    cut = boxed.read_probe(Generated([1], "5", "length", [0.0], ["5"]))
+    assert (cut.answer, cut.null) == ("ERR", True)
+    plain = protocol(probe={**probe, "stop": []}, answers=["boxed"])
+    assert plain.read_probe(Generated([1], "5", "stop", [0.0], ["5"])).answer == "ERR"
 
 
 # --- prompts and probes --------------------------------------------------------------------------
