@@ -81,7 +81,7 @@ class NumberParser(ABC):
 
     def _scientific(self, node: Node) -> Node:
         letter = self._peek()
-        if letter not in ("e", "E") or self._spaced() or self._tokens[self._at].prose:
+        if letter not in ("e", "E") or self._spaced():
             return node
         sign = self._peek(1) if self._peek(1) in ("+", "-") else ""
         token = self._tokens[self._at + 1 + len(sign) :][:1]
