@@ -7,7 +7,7 @@ is a class of its own. The classes depend on which answers there are, not on the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from autotts_gym.answers.comparison import answers_equal
@@ -122,7 +122,7 @@ def _equals_as_share(answer: str, members: list[str]) -> bool:
     return any(equal_as_share(share, read_answer(member)) for member in members)
 
 
-def fitting_class(answer: str, classes: Iterable[list[str]]) -> int | None:
+def fitting_class(answer: str, classes: Sequence[list[str]]) -> int | None:
     """The only one of these classes all of whose answers equal this one.
 
     For classes that grow, as those of a live episode do. An empty class, as that of a null answer,
@@ -133,4 +133,8 @@ def fitting_class(answer: str, classes: Iterable[list[str]]) -> int | None:
         for number, members in enumerate(classes)
         if members and all(answers_equal(answer, member) for member in members)
     ]
+    if len(found) > 1:
+        # 5.0 goes where 5 went, whatever else it equals.
+        level = specificity(read_answer(answer))
+        found = [n for n in found if any(specificity(read_answer(m)) == level for m in classes[n])]
     return found[0] if len(found) == 1 else None
