@@ -124,6 +124,8 @@ def number_pairs(draw: st.DrawFn) -> KnownPair:
 
 def _wrap(draw: st.DrawFn, text: str) -> str:
     wrapper = draw(st.sampled_from(WRAPPERS))
+    if "," in text and wrapper == r"\left({}\right)":
+        wrapper = "{}"  # (1,234) is a pair
     plain = not any(char in text for char in "\\_^{ ") and text.isascii()
     if not plain and wrapper.startswith((r"\text{", "`")):
         wrapper = "{}"

@@ -57,12 +57,10 @@ class NumberParser(ABC):
         text = token.text
         if len(text) > MAX_DIGITS:
             raise NotAnExpressionError("too many digits")
+        if text[1:2] in ("x", "X", "b"):  # 0x1F or 0b101
+            return Node("number", value=Fraction(int(text, 0)))
         if self._peek() == "_" and "." not in text:
             return self._based_number(text)
-        if text == "0" and not self._spaced() and re.fullmatch("[xb][0-9A-Fa-f]*", self._peek()):
-            prefixed = self._prefixed_number()
-            if prefixed is not None:
-                return prefixed
         decimal = "." in text
         node = Node("number", value=Fraction(text), digits=significant(text) if decimal else 0)
         if decimal and self._peek() == r"\overline" and not self._spaced():
@@ -136,22 +134,6 @@ class NumberParser(ABC):
         if not 2 <= base <= 36:
             raise NotAnExpressionError("a number with a subscript")
         return based_number(digits, base)
-
-    def _prefixed_number(self) -> Node | None:
-        r"""``0x1F`` or ``0b101``, whose letters and digits are separate tokens."""
-        at, text = self._at, ""
-        while at < len(self._tokens) and (at == self._at or not self._tokens[at].spaced):
-            if not re.fullmatch("[0-9A-Za-z]+", self._tokens[at].text):
-                break
-            text += self._tokens[at].text
-            at += 1
-        base = {"x": 16, "b": 2}[text[0]]
-        try:
-            node = based_number(text[1:], base)
-        except NotAnExpressionError:
-            return None
-        self._at = at
-        return Node("number", value=node.children[0].value)
 
     def _braced_digits(self) -> str:
         token = self._next()

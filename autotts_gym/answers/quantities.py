@@ -30,6 +30,14 @@ _NOT_UNITS: Final = word_set(
     root factorial than then except unless between through versus vs from less hundredth
     tenths tenth hundredths fifths fourths sixths sevenths eighths ninths"""
 )
+#: Things of three letters; other three letters may be a product.
+_SHORT_NOUNS: Final = word_set(
+    """ant bag bee box boy bus can car cat cow cup day dog egg fan hat hen ice jar job key men mug
+    net oak one pea pen pie pig pin pot row set sum tie tin ton toy van way win"""
+)
+_FUNCTION_OF_LETTERS: Final = re.compile(
+    r"(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|ln|pi)[a-z]{1,2}|x[a-z]*x"
+)
 _TRIGONOMETRIC: Final = word_set("sin cos tan cot sec csc")
 
 
@@ -201,7 +209,8 @@ def _read_unit(tokens: Tokens, plain: bool) -> Unit | None:
             ``x m`` has not.
     """
     if tokens and tokens[0].text in ("(", "[") and tokens[-1].text in (")", "]"):
-        tokens = tokens[1:-1]
+        bracket, *inside = tokens[:-1]
+        tokens = [replace(inside[0], spaced=bracket.spaced), *inside[1:]] if inside else []
     if tokens and tokens[-1].text == ".":
         tokens = tokens[:-1]
     if not tokens:
@@ -287,10 +296,9 @@ def _read_counted(tokens: Tokens) -> Unit | None:
         return UNITS.get(first.text) or counted(words)
     if first.prose and len(first.text) > 1:
         return counted(words)
-    if len(first.text) > 3 or (len(first.text) == 3 and first.spaced and _has_vowel(first.text)):
+    # 2abcd and 2 sinx are products.
+    if not first.spaced or _FUNCTION_OF_LETTERS.fullmatch(first.text):
+        return None
+    if len(first.text) > 3 or first.text.casefold() in _SHORT_NOUNS:
         return counted(words)
     return None
-
-
-def _has_vowel(word: str) -> bool:
-    return bool(set(word.casefold()) & set("aeiouy"))

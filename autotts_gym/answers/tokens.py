@@ -120,7 +120,9 @@ _SPELLINGS: Final = {
     "=<": r"\le",
 }
 _TOKEN: Final = re.compile(
-    r"\\[A-Za-z]+|\\.|\s+|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_]+|\*\*|<=|>=|==|=<|!=|.", re.DOTALL
+    r"\\[A-Za-z]+|\\.|\s+|(?<![0-9.])0(?:[xX][0-9A-Fa-f]+|b[01]+)(?![0-9A-Za-z])"
+    r"|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_]+|\*\*|<=|>=|==|=<|!=|.",
+    re.DOTALL,
 )
 # Separators that only numbers have, before exactly three digits.
 _THIN: Final = re.compile(r"(?<=[0-9])(?:\{,\}|\\[,;: !]|\{\\[,;: !]\}|~|')+(?=[0-9]{3}(?![0-9]))")
@@ -133,6 +135,8 @@ _DOUBLED: Final = re.compile(r"\\{2,4}(?=[A-Za-z])")
 _TEMPERATURE: Final = re.compile(
     r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?\s*(?:\\[;,: ])*\s*(?:\\(?:mathrm|text)\{\s*)?([CF])\b\}?"
 )
+# The delimiters of a formula are no brackets; \\[2pt] in a matrix is a line break.
+_FORMULA: Final = re.compile(r"(?<!\\)\\[()\[\]]")
 _NUMBER_SETS: Final = re.compile(r"\\mathbf\s*\{([RZNQC])\}")
 _DELIMITER: Final = re.compile(r"(?<!\\)\$\$?")
 
@@ -143,6 +147,7 @@ def tokenize(answer: str) -> list[Token]:
     if r"\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = text.replace(r"\!", "").replace("\x00", " ")
+    text = _FORMULA.sub(" ", text)
     text = _TEMPERATURE.sub(r" \\text{deg\1}", text)
     text = _NUMBER_SETS.sub(r"\\mathbb{\1}", text)
     text = _mark_currency(text)
