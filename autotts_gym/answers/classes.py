@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from autotts_gym.answers.comparison import answers_equal
+from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.equality import equal_as_share, specificity
 from autotts_gym.answers.reading import read_answer
 

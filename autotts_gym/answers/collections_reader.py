@@ -7,7 +7,7 @@ from typing import Final
 
 from autotts_gym.answers import intervals, relations
 from autotts_gym.answers.expressions import parse_expression
-from autotts_gym.answers.nodes import Node, NotAnExpressionError
+from autotts_gym.answers.nodes import NotAnExpressionError, infinity_sign
 from autotts_gym.answers.plus_minus import read_plus_minus
 from autotts_gym.answers.prose import is_prose
 from autotts_gym.answers.quantities import read_quantity
@@ -59,7 +59,7 @@ def read(tokens: Tokens, depth: int = 0) -> Answer:
     simple = _read_word(tokens)
     if simple is not None:
         return simple
-    for reader in (_read_separated, relations.read, _read_union, _read_bracketed, _read_ratio):
+    for reader in (_read_separated, _read_relation, _read_union, _read_bracketed, _read_ratio):
         answer = reader(tokens, depth)
         if answer is not None:
             return answer
@@ -84,6 +84,10 @@ def read_item(tokens: Tokens, depth: int) -> Answer:
         if tokens[0].text == r"\ldots" and len(tokens) == 1:
             return Text(r"\ldots", prose=False)
         raise
+
+
+def _read_relation(tokens: Tokens, depth: int) -> Answer | None:
+    return relations.read(tokens, depth, relations.SideReaders(read, read_item))
 
 
 def _trim(tokens: Tokens) -> Tokens:
@@ -259,13 +263,6 @@ def _read_bracketed(tokens: Tokens, depth: int) -> Answer | None:
 
 def _has_infinity(items: tuple[Answer, ...]) -> bool:
     return any(isinstance(i, Quantity) and infinity_sign(i.node) for i in items)
-
-
-def infinity_sign(node: Node) -> int:
-    """1 for infinity, -1 for its negative, 0 for anything else."""
-    if node.kind == "negate":
-        return -infinity_sign(node.children[0])
-    return int(node.kind == "symbol" and node.name == r"\infty")
 
 
 def _interval(items: tuple[Answer, ...], low_closed: bool, high_closed: bool) -> Intervals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from autotts_gym.answers.comparison import RULES_VERSION, answers_equal
+from autotts_gym.answers.answer_pairs import RULES_VERSION, answers_equal
 from autotts_gym.answers.extraction import extract_answer
 
 #: Boxes and marks in which gold answers are given.

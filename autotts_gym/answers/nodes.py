@@ -58,3 +58,10 @@ def based_number(digits: str, base: int) -> Node:
 def significant(text: str) -> int:
     """Significant digits of a decimal: all from the first that is not zero."""
     return len(text.replace(".", "").lstrip("0"))
+
+
+def infinity_sign(node: Node) -> int:
+    """1 for infinity, -1 for its negative, 0 for anything else."""
+    if node.kind == "negate":
+        return -infinity_sign(node.children[0])
+    return int(node.kind == "symbol" and node.name == r"\infty")

@@ -3,12 +3,13 @@ r"""Reading of equations and inequalities: ``x=5``, ``0\le x<1``, ``x\in\{1,2\}`
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from autotts_gym.answers import collections_reader, intervals
+from autotts_gym.answers import intervals
 from autotts_gym.answers.expressions import parse_expression
 from autotts_gym.answers.identity import equal_values, symbols
-from autotts_gym.answers.nodes import Node, NotAnExpressionError
+from autotts_gym.answers.nodes import Node, NotAnExpressionError, infinity_sign
 from autotts_gym.answers.token_lists import Tokens, split
 from autotts_gym.answers.tokens import join
 from autotts_gym.answers.values import Answer, Interval, Intervals, Named, Quantity, Relation
@@ -30,6 +31,13 @@ _TUPLE_NAME: Final = re.compile(rf"\({_SYMBOL}(?:,{_SYMBOL})+\)")
 _FUNCTION_COMMANDS: Final = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|frac|pi)\b")
 
 
+class SideReaders(NamedTuple):
+    """Functions that read an answer, and an element of a list, from tokens at a depth."""
+
+    read: Callable[[Tokens, int], Answer]
+    read_item: Callable[[Tokens, int], Answer]
+
+
 def name_of(tokens: Tokens) -> str | None:
     """The name that tokens are (``x_1``, ``P(A)``, ``Total``, ``(x,y)``); None if they are none."""
     if not tokens:
@@ -46,8 +54,13 @@ def name_of(tokens: Tokens) -> str | None:
     return None
 
 
-def read(tokens: Tokens, depth: int) -> Answer | None:
+def read(tokens: Tokens, depth: int, sides: SideReaders) -> Answer | None:
     """Read a relation; None if there is no sign of a relation.
+
+    Args:
+        tokens: the tokens.
+        depth: number of forms around it.
+        sides: how to read its sides, which can be answers of every form.
 
     Raises:
         NotAnExpressionError: there is one, and no form reads it.
@@ -57,26 +70,26 @@ def read(tokens: Tokens, depth: int) -> Answer | None:
     if not signs:
         return None
     if not parts[0] and len(signs) == 1 and signs[0] in _MIRRORED:
-        return _half_line(signs[0], parts[1], depth)
+        return _half_line(signs[0], parts[1], depth, sides)
     if any(not part for part in parts):
         raise NotAnExpressionError("a side is missing")
     if set(signs) <= {"=", r"\approx"}:
-        return _read_equal(parts, depth)
+        return _read_equal(parts, depth, sides)
     if signs == [r"\in"]:
         name = name_of(parts[0])
         if name is None:
             raise NotAnExpressionError("not a name")
-        return Named(name, collections_reader.read(parts[1], depth + 1))
+        return Named(name, sides.read(parts[1], depth + 1))
     if signs == [r"\ne"]:
-        return _read_unequal(parts, depth)
+        return _read_unequal(parts, depth, sides)
     if r"\in" in signs or r"\ne" in signs or r"\equiv" in signs:
         raise NotAnExpressionError("several relations")
     if signs[0] == "=" and len(signs) == 1:
-        return _read_equal(parts, depth)
+        return _read_equal(parts, depth, sides)
     if len(parts) == 2:
-        return _read_inequality(parts, signs[0], depth)
+        return _read_inequality(parts, signs[0], depth, sides)
     if len(parts) == 3 and "=" not in signs:
-        return _read_chain(parts, signs, depth)
+        return _read_chain(parts, signs, depth, sides)
     raise NotAnExpressionError("several relations")
 
 
@@ -87,16 +100,16 @@ def _node(tokens: Tokens) -> Node:
     return loose
 
 
-def _read_equal(parts: list[Tokens], depth: int) -> Answer:
+def _read_equal(parts: list[Tokens], depth: int, sides: SideReaders) -> Answer:
     name = name_of(parts[0])
     names = [name_of(part) for part in parts[:-1]]
     if name is not None and len(parts) == 2:
-        value = _read_value(parts[1], depth)
+        value = _read_value(parts[1], depth, sides)
         if value is not None:
             return Named(name, value)
     elif name is not None or len(parts) > 2:
         rest = parts[next((at for at, n in enumerate(names) if n is None), len(parts) - 1) :]
-        value = collections_reader.read(rest[-1], depth + 1)
+        value = sides.read(rest[-1], depth + 1)
         if isinstance(value, Quantity) and all(
             equal_values(_node(part), value.node) for part in rest[:-1]
         ):
@@ -106,7 +119,7 @@ def _read_equal(parts: list[Tokens], depth: int) -> Answer:
     try:
         right = _node(parts[1])
     except NotAnExpressionError:
-        quantity = collections_reader.read(parts[1], depth + 1)
+        quantity = sides.read(parts[1], depth + 1)
         if not isinstance(quantity, Quantity) or symbols(left):
             raise
         right = quantity.node
@@ -123,15 +136,15 @@ def _read_equal(parts: list[Tokens], depth: int) -> Answer:
     return Relation("=", Node("add", (left, Node("negate", (right,)))))
 
 
-def _read_value(tokens: Tokens, depth: int) -> Answer | None:
-    value = collections_reader.read_item(tokens, depth)
+def _read_value(tokens: Tokens, depth: int, sides: SideReaders) -> Answer | None:
+    value = sides.read_item(tokens, depth)
     if isinstance(value, Relation):
         raise NotAnExpressionError("several relations")
     return value
 
 
-def _half_line(sign: str, tokens: Tokens, depth: int) -> Intervals:
-    node = _end(tokens, depth)
+def _half_line(sign: str, tokens: Tokens, depth: int, sides: SideReaders) -> Intervals:
+    node = _end(tokens, depth, sides)
     if node is None:
         raise NotAnExpressionError("infinite")
     closed = sign in (r"\le", r"\ge")
@@ -140,14 +153,14 @@ def _half_line(sign: str, tokens: Tokens, depth: int) -> Intervals:
     return Intervals((Interval(node, None, closed, False),))
 
 
-def _end(tokens: Tokens, depth: int) -> Node | None:
-    value = collections_reader.read(tokens, depth + 1)
+def _end(tokens: Tokens, depth: int, sides: SideReaders) -> Node | None:
+    value = sides.read(tokens, depth + 1)
     if not isinstance(value, Quantity) or value.node != value.tight:
         raise NotAnExpressionError("an end of an interval")
-    return None if collections_reader.infinity_sign(value.node) else value.node
+    return None if infinity_sign(value.node) else value.node
 
 
-def _read_inequality(parts: list[Tokens], sign: str, depth: int) -> Answer:
+def _read_inequality(parts: list[Tokens], sign: str, depth: int, sides: SideReaders) -> Answer:
     for side, other, direction in (
         (parts[0], parts[1], sign),
         (parts[1], parts[0], _MIRRORED[sign]),
@@ -155,7 +168,7 @@ def _read_inequality(parts: list[Tokens], sign: str, depth: int) -> Answer:
         name = name_of(side)
         if name is not None:
             try:
-                line = _half_line(direction, other, depth)
+                line = _half_line(direction, other, depth, sides)
             except NotAnExpressionError:
                 continue
             if name not in symbols(line.pieces[0].low or line.pieces[0].high or Node("number")):
@@ -166,22 +179,22 @@ def _read_inequality(parts: list[Tokens], sign: str, depth: int) -> Answer:
     return Relation(sign, Node("add", (left, Node("negate", (right,)))))
 
 
-def _read_chain(parts: list[Tokens], signs: list[str], depth: int) -> Answer:
+def _read_chain(parts: list[Tokens], signs: list[str], depth: int, sides: SideReaders) -> Answer:
     r"""``0 \le x < 1``, in either direction."""
     if all(sign in (">", r"\ge") for sign in signs):
         parts, signs = parts[::-1], [_MIRRORED[sign] for sign in signs[::-1]]
     name = name_of(parts[1])
     if name is None or not all(sign in ("<", r"\le") for sign in signs):
         raise NotAnExpressionError("a chain of relations")
-    low, high = _end(parts[0], depth), _end(parts[2], depth)
+    low, high = _end(parts[0], depth, sides), _end(parts[2], depth, sides)
     closed = [sign == r"\le" for sign in signs]
     piece = Interval(low, high, closed[0] and low is not None, closed[1] and high is not None)
     return Named(name, Intervals((piece,)))
 
 
-def _read_unequal(parts: list[Tokens], depth: int) -> Answer:
+def _read_unequal(parts: list[Tokens], depth: int, sides: SideReaders) -> Answer:
     name = name_of(parts[0])
-    value = collections_reader.read(parts[1], depth + 1)
+    value = sides.read(parts[1], depth + 1)
     if name is None:
         node = Node("add", (_node(parts[0]), Node("negate", (_node(parts[1]),))))
         return Relation(r"\ne", node)

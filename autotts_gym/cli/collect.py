@@ -75,6 +75,7 @@ def collect(
         str, typer.Option(help="Field with the question's text.")
     ] = "question",
     answer_field: Annotated[str, typer.Option(help="Field with the gold answer.")] = "answer",
+    merge: Annotated[bool, typer.Option("--merge", hidden=True)] = False,
     texts: Annotated[
         bool, typer.Option("--texts", help="Store the texts of the traces in the environment.")
     ] = False,
@@ -118,6 +119,8 @@ def collect(
         raise ValueError("--engine is for vLLM in this process; it cannot be used with a server")
     if not base_url and model is None:
         raise ValueError("give --model to run vLLM in this process, or --base-url for a server")
+    if merge:
+        errors.print("--merge is deprecated and has no effect: equal answers are always merged")
     work = work_folder((to or registry.user_folder()) / name)
     try:
         with exit_on_interrupt(), CollectionDisplay(errors) as show:

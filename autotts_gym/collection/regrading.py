@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.answers.classes import answer_classes
-from autotts_gym.answers.comparison import RULES_VERSION
 from autotts_gym.answers.grading import gold_answer
 from autotts_gym.traces.records import Branch, Question, is_null
 from autotts_gym.traces.store import TraceError, TraceStore

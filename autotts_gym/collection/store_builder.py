@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import autotts_gym
-from autotts_gym.answers.comparison import RULES_VERSION
+from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.collector import needs_closing_probe

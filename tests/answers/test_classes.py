@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.classes import answer_classes
-from autotts_gym.answers.comparison import answers_equal
 
 POOL = [
     *("5", "5.0", "5 cm", "5 m", "x=5", "y=5", "50%", "50", "0.5", "1/2", r"\frac12", "B", "(B)"),

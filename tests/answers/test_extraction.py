@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autotts_gym.answers.comparison import answers_equal
+from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.extraction import (
     EMPTY,
     NOTHING_FOUND,

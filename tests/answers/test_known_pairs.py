@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from known_pairs import KNOWN_PAIRS, KnownPair
 
-from autotts_gym.answers.comparison import answers_equal
+from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.math_process import CPU_SECONDS
 from autotts_gym.answers.word_sets import word_list
 

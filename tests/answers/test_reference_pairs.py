@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from autotts_gym import grade
+from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.classes import answer_classes, fitting_class
-from autotts_gym.answers.comparison import answers_equal
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "answers"
 

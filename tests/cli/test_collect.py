@@ -96,6 +96,12 @@ def test_texts_and_another_folder(collect: Callable[..., Any], tmp_path: Path) -
     ]
 
 
+def test_merge_is_accepted_and_has_no_effect(collect: Callable[..., Any], tmp_path: Path) -> None:
+    ended = collect("--merge", to=tmp_path / "there")
+    assert ended.code == 0
+    assert "--merge is deprecated and has no effect" in ended.err
+
+
 def test_the_key_is_sent(
     collect: Callable[..., Any], server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autotts_gym.answers.comparison import RULES_VERSION
+from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.cli import main
 from autotts_gym.traces.records import Branch, Question
 from autotts_gym.traces.store import TraceStore

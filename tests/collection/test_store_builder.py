@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import PROTOCOL
 
-from autotts_gym.answers.comparison import RULES_VERSION
+from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.plan import CollectionPlan
