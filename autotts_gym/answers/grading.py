@@ -31,13 +31,18 @@ class GradedAnswer(NamedTuple):
 def gold_answer(gold: str) -> str:
     r"""The answer in the gold field of a data set.
 
-    It is what follows ``####``, or the content of the last ``\boxed{...}``, or the field itself.
+    It is what follows ``####``, or the content of the last ``\boxed{...}``, or the field itself,
+    without the dollar signs around a formula.
     """
     _, marker, rest = gold.rpartition(_GSM8K)
     if marker and rest.strip():
         return rest.strip()
     boxed = extract_answer(gold, ["boxed"])
-    return gold.strip() if boxed.null else boxed.answer
+    if not boxed.null:
+        return boxed.answer
+    gold = gold.strip()
+    formula = gold.removeprefix("$").removesuffix("$").strip()
+    return formula if len(formula) + 2 <= len(gold) and formula and "$" not in formula else gold
 
 
 def grade(gold: str, answer: str) -> bool:

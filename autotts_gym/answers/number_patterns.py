@@ -15,7 +15,8 @@ from autotts_gym.answers.matches import pick
 _SEPARATOR: Final = r"(?:,|\{,\}|\\!?,(?:\\!)?|\\[;: ]|['_٬，\u00a0\u202f\u2009])"
 _WHOLE: Final = (
     rf"(?:\d{{1,3}}(?:{_SEPARATOR}\d{{3}}){{1,9}}+(?!\d|,\d)"
-    r"|\d{1,2}(?:,\d{2}){1,6},\d{3}(?!\d|,\d)|\d++)"
+    r"|\d{1,2}(?:,\d{2}){1,6},\d{3}(?!\d|,\d)"
+    r"|(?<!\d )\d{1,3}(?: \d{3}){2,9}+(?! ?\d)|\d++)"
 )
 _DECIMAL: Final = rf"(?:{_WHOLE}(?:[.．٫]\d++)?+|[.．٫]\d++)"
 _REPEATING: Final = r"(?:\.?\\(?:overline|bar)\{\d++\}|[.．]{3}|…)?+"

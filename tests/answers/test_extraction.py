@@ -154,6 +154,11 @@ def test_last_number(text: str, answer: str, until: str | None) -> None:
     assert read(text, "number") == (answer, until)
 
 
+def test_a_number_with_spaces_between_thousands_is_found_whole() -> None:
+    assert read("about 12 345 678 km", "number")[0] == "12 345 678"
+    assert read("1 2 3", "number")[0] == "3"
+
+
 def test_first_number() -> None:
     assert read("answer:57,was 67.", "number", first=True) == ("57", "answer:57")
 
