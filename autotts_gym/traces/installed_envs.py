@@ -12,6 +12,7 @@ A store at ``my_package/envs/small/aime24`` is then called ``small/aime24``.
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -26,11 +27,16 @@ ENTRY_POINT_GROUP: Final = "autotts_gym.envs"
 def entry_point_folders() -> list[Path]:
     """Folders of trace stores that other packages register, by the names of the entry points.
 
-    Raises:
-        TraceError: an entry point cannot be loaded, or is neither a module nor a path.
+    Warns about an entry point that cannot be loaded, or is neither a module nor a path, and leaves
+    it out: one broken package must not hide all environments.
     """
-    entries = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name)
-    return [_folder(entry) for entry in entries]
+    folders = []
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
+        try:
+            folders.append(_folder(entry))
+        except TraceError as error:
+            warnings.warn(str(error), stacklevel=2)
+    return folders
 
 
 def _folder(entry: EntryPoint) -> Path:
