@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from autotts_gym.answers.answer_pairs import answers_equal
+from autotts_gym.answers.extraction import extract_answer
 from autotts_gym.collection.collection_journal import JournalContents
 from autotts_gym.collection.question_files import read_questions
 from autotts_gym.evaluation.results import Results
@@ -53,6 +55,17 @@ def _store() -> TraceStore:
 def _store_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=_folder()) as folder:
         yield _store().save(Path(folder) / "store").path or Path()
+
+
+def answers(content: bytes) -> None:
+    """Two answers, and a text with answers, on three lines."""
+    gold, answer, text = (content.decode("utf-8", "replace") + "\n\n").split("\n", 2)
+    equal = answers_equal(gold, answer)
+    assert equal == answers_equal(answer, gold), (gold, answer)
+    assert answers_equal(gold, gold), gold
+    for extractor in ("boxed", "answer", "number", "choice"):
+        extract_answer(text, [extractor])
+        extract_answer(text, [extractor], first=True)
 
 
 def yaml_text(content: bytes) -> None:
@@ -193,6 +206,7 @@ def printing(content: bytes) -> None:
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
     for target in (
+        answers,
         yaml_text,
         card,
         table,

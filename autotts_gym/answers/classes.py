@@ -7,12 +7,15 @@ is a class of its own. The classes depend on which answers there are, not on the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.equality import equal_as_share, specificity
+from autotts_gym.answers.identity import estimate, nodes
 from autotts_gym.answers.reading import read_answer
+from autotts_gym.answers.values import Quantity
 
 
 def answer_classes(answers: Iterable[str], gold: str | None = None) -> dict[str, str]:
@@ -78,13 +81,42 @@ def _equal_groups(answers: list[str]) -> list[list[str]]:
     An answer that equals two that differ, as ``x=5`` equals ``5 cm`` and ``5 m``, is in neither
     group.
     """
-    near = {a: frozenset(b for b in answers if answers_equal(a, b)) for a in answers}
+    equals: dict[str, set[str]] = {answer: {answer} for answer in answers}
+    values = {answer: _plain_value(answer) for answer in answers}
+    for a, b in itertools.combinations(answers, 2):
+        if _differ(values[a], values[b]):
+            continue
+        if answers_equal(a, b):
+            equals[a].add(b)
+            equals[b].add(a)
+    near = {answer: frozenset(found) for answer, found in equals.items()}
     unclear = {a for a in answers if any(near[a] - near[b] for b in near[a])}
     groups: dict[tuple[bool, frozenset[str]], list[str]] = {}
     for answer in answers:
         key = near[answer] if answer in unclear else near[answer] - unclear
         groups.setdefault((answer in unclear, key), []).append(answer)
     return list(groups.values())
+
+
+def _plain_value(answer: str) -> float | None:
+    """An estimate of an answer that is a number and nothing else; None for any other."""
+    read = read_answer(answer)
+    if not isinstance(read, Quantity) or read.unit is not None or read.node != read.tight:
+        return None
+    if any(node.kind in ("symbol", "call", "plus_minus") for node in nodes(read.node)):
+        return None
+    value = estimate(read.node)
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return None
+
+
+def _differ(one: float | None, two: float | None) -> bool:
+    """Whether two numbers differ by more than decimals and their estimates can be rounded."""
+    if one is None or two is None:
+        return False
+    return abs(one - two) > 1e-4 * max(abs(one), abs(two))
 
 
 def _home(group: list[str], classes: list[list[str]]) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final
 
 from autotts_gym.answers.evaluation import (
@@ -23,6 +24,8 @@ from autotts_gym.answers.nodes import Node
 TRIALS: Final = 6
 _MINIMUM: Final = 3
 _CONSTANTS: Final = frozenset((r"\pi", "e", "i", r"\infty"))
+#: Relative error of an estimate, generously.
+ESTIMATE_ERROR: Final = Fraction(1, 10**9)
 #: Decimals that are the rounding of an exact value have at least this many significant digits.
 ROUNDING_DIGITS: Final = 6
 
@@ -48,6 +51,7 @@ def nodes(node: Node) -> Iterator[Node]:
         stack += node.children
 
 
+@lru_cache(maxsize=20_000)
 def exact_value(node: Node) -> Fraction | None:
     """The exact rational value of an expression; None if it is not known to be rational."""
     try:
@@ -83,6 +87,8 @@ def equal_expressions(a: Node, b: Node) -> bool:
 
 def equal_values(a: Node, b: Node) -> bool:
     """Whether two expressions have the same values, decimals taken exactly."""
+    if _surely_differ(a, b, ESTIMATE_ERROR):
+        return False
     names = sorted(symbols(a) | symbols(b))
     matched = 0
     for trial in range(TRIALS if names else 1):
@@ -92,6 +98,31 @@ def equal_values(a: Node, b: Node) -> bool:
             return False
         matched += verdict is True
     return matched >= (_MINIMUM if names else 1)
+
+
+@lru_cache(maxsize=20_000)
+def estimate(node: Node) -> Fraction | None:
+    """The value at the first point, within ``ESTIMATE_ERROR``; None if that is not certain."""
+    evaluation = Evaluation({name: point_value(name, 0) for name in symbols(node)})
+    try:
+        value = evaluation.value(node)
+    except NoValueError:
+        return None
+    if isinstance(value, Fraction):
+        return value
+    # 60 bits: even a difference of the largest and the smallest number keeps 14 of 50 digits.
+    if evaluation.bits > 60 or evaluation.imaginary or not evaluation.is_real(value):
+        return None
+    real: Any = getattr(value, "real", value)
+    return Fraction(float(real))
+
+
+def _surely_differ(a: Node, b: Node, tolerance: Fraction) -> bool:
+    """Whether estimates show that two values differ by more than a share of the larger."""
+    one, two = estimate(a), estimate(b)
+    if one is None or two is None:
+        return False
+    return abs(one - two) > tolerance * max(abs(one), abs(two))
 
 
 def _equal_at(a: Node, b: Node, point: dict[str, Fraction]) -> bool | None:
@@ -141,6 +172,8 @@ def _values(
 def _is_rounding(decimal: Node, exact: Node, digits: int) -> bool:
     """Whether a decimal is the correct rounding of an exact value."""
     if digits < ROUNDING_DIGITS or symbols(exact):
+        return False
+    if _surely_differ(decimal, exact, Fraction(1, 10 ** (ROUNDING_DIGITS - 1))):
         return False
     value = exact_value(decimal)
     if value is None or value == 0:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autotts_gym.answers import classes
 from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.answers.classes import answer_classes
 
@@ -58,12 +59,25 @@ def test_classes_do_not_depend_on_order_and_counts(
     drawn: tuple[list[str], list[str], int], gold: str | None
 ) -> None:
     items, shuffled, times = drawn
-    classes = answer_classes(items, gold)
-    assert classes == answer_classes(shuffled * times, gold)
-    for answer, name in classes.items():
+    named = answer_classes(items, gold)
+    assert named == answer_classes(shuffled * times, gold)
+    for answer, name in named.items():
         assert name in {*items, gold}
         # A member equals the name, or both equal something fuller in the class.
-        members = [a for a in {*items, gold} - {None} if classes.get(str(a), gold) == name]
+        members = [a for a in {*items, gold} - {None} if named.get(str(a), gold) == name]
         assert any(answers_equal(answer, str(member)) for member in members)
-    if gold in classes:
-        assert classes[gold] == gold
+    if gold in named:
+        assert named[gold] == gold
+
+
+def test_numbers_that_differ_are_not_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[str, str]] = []
+
+    def answers_equal(a: str, b: str) -> bool:
+        compared.append((a, b))
+        return False
+
+    monkeypatch.setattr(classes, "answers_equal", answers_equal)
+    answers = [*map(str, range(1000)), r"\frac{1}{3}", "0.333333"]
+    assert len(set(answer_classes(answers).values())) == len(answers)
+    assert {frozenset(pair) for pair in compared} == {frozenset((r"\frac{1}{3}", "0.333333"))}
