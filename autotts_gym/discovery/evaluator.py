@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ class Evaluator:
         ) -> EpisodeResults:
             return players[e].play(questions, orders, beta)
 
-        return self._evaluate(play, count_constants(source))
+        return self._evaluate(play, program_size(source))
 
     def _evaluate(self, play: PlayEpisodes, size: int) -> Evaluation:
         """Run the β sweep and, with ``diagnostics``, analyze the logs of its episodes."""
@@ -214,9 +215,34 @@ def evaluate(
     return evaluator.evaluate_source(source, untrusted=untrusted)
 
 
-def count_constants(source: str) -> int:
-    """Number of numeric constants in a source text, which measures the size of the program."""
+def program_size(source: str) -> int:
+    """Size of a program: its constants, weighed by what they can hold.
+
+    A number counts 1, as does every 8 bytes of a text, and of an integer that is longer. Docstrings
+    do not count: a program cannot read them.
+    """
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
     return sum(
-        isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-        for node in ast.walk(ast.parse(source))
+        _constant_size(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and id(node) not in docstrings
     )
+
+
+def _constant_size(value: object) -> int:
+    size = 0
+    if isinstance(value, str):
+        size = len(value.encode("utf-8", "surrogatepass"))
+    elif isinstance(value, bytes):
+        size = len(value)
+    elif isinstance(value, int):
+        size = max(8, math.ceil(value.bit_length() / 8))
+    elif isinstance(value, float | complex):
+        size = 8
+    return math.ceil(size / 8)

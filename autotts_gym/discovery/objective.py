@@ -35,6 +35,8 @@ _RESAMPLES: Final = 1000
 PlayEpisodes = Callable[[int, NDArray[np.int64], NDArray[np.int64], float], EpisodeResults]
 #: Smallest accepted ratio of the tokens at β = 1 to the tokens at β = 0.
 MIN_SPAN: Final = 2.0
+#: Smallest accepted ratio of the tokens at a β to those at the β before.
+MIN_RISE: Final = 1.01
 
 
 def price_at(beta: float) -> float:
@@ -73,18 +75,19 @@ class Curve:
     def rejection(self) -> str:
         """Why the β sweep is rejected; empty if it is accepted.
 
-        Tokens must not fall from one β to the next by more than two standard errors over questions,
-        and must reach ``MIN_SPAN`` times the tokens at β = 0.
+        Tokens must rise from every β to the next, to ``MIN_RISE`` times as many, within two
+        standard errors over questions, and must reach ``MIN_SPAN`` times the tokens at β = 0.
         """
         spent = self.tokens.mean(axis=1)
-        steps = np.diff(spent, axis=0)
-        errors = steps.std(axis=1, ddof=1) / np.sqrt(steps.shape[1]) if steps.shape[1] > 1 else 0.0
-        down = np.flatnonzero(steps.mean(axis=1) < -2 * errors - 1e-9)
-        if len(down):
-            b = int(down[0])
+        rises = spent[1:] - MIN_RISE * spent[:-1]  # beyond the smallest that is accepted
+        errors = rises.std(axis=1, ddof=1) / np.sqrt(rises.shape[1]) if rises.shape[1] > 1 else 0.0
+        flat = np.flatnonzero(rises.mean(axis=1) < -2 * errors - 1e-9)
+        if len(flat):
+            b = int(flat[0])
+            how = "fall" if spent[b + 1].mean() < spent[b].mean() else "hardly rise"
             return (
-                f"tokens fall from β = {BETAS[b]:g} to {BETAS[b + 1]:g}: a program must spend more "
-                "tokens as β rises"
+                f"tokens {how} from β = {BETAS[b]:g} to {BETAS[b + 1]:g}: a program must spend "
+                f"more at every step of β, at least {MIN_RISE:g} times as many tokens"
             )
         low, high = spent[0].mean(), spent[-1].mean()
         if high < MIN_SPAN * low:

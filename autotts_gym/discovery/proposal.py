@@ -88,7 +88,8 @@ class Evaluation:
             played.
         rejection: why the program was rejected, for people and language models; empty if it was
             accepted.
-        size: number of constants of the program; for a tree, number of nodes and slopes.
+        size: of the program's constants, see :func:`.evaluator.program_size`; for a tree, number
+            of nodes and slopes.
         by_question: score of every question of the search set, in order.
         curve: the β sweep as plain values, see
             :meth:`autotts_gym.discovery.objective.Curve.to_dict`; empty if it was not played.

@@ -47,7 +47,9 @@ def curve_with(tokens: list[float]) -> Curve:
     ("tokens", "reason"),
     [
         ([0.1, 0.2, 0.3, 0.4, 0.5], ""),
-        ([0.1, 0.1, 0.3, 0.4, 0.5], ""),
+        ([0.1, 0.1, 0.3, 0.4, 0.5], "tokens hardly rise from β = 0 to 0.25"),
+        ([0.1, 0.1, 0.1, 0.1, 0.5], "tokens hardly rise from β = 0 to 0.25"),
+        ([0.1, 0.2, 0.3, 0.5, 0.501], "tokens hardly rise from β = 0.75 to 1"),
         ([0.1, 0.2, 0.3, 0.2, 0.5], "tokens fall from β = 0.5 to 0.75"),
         ([0.3, 0.32, 0.34, 0.36, 0.38], "tokens at β = 1 are 1.3 times the tokens at β = 0"),
     ],
