@@ -238,12 +238,23 @@ class BenchmarkResult:
         return plot_frontier(self.analysis, scope, cost, synthetic=synthetic, ax=ax)
 
     @suggest_keywords()
-    def report(self, path: StrPath = "report.html", *, episodes: int = 12) -> Path:
+    def report(
+        self,
+        path: StrPath = "report.html",
+        *,
+        episodes: int = 12,
+        trusted: bool | None = None,
+        weaker_sandbox: bool = False,
+    ) -> Path:
         """Write a self-contained HTML report.
 
         Args:
             path: the file to write.
-            episodes: number of episodes to show for each row and environment.
+            episodes: number of episodes to show for each row and environment. They are played
+                again.
+            trusted: whether programs run outside a sandbox. By default, only those do that you
+                have played outside a sandbox.
+            weaker_sandbox: run the others even if the sandbox of this machine lacks a protection.
 
         Returns:
             The path of the file.
@@ -253,7 +264,13 @@ class BenchmarkResult:
         """
         from autotts_gym.report import write_report
 
-        return write_report(self.folder, Path(path), episodes=episodes).path
+        return write_report(
+            self.folder,
+            Path(path),
+            episodes=episodes,
+            trusted=trusted,
+            weaker_sandbox=weaker_sandbox,
+        ).path
 
 
 def _cells(row: SummaryRow, *, is_first: bool) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from autotts_gym.cli.console import errors, print_dim, print_error, print_line, progress_bar
+from autotts_gym.cli.options import WeakerSandbox
 
 #: Most omissions that are printed.
 _MAX_PROBLEMS: Final = 5
@@ -37,6 +38,7 @@ def report(
             "programs that you have played outside a sandbox run there.",
         ),
     ] = None,
+    weaker_sandbox: WeakerSandbox = False,
 ) -> None:
     """Write the results of a benchmark as one HTML file that works offline.
 
@@ -56,7 +58,14 @@ def report(
         def update(label: str, done: int, total: int) -> None:
             progress.update(task, description=label, completed=done, total=total)
 
-        written = write_report(results, out, episodes=episodes, trusted=trusted, progress=update)
+        written = write_report(
+            results,
+            out,
+            episodes=episodes,
+            trusted=trusted,
+            weaker_sandbox=weaker_sandbox,
+            progress=update,
+        )
     for problem in written.problems[:_MAX_PROBLEMS]:
         print_error("omitted", problem, "yellow")
     if len(written.problems) > _MAX_PROBLEMS:

@@ -19,6 +19,8 @@ from autotts_gym.controllers.function_agent import agent_from_source, may_have_d
 from autotts_gym.controllers.loader import is_bundled, is_program, load, read
 from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
 from autotts_gym.evaluation.trusted_programs import is_trusted
+from autotts_gym.sandbox import lockdown
+from autotts_gym.sandbox.lockdown import MissingProtectionError
 from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceError, TraceStore
@@ -41,7 +43,9 @@ class Sources:
     problems: list[str]
 
     @classmethod
-    def of(cls, results: Results, trusted: bool | None = None) -> Sources:
+    def of(
+        cls, results: Results, trusted: bool | None = None, *, weaker_sandbox: bool = False
+    ) -> Sources:
         """Find the stores and agents of results.
 
         Args:
@@ -49,12 +53,14 @@ class Sources:
             trusted: whether programs run outside a sandbox. By default, those do that were not
                 played as untrusted and are bundled or were run so by this user before, see
                 :mod:`autotts_gym.evaluation.trusted_programs`.
+            weaker_sandbox: run the others even if the sandbox of this machine lacks a protection;
+                otherwise, they are missing there.
         """
         problems: list[str] = []
         stores = _find_all(results.environments, _find_store, problems, "its episodes and bounds")
         agents = _find_all(
             results.agents,
-            lambda played: _find_agent(played, trusted),
+            lambda played: _find_agent(played, trusted, weaker_sandbox),
             problems,
             "its episodes and schedule",
         )
@@ -99,13 +105,15 @@ def _candidate_stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
         yield from registry.open_stores(played.name).values()
 
 
-def _find_agent(played: AgentRecord, trusted: bool | None) -> Agent:
+def _find_agent(played: AgentRecord, trusted: bool | None, weaker_sandbox: bool) -> Agent:
     # The name of a class in a file follows a colon.
     _, colon, program = played.name.partition(":")
     exists = False
     for place in (f"{played.path}{colon}{program}", played.name):
         try:
-            found = _load(place, played, trusted)
+            found = _load(place, played, trusted, weaker_sandbox)
+        except MissingProtectionError as error:
+            raise _MissingError(f"is not played again, because {error}") from error
         except (AgentError, OSError, ValueError):
             continue
         exists = True
@@ -116,16 +124,22 @@ def _find_agent(played: AgentRecord, trusted: bool | None) -> Agent:
     )
 
 
-def _load(place: str, played: AgentRecord, trusted: bool | None) -> Agent | None:
+def _load(
+    place: str, played: AgentRecord, trusted: bool | None, weaker_sandbox: bool
+) -> Agent | None:
     """The agent at a place; None if it is not the one that was played."""
     if not is_program(place):  # an installed package's function, or a policy, which has no code
-        agent = load(place)
-        return agent if agent.digest == played.digest else None
+        installed = load(place)
+        return installed if installed.digest == played.digest else None
     path, source, program = read(place)
     if not may_have_digest(source, program, played.digest):
         return None
     if trusted is None:
         trusted = not played.untrusted and (is_bundled(path) or is_trusted(played.digest))
-    create = agent_from_source if trusted else untrusted_from_source
-    agent = create(path, source, program)
+    agent: Agent
+    if trusted:
+        agent = agent_from_source(path, source, program)
+    else:
+        lockdown.check(weaker_sandbox)
+        agent = untrusted_from_source(path, source, program, weaker_sandbox=weaker_sandbox)
     return agent if agent.digest == played.digest else None

@@ -47,6 +47,7 @@ def write_report(
     episodes: int = 12,
     limit: int = EPISODE_BYTES,
     trusted: bool | None = None,
+    weaker_sandbox: bool = False,
     progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> WrittenReport:
     """Write the results of a benchmark as an HTML page; an existing file is replaced atomically.
@@ -61,6 +62,8 @@ def write_report(
         limit: size limit of all episodes together, bytes.
         trusted: whether programs run outside a sandbox; see
             :meth:`autotts_gym.report.sources.Sources.of`.
+        weaker_sandbox: run the others even if the sandbox of this machine lacks a protection;
+            otherwise, they are not played again there.
         progress: called with a label, the number of played episodes, and the number of all.
 
     Raises:
@@ -76,7 +79,7 @@ def write_report(
     if not results.runs:
         raise ValueError(f"{folder}: nothing to report, because no row is complete")
     analysis = Analysis.from_results(results)
-    sources = Sources.of(results, trusted)
+    sources = Sources.of(results, trusted, weaker_sandbox=weaker_sandbox)
     recordings = record_episodes(results, sources, episodes, limit=limit, progress=progress)
     schedules, failed = _schedules(results, sources)
     problems = [*sources.problems, *recordings.problems, *failed]

@@ -11,6 +11,8 @@ import pytest
 
 from autotts_gym.evaluation.results import Results
 from autotts_gym.report.sources import Sources
+from autotts_gym.sandbox import seccomp
+from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
 from autotts_gym.traces.synthetic_traces import generate
 
 
@@ -117,6 +119,29 @@ def test_a_program_of_someone_else_runs_only_in_a_sandbox_unless_asked(
     found = Sources.of(replace(results, environments=[], agents=[agent]), trusted=trusted)
     assert found.agents["program"].is_untrusted is (trusted is not True)
     assert marker.exists() is (trusted is True)
+
+
+@pytest.mark.parametrize("weaker", [False, True])
+def test_a_sandbox_that_lacks_a_protection_is_used_only_if_that_is_accepted(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weaker: bool
+) -> None:
+    monkeypatch.setattr(seccomp, "is_available", lambda: False)
+    program = tmp_path / "program.py"
+    program.write_text(_marking(tmp_path / "ran"), "utf-8")
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    agent = replace(results.agents[2], name="program", path=str(program), digest=digest)
+    wanted = replace(results, environments=[], agents=[agent])
+    found = Sources.of(wanted, trusted=False, weaker_sandbox=weaker)
+    if weaker:
+        (played,) = found.agents.values()
+        assert isinstance(played, UntrustedAgent)
+        assert played.weaker_sandbox
+        assert not found.problems
+    else:
+        assert not found.agents
+        (problem,) = found.problems
+        assert "is not played again, because the sandbox of this machine lacks seccomp" in problem
+        assert "--weaker-sandbox (in Python: weaker_sandbox=True)" in problem
 
 
 def test_the_path_of_an_environment_is_not_searched(results: Results, tmp_path: Path) -> None:
