@@ -17,7 +17,7 @@ from autotts_gym.mdp.batch import TRUNCATED, Batch, EpisodeStart
 from autotts_gym.mdp.state import Records
 from autotts_gym.rollout.episode_results import answered_row, failed_row
 from autotts_gym.rollout.limits import MAX_CONSECUTIVE_KILLS
-from autotts_gym.sandbox.event_loop import MESSAGES, NEW_ANSWERS, NO_MESSAGE, REFUSED, EventLoop
+from autotts_gym.sandbox.event_loop import MESSAGES, NO_MESSAGE, REFUSED, EventLoop
 from autotts_gym.sandbox.launcher import Launcher
 from autotts_gym.sandbox.own_time_limits import OwnTimeLimits
 from autotts_gym.sandbox.pipe_protocol import DONE, FAILED, UNLOADED
@@ -92,6 +92,9 @@ class EpisodeScheduler:
         self._next = 0  # in the order
         self._running: dict[int, _Running] = {}  # by slot
         self._free = list(range(memory.count))[::-1]
+        # By number of the process: slots that are not used again before it has ended.
+        self._ending: dict[int, int] = {}
+        self._to_end: list[int] = []  # numbers, of which the launcher does not know yet
         self._limits = OwnTimeLimits(launcher.cpu_times, time_limit)
         self.logs: dict[int, NDArray[np.int32]] = {}
         self.killed: set[int] = set()
@@ -104,18 +107,19 @@ class EpisodeScheduler:
             GivenUpError: too many consecutive episodes were killed.
         """
         try:
+            self._event_loop.watch(self._launcher.replies)
             self._start_episodes()
-            while self._running:
-                bits = self._event_loop.run(self._limits.until_check())
-                if bits & NEW_ANSWERS:
-                    self._memory.reveal(self._batch)
-                if bits & MESSAGES:
+            while self._running or self._ending:
+                if self._event_loop.run(self._limits.until_check()) & MESSAGES:
                     self._handle_messages()
                 self._kill_late_episodes()
+                self._reclaim_slots()
                 self._start_episodes()
         finally:
+            self._event_loop.watch(-1)
             for episode in list(self._running.values()):
                 self._free_slot(episode)
+            self._reclaim_slots(wait=True)
 
     def _start_episodes(self) -> None:
         """Start episodes in the free slots."""
@@ -182,7 +186,8 @@ class EpisodeScheduler:
             self._record_kill(episode, "ProtocolError: the program wrote an invalid message")
 
     def _handle_exit(self, episode: _Running) -> None:
-        status = self._end_process(episode)
+        self._limits.remove(episode.number)
+        status = self._launcher.end(episode.number)
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             how = f"ended with signal {number} ({signal.Signals(number).name})"
@@ -251,17 +256,22 @@ class EpisodeScheduler:
             self._played[0] += 1
 
     def _free_slot(self, episode: _Running) -> None:
-        """End an episode's process, and with it its access to the slot."""
-        self._end_process(episode)
+        """Stop serving an episode, and have its process ended, if it was not."""
         self._batch.ledger["ended"][episode.slot] = 1
         self._event_loop.remove(episode.slot)
         del self._running[episode.slot]
         os.close(episode.input_pipe)
         os.close(episode.output_pipe)
-        self._free.append(episode.slot)
+        if self._limits.remove(episode.number):
+            self._ending[episode.number] = episode.slot
+            self._to_end.append(episode.number)
+        else:
+            self._free.append(episode.slot)
 
-    def _end_process(self, episode: _Running) -> int:
-        """End an episode's process if it was not ended; returns its wait status."""
-        if not self._limits.remove(episode.number):
-            return 0
-        return self._launcher.end([episode.number])[0]
+    def _reclaim_slots(self, wait: bool = False) -> None:
+        """Free the slots whose processes have ended, and with them their access to it."""
+        self._launcher.end_soon(self._to_end)
+        self._to_end.clear()
+        if self._ending:
+            for number in self._launcher.take_ended(wait):
+                self._free.append(self._ending.pop(number))

@@ -2,8 +2,8 @@
 
 A round of the loop runs no Python, so a probe costs little more than two switches between
 processes. What needs Python ends the call and is handled by
-:mod:`autotts_gym.sandbox.episode_scheduler`: the last message of an episode, the text of an answer
-that appears for the first time, a process that has ended.
+:mod:`autotts_gym.sandbox.episode_scheduler`: the last message of an episode, a process that has
+ended.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import ILLEGAL, Batch, play_queues
 from autotts_gym.mdp.jit import compiled, entry_point
 from autotts_gym.mdp.observation import NULL
 from autotts_gym.sandbox import memory_layout
+from autotts_gym.sandbox.answer_texts import AnswerTexts
 from autotts_gym.sandbox.pipe_protocol import MAX_FRAME_ACTIONS
 from autotts_gym.sandbox.shared_memory import SlotMemory
 
 # Result of a call, as bits.
 MESSAGES: Final = 1  # some entries of ``sizes`` need handling
-NEW_ANSWERS: Final = 2  # some episodes show answers whose text must be written before the outcome
+WATCHED: Final = 2  # the watched descriptor can be read
 
 # Values in ``sizes``, besides the size of a message.
 NO_MESSAGE: Final = -1
@@ -49,8 +51,9 @@ class PipeState(NamedTuple):
     """Pipes of the slots, and what was read from them.
 
     Attributes:
-        polls: int32[slots, 2], ``struct pollfd``: the descriptor to read from (-1 for none), and
-            the events: requested in the lower half, reported in the upper.
+        polls: int32[slots + 1, 2], ``struct pollfd``: the descriptor to read from (-1 for none),
+            and the events: requested in the lower half, reported in the upper. The last one is
+            only watched.
         outputs: int32[slots], the descriptors to write outcomes to.
         queues: int32[slots, MAX_FRAME_ACTIONS], the last frame.
         counts: int64[slots], number of actions in it; after playing, number of played actions.
@@ -79,17 +82,20 @@ class SlotArrays(NamedTuple):
     """The slots, and the words at which their parts begin; see :class:`.memory_layout.Layout`.
 
     Attributes:
-        words, floats, revealed: of :class:`~autotts_gym.sandbox.shared_memory.SlotMemory`.
-        attributes, mask, columns, nulls: words.
+        words, floats, texts, revealed: of
+            :class:`~autotts_gym.sandbox.shared_memory.SlotMemory`.
+        attributes, mask, columns, nulls, ends: words.
     """
 
     words: NDArray[np.int64]
     floats: NDArray[np.float64]
+    texts: NDArray[np.uint8]
     revealed: NDArray[np.int64]
     attributes: int
     mask: int
     columns: int
     nulls: int
+    ends: int
 
 
 class EventLoop:
@@ -98,16 +104,17 @@ class EventLoop:
     Args:
         batch: the episodes.
         memory: the slots.
+        texts: of all answers.
 
     Attributes:
         pipes: after :meth:`run` has returned ``MESSAGES``, ``pipes.sizes`` has what to handle.
     """
 
-    def __init__(self, batch: Batch, memory: SlotMemory) -> None:
+    def __init__(self, batch: Batch, memory: SlotMemory, texts: AnswerTexts) -> None:
         count = memory.count
         max_actions = max_legal_actions(batch.config.max_branches, batch.dataset.depth)
         self.pipes = pipes = PipeState(
-            polls=np.zeros((count, 2), np.int32),
+            polls=np.zeros((count + 1, 2), np.int32),
             outputs=np.zeros(count, np.int32),
             queues=np.zeros((count, MAX_FRAME_ACTIONS), np.int32),
             counts=np.zeros(count, np.int64),
@@ -123,11 +130,13 @@ class EventLoop:
         self._slots: Any = SlotArrays(
             memory.words,
             memory.floats,
+            memory.texts,
             memory.revealed,
             layout.floats,
             layout.mask,
             layout.columns,
             layout.nulls,
+            layout.ends,
         )
         self._batch: Any = batch.view, batch.ledger
         self._arguments: Any = (
@@ -136,9 +145,12 @@ class EventLoop:
             batch.outcomes,
             self._slots,
             pipes,
+            batch.codes,
+            texts,
         )
         for slot in range(count):
             self.remove(slot)
+        self.watch(-1)
         self.run(0)  # compiles
 
     def publish(self, slots: Sequence[int]) -> None:
@@ -158,6 +170,10 @@ class EventLoop:
         self.pipes.waiting[slot] = False
         self.pipes.sizes[slot] = NO_MESSAGE
 
+    def watch(self, descriptor: int) -> None:
+        """Let :meth:`run` return when a descriptor can be read, -1 for none."""
+        self.pipes.polls[-1] = descriptor, _POLLIN
+
     def log(self, slot: int) -> NDArray[np.int32]:
         """The actions that the slot's episode has played."""
         return self.pipes.logs[slot, : self.pipes.lengths[slot]].copy()
@@ -169,31 +185,30 @@ class EventLoop:
             timeout: seconds after which it returns.
 
         Returns:
-            ``MESSAGES`` and ``NEW_ANSWERS`` as bits.
+            ``MESSAGES`` and ``WATCHED`` as bits.
         """
         bits: int = _run(int(1000 * timeout), *self._arguments)
         return bits
 
 
 @entry_point()
-def _run(timeout, arrays, view, ledger, outcomes, slots, pipes):
+def _run(timeout, arrays, view, ledger, outcomes, slots, pipes, codes, texts):
     waiting, polls = pipes.waiting, pipes.polls
-    bits = _send_outcomes(pipes, outcomes)
+    bits = 0
     deadline = _milliseconds(pipes.time) + timeout
     for _ in range(_ROUNDS):
         # The time of all rounds counts: messages that keep coming must not delay the caller.
         remaining = max(0, deadline - _milliseconds(pipes.time))
         if bits or _poll(polls.ctypes.data, len(polls), remaining) <= 0:
             break
+        if polls[-1, 1] >> 16:
+            bits |= WATCHED
         bits |= _read_frames(pipes)
         play_queues(*arrays)
         for slot in range(len(waiting)):
             if waiting[slot]:
                 _publish(slot, view, ledger, slots)
-                if ledger[slot].classes != slots.revealed[slot]:
-                    bits |= NEW_ANSWERS
-        if bits & NEW_ANSWERS:
-            break
+                _reveal(slot, ledger, slots, codes, texts)
         bits |= _send_outcomes(pipes, outcomes)
     return bits
 
@@ -231,11 +246,25 @@ def _publish(slot, view, ledger, slots):
 
 
 @compiled
+def _reveal(slot, ledger, slots, codes, texts):
+    """Write the texts of answers that appeared for the first time to a slot."""
+    words, ends, first = slots.words, slots.ends, texts.firsts[ledger[slot].question]
+    for answer in range(slots.revealed[slot], ledger[slot].classes):
+        number = first + codes[slot, s.CODE_OF, answer]
+        at = words[slot, ends + answer - 1] if answer else 0
+        for k in range(texts.ends[number], texts.ends[number + 1]):
+            slots.texts[slot, at] = texts.data[k]
+            at += 1
+        words[slot, ends + answer] = at
+    slots.revealed[slot] = ledger[slot].classes
+
+
+@compiled
 def _read_frames(pipes):
     """Read the frames that have arrived: actions into ``queues``, sizes of others."""
     polls, queues = pipes.polls, pipes.queues
     bits = 0
-    for slot in range(len(polls)):
+    for slot in range(len(pipes.waiting)):
         pipes.counts[slot] = 0
         if polls[slot, 1] >> 16 == 0:
             continue

@@ -66,6 +66,21 @@ class GuestEnv:
             **{f"branch_{c.name}": v for c, v in zip(BRANCH_COLUMNS, self._columns, strict=True)},
         }
         self._read_slot()
+        self._first_probe = actions.action_id(actions.PROBE, 0, n)
+        # What a probe of branch 0 changes: columns and their words, actions and their words.
+        self._probed_columns = [
+            (column, layout.columns + k * n)
+            for k, column in enumerate(self._columns)
+            if k != fields.STATUS
+        ]
+        self._probed_actions = [
+            (action, layout.mask + action)
+            for action in (
+                actions.action_id(block, 0, n)
+                for block in (actions.CONTINUE, actions.PROBE, actions.ANSWER_BRANCH)
+            )
+        ]
+        self._spent_word = layout.floats + memory_layout.SPENT
         self._running: tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
         self._running = self.observation, 0.0, False, False, {}
         if layout.confidences:
@@ -77,15 +92,14 @@ class GuestEnv:
 
     def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Play an action as in Gymnasium; the reward is always 0, as it is hidden."""
-        queue, n = self._queue, self.max_branches
+        queue, first = self._queue, self._first_probe
         if action == actions.BRANCH:
             action += self._billing_flag
         queue.append(action)
         if self.predicts and len(queue) < MAX_FRAME_ACTIONS and self._predict(action):
             return self._running
         outcome = self._send_queue()
-        first = actions.action_id(actions.PROBE, 0, n)
-        if self.predicts and first <= action < first + n:
+        if self.predicts and first <= action < first + self.max_branches:
             self._read_branch(action - first)
         else:
             self._read_slot()
@@ -98,7 +112,7 @@ class GuestEnv:
         """PROBE several branches in one round trip; only where results are predictable."""
         if not branches:
             return
-        first = actions.action_id(actions.PROBE, 0, self.max_branches)
+        first = self._first_probe
         self._queue.extend([first + i for i in branches])
         self._send_queue()
         for i in branches:
@@ -136,29 +150,24 @@ class GuestEnv:
     def _send_queue(self) -> int:
         """Have the queued actions played; returns the outcome bits of the last one."""
         queue = self._queue
-        os.write(
-            self._output_pipe,
-            queue if len(queue) <= MAX_FRAME_ACTIONS else queue[:MAX_FRAME_ACTIONS],
-        )
-        outcome = os.read(self._input_pipe, 1)
-        if not outcome:
-            os._exit(1)  # the player has ended
-        if len(queue) > MAX_FRAME_ACTIONS:
+        while True:
+            os.write(self._output_pipe, queue[:MAX_FRAME_ACTIONS])
+            outcome = os.read(self._input_pipe, 1)
+            if not outcome:
+                os._exit(1)  # the player has ended
             del queue[:MAX_FRAME_ACTIONS]
-            return self._send_queue()
-        del queue[:]
-        self.spent = self._words[self._layout.floats + memory_layout.SPENT]
+            if not queue:
+                break
+        self.spent = self._words[self._spent_word]
         return outcome[0]
 
     def _read_branch(self, i: int) -> None:
         """Update the copies of branch ``i`` after a probe."""
-        words, layout, n = self._words, self._layout, self.max_branches
-        for k, column in enumerate(self._columns):
-            if k != fields.STATUS:
-                column[i] = words[layout.columns + k * n + i]
-        for block in (actions.CONTINUE, actions.PROBE, actions.ANSWER_BRANCH):
-            action = actions.action_id(block, i, n)
-            self._mask[action] = words[layout.mask + action]
+        words, mask = self._words, self._mask
+        for column, word in self._probed_columns:
+            column[i] = words[word + i]
+        for action, word in self._probed_actions:
+            mask[action + i] = words[word + i]
 
     def _read_slot(self) -> None:
         """Update all copies."""

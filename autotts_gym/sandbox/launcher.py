@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class Launcher:
         self._orders, orders_end = socket.socketpair()
         self._starts, starts_end = socket.socketpair()
         self._count = 0
+        self._ending: deque[int] = deque()  # without a reply so far
+        self._ended: dict[int, int] = {}  # wait statuses that were not asked for so far
         roots = [Path(module.__file__ or "").parents[1] for module in (autotts_gym, np)]
         with orders_end, starts_end, tempfile.TemporaryDirectory() as folder:
             # The working directory is empty, and removed before a program starts.
@@ -55,7 +58,8 @@ class Launcher:
                 [sys.executable, "-P", "-s", forkserver.__file__, *map(str, ends), separate]
                 + [str(root) for root in roots],
                 cwd=folder,
-                env={"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+                # Symbols are bound now, not in every process again.
+                env={"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -86,7 +90,7 @@ class Launcher:
         """
         nothing = os.open(os.devnull, os.O_RDONLY)
         number, *pipes = self.start(nothing)
-        self.end([number])
+        self.end(number)
         for descriptor in (nothing, *pipes):
             os.close(descriptor)
 
@@ -131,13 +135,41 @@ class Launcher:
         self._count += 1
         return self._count - 1, our_input, our_output
 
-    def end(self, numbers: Sequence[int]) -> list[int]:
-        """End some processes, each of them once; returns their wait statuses.
+    @property
+    def replies(self) -> int:
+        """File descriptor that can be read when :meth:`take_ended` has something."""
+        return self._orders.fileno()
+
+    def end(self, number: int) -> int:
+        """End a process, once; returns its wait status.
 
         Raises:
             RuntimeError: the fork server has ended.
         """
-        return [status for status, _ in self._order(numbers)]
+        self.end_soon([number])
+        self._await_endings()
+        return self._ended.pop(number)
+
+    def end_soon(self, numbers: Sequence[int]) -> None:
+        """Start to end some processes, each of them once; see :meth:`take_ended`."""
+        self._send(numbers)
+        self._ending.extend(numbers)
+
+    def take_ended(self, wait: bool = False) -> dict[int, int]:
+        """Wait statuses, by number, of processes that have ended since they were last taken.
+
+        Args:
+            wait: until all have ended that shall.
+
+        Raises:
+            RuntimeError: the fork server has ended.
+        """
+        if wait:
+            self._await_endings()
+        elif self._ending:
+            self._receive(len(self._ending), socket.MSG_DONTWAIT)
+        ended, self._ended = self._ended, {}
+        return ended
 
     def cpu_times(self, numbers: Sequence[int]) -> list[float]:
         """Processor time that some processes have used so far, seconds.
@@ -145,18 +177,34 @@ class Launcher:
         Raises:
             RuntimeError: the fork server has ended.
         """
-        return [seconds for _, seconds in self._order([~number for number in numbers])]
+        self._send([~number for number in numbers])
+        self._await_endings()  # the replies to earlier orders come first
+        return [seconds for _, seconds in self._replies(len(numbers), socket.MSG_WAITALL)]
 
-    def _order(self, orders: Sequence[int]) -> list[tuple[int, float]]:
-        """Send orders to the supervisor; returns its replies."""
-        if not orders:
+    def _send(self, orders: Sequence[int]) -> None:
+        if orders:
+            self._orders.sendall(b"".join(map(ORDER.pack, orders)))
+
+    def _await_endings(self) -> None:
+        self._receive(len(self._ending), socket.MSG_WAITALL)
+
+    def _receive(self, count: int, flags: int) -> None:
+        for status, _ in self._replies(count, flags):
+            self._ended[self._ending.popleft()] = status
+
+    def _replies(self, count: int, flags: int) -> list[tuple[int, float]]:
+        """At most that many replies of the supervisor: all, unless ``flags`` says not to wait."""
+        if not count:
             return []
-        self._orders.sendall(b"".join(map(ORDER.pack, orders)))
-        size = REPLY.size * len(orders)
-        reply = self._orders.recv(size, socket.MSG_WAITALL)
-        if len(reply) < size:
+        try:
+            data = self._orders.recv(REPLY.size * count, flags)
+        except BlockingIOError:
+            return []
+        if rest := len(data) % REPLY.size:
+            data += self._orders.recv(REPLY.size - rest, socket.MSG_WAITALL)
+        if not data or len(data) % REPLY.size:
             raise RuntimeError("the fork server of the sandbox has ended")
-        return list(REPLY.iter_unpack(reply))
+        return list(REPLY.iter_unpack(data))
 
     def close(self) -> None:
         """End the fork server, and with it all processes of episodes."""

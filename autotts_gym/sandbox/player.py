@@ -23,12 +23,13 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.limits import TIME_LIMIT
 from autotts_gym.sandbox import lockdown
+from autotts_gym.sandbox.answer_texts import encode_answers
 from autotts_gym.sandbox.episode_scheduler import EpisodeScheduler
 from autotts_gym.sandbox.event_loop import EventLoop
 from autotts_gym.sandbox.launcher import Launcher
 from autotts_gym.sandbox.lockdown import Limits
-from autotts_gym.sandbox.memory_layout import TEXT_SIZE, Layout
-from autotts_gym.sandbox.shared_memory import SlotMemory, encode_answer
+from autotts_gym.sandbox.memory_layout import Layout
+from autotts_gym.sandbox.shared_memory import SlotMemory
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent, load_untrusted
 from autotts_gym.traces.store import TraceStore
 
@@ -97,7 +98,7 @@ class Sandbox(EpisodePlayer):
         self.batch_size = 0
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + _CPU_RESERVE)
-        _check_texts(store)
+        texts = encode_answers(self._dataset)
         layout = Layout(config.max_branches, self._dataset.depth, self._dataset.has_confidences)
         self._memory = SlotMemory(layout, parallel_episodes)
         self._batch = Batch(
@@ -109,7 +110,7 @@ class Sandbox(EpisodePlayer):
             plane=False,
             invalid_penalty=0.0,
         )
-        self._event_loop = EventLoop(self._batch, self._memory)
+        self._event_loop = EventLoop(self._batch, self._memory, texts)
         self._launcher: Launcher | None = None
         order = np.arange(config.max_branches)
         self._settled_tokens(0, order, self._batch.branches[0], ())  # compile now
@@ -176,14 +177,3 @@ class Sandbox(EpisodePlayer):
             empty = np.empty(0, np.int32)
             self.logs = [scheduler.logs.get(k, empty) for k in range(len(questions))]
             self.killed = len(scheduler.killed)
-
-
-def _check_texts(store: TraceStore) -> None:
-    """Check that the texts of each question's answers fit in a slot."""
-    for q, answers in enumerate(store.tables.answers):
-        size = sum(len(encode_answer(answer)) for answer in answers)
-        if size > TEXT_SIZE:
-            raise ValueError(
-                f"question {q}: the texts of its answers have {size} bytes; a sandbox holds "
-                f"at most {TEXT_SIZE}"
-            )

@@ -13,7 +13,6 @@ import numpy as np
 
 from autotts_gym.controllers.episode import NO_BUDGET
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.batch import Batch
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 
@@ -32,6 +31,7 @@ class SlotMemory:
         readers: one read-only file descriptor per slot.
         words: int64[slots, W], and ``floats``: float64[slots, W]: the slots, in units of a word.
         attributes: int64[slots, ATTRIBUTES], see :mod:`autotts_gym.sandbox.memory_layout`.
+        texts: uint8[slots, bytes], the texts of the revealed answers.
         revealed: int64[slots], number of answer classes whose text is written.
     """
 
@@ -49,7 +49,7 @@ class SlotMemory:
         self.attributes = self.words[:, layout.floats :][:, : memory_layout.ATTRIBUTES]
         self._ends = self.words[:, layout.ends : layout.texts]
         self._ends[:] = -1
-        self._texts = buffer.reshape(count, -1)[:, layout.texts * memory_layout.WORD :]
+        self.texts = buffer.reshape(count, -1)[:, layout.texts * memory_layout.WORD :]
         self.revealed = np.zeros(count, np.int64)
 
     def begin(self, slots: Sequence[int], ledger: s.Records) -> None:
@@ -60,7 +60,7 @@ class SlotMemory:
         attributes = self.attributes
         for slot in slots:
             if classes := int(self.revealed[slot]):
-                self._texts[slot, : self._ends[slot, classes - 1]] = 0
+                self.texts[slot, : self._ends[slot, classes - 1]] = 0
                 self._ends[slot, :classes] = -1
                 self.words[slot, self.layout.nulls :][:classes] = 0
         self.revealed[slots] = 0
@@ -75,30 +75,11 @@ class SlotMemory:
             budgets == s.NO_BUDGET, NO_BUDGET, budgets
         )
 
-    def reveal(self, batch: Batch) -> None:
-        """Write the texts of answers that appeared for the first time."""
-        classes = batch.ledger["classes"]
-        for slot in np.flatnonzero(classes > self.revealed).tolist():
-            self._reveal(slot, batch)
-        self.revealed[:] = classes
-
-    def _reveal(self, slot: int, batch: Batch) -> None:
-        for answer in range(int(self.revealed[slot]), int(batch.ledger["classes"][slot])):
-            start = int(self._ends[slot, answer - 1]) if answer else 0
-            text = encode_answer(batch.answer_text(slot, answer))
-            self._texts[slot, start : start + len(text)] = np.frombuffer(text, np.uint8)
-            self._ends[slot, answer] = start + len(text)
-
     def close(self) -> None:
         """Close the file descriptors."""
         for reader in self.readers:
             os.close(reader)
         self.readers.clear()
-
-
-def encode_answer(text: str) -> bytes:
-    """Encoding of answers in a slot. Model output can contain lone surrogates."""
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _map_new_file(size: int, address: int) -> int:

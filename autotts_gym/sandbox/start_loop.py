@@ -118,12 +118,14 @@ class StartLoop:
 
     def run(self) -> bool:
         """Start copies until the socket closes; returns whether it returns in a copy."""
-        self._repeat(self._steps(_CLONE[platform.machine()], STARTS, REPORTS))
+        # Kept: freeing its parts in every copy would copy the memory that they are in.
+        self._loop = self._repeated(self._steps(_CLONE[platform.machine()], STARTS, REPORTS))
+        any(self._loop)
         return not self._page[0]
 
     @staticmethod
-    def _repeat(steps: tuple[Callable[[], Any], ...]) -> None:
-        any(map(operator.call, itertools.chain.from_iterable(itertools.repeat(steps))))
+    def _repeated(steps: tuple[Callable[[], Any], ...]) -> map[Any]:
+        return map(operator.call, itertools.chain.from_iterable(itertools.repeat(steps)))
 
     def _warm_up(self) -> None:
         """Run the loop without starting anything."""
@@ -135,5 +137,5 @@ class StartLoop:
                 socket.send_fds(ours, [b"\0"], [1] * len(FILES))
             ours.close()
             theirs.close()
-            self._repeat(steps)
+            any(self._repeated(steps))
         os.close(_SPARE)

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from autotts_gym.controllers.errors import failure_message
-from autotts_gym.sandbox import guest, start_loop
+from autotts_gym.sandbox import guest, start_loop, warm_up
 from autotts_gym.sandbox.guest_env import GuestEnv
 from autotts_gym.sandbox.lockdown import Limits, Lockdown
 from autotts_gym.sandbox.memory_layout import Layout
@@ -64,6 +64,7 @@ class Template:
             if library.rpartition(".")[2] in source or library in guest.ALWAYS_LOADED:
                 importlib.import_module(library)
         self._builtins = guest.program_builtins()
+        warm_up.warm_up(self._layout.confidences)
         self._lockdown = Lockdown(Limits(**setup["limits"]))
         self._parent = os.getppid()
         self._lockdown.restrict_template(_FILE_LIMIT, self._layout.size)
@@ -83,7 +84,8 @@ class Template:
         gc.collect()
         gc.freeze()
         gc.disable()  # it would count the episodes
-        if StartLoop().run():
+        loop = StartLoop()
+        if loop.run():
             self._run_guest(*FILES)
 
     def _serve_plainly(self) -> None:

@@ -468,7 +468,7 @@ def test_an_episode_beyond_the_time_limit(honest: EpisodeResults) -> None:
 
 def test_given_up_after_three_kills_in_a_row() -> None:
     with pytest.raises(GivenUpError, match=r"signal 11 .*, 3 times in a row"):
-        play(attacker("    module('ctypes').string_at(1)"), time_limit=5.0)
+        play(attacker("    module('ctypes').string_at(1)", probes=2), time_limit=5.0)
 
 
 def test_a_sandbox_behaves_like_plain_python() -> None:

@@ -16,11 +16,12 @@ from autotts_gym.mdp import actions
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.sandbox import memory_layout
+from autotts_gym.sandbox.answer_texts import encode_answers
 from autotts_gym.sandbox.event_loop import (
     MESSAGES,
-    NEW_ANSWERS,
     NO_MESSAGE,
     REFUSED,
+    WATCHED,
     EventLoop,
 )
 from autotts_gym.sandbox.memory_layout import Layout
@@ -42,7 +43,7 @@ class Harness:
         layout = Layout(WIDTH, dataset.depth, confidences=False)
         self.memory = SlotMemory(layout, COUNT)
         self.batch = Batch(dataset, config, COUNT, 1, dataset.classes + 1, False, 0.0)
-        self.loop = EventLoop(self.batch, self.memory)
+        self.loop = EventLoop(self.batch, self.memory, encode_answers(dataset))
         self.ends: list[int] = []
         self.pipes: list[tuple[int, int]] = []
         some = range(COUNT)
@@ -92,18 +93,31 @@ def test_actions_are_played_and_logged(harness: Harness) -> None:
     assert harness.batch.ledger["opened"].tolist() == [1, 0, 1]
 
 
-def test_outcomes_wait_for_the_text_of_new_answers(harness: Harness) -> None:
+def test_texts_of_new_answers_come_before_the_outcome(harness: Harness) -> None:
+    memory, layout = harness.memory, harness.memory.layout
     harness.send(1, actions.BRANCH, PROBE)
-    assert harness.loop.run(1.0) == NEW_ANSWERS
-    os.set_blocking(harness.pipes[1][0], False)
-    with pytest.raises(BlockingIOError):
-        harness.outcome(1)
-    harness.memory.reveal(harness.batch)
-    assert harness.loop.run(0.0) == 0
+    assert harness.loop.run(0.01) == 0
     assert harness.outcome(1) == 0
+    text = harness.batch.answer_text(1, 0).encode()
+    assert bytes(memory.texts[1, : len(text) + 1]) == text + b"\0"
+    assert memory.words[1, layout.ends : layout.ends + 2].tolist() == [len(text), -1]
+    assert memory.revealed.tolist() == [0, 1, 0]
+    assert not memory.texts[[0, 2], :64].any()
     harness.send(1, actions.ANSWER)
-    assert harness.loop.run(0.01) == 0  # its text is already written
+    assert harness.loop.run(0.01) == 0
     assert harness.outcome(1) == TERMINATED
+
+
+def test_a_watched_descriptor_ends_the_call(harness: Harness) -> None:
+    reader, writer = os.pipe()
+    harness.ends += [reader, writer]
+    harness.loop.watch(reader)
+    os.write(writer, b".")
+    harness.send(0, actions.BRANCH)
+    assert harness.loop.run(10.0) == WATCHED
+    assert harness.outcome(0) == 0  # the episodes continue
+    harness.loop.watch(-1)
+    assert harness.loop.run(0.0) == 0
 
 
 def test_messages_are_left_to_the_caller(harness: Harness) -> None:

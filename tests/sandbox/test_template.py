@@ -88,7 +88,7 @@ def test_the_memory_says_nothing_of_earlier_episodes() -> None:
                 while not (found := episodes(launcher.pid)) or not is_stopped(found[0]):
                     time.sleep(0.01)
                 images.append(image(found[0]))
-            launcher.end([started])
+            launcher.end(started)
             for pipe in pipes:
                 os.close(pipe)
     assert len(images[0]) > 20
