@@ -49,15 +49,13 @@ def questions(store: TraceStore) -> list[Question]:
     tables, interval = store.tables, store.card.interval
     shown, finals = iter(tables.probes.tolist()), iter(tables.finals.tolist())
     lengths, tokens = iter(tables.lengths.tolist()), iter(tables.tokens.tolist())
-    converted = []
+    golds, converted = tables.gold_codes(), []
     for row, count in enumerate(tables.branch_counts.tolist()):
         probes = [list(islice(shown, n)) for n in islice(lengths, count)]
         generated = list(islice(tokens, count))
         closing = [max(0, t - len(p) * interval) for t, p in zip(generated, probes, strict=True)]
-        codes, gold = tables.answers[row], tables.golds[row]
-        code = codes.index(gold) if gold in codes else -1
         converted.append(
-            Question(probes, list(islice(finals, count)), closing, generated, code, interval)
+            Question(probes, list(islice(finals, count)), closing, generated, golds[row], interval)
         )
     return converted
 

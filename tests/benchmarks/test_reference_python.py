@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stores import random_branch
+from stores import ANSWERS, random_branch
 
 from autotts_gym.controllers.loader import load
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -42,7 +42,7 @@ def contested() -> TraceStore:
     for row in range(120):
         depth, answers = 4 + row % 30, 2 + row % 4
         branches = [random_branch(random, 300, depth, answers, False, False) for _ in range(70)]
-        questions.append(Question("?", "No", branches))
+        questions.append(Question("?", ANSWERS[1], branches))
     return TraceStore.from_branches(questions, interval=300)
 
 

@@ -165,7 +165,7 @@ def test_a_too_long_prompt_fails_before_anything_is_generated(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.longest = 24  # enough for most
-    with pytest.raises(EngineError, match="question 'plain-1': the prompt has 10 tokens and the"):
+    with pytest.raises(EngineError, match=r"question 'plain-\d': the prompt has 10 tokens and the"):
         run_collection(server, tmp_path)
     assert not server.paid
 
