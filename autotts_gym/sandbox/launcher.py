@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,6 +24,19 @@ from autotts_gym.sandbox.lockdown import Limits
 from autotts_gym.sandbox.memory_layout import Layout
 from autotts_gym.sandbox.supervisor import ORDER, REPLY
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
+
+#: Environment of the fork server.
+_ENVIRONMENT: Final = {
+    "OPENBLAS_NUM_THREADS": "1",
+    # Without a fixed seed, the order of a set of strings, and by it a result, could change from one
+    # sandbox to the next.
+    "PYTHONHASHSEED": "0",
+    # Symbols are bound now, not in every process again.
+    "LD_BIND_NOW": "1",
+    # No restartable sequences: by them, the kernel would tell a program when it is preempted, and
+    # so whether other episodes compute.
+    "GLIBC_TUNABLES": "glibc.pthread.rseq=0",
+}
 
 
 class Launcher:
@@ -53,13 +66,11 @@ class Launcher:
             ends = orders_end.fileno(), starts_end.fileno()
             separate = str(int(namespaces.are_available()))
             self._process = subprocess.Popen(
-                # Not -I, which ignores the variables. Without a fixed hash seed, the order of a
-                # set of strings, and by it a result, could change from one sandbox to the next.
+                # Not -I, which ignores the variables.
                 [sys.executable, "-P", "-s", forkserver.__file__, *map(str, ends), separate]
                 + [str(root) for root in roots],
                 cwd=folder,
-                # Symbols are bound now, not in every process again.
-                env={"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"},
+                env=_ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -63,6 +63,7 @@ def inspect_source(source: bytes, program: str = "") -> dict[str, Any]:
         raise SourceError(f"is larger than {MAX_SOURCE_SIZE >> 20} MiB")
     text = decode_source(source)
     # Imported here, as the parsing process runs without site-packages.
+    from autotts_gym.controllers.errors import MAX_MESSAGE_LENGTH
     from autotts_gym.controllers.published_programs import DEFAULT_CLASS
 
     command = [sys.executable, "-I", "-S", __file__, program, DEFAULT_CLASS]
@@ -81,7 +82,7 @@ def inspect_source(source: bytes, program: str = "") -> dict[str, Any]:
         raise SourceError(f"cannot be loaded: the parser exited with code {done.returncode}")
     result: dict[str, Any] = json.loads(done.stdout)
     if "error" in result:
-        raise SourceError(result["error"])
+        raise SourceError(result["error"][:MAX_MESSAGE_LENGTH])
     return result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -31,10 +30,6 @@ import functools, random, dataclasses
 def solve(episode):
     type(episode).probe_all.__globals__["os"].sys.modules["posix"].read(3, 1)
 """
-
-#: The part of the thread's descriptor where the kernel writes the number of the processor
-#: (``struct rseq``), bytes.
-RSEQ_SIZE = 64
 
 
 def image(pid: int) -> dict[str, bytes]:
@@ -94,7 +89,4 @@ def test_the_memory_says_nothing_of_earlier_episodes() -> None:
     assert len(images[0]) > 20
     for other in images[1:]:
         found_differences = differences(images[0], other)
-        addresses = [int(re.findall(r"0x[0-9a-f]+", one)[0], 16) for one in found_differences]
-        assert max(addresses, default=0) - min(addresses, default=0) < RSEQ_SIZE, (
-            f"{len(found_differences)}: {found_differences[:20]}"
-        )
+        assert not found_differences, f"{len(found_differences)}: {found_differences[:20]}"
