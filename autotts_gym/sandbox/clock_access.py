@@ -6,6 +6,9 @@ pages replace them, by which it finds no clock there, and makes the system call.
 counter is disabled: by ``PR_SET_TSC`` on x86-64, and on ARM64 from Linux 6.12 on; a process that
 reads it ends with ``SIGSEGV``.
 
+On x86-64, the code page of the kernel (``[vdso]``) also tells a process on which processor it runs,
+and so when it is moved because others compute: the instructions that read it are replaced.
+
 Python copes with a clock that fails: locks, for example, read it, and take it for 0.
 """
 
@@ -21,6 +24,13 @@ from typing import Final
 _PR_GET_TSC, _PR_SET_TSC = 25, 26
 _PR_TSC_SIGSEGV: Final = 2
 _MAP_FIXED: Final = 0x10
+
+#: Instructions that read the number of the processor (``rdpid %rax`` and ``lsl %eax, %eax``), and
+#: ones of the same size that give 0 (``xor %eax, %eax``, ``nop``).
+_PROCESSOR_NUMBER: Final = {
+    b"\xf3\x0f\xc7\xf8": b"\x31\xc0\x90\x90",
+    b"\x0f\x03\xc0": b"\x31\xc0\x90",
+}
 
 
 def can_disable() -> bool:
@@ -46,4 +56,19 @@ def disable() -> None:
                 -1,
                 ctypes.c_long(0),
             )
+        elif "[vdso]" in line and platform.machine() == "x86_64":
+            _hide_processor(*(int(part, 16) for part in line.split()[0].split("-")))
     libc.prctl(_PR_SET_TSC, _PR_TSC_SIGSEGV, 0, 0, 0)
+
+
+def _hide_processor(start: int, end: int) -> None:
+    """Replace the instructions in a range of code that read the number of the processor."""
+    libc = ctypes.CDLL(None)
+    place, size = ctypes.c_void_p(start), ctypes.c_size_t(end - start)
+    code = ctypes.string_at(start, end - start)
+    for instruction, replacement in _PROCESSOR_NUMBER.items():
+        code = code.replace(instruction, replacement)
+    # The range is written while nothing runs in it: this process has one thread.
+    if libc.mprotect(place, size, mmap.PROT_READ | mmap.PROT_WRITE) == 0:
+        ctypes.memmove(start, code, len(code))
+        libc.mprotect(place, size, mmap.PROT_READ | mmap.PROT_EXEC)

@@ -334,6 +334,13 @@ FIRST = {
             if pointer.value != P + 128:
                 return k
     """,
+    "number of the processor": """
+        found = set()
+        for _ in range(30):
+            found.add(libc.sched_getcpu())
+            sum(range(200_000))
+        return len(found) > 1
+    """,
     "answers that were not revealed": """
         for k in range(9):
             try:
