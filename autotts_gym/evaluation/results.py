@@ -233,6 +233,9 @@ class Results:
                 messages[row.seed, row.question] = row.message
             synthetic = {env.name: env.synthetic for env in manifest.environments}
             runs = read_episodes(folder / "episodes.parquet", synthetic, failures)
+            known = {agent.name for agent in manifest.agents}
+            if unknown := sorted({run.agent for run in runs} - known):
+                raise ValueError(f"benchmark.json describes no agent {unknown[0]!r}")
         except KeyError as error:
             message = f"benchmark.json describes no environment {error}"
             raise ValueError(f"{folder}: its results cannot be read: {message}") from error

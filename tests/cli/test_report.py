@@ -93,6 +93,8 @@ def test_errors(arguments: tuple[str, ...], complaint: str, autotts: Command, pl
         ({"format": 0, "version": "0.0.1"}, "autotts_gym 0.0.1 wrote them"),
         ({"agents": 3}, "cannot be read"),
         ({"terms": {}, "environments": [{}]}, "cannot be read"),
+        ({"environments": []}, "describes no environment 'tiny'"),
+        ({"agents": []}, "describes no agent '"),
     ],
 )
 def test_damaged_results(
