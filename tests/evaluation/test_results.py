@@ -83,7 +83,9 @@ def test_saving_loaded_results_gives_the_same_files(results: Results, tmp_path: 
 def test_settled_tokens_are_optional(tmp_path: Path, results: Results) -> None:
     rows = run([load("cmc")], {"x": STORE}, (0.5,), (0,), tmp_path / "out", config=TERMS)
     plain = [row for row in rows if isinstance(row, Run)]
-    Results([], results.environments, plain, [], "random", [0], TERMS).save(tmp_path / "out")
+    Results(results.agents, results.environments, plain, [], "random", [0], TERMS).save(
+        tmp_path / "out"
+    )
     assert "settled_tokens" not in pq.read_table(tmp_path / "out" / "episodes.parquet").column_names
     (row,) = Results.load(tmp_path / "out").runs
     assert "settled_tokens" not in row.episodes
