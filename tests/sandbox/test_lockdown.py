@@ -58,7 +58,7 @@ def test_reported_protections_are_active() -> None:
         assert (child / "cwd").readlink().name.endswith(" (deleted)")
         assert sorted((child / "environ").read_bytes().split(b"\0")) == [
             *(b"", b"GLIBC_TUNABLES=glibc.pthread.rseq=0", b"LD_BIND_NOW=1"),
-            *(b"OPENBLAS_NUM_THREADS=1", b"PYTHONHASHSEED=0")
+            *(b"OPENBLAS_NUM_THREADS=1", b"PYTHONHASHSEED=0"),
         ]
         for pipe in pipes:
             os.close(pipe)
