@@ -37,6 +37,8 @@ def main() -> None:
     for descriptor in sys.argv[1:3]:
         os.close(int(descriptor))
     os.environ.clear()
+    # Until numpy is loaded: a thread would run beside the template, and write to its memory.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the player's to handle
     if sys.argv[3] == "1":
         if not namespaces.enter():

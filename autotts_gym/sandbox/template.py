@@ -63,6 +63,7 @@ class Template:
             # Every loaded module makes copies slower.
             if library.rpartition(".")[2] in source or library in guest.ALWAYS_LOADED:
                 importlib.import_module(library)
+        os.environ.clear()
         self._builtins = guest.program_builtins()
         warm_up.warm_up(self._layout.confidences)
         self._lockdown = Lockdown(Limits(**setup["limits"]))

@@ -101,14 +101,15 @@ class Tables:
     def gold_codes(self) -> list[int]:
         """Code of each question's gold answer; -1 if no branch gives it.
 
-        A null answer is never the gold answer, whatever its text.
+        Where the answers are kept as they were written, a null answer is never the gold answer.
+        Other stores, such as published ones, compare answers as strings.
         """
         return [
             next(
                 (
                     c
                     for c, (a, n) in enumerate(zip(answers, nulls, strict=True))
-                    if a == g and not n
+                    if a == g and not (n and self.raw is not None)
                 ),
                 -1,
             )

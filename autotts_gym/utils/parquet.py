@@ -76,7 +76,7 @@ def read_table(
             with pq.ParquetFile(path) as file:
                 return file.read(columns=names)
         return pa.concat_tables(
-            [plain.empty_table(), *_decoded_parts(path, names, strings, plain, limit)]
+            [pa.Table.from_batches([], plain), *_decoded_parts(path, names, strings, plain, limit)]
         )
     except pa.ArrowException as error:
         raise DamagedError(str(error)) from error
