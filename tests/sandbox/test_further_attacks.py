@@ -264,7 +264,7 @@ FIRST = {
         starts = [id(found), id(sys), P, ctypes.cast(libc.printf, ctypes.c_void_p).value,
                   libc.environ and ctypes.c_void_p.in_dll(libc, "environ").value]
         pages = sum(scan(a & ~4095, s, found) for a in starts for s in (4096, -4096))
-        return pages <= 1000 or b"gold" + b"-5f1c" in b"".join(found)
+        return pages <= 200 or bytes((*b"gold", *b"-5f1c")) in b"".join(found)
     """,
     "environment": """
         libc.getenv.restype = ctypes.c_char_p
