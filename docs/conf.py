@@ -29,7 +29,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_use_ivar = True  # attributes listed in a class docstring are not documented twice
 napoleon_attr_annotations = False  # docstrings give dtypes and shapes
 nitpick_ignore_regex = [
-    (r"py:class", r"Slot"),
+    (r"py:class", r"Slot|datetime\.date|fractions\.Fraction"),
     # Names of other projects; their inventories would need network access.
     (
         r"py:.*",
@@ -46,7 +46,8 @@ nitpick_ignore_regex = [
     (r"py:class", r"(dict|tuple)\[(str|float|bytes)|ClaudeAgentOptions"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
     # Private and internal classes in signatures.
-    (r"py:.*", r"(.*\.)?(View|Scene|MacroBatch|Records|void)|autotts_gym\.gym_envs\.rendering"),
+    (r"py:.*", r"(.*\.)?(View|Scene|MacroBatch|Records|void|LEDGER|BRANCH|TRACE)"),
+    (r"py:.*", r"autotts_gym\.gym_envs\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
 

@@ -27,7 +27,7 @@ def answer_classes(answers: Iterable[str], gold: str | None = None) -> dict[str,
         gold: the gold answer, which takes part like any other answer; None if there is none.
 
     Returns:
-        For each answer, the representative of its class: the gold answer if it is in the class,
+        The representative of each answer's class. It is the gold answer if that is in the class,
         else the shortest, then the first in the order of characters.
     """
     given = set(answers)

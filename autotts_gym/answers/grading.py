@@ -54,7 +54,8 @@ def grade(gold: str, answer: str) -> bool:
     Args:
         gold: the gold answer; a whole solution counts as its ``\boxed{...}`` or what follows
             ``####``.
-        answer: an answer; a whole output of a model needs :func:`grade_text`.
+        answer: an answer; a whole output of a model needs
+            :func:`~autotts_gym.answers.grading.grade_text`.
     """
     return answers_equal(gold_answer(gold), gold_answer(answer))
 

@@ -1,8 +1,9 @@
 r"""Reading of an answer: from its text to its normal form (:mod:`autotts_gym.answers.values`).
 
-:func:`read_answer` never raises: what no other form reads is a :class:`~values.Text`. The kinds are
-tried in a fixed order: wrappers are removed, then choices, times and dates, then separators from
-the weakest to the strongest: ``;`` and ``,``, relations, unions, brackets, ratios, expressions.
+:func:`read_answer` never raises: what no other form reads is a
+:class:`~autotts_gym.answers.values.Text`. The kinds are tried in a fixed order: wrappers are
+removed, then choices, times and dates, then separators from the weakest to the strongest: ``;`` and
+``,``, relations, unions, brackets, ratios, expressions.
 """
 
 from __future__ import annotations

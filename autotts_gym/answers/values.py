@@ -15,7 +15,7 @@ class Text:
     """Prose, or notation that no other form reads.
 
     Attributes:
-        form: normal form of prose (:func:`autotts_gym.answers.words.prose_form`), or the joined
+        form: normal form of prose (``words.prose_form``), or the joined
             tokens.
         prose: whether it is prose, which is case-blind.
     """

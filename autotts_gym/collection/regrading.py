@@ -96,8 +96,8 @@ def changed_answers(old: TraceStore, new: TraceStore) -> list[tuple[str, str, st
     """Answers whose grade or class changed.
 
     Returns:
-        For each different answer of a question whose label or correctness differs: the question's
-        id, its old and its new label, and whether each is correct.
+        One entry per different answer of a question whose label or correctness differs. It has the
+        question's id, the old and the new label, and whether each is correct.
 
     Raises:
         TraceError: the stores have different questions.

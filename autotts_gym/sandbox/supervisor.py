@@ -6,7 +6,7 @@ start:
 - ``number``: end that process; the reply is its wait status.
 - ``~number``: the reply is the processor time that it has used so far.
 
-Every reply is :data:`REPLY`, a status and seconds. When the socket closes, all processes end.
+Every reply is ``REPLY``, a status and seconds. When the socket closes, all processes end.
 """
 
 from __future__ import annotations
