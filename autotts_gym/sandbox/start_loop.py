@@ -63,10 +63,10 @@ def is_available() -> bool:
 
 
 class StartLoop:
-    """Starts a copy of this process for every message in :data:`STARTS`: a zero byte and files.
+    """Starts a copy of this process for every message in ``STARTS``: a zero byte and files.
 
-    The files get the descriptors :data:`FILES`. The copies are siblings of this process, and their
-    process ids are written to :data:`REPORTS`, as int32.
+    The files get the descriptors ``FILES``. The copies are siblings of this process, and their
+    process ids are written to ``REPORTS``, as int32.
     """
 
     def __init__(self) -> None:
