@@ -192,5 +192,7 @@ def test_degenerate_runs_raise_no_warning(runs: list[Run], draw: Any) -> None:
 def test_names_are_shown_literally(tmp_path: Path, name: str) -> None:
     """Dollar signs would begin a formula, whose error would come after everything has played."""
     analysis = Analysis([make_run(name, env=name), make_run(name, 0.9, env=name)])
-    for suffix in (".png", ".svg"):
-        save_frontier(analysis, tmp_path / f"plot{suffix}")
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+        path = tmp_path / f"plot{suffix}"
+        save_frontier(analysis, path)
+        assert path.read_bytes().startswith(start)

@@ -577,12 +577,16 @@ def test_system_calls(honest: EpisodeResults) -> None:
     attempts = "\n".join(
         f"if call({arguments}): won.append({name!r})" for name, arguments in CALLS.items()
     )
-    same(_play(_program(f"won = []\n{attempts}\nreturn won", FIRST_KIND)), honest)
+    found = _play(_program(f"won = []\n{attempts}\nreturn won", FIRST_KIND))
+    assert not found.failures
+    same(found, honest)
 
 
 @pytest.mark.parametrize("name", FIRST)
 def test_attack_is_in_vain(name: str, honest: EpisodeResults) -> None:
-    same(_play(_program(FIRST[name], FIRST_KIND)), honest)
+    found = _play(_program(FIRST[name], FIRST_KIND))
+    assert not found.failures
+    same(found, honest)
 
 
 @pytest.mark.parametrize("name", SECOND)

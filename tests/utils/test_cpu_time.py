@@ -13,15 +13,17 @@ from autotts_gym.utils.cpu_time import OwnTime, is_asleep, process_cpu_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux clocks")
 
-BURN = "import time\nwhile time.process_time() < {seconds}: pass\nprint(flush=True)\ninput()"
+BURN = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+
+
+def burning() -> subprocess.Popen[bytes]:
+    """A process that computes for 0.3 s, prints a line, and waits for its input to end."""
+    command = [sys.executable, "-S", "-c", BURN]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def test_work_counts_and_sleep_does_not() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", BURN.format(seconds=0.3)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    with burning() as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()
@@ -60,11 +62,7 @@ def test_no_such_process() -> None:
 
 
 def test_own_time_is_computing_and_sleeping() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", BURN.format(seconds=0.3)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    with burning() as process:
         assert process.stdin is not None
         assert process.stdout is not None
         own_time = OwnTime(process.pid, max_gap=60.0)
