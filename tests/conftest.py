@@ -25,6 +25,14 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """Close the figures that a test leaves open: pyplot keeps them for the next test."""
+    yield
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close("all")
+
+
 @pytest.fixture(scope="session")
 def two_stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Paths of two small stores: a deep one, and a shallow one with confidences and probe costs."""
