@@ -22,6 +22,7 @@ class TableEncoder:
 
     Args:
         is_null: whether an answer is a null answer.
+        interval: Δ, tokens.
 
     Attributes:
         branch_texts: text of each branch so far.
@@ -29,8 +30,9 @@ class TableEncoder:
         has_texts: whether any branch has a text.
     """
 
-    def __init__(self, is_null: Callable[[str], bool]) -> None:
+    def __init__(self, is_null: Callable[[str], bool], interval: int) -> None:
         self._is_null = is_null
+        self._interval = interval
         self._ids: list[str] = []
         self._texts: list[str] = []
         self._golds: list[str] = []
@@ -48,6 +50,9 @@ class TableEncoder:
         self._probes: list[int] = []
         self._confidences: list[float] | None = None
         self._probe_tokens: list[int] | None = None
+        self._has_generation_confidences = False
+        self._confidence_sums: list[float] = []
+        self._confidence_tokens: list[int] = []
         self.branch_texts: list[str | None] = []
         self.branch_flags: list[str] = []
         self.has_texts = False
@@ -107,6 +112,7 @@ class TableEncoder:
         _check_string(branch.flags, f"{where}: its flags")
         first = not self._lengths
         self._add_raw(branch, nulls, raw_codes, first, where)
+        self._add_generation_confidences(branch, first, where)
         self._confidences = _extend_optional(
             self._confidences, branch.confidences, branch, first, f"{where}: confidences"
         )
@@ -153,9 +159,33 @@ class TableEncoder:
         self._raw_probes += coded[:-1]
         self._raw_finals.append(coded[-1])
 
+    def _add_generation_confidences(self, branch: Branch, first: bool, where: str) -> None:
+        sums, counts = branch.confidence_sums, branch.confidence_tokens
+        if first:
+            self._has_generation_confidences = sums is not None
+        for name, values in (("confidence_sums", sums), ("confidence_tokens", counts)):
+            if self._has_generation_confidences != (values is not None):
+                raise TraceError(f"{where}: {name} must be there for every branch or for none")
+        if sums is None or counts is None:
+            return
+        n, interval = len(branch.probes), self._interval
+        for name, given in (("confidence_sums", sums), ("confidence_tokens", counts)):
+            if len(given) != n + 1:
+                raise TraceError(f"{where}: {name}: {len(given)} for {n + 1} intervals")
+        most = [interval] * n + [max(branch.tokens - n * interval, 0)]
+        for k in range(n + 1):
+            here = f"{where}, interval {k + 1}"
+            _check_number(counts[k], int, most[k], f"{here}: confidence_tokens")
+            _check_number(
+                sums[k], int | float, counts[k] * MAX_CONFIDENCE, f"{here}: confidence_sums"
+            )
+        self._confidence_sums += sums
+        self._confidence_tokens += counts
+
     def tables(self) -> Tables:
         """Return the tables of all questions added so far."""
         confidences, costs = self._confidences, self._probe_tokens
+        has_sums = self._has_generation_confidences
         return Tables(
             ids=self._ids,
             texts=self._texts,
@@ -170,6 +200,8 @@ class TableEncoder:
             confidences=None if confidences is None else np.array(confidences, np.float32),
             probe_tokens=None if costs is None else np.array(costs, np.int32),
             raw=self._raw_answers(),
+            confidence_sums=np.array(self._confidence_sums, np.float32) if has_sums else None,
+            confidence_tokens=np.array(self._confidence_tokens, np.int32) if has_sums else None,
         )
 
     def _raw_answers(self) -> RawAnswers | None:
@@ -216,12 +248,17 @@ def _extend_optional(
         raise TraceError(f"{what}: {len(values)} for {len(branch.probes)} probes")
     kinds, maximum = (int, MAX_TOKENS) if integers else (int | float, MAX_CONFIDENCE)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= maximum:
-            wanted = "integers" if integers else "finite numbers"
-            limits = f"of at least 0 and at most {maximum:,.0f}"
-            raise TraceError(f"{what} must be {wanted} {limits}, got {_short(value)}")
+        _check_number(value, kinds, maximum, what)
     column += values
     return column
+
+
+def _check_number(value: object, kinds: Any, maximum: float, what: str) -> None:
+    """Check that a value is a number of these types, at least 0 and at most ``maximum``."""
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= maximum:
+        wanted = "integers" if kinds is int else "finite numbers"
+        limits = f"of at least 0 and at most {maximum:,.0f}"
+        raise TraceError(f"{what} must be {wanted} {limits}, got {_short(value)}")
 
 
 def _check_string(value: object, what: str) -> None:

@@ -32,6 +32,12 @@ class Branch:
             the texts in :data:`NULL_ANSWERS` are null and all others are not.
         raw: the answers of the probes and then the final answer as the model wrote them; None if
             not recorded. ``probes`` and ``final`` are then the classes of these answers.
+        confidence_sums: for each of the n + 1 intervals, the sum of the confidences of its tokens;
+            None if not recorded. The confidence of a token is minus the mean log-probability of the
+            20 likeliest tokens at its position (DeepConf, arXiv 2508.15260); a card says so if
+            there were fewer. The last interval may be shorter, and empty.
+        confidence_tokens: for each of the n + 1 intervals, the number of tokens in that sum, 0 if
+            the confidences of the interval are unknown; None if not recorded.
     """
 
     probes: Sequence[str]
@@ -43,6 +49,8 @@ class Branch:
     flags: str = ""
     nulls: Sequence[bool] | None = None
     raw: Sequence[str] | None = None
+    confidence_sums: Sequence[float] | None = None
+    confidence_tokens: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)

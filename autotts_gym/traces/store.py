@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
+from numpy.typing import NDArray
+
 from autotts_gym.traces.card import CARD, FORMAT, Card, check_interval
 from autotts_gym.traces.encoder import TableEncoder
 from autotts_gym.traces.exceptions import FrozenError, TraceError
@@ -102,7 +104,8 @@ class TraceStore:
         Raises:
             TraceError: a value is invalid; the message names the question and the branch.
         """
-        encoder = TableEncoder(is_null)
+        check_interval(interval)
+        encoder = TableEncoder(is_null, interval)
         for question in questions:
             encoder.add(question)
         return cls.from_tables(
@@ -209,7 +212,7 @@ class TraceStore:
         if fingerprint != self.card.fingerprint:
             raise TraceError(mismatch(self.path, ["fingerprint"]))
         try:
-            validate_once(tables, fingerprint)
+            validate_once(tables, self.card.interval, fingerprint)
         except TraceError as error:
             raise TraceError(f"{self.path}: {error}") from None
         # Rewards and the depth limit use figures of the card, so these are checked too.
@@ -277,6 +280,7 @@ class TraceStore:
             branches = []
             for b in range(first, first + int(t.branch_counts[row])):
                 span = slice(start, start + int(t.lengths[b]))
+                intervals = slice(span.start + b, span.stop + b + 1)
                 start = span.stop
                 codes = [*t.probes[span], t.finals[b]]
                 branches.append(
@@ -284,16 +288,19 @@ class TraceStore:
                         probes=[answers[code] for code in codes[:-1]],
                         tokens=int(t.tokens[b]),
                         final=answers[t.finals[b]],
-                        confidences=None
-                        if t.confidences is None
-                        else [float(c) for c in t.confidences[span]],
-                        probe_tokens=None
-                        if t.probe_tokens is None
-                        else [int(c) for c in t.probe_tokens[span]],
+                        confidences=_listed(t.confidences, span),
+                        probe_tokens=_listed(t.probe_tokens, span),
                         text=texts[b] if texts else None,
                         flags=flags[b] if flags else "",
                         nulls=None if as_texts else [bool(nulls[code]) for code in codes],
                         raw=None if t.raw is None else t.raw.of_branch(row, b, span),
+                        confidence_sums=_listed(t.confidence_sums, intervals),
+                        confidence_tokens=_listed(t.confidence_tokens, intervals),
                     )
                 )
             yield Question(t.texts[row], t.golds[row], branches, t.ids[row])
+
+
+def _listed(column: NDArray[Any] | None, rows: slice) -> list[Any] | None:
+    """Some rows of a column as Python numbers."""
+    return None if column is None else column[rows].tolist()

@@ -9,6 +9,8 @@ A store is a folder::
                        [, raw_final (a code of a raw answer)]
     probes.parquet     answer (a code) [, confidence] [, tokens] [, raw], in the order of the
                        branches
+    intervals.parquet  confidence_sum, confidence_tokens: n + 1 rows for a branch with n probes, in
+                       the order of the branches; only if generation confidences were recorded
     texts.parquet      text of each branch; only if texts were recorded
 """
 
@@ -101,6 +103,11 @@ def write_tables(
         files["probes"]["confidence"] = t.confidences
     if t.probe_tokens is not None:
         files["probes"]["tokens"] = t.probe_tokens
+    if t.confidence_sums is not None:
+        files["intervals"] = {
+            "confidence_sum": t.confidence_sums,
+            "confidence_tokens": t.confidence_tokens,
+        }
     if flags is not None:
         files["branches"]["flags"] = pa.array(flags, pa.string())
     if texts is not None:
@@ -123,6 +130,7 @@ def read_tables(folder: Path, card: Card) -> Tables:
     branches = read_table(folder, "branches", names, rows=card.branches, optional=optional)
     optional = ["confidence", "tokens", "raw"]
     probes = read_table(folder, "probes", ["answer"], rows=card.probes, optional=optional)
+    intervals = _read_intervals(folder, card)
     try:
         return Tables(
             ids=questions["id"].to_pylist(),
@@ -138,6 +146,8 @@ def read_tables(folder: Path, card: Card) -> Tables:
             confidences=_optional_column(probes, "confidence", "float32"),
             probe_tokens=_optional_column(probes, "tokens", "int32"),
             raw=_read_raw(questions, branches, probes),
+            confidence_sums=_optional_column(intervals, "confidence_sum", "float32"),
+            confidence_tokens=_optional_column(intervals, "confidence_tokens", "int32"),
         )
     except (KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise TraceError(f"{folder}: its tables are not a trace store's: {error}") from error
@@ -152,6 +162,13 @@ def _read_raw(questions: pa.Table, branches: pa.Table, probes: pa.Table) -> RawA
         finals=_column(branches, "raw_final", "int32"),
         probes=_column(probes, "raw", "int32"),
     )
+
+
+def _read_intervals(folder: Path, card: Card) -> pa.Table | None:
+    if not os.path.lexists(folder / "intervals.parquet"):
+        return None
+    names = ["confidence_sum", "confidence_tokens"]
+    return read_table(folder, "intervals", names, rows=card.probes + card.branches)
 
 
 def _branch_counts(questions: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -184,8 +201,8 @@ def read_table(
     except parquet.DamagedError as error:
         raise TraceError(f"{path}: cannot be read: {error}") from error
     except parquet.RowCountError as error:
-        count = "branches" if name == "texts" else name
-        raise TraceError(mismatch(folder, [count])) from error
+        counts = {"texts": ["branches"], "intervals": ["probes", "branches"]}
+        raise TraceError(mismatch(folder, counts.get(name, [name]))) from error
     except ValueError as error:
         raise TraceError(
             f"{folder}: its tables are not a trace store's: {path.name}: {error}"
@@ -232,5 +249,7 @@ def _column(table: pa.Table, name: str, kind: str) -> NDArray[Any]:
     return array
 
 
-def _optional_column(table: pa.Table, name: str, kind: str) -> NDArray[Any] | None:
-    return _column(table, name, kind) if name in table.column_names else None
+def _optional_column(table: pa.Table | None, name: str, kind: str) -> NDArray[Any] | None:
+    if table is None or name not in table.column_names:
+        return None
+    return _column(table, name, kind)

@@ -40,7 +40,9 @@ class RawAnswers:
 class Tables:
     """The integer-coded content of a store with Q questions, B branches and P probes.
 
-    Answer code c of a question is ``answers[question][c]``.
+    Answer code c of a question is ``answers[question][c]``. Values of intervals are stored branch
+    after branch: interval k of branch b, counted from 1, is row ``lengths[:b].sum() + b + k - 1``.
+    A branch with n probes has n + 1 intervals; the last one is what follows its last probe.
 
     Attributes:
         ids, texts, golds: one string per question.
@@ -54,6 +56,9 @@ class Tables:
         confidences: float32[P], or None.
         probe_tokens: int32[P], or None.
         raw: the answers as they were written, or None. They do not affect an episode.
+        confidence_sums: float32[P + B], sum of the token confidences in each interval, or None.
+        confidence_tokens: int32[P + B], number of tokens in that sum, 0 if unknown; None exactly if
+            ``confidence_sums`` is.
     """
 
     ids: list[str]
@@ -69,11 +74,14 @@ class Tables:
     confidences: NDArray[np.float32] | None = None
     probe_tokens: NDArray[np.int32] | None = None
     raw: RawAnswers | None = None
+    confidence_sums: NDArray[np.float32] | None = None
+    confidence_tokens: NDArray[np.int32] | None = None
 
     def fingerprint(self, interval: int) -> str:
         """Return the sha256 of everything that affects an episode.
 
-        It does not depend on the layout of the files.
+        It does not depend on the layout of the files. That of tables without generation confidences
+        is the same as before there were any.
         """
         digest = hashlib.sha256(f"autotts-traces {_FINGERPRINT} {interval}\n".encode())
         for strings in (self.ids, self.texts, self.golds, *self.answers):
@@ -96,7 +104,18 @@ class Tables:
             digest.update(b"-" if array is None else b"+")
             if array is not None:
                 digest.update(np.ascontiguousarray(array, dtype).data)
+        if self.confidence_sums is not None:
+            digest.update(b"s" + np.ascontiguousarray(self.confidence_sums, "<f4").data)
+        if self.confidence_tokens is not None:
+            digest.update(b"t" + np.ascontiguousarray(self.confidence_tokens, "<i4").data)
         return digest.hexdigest()
+
+    def tokens_per_interval(self, interval: int) -> NDArray[np.int64]:
+        """The largest number of tokens that each interval can have, int64[P + B]."""
+        most = np.full(len(self.probes) + len(self.lengths), interval, np.int64)
+        last = np.cumsum(self.lengths + 1) - 1
+        most[last] = np.maximum(self.tokens - self.lengths * interval, 0)
+        return most
 
     def gold_codes(self) -> list[int]:
         """Code of each question's gold answer; -1 if no branch gives it.

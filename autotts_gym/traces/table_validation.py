@@ -18,8 +18,12 @@ MAX_TOKENS: Final = int(np.iinfo(np.int32).max)
 MAX_CONFIDENCE: Final = 1e6
 
 
-def validate(tables: Tables) -> None:
+def validate(tables: Tables, interval: int) -> None:
     """Check every value of the tables.
+
+    Args:
+        tables: the tables.
+        interval: Δ, tokens.
 
     Raises:
         TraceError: names the question, branch or probe, the invalid value, and what is valid.
@@ -43,6 +47,7 @@ def validate(tables: Tables) -> None:
         _check_range(name, values, 0, maximum, "probe")
     if t.raw is not None:
         _check_raw(t, t.raw)
+    _check_generation_confidences(t, interval)
 
 
 def _check_raw(t: Tables, raw: RawAnswers) -> None:
@@ -65,6 +70,37 @@ def _check_raw(t: Tables, raw: RawAnswers) -> None:
         if len(wrong):
             at = int(wrong[0])
             raise TraceError(f"{name} {at}: code {codes[at]} names no raw answer of its question")
+
+
+def _check_generation_confidences(t: Tables, interval: int) -> None:
+    """Check that an interval has no more confidences than tokens, and that they are in range."""
+    sums, counts = t.confidence_sums, t.confidence_tokens
+    if sums is None and counts is None:
+        return
+    if sums is None or counts is None:
+        raise TraceError("confidence_sums and confidence_tokens must both be there, or neither")
+    most = t.tokens_per_interval(interval)
+    for name, values in (("confidence_sums", sums), ("confidence_tokens", counts)):
+        if len(values) != len(most):
+            raise TraceError(f"{len(values):,} {name} for {len(most):,} intervals")
+    _check_limits(t, "confidence_tokens", counts, most)
+    # Rounded as the sums are: they were float64 when the encoder compared them.
+    _check_limits(t, "confidence_sums", sums, (counts * MAX_CONFIDENCE).astype(np.float32))
+
+
+def _check_limits(t: Tables, name: str, values: NDArray[Any], most: NDArray[Any]) -> None:
+    """Check that the value of each interval is at least 0 and at most ``most``."""
+    wrong = np.flatnonzero(~((values >= 0) & (values <= most)))  # a NaN is neither
+    if not len(wrong):
+        return
+    at = int(wrong[0])
+    ends = np.cumsum(t.lengths + 1)
+    branch = int(np.searchsorted(ends, at, "right"))
+    depth = at - int(ends[branch] - t.lengths[branch]) + 2
+    raise TraceError(
+        f"branch {branch}, interval {depth}: {name} must be at least 0 and at most "
+        f"{most[at]:,.0f}, got {values[at]}"
+    )
 
 
 def _check_questions(t: Tables) -> None:

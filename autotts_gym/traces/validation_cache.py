@@ -15,11 +15,12 @@ from autotts_gym.utils.user_folders import cache_folder
 _CHECKS: Final = 1
 
 
-def validate_once(tables: Tables, fingerprint: str) -> None:
+def validate_once(tables: Tables, interval: int, fingerprint: str) -> None:
     """Validate tables, unless tables with this fingerprint have passed before.
 
     Args:
         tables: the tables.
+        interval: Δ, tokens.
         fingerprint: their fingerprint, computed from their present content.
 
     Raises:
@@ -30,7 +31,7 @@ def validate_once(tables: Tables, fingerprint: str) -> None:
         with contextlib.suppress(OSError):
             if record.is_file():
                 return
-    validate(tables)
+    validate(tables, interval)
     if record is not None:
         with contextlib.suppress(OSError):  # no writable folder: validated again next time
             record.parent.mkdir(parents=True, exist_ok=True)

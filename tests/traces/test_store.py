@@ -30,18 +30,43 @@ from autotts_gym.traces.store import (
     TraceStore,
 )
 from autotts_gym.traces.store_files import create_store_folder
+from autotts_gym.traces.table_validation import validate
 
 FULL = [
     Question(
         "1 + 1?",
         "2",
         [
-            Branch(["No", "2"], 1200, "2", [0.5, 0.25], [7, 8], "so it is 2"),
-            Branch([], 30, "3", [], [], None),
+            Branch(
+                ["No", "2"],
+                1200,
+                "2",
+                [0.5, 0.25],
+                [7, 8],
+                "so it is 2",
+                confidence_sums=[5000.0, 0.0, 1500.5],
+                confidence_tokens=[500, 0, 200],
+            ),
+            Branch([], 30, "3", [], [], None, confidence_sums=[90.0], confidence_tokens=[29]),
         ],
         id="sum",
     ),
-    Question("½ Δ?", "x", [Branch(["x"], 510, "ERR", [1], [9], "")]),
+    Question(
+        "½ Δ?",
+        "x",
+        [
+            Branch(
+                ["x"],
+                510,
+                "ERR",
+                [1],
+                [9],
+                "",
+                confidence_sums=[4000.0, 100.0],
+                confidence_tokens=[500, 10],
+            )
+        ],
+    ),
 ]
 PLAIN = [
     Question("1 + 1?", "2", [Branch(["No", "2"], 1200, "2"), Branch([], 30, "3")]),
@@ -66,26 +91,38 @@ def named(questions: Sequence[Question]) -> list[Question]:
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> list[Question]:
+def traces(draw: st.DrawFn) -> tuple[list[Question], int]:
+    """Questions, and Δ."""
+    interval = draw(st.integers(1, 2**31 - 1))
     with_confidences, with_costs, with_texts, odd = draw(st.tuples(*[st.booleans()] * 4))
+    with_generation = draw(st.booleans())
     answer = st.sampled_from(["No", "ERR", ""]) | st.text(max_size=3)
     tokens = st.integers(1, 2**31 - 1)
 
     def branch() -> Branch:
         probes = draw(st.lists(answer, max_size=4))
+        length = draw(tokens)
         confidences = st.floats(0, 1e6, width=32)
+        generation: dict[str, Any] = {}
+        if with_generation:
+            most = [interval] * len(probes) + [max(length - len(probes) * interval, 0)]
+            counts = [draw(st.integers(0, count)) for count in most]
+            means = [draw(st.floats(0, 1e5)) for _ in counts]
+            sums = [float(np.float32(m * count)) for m, count in zip(means, counts, strict=True)]
+            generation = {"confidence_sums": sums, "confidence_tokens": counts}
         of_each: dict[str, Any] = {"min_size": len(probes), "max_size": len(probes)}
         return Branch(
             probes,
-            draw(tokens),
+            length,
             draw(answer),
             draw(st.lists(confidences, **of_each)) if with_confidences else None,
             draw(st.lists(st.integers(0, 2**31 - 1), **of_each)) if with_costs else None,
             draw(st.none() | st.text(max_size=9)) if with_texts else None,
             draw(st.sampled_from(["", "cut", "cut unanswered"])) if odd else "",
+            **generation,
         )
 
-    return [
+    questions = [
         Question(
             draw(st.text(max_size=9)),
             draw(answer),
@@ -94,11 +131,13 @@ def traces(draw: st.DrawFn) -> list[Question]:
         )
         for _ in range(draw(st.integers(1, 3)))
     ]
+    return questions, interval
 
 
 @settings(max_examples=80, deadline=None)
-@given(traces(), st.integers(1, 2**31 - 1))
-def test_round_trip(questions: list[Question], interval: int) -> None:
+@given(traces())
+def test_round_trip(drawn: tuple[list[Question], int]) -> None:
+    questions, interval = drawn
     store = TraceStore.from_branches(questions, interval, details={"sampling": {"t": 0.7}})
     assert decoded(store) == named(questions)
     with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +162,8 @@ def test_tables_and_card(tmp_path: Path) -> None:
         (t.probes, np.int16, [0, 1, 0]),
         (t.confidences, np.float32, [0.5, 0.25, 1.0]),
         (t.probe_tokens, np.int32, [7, 8, 9]),
+        (t.confidence_sums, np.float32, [5000.0, 0.0, 1500.5, 90.0, 4000.0, 100.0]),
+        (t.confidence_tokens, np.int32, [500, 0, 200, 29, 500, 10]),
     ]
     for array, dtype, values in columns:
         assert array.dtype == dtype
@@ -145,6 +186,8 @@ def test_tables_and_card(tmp_path: Path) -> None:
 def test_optional_columns_that_were_not_recorded(tmp_path: Path) -> None:
     store = TraceStore.from_branches(PLAIN, 500, synthetic=True).save(tmp_path / "store")
     assert (store.tables.confidences, store.tables.probe_tokens) == (None, None)
+    assert (store.tables.confidence_sums, store.tables.confidence_tokens) == (None, None)
+    assert not (tmp_path / "store/intervals.parquet").exists()
     assert store.branch_texts() is None
     assert not (tmp_path / "store/texts.parquet").exists()
     assert store.branch_flags() is None
@@ -247,6 +290,10 @@ BAD: dict[str, tuple[Question, str]] = {
         one(confidences=[1]),
         "question 1, branch 0: confidences must be there for every branch or for none",
     ),
+    "sums without tokens": (
+        question(Branch(["a"], 1, "a", confidence_sums=[0, 0])),
+        "question 1, branch 0: confidence_sums must be there for every branch or for none",
+    ),
     "costs some": (
         question(FINE, Branch(["a"], 1, "a", probe_tokens=[1])),
         f"{HERE}: probe_tokens must be there for every branch or for none",
@@ -285,6 +332,60 @@ def test_bad_figures(figures: dict[str, Any], message: str) -> None:
         TraceStore.from_branches([one(**figures)], 500)
     assert str(caught.value).startswith(f"question 0, branch 1: {message}")
     assert len(str(caught.value)) < 200
+
+
+SOME_SUMS = [10.0, 1.0]
+BAD_GENERATION: dict[str, tuple[Any, Any, str]] = {
+    "no tokens": (SOME_SUMS, None, "confidence_tokens must be there for every branch or for none"),
+    "no sums": (None, [5, 1], "confidence_sums must be there for every branch or for none"),
+    "one sum": ([10.0], [5, 1], "confidence_sums: 1 for 2 intervals"),
+    "three counts": (SOME_SUMS, [5, 1, 1], "confidence_tokens: 3 for 2 intervals"),
+    "tokens negative": (SOME_SUMS, [-1, 1], "interval 1: confidence_tokens must be integers of"),
+    "tokens real": (SOME_SUMS, [5.0, 1], "interval 1: confidence_tokens must be integers of"),
+    "more than the interval": (
+        SOME_SUMS,
+        [501, 1],
+        "interval 1: confidence_tokens must be integers of at least 0 and at most 500, got 501",
+    ),
+    "more than the last interval": (
+        SOME_SUMS,
+        [5, 11],
+        "interval 2: confidence_tokens must be integers of at least 0 and at most 10, got 11",
+    ),
+    "sum negative": ([-1.0, 1.0], [5, 1], "interval 1: confidence_sums must be finite numbers"),
+    "sum NaN": ([float("nan"), 1.0], [5, 1], "interval 1: confidence_sums must be finite"),
+    "sum infinite": ([1.0, float("inf")], [5, 1], "interval 2: confidence_sums must be finite"),
+    "sum huge": (
+        [6e6, 1.0],
+        [5, 1],
+        "interval 1: confidence_sums must be finite numbers of at least 0 and at most 5,000,000",
+    ),
+    "sum of no tokens": (SOME_SUMS, [5, 0], "interval 2: confidence_sums must be finite numbers"),
+}
+
+
+@pytest.mark.parametrize(
+    ("sums", "counts", "message"), BAD_GENERATION.values(), ids=BAD_GENERATION.keys()
+)
+def test_bad_generation_confidences(sums: Any, counts: Any, message: str) -> None:
+    fine = Branch([], 10, "a", confidence_sums=[1.0], confidence_tokens=[10])
+    bad = Branch(["a"], 510, "a", confidence_sums=sums, confidence_tokens=counts)
+    with pytest.raises(TraceError) as caught:
+        TraceStore.from_branches([question(fine, bad)], 500)
+    assert re.split(": |, (?=interval)", str(caught.value), maxsplit=1)[1].startswith(message)
+    assert str(caught.value).startswith("question 0, branch 1")
+    assert len(str(caught.value)) < 200
+
+
+def test_the_last_interval_can_be_empty() -> None:
+    # Published branches can have fewer tokens than their probes suggest.
+    for tokens in (500, 400):
+        branch = Branch(["a"], tokens, "a", confidence_sums=[2.0, 0.0], confidence_tokens=[1, 0])
+        store = TraceStore.from_branches([question(branch)], 500)
+        assert store[0].branches == [branch]
+        longer = replace(branch, confidence_sums=[2.0, 1.0], confidence_tokens=[1, 1])
+        with pytest.raises(TraceError, match=r"interval 2: confidence_tokens must be .* at most 0"):
+            TraceStore.from_branches([question(longer)], 500)
 
 
 def test_no_questions() -> None:
@@ -440,6 +541,12 @@ TAMPERED: list[tuple[str, Callable[[Columns], Any], str]] = [
     ("probes", lambda columns: columns.pop("confidence"), OTHER),
     ("probes", lambda columns: columns.pop("tokens"), OTHER),
     ("probes", cut, "do not match the probes of its card.yaml"),
+    ("intervals", put("confidence_sum", 0, 4999.0), OTHER),
+    ("intervals", put("confidence_sum", 0, None), NOT_OURS),
+    ("intervals", put("confidence_tokens", 0, 499), OTHER),
+    ("intervals", put("confidence_tokens", 0, 2**31), NOT_OURS),
+    ("intervals", lambda columns: columns.pop("confidence_tokens"), NOT_OURS),
+    ("intervals", cut, "do not match the probes, branches of its card.yaml"),
 ]
 
 
@@ -456,7 +563,14 @@ def test_tampered_table(
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("table", ["questions", "branches", "probes"])
+def test_removed_generation_confidences(tmp_path: Path) -> None:
+    full().save(tmp_path / "store")
+    (tmp_path / "store/intervals.parquet").unlink()
+    with pytest.raises(TraceError, match=OTHER):
+        _ = TraceStore.open(tmp_path / "store").tables
+
+
+@pytest.mark.parametrize("table", ["questions", "branches", "probes", "intervals"])
 def test_damaged_table(tmp_path: Path, table: str) -> None:
     store = full().save(tmp_path / "store")
     file = tmp_path / f"store/{table}.parquet"
@@ -536,6 +650,14 @@ def int16(*values: int) -> Any:
     return np.array(values, np.int16)
 
 
+def int32(*values: int) -> Any:
+    return np.array(values, np.int32)
+
+
+def float32(*values: float) -> Any:
+    return np.array(values, np.float32)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -554,6 +676,20 @@ def int16(*values: int) -> Any:
         ({"confidences": np.array([0.5, np.inf, 1], np.float32)}, "probe 1: confidence must be"),
         ({"confidences": np.array([0.5, 0, -1], np.float32)}, "probe 2: confidence must be"),
         ({"probe_tokens": np.array([7, 8, -9], np.int32)}, "probe 2: tokens must be at least 0"),
+        ({"confidence_tokens": int32(500, 0, 200, 29, 501, 10)}, "branch 2, interval 1: conf"),
+        (
+            {"confidence_tokens": int32(500, 0, 201, 29, 500, 10)},
+            "branch 0, interval 3: confidence_tokens must be at least 0 and at most 200, got 201",
+        ),
+        ({"confidence_tokens": int32(500, 0, 200, -1, 500, 10)}, "branch 1, interval 1: conf"),
+        ({"confidence_sums": float32(1, 0, 1, 1, np.nan, 1)}, "branch 2, interval 1: confidence_s"),
+        ({"confidence_sums": float32(1, 0, 1, 1, np.inf, 1)}, "branch 2, interval 1: confidence_s"),
+        ({"confidence_sums": float32(1, 0, 1, -1, 1, 1)}, "branch 1, interval 1: confidence_sums"),
+        ({"confidence_sums": float32(1, 1, 1, 1, 1, 1)}, "branch 0, interval 2: confidence_sums"),
+        (
+            {"confidence_sums": float32(1, 0, 1, 2.9e7 + 2, 1, 1)},
+            "branch 1, interval 1: confidence_sums must be at least 0 and at most 29,000,000",
+        ),
         ({"answers": [["No", "2", "2"], ["x", "ERR"]]}, "question 0: the same answer occurs twice"),
         ({"nulls": [[True], [False, True]]}, "question 0: nulls must be 3 truth values"),
         ({"answers": [["No", "2", "3"], []], "nulls": [[True] * 3, []]}, "question 1: 0 answers"),
@@ -564,6 +700,17 @@ def test_forged_store(tmp_path: Path, changes: dict[str, Any], message: str) -> 
     with pytest.raises(TraceError, match=re.escape(message)) as caught:
         _ = store.tables
     assert str(caught.value).startswith(f"{store.path}: ")
+
+
+def test_tables_in_memory_whose_generation_confidences_do_not_fit() -> None:
+    tables = full().tables
+    validate(tables, 500)
+    short = replace(tables, confidence_tokens=int32(500, 0, 200, 29, 500))
+    with pytest.raises(TraceError, match="5 confidence_tokens for 6 intervals"):
+        validate(short, 500)
+    for name in ("confidence_sums", "confidence_tokens"):
+        with pytest.raises(TraceError, match="must both be there, or neither"):
+            validate(replace(tables, **{name: None}), 500)
 
 
 @pytest.mark.parametrize("questions", [[0, 0, 2**40], [0, 0, 2], [-1, 0, 1], [0, 1, 0]])
@@ -579,7 +726,7 @@ def test_question_of_a_branch_is_checked_before_it_is_counted(
 def test_validated_stores_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOTTS_CACHE", str(tmp_path / "cache"))
     validated: list[Tables] = []
-    monkeypatch.setattr(validation_cache, "validate", validated.append)
+    monkeypatch.setattr(validation_cache, "validate", lambda t, _interval: validated.append(t))
     store = full().save(tmp_path / "store")
     _ = store.tables
     _ = TraceStore.open(tmp_path / "store").tables
@@ -610,7 +757,7 @@ def test_a_forged_store_is_not_remembered(tmp_path: Path, monkeypatch: pytest.Mo
             _ = TraceStore.open(store.path or "").tables
 
 
-@pytest.mark.parametrize("name", ["questions", "branches", "probes", "texts", "card"])
+@pytest.mark.parametrize("name", ["questions", "branches", "probes", "intervals", "texts", "card"])
 def test_a_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
     full().save(tmp_path / "store")
     file = tmp_path / "store" / ("card.yaml" if name == "card" else f"{name}.parquet")
@@ -667,10 +814,11 @@ def test_fingerprint_is_independent_of_the_layout(tmp_path: Path) -> None:
         for name in reversed(list(columns)):
             columns[name] = columns.pop(name)  # Python's integers become int64, floats float64
 
-    for table in ("questions", "branches", "probes"):
+    for table in ("questions", "branches", "probes", "intervals"):
         rewrite(tmp_path / "store", table, widen, row_group_size=1, compression="none")
     again = TraceStore.open(tmp_path / "store").tables
-    for name in ("tokens", "finals", "probes", "lengths", "confidences", "probe_tokens"):
+    names = "tokens", "finals", "probes", "lengths", "confidences", "probe_tokens"
+    for name in (*names, "confidence_sums", "confidence_tokens"):
         old, new = getattr(store.tables, name), getattr(again, name)
         assert_array_equal(old, new)
         assert old.dtype == new.dtype
@@ -707,6 +855,11 @@ def test_fingerprint_differs_for_every_change() -> None:
         # The same bytes, once as confidences and once as tokens; "----" in between.
         replace(t, confidences=None, probe_tokens=np.frombuffer(b"-" * 12, np.int32)),
         replace(t, confidences=np.frombuffer(b"-" * 12, np.float32), probe_tokens=None),
+        replace(t, confidence_sums=None, confidence_tokens=None),
+        replace(t, confidence_sums=bumped(t.confidence_sums)),
+        replace(t, confidence_tokens=bumped(t.confidence_tokens)),
+        replace(t, confidence_sums=None, confidence_tokens=np.frombuffer(b"t" * 24, np.int32)),
+        replace(t, confidence_sums=np.frombuffer(b"t" * 24, np.float32), confidence_tokens=None),
     ]
     prints = [tables.fingerprint(500) for tables in changed] + [t.fingerprint(250)]
     assert len(set(prints)) == len(prints)
