@@ -35,15 +35,18 @@ def close_figures() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def two_stores(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Paths of two small stores: a deep one, and a shallow one with confidences and probe costs."""
+    """Paths of two small stores: a deep one, and a shallow one with all optional columns."""
     from autotts_gym.traces.store import TraceStore
     from autotts_gym.traces.synthetic_traces import generate
 
     deep = generate(questions=3, branches=6, seed=1, interval=2000)
     shallow = generate(questions=4, branches=5, seed=2, interval=8000)
     count = shallow.card.probes
+    interval_tokens = shallow.tables.tokens_per_interval(8000)
     tables = replace(
         shallow.tables,
+        confidence_sums=(interval_tokens * np.linspace(5, 20, len(interval_tokens))).astype("f4"),
+        confidence_tokens=interval_tokens.astype(np.int32),
         confidences=np.linspace(0, 1, count, dtype=np.float32),
         probe_tokens=np.arange(count, dtype=np.int32) % 50,
     )

@@ -106,10 +106,27 @@ class OpenBranch:
         """Whether a probe has revealed the end."""
         return bool(self.results) and self.results[-1].finished
 
+    def known_confidences(self, *, whole: bool = False) -> list[tuple[float, int]]:
+        """Confidence sum and number of tokens of each revealed interval that has some.
+
+        Args:
+            whole: leave out the last interval of a finished branch.
+        """
+        depth = self.results[-1].depth if self.results else 0
+        sums, counts = self.trace.confidence_sums or (), self.trace.confidence_tokens or ()
+        depth -= whole and self.finished
+        return [pair for pair in zip(sums[:depth], counts[:depth], strict=True) if pair[1]]
+
     @property
     def probed(self) -> bool:
         """Whether the current depth has been probed."""
         return bool(self.results) and self.results[-1].depth == self.requested
+
+
+def mean_confidence(intervals: Sequence[tuple[float, int]]) -> float:
+    """Mean over the tokens of some intervals; -1 without any."""
+    tokens = sum(count for _, count in intervals)
+    return sum(total for total, _ in intervals) / tokens if tokens else -1.0
 
 
 class Episode:
@@ -127,6 +144,8 @@ class Episode:
         self.depth_limit = config.depth_limits[store]
         self.probe_charge = config.probe_charges[store]
         self.C = config.full_costs[store]
+        self.mean_tokens = self.C / config.max_branches
+        self.has_generation_confidence = question.branches[0].confidence_sums is not None
 
         self.open: list[OpenBranch] = []
         self.classes: list[str] = []  # distinct answers in order of first appearance
@@ -280,6 +299,20 @@ class Episode:
         ]
         return max(votes, key=votes.count, default=None)  # max returns the first maximum
 
+    def generation_confidence(self, i: int, window: int | None = None) -> float:
+        """Mean token confidence of the last ``window`` revealed intervals of branch ``i``."""
+        known = self.open[i].known_confidences() if i < len(self.open) else []
+        return mean_confidence(known[-window:] if window else known)
+
+    def lowest_confidence(self, i: int, window: int | None = None) -> float:
+        """Lowest mean token confidence of a full window of branch ``i``."""
+        if i >= len(self.open):
+            return -1.0
+        whole = self.open[i].known_confidences(whole=True)
+        windows = [whole[k : k + window] for k in range(len(whole) - window + 1)] if window else []
+        means = [mean_confidence(intervals) for intervals in windows]
+        return min(means, default=mean_confidence(self.open[i].known_confidences()))
+
     # --- observations ----------------------------------------------------------------------------
 
     def observe(self) -> dict[str, np.ndarray]:
@@ -292,6 +325,8 @@ class Episode:
         columns["latest"][:] = -1
         plane, confidence_plane = np.full((N, D), -1, np.int16), np.full((N, D), -1, np.float32)
         confidence = np.full(N, -1, np.float32)
+        generation = np.full(N, -1, np.float32)
+        generation_plane = np.full((N, D), -1, np.float32)
         votes, null = np.zeros(M, np.int16), np.zeros(M, np.int16)
         for i, branch in enumerate(self.open):
             columns["status"][i] = 1 if branch.active else 2
@@ -302,6 +337,12 @@ class Episode:
                 if result.depth <= D:
                     plane[i, result.depth - 1] = class_number
                     confidence_plane[i, result.depth - 1] = result.confidence
+            sums, counts = branch.trace.confidence_sums, branch.trace.confidence_tokens
+            for k in range(branch.results[-1].depth if branch.results else 0):
+                if counts and counts[k]:
+                    generation[i] = np.float32(sums[k] / counts[k])
+                    if k < D:
+                        generation_plane[i, k] = generation[i]
             if branch.results:  # `result` is the latest one
                 columns["revealed"][i] = result.depth
                 columns["latest"][i] = class_number
@@ -320,9 +361,11 @@ class Episode:
             "class_null": null,
             "globals": np.minimum(numbers, 1e6).astype(np.float32),
             "action_mask": np.array(self.mask, np.int8),
+            "branch_generation_confidence": generation,
         }
         if config.full:
             observation["plane"] = plane.ravel()
+            observation["generation_confidence_plane"] = generation_plane.ravel()
         if config.confidences:
             observation["branch_confidence"] = confidence
         if config.full and config.confidences:

@@ -5,16 +5,35 @@ They take a ``random.Random``, which is seeded or created by hypothesis.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
+
+import numpy as np
 
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 ANSWERS = ("No", "7", "ERR", "8", "", "9", "10", "11")  # three of them null
 
 
+def random_generation(
+    random: Random, n: int, tokens: int, interval: int
+) -> tuple[list[float], list[int]]:
+    """Confidence sums and numbers of tokens of n + 1 intervals, some of them unknown."""
+    most = [interval] * n + [max(tokens - n * interval, 0)]
+    counts = [random.choice([0, count, count, random.randint(0, count)]) for count in most]
+    return [random.randint(0, 200 * count) / 8 for count in counts], counts
+
+
 def random_branch(
-    random: Random, interval: int, depth: int, answers: int, confidences: bool, costs: bool
+    random: Random,
+    interval: int,
+    depth: int,
+    answers: int,
+    *,
+    confidences: bool,
+    costs: bool,
+    generation: bool,
 ) -> Branch:
     n = random.randint(0, depth)
     tokens = random.choice(
@@ -24,6 +43,7 @@ def random_branch(
             (n + 1) * interval + random.randint(1, 3 * interval),  # a long closing text
         ]
     )
+    sums, counts = random_generation(random, n, tokens, interval)
     return Branch(
         probes=[random.choice(ANSWERS[:answers]) for _ in range(n)],
         tokens=tokens,
@@ -31,6 +51,8 @@ def random_branch(
         # Multiples of 1/8 are exact in float32.
         confidences=[random.randint(0, 8) / 8 for _ in range(n)] if confidences else None,
         probe_tokens=[random.randint(0, interval) for _ in range(n)] if costs else None,
+        confidence_sums=sums if generation else None,
+        confidence_tokens=counts if generation else None,
     )
 
 
@@ -38,11 +60,14 @@ def random_store(random: Random, costs: bool) -> TraceStore:
     """A store of one or two questions with few branches, with probe costs or without."""
     interval, width = random.randint(1, 40), random.randint(1, 5)
     depth, answers = random.randint(0, 6), random.randint(1, len(ANSWERS))
-    confidences = random.random() < 0.5
+    confidences, generation = random.random() < 0.5, random.random() < 0.6
 
     def branches() -> list[Branch]:
-        arguments = interval, depth, answers, confidences, costs
-        return [random_branch(random, *arguments) for _ in range(width + random.randint(0, 2))]
+        columns = {"confidences": confidences, "costs": costs, "generation": generation}
+        return [
+            random_branch(random, interval, depth, answers, **columns)
+            for _ in range(width + random.randint(0, 2))
+        ]
 
     return TraceStore.from_branches(
         [
@@ -56,6 +81,16 @@ def random_store(random: Random, costs: bool) -> TraceStore:
 def random_stores(random: Random, most: int = 3) -> list[TraceStore]:
     costs = random.random() < 0.5
     return [random_store(random, costs) for _ in range(random.randint(1, most))]
+
+
+def with_generation(store: TraceStore, seed: int = 0) -> TraceStore:
+    """The same traces with random generation confidences, some of them unknown."""
+    rng = np.random.default_rng(seed)
+    most = store.tables.tokens_per_interval(store.card.interval)
+    counts = (most * rng.choice([0.0, 0.5, 1.0], len(most), p=[0.1, 0.2, 0.7])).astype(np.int32)
+    sums = (counts * rng.uniform(2, 20, len(most))).astype(np.float32)
+    tables = replace(store.tables, confidence_sums=sums, confidence_tokens=counts)
+    return TraceStore.from_tables(tables, store.card.interval)
 
 
 def random_config(random: Random, stores: list[TraceStore]) -> dict[str, Any]:

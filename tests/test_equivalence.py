@@ -19,7 +19,14 @@ from gymnasium.error import InvalidAction
 from gymnasium.vector import AutoresetMode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import random_action, random_branch, random_config, random_store, random_stores
+from stores import (
+    random_action,
+    random_branch,
+    random_config,
+    random_generation,
+    random_store,
+    random_stores,
+)
 
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
 from autotts_gym.controllers.errors import IllegalActionError, NoAnswerError, StepLimitError
@@ -120,12 +127,22 @@ class EpisodePair:
         assert over == self.over
         assert np.array_equal(env.action_masks(), episode.mask)
         assert (env.spent, env.clock, env.beta) == (episode.spent, episode.clock, episode.beta)
+        self.check_confidences(env)
         self.total += reward
         if episode.done:
             correct, beta = info["correct"], episode.beta
             penalties = self.config.invalid_penalty * episode.illegal
             expected = beta * correct - (1 - beta) * info["tokens"] / episode.C - penalties
             assert abs(self.total - expected) <= TOLERANCE
+
+    def check_confidences(self, env: Any) -> None:
+        """Compare the generation confidences of a random branch and window."""
+        episode, window = self.reference, self.random.choice([None, 0, 1, 2, 3, 9])
+        i = self.random.randrange(self.config.max_branches)
+        assert env.has_generation_confidence == episode.has_generation_confidence
+        assert env.mean_tokens == pytest.approx(episode.mean_tokens, rel=TOLERANCE)
+        for name in ("generation_confidence", "lowest_confidence"):
+            assert getattr(env, name)(i, window) == getattr(episode, name)(i, window), name
 
 
 def save(stores: list[TraceStore], folder: Any) -> list[str]:
@@ -319,6 +336,8 @@ def observe(episode, state):
     state = mix(state, episode.opened)
     state = mix(state, episode.interval)
     state = mix(state, episode.depth_limit)
+    state = mix(state, episode.mean_tokens * 8)
+    state = mix(state, episode.has_generation_confidence)
     state = mix(state, episode.spent)
     state = mix(state, episode.clock)
     state = mix(state, episode.remaining)
@@ -330,6 +349,10 @@ def observe(episode, state):
         state = mix(state, episode.latest(i))
         state = mix(state, episode.finished(i))
         state = mix(state, episode.confidence(i) * 8)
+        state = mix(state, episode.generation_confidence(i) * 1000)
+        state = mix(state, episode.generation_confidence(i, state % 4) * 1000)
+        state = mix(state, episode.lowest_confidence(i, window=state % 4) * 1000)
+        state = mix(state, episode.lowest_confidence(i) * 1000)
         state = mix(state, episode.is_null(episode.latest(i)))
         state = mix(state, episode.can_extend(i))
         state = mix(state, episode.can_probe(i))
@@ -383,6 +406,10 @@ class ReferenceEpisode:
         self._episode = episode
         self.max_branches = episode.config.max_branches
         self.interval, self.depth_limit = episode.interval, episode.depth_limit
+        self.mean_tokens = episode.mean_tokens
+        self.has_generation_confidence = episode.has_generation_confidence
+        self.generation_confidence = episode.generation_confidence
+        self.lowest_confidence = episode.lowest_confidence
         self.history = reference.AnswerHistory(episode)
         self.settled = 0
 
@@ -575,24 +602,39 @@ def stores_with_different_futures(random: Random, width: int) -> tuple[list[Trac
     tokens (C) and most expensive probe.
     """
     depth, interval = 5, random.randint(1, 30)
-    branches = [random_branch(random, interval, depth, 3, True, True) for _ in range(width)]
+    columns = {"confidences": True, "costs": True, "generation": random.random() < 0.8}
+    branches = [random_branch(random, interval, depth, 3, **columns) for _ in range(width)]
     changed = random.randrange(width)
     one = branches[changed]
     common = random.randint(0, len(one.probes))
-    other = random_branch(random, interval, depth, 4, True, True)
+    other = random_branch(random, interval, depth, 4, **columns)
+    n = max(common, len(other.probes))
+    sums, counts = random_generation(random, n, other.tokens, interval)
     other = Branch(
         [*one.probes[:common], *other.probes[common:]],
         other.tokens,
         other.final,
         [*one.confidences[:common], *other.confidences[common:]],
         [*one.probe_tokens[:common], *other.probe_tokens[common:]],
+        confidence_sums=[*one.confidence_sums[:common], *sums[common:]]
+        if columns["generation"]
+        else None,
+        confidence_tokens=[*one.confidence_tokens[:common], *counts[common:]]
+        if columns["generation"]
+        else None,
     )
     stores = []
     for branch in (one, other):
         common = min(common, len(branch.probes))
         branches[changed] = branch
         rest = Branch(
-            ["7"] * depth, 10_000 - branch.tokens, "7", [0.5] * depth, [2 * interval] * depth
+            ["7"] * depth,
+            10_000 - branch.tokens,
+            "7",
+            [0.5] * depth,
+            [2 * interval] * depth,
+            confidence_sums=[0.0] * (depth + 1) if columns["generation"] else None,
+            confidence_tokens=[0] * (depth + 1) if columns["generation"] else None,
         )
         stores.append(TraceStore.from_branches([Question("", "7", [*branches, rest])], interval))
     return stores, changed, common

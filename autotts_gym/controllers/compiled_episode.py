@@ -19,7 +19,10 @@ from autotts_gym.controllers.episode import NO_BUDGET
 from autotts_gym.controllers.errors import IllegalActionError, StepLimitError
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.jit import WITHIN_CALLER, WITHOUT_RUNTIME, F, inlined
+from autotts_gym.mdp.generation_confidence import UNKNOWN
+from autotts_gym.mdp.generation_confidence import lowest_confidence as lowest_window
+from autotts_gym.mdp.generation_confidence import mean_confidence as mean_window
+from autotts_gym.mdp.jit import WITHIN_CALLER, WITHOUT_RUNTIME, F, compiled, inlined
 from autotts_gym.mdp.packed_arrays import view_at
 from autotts_gym.mdp.state import EpisodeState, Traces
 
@@ -36,6 +39,7 @@ class CompiledEpisode(NamedTuple):
         max_branches_: number of rows of ``branches``.
         classes_: number of columns of ``codes``.
         has_confidences_: 0 if the traces have no confidences.
+        confidence_sums, confidence_tokens: addresses of the trace arrays.
     """
 
     ledger: np.int64
@@ -51,11 +55,16 @@ class CompiledEpisode(NamedTuple):
     max_branches_: np.int64
     classes_: np.int64
     has_confidences_: np.int64
+    confidence_sums: np.int64
+    confidence_tokens: np.int64
 
 
 # Stands in for lengths that the rules never read. Numba adds the length to negative indices; adding
 # 0 compiles to nothing, and the rules use no negative index.
 _UNUSED_LENGTH = 0
+
+_mean_confidence = compiled(mean_window)
+_lowest_confidence = compiled(lowest_window)
 
 
 @inlined
@@ -66,6 +75,8 @@ def _state(episode):
         view_at(episode.confidences, (_UNUSED_LENGTH,), np.float32),
         view_at(episode.probe_tokens, (_UNUSED_LENGTH,), np.int32),
         view_at(episode.nulls, (_UNUSED_LENGTH,), np.uint8),
+        view_at(episode.confidence_sums, (_UNUSED_LENGTH,), np.float32),
+        view_at(episode.confidence_tokens, (_UNUSED_LENGTH,), np.int32),
     )
     n = episode.max_branches_
     return EpisodeState(
@@ -281,6 +292,36 @@ def confidence(episode, i):
     return float(state.traces.confidences[b.offset + b.revealed - 1])
 
 
+@_called_method
+def generation_confidence(episode, i, window=None):
+    state = _state(episode)
+    b = state.branches[_check_branch(episode, i)]
+    size = 0 if window is None else window
+    if size < 0:
+        raise ValueError("window must be at least 0, in intervals")
+    if state.ledger.has_generation_confidence == 0:
+        return UNKNOWN
+    first = b.offset + state.order[i]
+    sums, tokens = state.traces.confidence_sums, state.traces.confidence_tokens
+    return _mean_confidence(sums, tokens, first, first + b.revealed, size)
+
+
+@_called_method
+def lowest_confidence(episode, i, window=None):
+    state = _state(episode)
+    b = state.branches[_check_branch(episode, i)]
+    size = 0 if window is None else window
+    if size < 0:
+        raise ValueError("window must be at least 0, in intervals")
+    if state.ledger.has_generation_confidence == 0:
+        return UNKNOWN
+    first = b.offset + state.order[i]
+    end = first + b.revealed
+    sums, tokens = state.traces.confidence_sums, state.traces.confidence_tokens
+    lowest = _lowest_confidence(sums, tokens, first, end - b.finished, size)
+    return lowest if lowest >= 0 else _mean_confidence(sums, tokens, first, end, 0)
+
+
 @_method
 def is_null(episode, answer):
     state = _state(episode)
@@ -308,6 +349,16 @@ def interval(episode):
 @_property
 def depth_limit(episode):
     return _state(episode).ledger.depth_limit
+
+
+@_property
+def mean_tokens(episode):
+    return _state(episode).ledger.full_cost / episode.max_branches_
+
+
+@_property
+def has_generation_confidence(episode):
+    return _state(episode).ledger.has_generation_confidence == 1
 
 
 @_property

@@ -97,6 +97,8 @@ def compile_player(solve: Callable[..., Any], takes_beta: bool, key: str) -> Any
             np.int64(arrays.branches.shape[1]),
             np.int64(arrays.codes.shape[2]),
             np.int64(len(traces.confidences)),
+            np.int64(traces.confidence_sums.ctypes.data),
+            np.int64(traces.confidence_tokens.ctypes.data),
         )
         # After an exception, the caller reads `played` and continues behind the failed episode.
         while played[0] < len(rows):

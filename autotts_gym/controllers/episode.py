@@ -195,6 +195,45 @@ class Episode:
         confidences = self._observation.get("branch_confidence")
         return -1.0 if confidences is None else float(confidences[i])
 
+    def generation_confidence(self, i: int, window: int | None = None) -> float:
+        """Mean confidence of the tokens of branch ``i``'s latest revealed intervals.
+
+        The confidence of a token is minus the mean log-probability of the 20 likeliest tokens at
+        its position (DeepConf, arXiv 2508.15260): high where the model is sure. A probe reveals it
+        for all intervals up to its depth. Intervals without recorded confidences are passed over.
+
+        Args:
+            i: number of the branch.
+            window: number of intervals, the last of a finished branch included; None or 0 for all
+                that are revealed, and fewer if not as many are.
+
+        Returns:
+            The mean over the window's tokens; -1 before the first probe, or if not recorded.
+
+        Raises:
+            ValueError: the window is negative.
+        """
+        return float(self.facts.generation_confidence(self._check_branch(i), window))  # type: ignore[attr-defined]
+
+    def lowest_confidence(self, i: int, window: int | None = None) -> float:
+        """Lowest :meth:`generation_confidence` of ``window`` consecutive intervals of branch ``i``.
+
+        Full windows count, wherever they are in the revealed part of the branch. The last interval
+        of a finished branch can be short, and is in none. A branch shorter than a window counts
+        with the mean over all of its revealed tokens.
+
+        Args:
+            i: number of the branch.
+            window: number of intervals; None or 0 for all, which is the mean over all tokens.
+
+        Returns:
+            The lowest mean; -1 before the first probe, or if no confidences are recorded.
+
+        Raises:
+            ValueError: the window is negative.
+        """
+        return float(self.facts.lowest_confidence(self._check_branch(i), window))  # type: ignore[attr-defined]
+
     def is_null(self, answer: int) -> bool:
         """Whether an answer class is a null answer."""
         return bool(self.facts.is_null(answer))  # type: ignore[attr-defined]
@@ -215,6 +254,16 @@ class Episode:
     def depth_limit(self) -> int:
         """Maximum depth of a branch in this environment, intervals."""
         return int(self.facts.depth_limit)  # type: ignore[attr-defined]
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean tokens of a whole branch in this environment, over all of its questions."""
+        return float(self.facts.mean_tokens)  # type: ignore[attr-defined]
+
+    @property
+    def has_generation_confidence(self) -> bool:
+        """Whether this environment records generation confidences."""
+        return bool(self.facts.has_generation_confidence)  # type: ignore[attr-defined]
 
     @property
     def spent(self) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, Unpack
 
 import gymnasium as gym
@@ -13,20 +12,19 @@ from gymnasium import error
 from numpy.typing import NDArray
 
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
+from autotts_gym.gym_envs.episode_facts import EpisodeFacts
 from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
-from autotts_gym.mdp import actions, observation
-from autotts_gym.mdp import state as s
+from autotts_gym.mdp import actions, observed_arrays
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, TRUNCATED
 from autotts_gym.traces import registry
 
 if TYPE_CHECKING:
     from autotts_gym.gym_envs.rendering import Scene
-    from autotts_gym.mdp.observation import View
 
 Observation = dict[str, NDArray[Any]]
 
 
-class AutoTTSEnv(gym.Env[Observation, np.int64]):
+class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     """Test-time scaling as a decision process, replayed from recorded reasoning traces.
 
     ## Description
@@ -61,9 +59,12 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
 
     Every array has one axis, which is what RL libraries expect: ``plane.reshape(N, D)`` is the
     width × depth plane. Classes from the M-th on share the last class column; the vote itself is
-    not limited. The last two arrays exist if the traces hold confidences; ``observation="compact"``
-    leaves out both planes. Intervals deeper than D are played and counted in the branch columns,
-    but do not appear in the planes.
+    not limited. The confidence of a token is minus the mean log-probability of the 20 likeliest
+    tokens at its position: high where the model is sure. The *generation confidence* of an interval
+    is the mean over its tokens, and a probe reveals it for all intervals up to its depth. Where
+    traces hold none, these two arrays are −1. The last two arrays exist if the traces hold
+    confidences of probes; ``observation="compact"`` leaves out all planes. Intervals deeper than D
+    are played and counted in the branch columns, but do not appear in the planes.
 
     ## Rewards
     ``−(1 − β) · c / C`` each step, and ``+ β`` at the end if the answer is correct. ``c`` is the
@@ -119,7 +120,7 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
     * v0: first version.
     """
 
-    __doc__ = (__doc__ or "").replace("{observation_table}", observation.table("    "))
+    __doc__ = (__doc__ or "").replace("{observation_table}", observed_arrays.table("    "))
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium declares it like this
         "render_modes": ["human", "rgb_array", "ansi"],
@@ -156,12 +157,21 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
 
     def _bind(self) -> None:
         """Keep views of the batch's only episode: a step has no time to make them."""
-        arrays = observation.by_key(self._batch.view)
-        self._rows = [(key, arrays[key][0]) for key in self._keys]
+        arrays = self._batch.observed()
+        rows = [(key, arrays[key][0]) for key in self._keys]
+        # A row that never changes is one number, broadcast: copies of a full array are faster.
+        self._rows = [(k, row if row.flags.writeable else row.copy()) for k, row in rows]
         self._ledger = self._batch.ledger[0]
+        # Reading a number takes a memoryview half as long as an array.
+        results: tuple[Any, ...] = (
+            self._batch.outcomes,
+            self._batch.costs,
+            self._batch.rewards,
+        )
+        self._results = [memoryview(array) for array in results]
 
     def __getstate__(self) -> dict[str, Any]:
-        not_copied = {"_rows": None, "_ledger": None, "_window": None}
+        not_copied = {"_rows": None, "_ledger": None, "_results": None, "_window": None}
         return {**self.__dict__, **not_copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -206,12 +216,13 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         if self._config.strict and not batch.view.mask[0, number]:
             raise error.InvalidAction(f"{self.describe(number)} is illegal here")
         self._play(number)
-        outcome = batch.outcomes.item(0)
+        outcomes, costs, rewards = self._results
+        outcome = outcomes[0]
         observed = {key: row.copy() for key, row in self._rows}
         info = {
             "action_mask": observed["action_mask"],
             "invalid_action": outcome & ILLEGAL != 0,
-            "cost": batch.costs.item(0),
+            "cost": costs[0],
         }
         terminated = outcome & TERMINATED != 0
         truncated = outcome & TRUNCATED != 0
@@ -223,11 +234,10 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
             self._last_action = self.describe(number)
             if self.render_mode == "human":
                 self.render()
-        return observed, batch.rewards.item(0), terminated, truncated, info
+        return observed, rewards[0], terminated, truncated, info
 
     def _play(self, action: int) -> None:
-        self._batch.actions[0] = action
-        self._batch.step()
+        self._batch.play(action)
 
     def _result(self) -> dict[str, Any]:
         """Final ``info`` of the episode, which has ended."""
@@ -282,85 +292,3 @@ class AutoTTSEnv(gym.Env[Observation, np.int64]):
         if self._window is not None:
             self._window.close()
             self._window = None
-
-    # --- the visible state, in tokens and branches -----------------------------------------------
-
-    @property
-    def max_branches(self) -> int:
-        """N, the largest number of branches of an episode."""
-        return self._config.config.max_branches
-
-    @property
-    def interval(self) -> int:
-        """Δ of the environment that this episode plays, tokens."""
-        return int(self._ledger["interval"])
-
-    @property
-    def mean_length(self) -> float:
-        """Mean length of the environment's branches, intervals; C is N times as much, in tokens."""
-        return float(self._batch.mean_lengths(np.zeros(1, np.int64))[0])
-
-    @property
-    def view(self) -> View:
-        """The arrays of the observation, with an axis of one episode; not copied."""
-        return self._batch.view
-
-    @property
-    def depth_limit(self) -> int:
-        """Depth of the deepest branch of the environment that this episode plays, intervals."""
-        return int(self._ledger["depth_limit"])
-
-    @property
-    def budget(self) -> int | None:
-        """B, tokens, or None."""
-        return self._config.config.budget
-
-    @property
-    def auto_probe(self) -> bool:
-        """Whether BRANCH and CONTINUE also probe."""
-        return self._config.config.auto_probe
-
-    @property
-    def beta(self) -> float:
-        """β of this episode."""
-        return self._batch.beta(0)
-
-    @property
-    def spent(self) -> int:
-        """Visible spent, tokens: charges, reconciled with the bill once an end is revealed."""
-        return int(self._ledger["spent"])
-
-    @property
-    def clock(self) -> int:
-        """Visible clock, tokens."""
-        return int(self._ledger["clock"])
-
-    def answer_text(self, answer: int) -> str:
-        """The answer of a class of this episode; empty for -1.
-
-        Raises:
-            ValueError: no such class was revealed.
-        """
-        if not -1 <= answer < self._ledger["classes"]:
-            raise ValueError(f"there is no answer class {answer} in this episode")
-        return self._batch.answer_text(0, answer)
-
-    @contextlib.contextmanager
-    def billed_by_tokens(self) -> Iterator[None]:
-        """Context in which opened branches are billed by ``"tokens"``, whatever ``billing`` is.
-
-        A branch's billing is fixed when it is opened; published programs mix the two.
-        """
-        configured = int(self._ledger["billing"])
-        self._ledger["billing"] = s.BY_TOKENS
-        try:
-            yield
-        finally:
-            self._ledger["billing"] = configured
-
-    def is_null(self, answer: int) -> bool:
-        """Whether a class of this episode is a null answer: the probe found none."""
-        if not 0 <= answer < self._ledger["classes"]:
-            return False
-        flag = self._ledger["nulls"] + self._batch.codes[0, s.CODE_OF, answer]
-        return bool(self._config.dataset.traces.nulls[flag])

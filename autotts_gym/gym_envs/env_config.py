@@ -11,8 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import actions
-from autotts_gym.mdp import observation as observations
+from autotts_gym.mdp import actions, observed_arrays
 from autotts_gym.mdp.batch import Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
@@ -126,7 +125,7 @@ class EnvConfig:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
     def observation_space(self) -> spaces.Dict:
-        return observations.space(
+        return observed_arrays.space(
             self.config.max_branches,
             self.max_depth,
             self.max_classes,

@@ -16,6 +16,8 @@ from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
 from autotts_gym.mdp import actions, macro_actions, macro_features
+from autotts_gym.mdp.fields import FLOAT_MAX
+from autotts_gym.mdp.generation_confidence import UNKNOWN
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS
 from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
 from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES
@@ -40,6 +42,9 @@ def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
         {
             "action_mask": spaces.Box(0, 1, (num_actions,), np.int8),
             "branches": spaces.Box(low, high, (max_branches, NUM_BRANCH_FEATURES), np.float32),
+            "branch_generation_confidence": spaces.Box(
+                np.float32(UNKNOWN), np.float32(FLOAT_MAX), (max_branches,), np.float32
+            ),
             "globals": spaces.Box(low, high, (NUM_GLOBAL_FEATURES,), np.float32),
         }
     )
@@ -67,6 +72,7 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     | ``action_mask`` | int8[15] | legal macro-actions |
     | ``branches`` | float32[N, 14] | features of each branch; zeros if it is not open |
     | ``globals`` | float32[28] | features of the episode |
+    | ``branch_generation_confidence`` | float32[N] | as in ``AutoTTS-v0`` |
 
     An illegal macro-action has the penalty of an illegal action, and changes nothing.
 
@@ -114,6 +120,7 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._tracker = MacroTracker(base.max_branches, atomic=atomic)
         self.action_space = action_space(base.max_branches, atomic=atomic)
         self.observation_space = observation_space(base.max_branches, atomic=atomic)
+        self._unknown = np.full(base.max_branches, UNKNOWN, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -163,10 +170,13 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._tracker.mask(self._base.view).astype(np.bool_)
 
     def _observation(self) -> dict[str, Any]:
-        tracker = self._tracker
+        tracker, confidences = self._tracker, self._base.generation_view.confidences
         return {
             "action_mask": tracker.mask(self._base.view).copy(),
             "branches": tracker.branch_features.copy(),
+            "branch_generation_confidence": confidences[0].copy()
+            if confidences.size
+            else self._unknown.copy(),
             "globals": tracker.features.copy(),
         }
 

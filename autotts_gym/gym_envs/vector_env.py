@@ -28,6 +28,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
     environment does: runs of single environments, of ``SyncVectorEnv`` and of this class are
     identical, ``info`` included.
 
+    Where the traces hold no generation confidences, the arrays that would show them are read-only,
+    and all observations share them.
+
     Args:
         num_envs: E, number of sub-environments.
         env: what to play; it and ``options`` are the arguments of
@@ -95,10 +98,12 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     def _bind(self) -> None:
         arrays = self._batch.observed()
-        self._arrays = [(key, arrays[key]) for key in self._keys]
+        chosen = [(key, arrays[key]) for key in self._keys]
+        self._arrays = [(key, array) for key, array in chosen if array.flags.writeable]
+        self._constants = {key: array for key, array in chosen if not array.flags.writeable}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": None}
+        return {**self.__dict__, "_arrays": None, "_constants": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -232,6 +237,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         observations = np.full(self.num_envs, None, dtype=object)
         for k, e in enumerate(rows):
             observations[e] = {key: array[k] for key, array in last.items()}
+            observations[e] |= {key: array[e] for key, array in self._constants.items()}
         final = {
             "action_mask": self._masked(self._batch.mask, ended).copy(),
             "_action_mask": ended.copy(),
@@ -298,7 +304,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
     # --- helpers ---------------------------------------------------------------------------------
 
     def _copy(self) -> Observation:
-        return {key: array.copy() for key, array in self._arrays}
+        return {key: array.copy() for key, array in self._arrays} | self._constants
 
     def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
         """``values`` where the mask is true and zero elsewhere, as Gymnasium lays out infos."""

@@ -50,6 +50,7 @@ class Sb3VecEnv(VecEnv):
         seeds = None if self._seeds[0] is None else list(self._seeds)
         options = self._options[0] or None
         observation, _ = self.envs.reset(seed=seeds, options=options)
+        _own_all(observation)
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
@@ -62,6 +63,7 @@ class Sb3VecEnv(VecEnv):
         # β of the next episode replaces that of an episode that ends with the step.
         scale = self.envs.betas if self._divide_by_beta else 1.0
         observation, rewards, terminated, truncated, info = self.envs.step(self._actions)
+        _own_all(observation)
         rewards = rewards / scale
         self._returns += rewards
         self._lengths += 1
@@ -110,3 +112,10 @@ class Sb3VecEnv(VecEnv):
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None
     ) -> list[bool]:
         return [False for _ in self._get_indices(indices)]
+
+
+def _own_all(observation: dict[str, NDArray[Any]]) -> None:
+    """Copy the arrays that observations share: PyTorch warns of arrays that are read-only."""
+    for key, array in observation.items():
+        if not array.flags.writeable:
+            observation[key] = array.copy()

@@ -128,12 +128,15 @@ class Sb3Trainer(Trainer):
         checkpoint = self.folder / CHECKPOINT
         if checkpoint.exists():
             # The keyword arguments of the policy are not unpickled: in version 0.1, the class of
-            # the feature extractor was in another module.
+            # the feature extractor was in another module, and observations had fewer keys.
             self.model = model_class.load(
                 checkpoint,
                 env=self._env,
                 device="cpu",
-                custom_objects={"policy_kwargs": self.model.policy_kwargs},
+                custom_objects={
+                    "policy_kwargs": self.model.policy_kwargs,
+                    "observation_space": self.model.observation_space,
+                },
             )
 
     def _policy_arguments(self) -> dict[str, Any]:

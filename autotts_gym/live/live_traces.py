@@ -7,6 +7,7 @@ so the rules are the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -60,6 +61,8 @@ class LiveTraces(TraceDataset):
             probes=np.zeros(cells, np.int16),
             confidences=np.zeros(cells, np.float32),
             probe_tokens=np.full(cells, probe_tokens, np.int32),
+            confidence_sums=np.zeros(cells + width, np.float32),
+            confidence_tokens=np.zeros(cells + width, np.int32),
         )
         card = Card(
             interval=interval,
@@ -92,6 +95,7 @@ class LiveTraces(TraceDataset):
         self._traces.branches["length"] = self._depth - 1
         self._traces.branches["tokens"] = self._depth * self._interval
         self._traces.branches["final"] = 0
+        self._traces.confidence_tokens[:] = 0
         self.questions["gold"][0] = -1 if gold is None else self._answer_code(gold, False)
 
     def gold(self, row: int) -> str | None:
@@ -103,6 +107,19 @@ class LiveTraces(TraceDataset):
         self._traces.probes[at] = self._answer_code(probe.answer, probe.null)
         self._traces.confidences[at] = probe.confidence
         self._traces.probe_tokens[at] = probe.tokens
+
+    def record_confidences(self, i: int, sums: Sequence[float], tokens: Sequence[int]) -> None:
+        """Record the generation confidence of branch ``i`` so far, before a probe reveals it.
+
+        Args:
+            i: number of the branch.
+            sums: sum of the token confidences of interval 1, 2, ...
+            tokens: number of tokens in each sum.
+        """
+        first = int(self._traces.branches["offset"][i]) + i
+        cells = slice(first, first + len(sums))
+        self._traces.confidence_sums[cells] = sums
+        self._traces.confidence_tokens[cells] = tokens
 
     def record_end(self, i: int, length: int, tokens: int, final: str, null: bool = False) -> None:
         """Record the end of branch ``i``.

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import observation, rules
+from autotts_gym.mdp import observation, observed_arrays, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
 from autotts_gym.mdp.jit import entry_point, inlined
-from autotts_gym.mdp.observation import View, view_of
+from autotts_gym.mdp.observation import GenerationView, View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import pack
 from autotts_gym.mdp.state import EpisodeArrays, EpisodeState, Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
@@ -49,15 +49,16 @@ class BatchArrays(NamedTuple):
 
     Attributes:
         episodes: their states.
-        views: their observations.
+        views, generation: their observations.
     """
 
     episodes: EpisodeArrays
     views: View
+    generation: GenerationView
 
 
 @inlined
-def play_action(episode: EpisodeState, view: View, action: int):
+def play_action(episode: EpisodeState, view: View, generation: GenerationView, action: int):
     """Play one action; returns its reward, the change of cost as a share of C, and the outcome."""
     ledger = episode.ledger
     before = ledger.spent
@@ -69,6 +70,7 @@ def play_action(episode: EpisodeState, view: View, action: int):
         outcome = ILLEGAL
         reward -= ledger.invalid_penalty
     elif touched >= 0:
+        observation.update_generation(generation, view, episode, touched)
         observation.update_branch(view, episode, touched)
         if afforded != (rules.affords_interval(episode), rules.affords_probe(episode)):
             for i in range(ledger.opened):
@@ -99,7 +101,8 @@ def _step(batch, actions, rewards, costs, outcomes):
             continue
         episode = state_of(batch.episodes, e)
         view = view_of(batch.views, e)
-        rewards[e], costs[e], outcomes[e] = play_action(episode, view, actions[e])
+        generation = generation_view_of(batch.generation, e)
+        rewards[e], costs[e], outcomes[e] = play_action(episode, view, generation, actions[e])
         ended += episode.ledger.ended
     return ended
 
@@ -116,6 +119,7 @@ def play_queues(batch, queues, counts, outcomes):
             continue
         episode = state_of(batch.episodes, e)
         view = view_of(batch.views, e)
+        generation = generation_view_of(batch.generation, e)
         ledger, mask = episode.ledger, view.mask
         configured = ledger.billing
         outcome = 0
@@ -130,7 +134,7 @@ def play_queues(batch, queues, counts, outcomes):
                 break
             if by_tokens:
                 ledger.billing = s.BY_TOKENS
-            _, _, outcome = play_action(episode, view, action)
+            _, _, outcome = play_action(episode, view, generation, action)
             ledger.billing = configured
             queues[e, played] = action
             played += 1
@@ -147,6 +151,7 @@ def _reset(batch, initial, questions, chosen, rows, betas, orders):
         question = questions[rows[k]]
         rules.begin(episode, initial[question.store], question, rows[k], orders[k], betas[k])
         observation.write_initial(view, episode)
+        observation.clear_generation(generation_view_of(batch.generation, e))
         observation.update_globals(view, episode)
 
 
@@ -166,7 +171,7 @@ class Batch:
     Attributes:
         ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 2, K], order: int64[E, N]: the
             state of the episodes, see :mod:`autotts_gym.mdp.state`.
-        view: the observations, with an axis of episodes.
+        view, generation: the observations, with an axis of episodes.
         full_costs: float64[S], C of each store, tokens.
         rewards: float64[E], costs: float64[E] (shares of C), outcomes: uint8[E] (bits), of the
             latest step.
@@ -201,6 +206,9 @@ class Batch:
             plane=plane,
             confidences=dataset.has_confidences,
         )
+        self.generation = observation.allocate_generation(
+            self.view, recorded=dataset.has_generation_confidences
+        )
         self.actions = np.zeros(num_envs, np.int64)
         self.rewards = np.zeros(num_envs)
         self.costs = np.zeros(num_envs)
@@ -212,7 +220,7 @@ class Batch:
         self.ledger: Records = self._state.ledger
         self.branches: Records = self._state.branches
         self.codes, self.order = self._state.codes, self._state.order
-        self._packed = pack(BatchArrays(self._state, self.view))
+        self._packed = pack(BatchArrays(self._state, self.view, self.generation))
         self._step_arguments = (
             self._packed,
             self.actions,
@@ -238,6 +246,11 @@ class Batch:
             Number of episodes that ended.
         """
         return int(_step(*self._step_arguments))
+
+    def play(self, action: int) -> None:
+        """Play an action in the first episode of a batch that has no other."""
+        self.actions[0] = action
+        _step(*self._step_arguments)
 
     def queue_arguments(
         self, queues: NDArray[np.int32], counts: NDArray[np.int64]
@@ -271,8 +284,7 @@ class Batch:
         """
         self.reset([0], [start])
         for action in log:
-            self.actions[0] = action
-            self.step()
+            self.play(action)
 
     @property
     def mask(self) -> NDArray[np.int8]:
@@ -280,8 +292,8 @@ class Batch:
         return self.view.mask
 
     def observed(self) -> dict[str, NDArray[Any]]:
-        """The observation's arrays by key, each with the axis of episodes in front."""
-        return observation.by_key(self.view)
+        """See :func:`~autotts_gym.mdp.observed_arrays.by_key`."""
+        return observed_arrays.by_key(self.view, self.generation)
 
     @property
     def betas(self) -> NDArray[np.float64]:
@@ -304,6 +316,21 @@ class Batch:
             ledger["full_cost"] / self.config.max_branches / ledger["interval"]
         )
         return lengths
+
+    def revealed_confidences(self, e: int, i: int) -> tuple[list[float], list[int]]:
+        """What probes have revealed of the generation confidence of branch ``i`` of episode ``e``.
+
+        Returns:
+            Confidence sum and number of tokens of each revealed interval; empty without recorded
+            confidences.
+        """
+        traces, branch = self.dataset.traces, self.branches[e, i]
+        first = int(branch["offset"] + self.order[e, i])
+        revealed = slice(first, first + int(branch["revealed"]))
+        return (
+            traces.confidence_sums[revealed].tolist(),
+            traces.confidence_tokens[revealed].tolist(),
+        )
 
     def result(self, e: int) -> dict[str, Any]:
         """Final ``info`` of episode ``e``, which has ended; see ``AutoTTSEnv``, "Information"."""

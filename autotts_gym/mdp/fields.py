@@ -56,6 +56,7 @@ LEDGER_FIELDS: Final = (
     Field("gold", "stored code of the gold answer, -1 if no branch gives it", hidden=True),
     Field("nulls", "offset of the question's null flags in Traces.nulls"),
     Field("question", "row of the question in the dataset", hidden=True),
+    Field("has_generation_confidence", "1 if the environment records generation confidences"),
     Field("beta", "β", dtype="f8"),
     Field("full_cost", "C, tokens", dtype="f8"),
     Field("invalid_penalty", "reward subtracted for an illegal action", dtype="f8"),

@@ -31,7 +31,7 @@ from autotts_gym.mdp.macro_memory import (
     reset_memory,
     update_memory,
 )
-from autotts_gym.mdp.observation import View, view_of
+from autotts_gym.mdp.observation import View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import Axes, pack
 from autotts_gym.mdp.state import Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
@@ -119,6 +119,7 @@ def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, at
             continue
         episode = state_of(arrays.batch.episodes, e)
         view = view_of(arrays.batch.views, e)
+        generation = generation_view_of(arrays.batch.generation, e)
         memory = _memory_of(arrays.macro, e)
         mean_length, limit = arrays.macro.mean_lengths[e], episode.ledger.depth_limit
         if atomic:
@@ -131,7 +132,7 @@ def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, at
             if history.shape[1] > 0:
                 history[e, lengths[e]] = queue[k]
                 lengths[e] += 1
-            reward, cost, outcome = play_action(episode, view, queue[k])
+            reward, cost, outcome = play_action(episode, view, generation, queue[k])
             rewards[e] += reward
             costs[e] += cost
             outcomes[e] |= outcome
@@ -283,7 +284,7 @@ class MacroBatch(Batch):
         )
         self.episode_memory: Records = self._macro.episode_memory
         self._macro_packed = pack(
-            MacroBatchArrays(BatchArrays(self._state, self.view), self._macro)
+            MacroBatchArrays(BatchArrays(self._state, self.view, self.generation), self._macro)
         )
         self._macro_step_arguments = (
             self._macro_packed,
@@ -308,9 +309,11 @@ class MacroBatch(Batch):
 
     def observed(self) -> dict[str, NDArray[Any]]:
         """The observations by key, each with an axis of episodes."""
+        confidences = super().observed()["branch_generation_confidence"]
         return {
             "action_mask": self.mask,
             "branches": self.branch_features,
+            "branch_generation_confidence": confidences,
             "globals": self.features,
         }
 

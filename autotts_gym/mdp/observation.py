@@ -1,23 +1,20 @@
-"""The observation of an episode: its arrays, its space, and incremental updates.
+"""The observation of an episode: its arrays, and incremental updates.
 
-An observation is one flat dictionary of fixed-size arrays; ``ARRAYS`` lists them, and the table in
-:class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv` is made from that list. It depends on the
-visible state only. The arrays are updated in place, branch by branch, and copied once when an
-environment returns them.
+It depends on the visible state only. The arrays are updated in place, branch by branch, and copied
+once when an environment returns them, under the keys of :mod:`autotts_gym.mdp.observed_arrays`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from autotts_gym.mdp import actions, rules
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import state as s
+from autotts_gym.mdp.generation_confidence import UNKNOWN
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.packed_arrays import Axes
 from autotts_gym.mdp.state import EpisodeState
@@ -69,174 +66,25 @@ def view_of(arrays: View, e: int) -> View:
     )
 
 
-# --- the list of arrays --------------------------------------------------------------------------
+class GenerationView(NamedTuple):
+    """The arrays of an observation that show generation confidence; empty if none is recorded.
 
-
-class ObservedArray(NamedTuple):
-    """One array of the observation.
+    They are no part of the :class:`View`, because the functions that take one would become slower.
+    In a batch, every array has one more axis.
 
     Attributes:
-        key: its key in the dictionary.
-        dtype: its dtype.
-        shape: its length: ``"N"``, ``"M"``, ``"A"``, ``"G"`` or ``"N · D"``.
-        low, high: bounds of the values; an upper bound of None means N.
-        meaning: description for the documentation.
-        select: function from the arrays of a batch to this array, with a first axis of episodes.
-        plane: whether it is left out with ``observation="compact"``.
-        confidences: whether it is left out if the traces have no confidences.
+        confidences: float32[N], that of the last revealed interval that has any, or float32[0].
+        plane: float32[N, D], that of each interval, or float32[N, 0]; the latter without planes.
     """
 
-    key: str
-    dtype: type[np.generic]
-    shape: str
-    low: float
-    high: float | None
-    meaning: str
-    select: Callable[[View], NDArray[Any]]
-    plane: bool = False
-    confidences: bool = False
+    confidences: Annotated[NDArray[np.float32], Axes(np.float32, 2)]
+    plane: Annotated[NDArray[np.float32], Axes(np.float32, 3)]
 
 
-def _branch_array(row: int, column: f.BranchColumn) -> ObservedArray:
-    return ObservedArray(
-        f"branch_{column.name}",
-        np.int16,
-        "N",
-        column.low,
-        column.high,
-        column.meaning,
-        lambda view: view.branches[row],
-    )
-
-
-#: Every array of an observation, in the order of the table in the documentation.
-ARRAYS: Final = (
-    ObservedArray(
-        "plane",
-        np.int16,
-        "N · D",
-        -1,
-        f.INT16_MAX,
-        "at i · D + k, the class that a probe of branch i revealed after interval k + 1; −1 none",
-        lambda view: view.plane.reshape(len(view.mask), -1),
-        plane=True,
-    ),
-    *(_branch_array(row, column) for row, column in enumerate(f.BRANCH_COLUMNS)),
-    ObservedArray(
-        "class_votes",
-        np.int16,
-        "M",
-        0,
-        None,
-        "active branches whose latest answer is in this class",
-        lambda view: view.classes[VOTES],
-    ),
-    ObservedArray(
-        "class_null",
-        np.int16,
-        "M",
-        0,
-        1,
-        "1 for a null answer",
-        lambda view: view.classes[NULL],
-    ),
-    ObservedArray(
-        "globals",
-        np.float32,
-        "G",
-        min(column.low for column in f.GLOBAL_COLUMNS),
-        f.FLOAT_MAX,
-        "; ".join(column.meaning for column in f.GLOBAL_COLUMNS),
-        lambda view: view.globals,
-    ),
-    ObservedArray(
-        "action_mask", np.int8, "A", 0, 1, "1 where an action is legal", lambda view: view.mask
-    ),
-    ObservedArray(
-        "branch_confidence",
-        np.float32,
-        "N",
-        -1,
-        f.FLOAT_MAX,
-        "confidence of the latest probe; −1 none",
-        lambda view: view.confidences,
-        confidences=True,
-    ),
-    ObservedArray(
-        "confidence_plane",
-        np.float32,
-        "N · D",
-        -1,
-        f.FLOAT_MAX,
-        "confidence of every probe, laid out as plane; −1 none",
-        lambda view: view.confidence_plane.reshape(len(view.mask), -1),
-        plane=True,
-        confidences=True,
-    ),
-)
-
-
-def space(
-    max_branches: int, max_depth: int, max_classes: int, *, plane: bool, confidences: bool
-) -> spaces.Dict:
-    """The observation space.
-
-    Its bounds depend on these arguments only, so that a policy trained on one environment fits
-    another. Every array has one axis, which is what RL libraries expect.
-    """
-    sizes = {
-        "N": max_branches,
-        "M": max_classes,
-        "A": actions.count(max_branches),
-        "G": len(f.GLOBAL_COLUMNS),
-        "N · D": max_branches * max_depth,
-    }
-    boxes: dict[str, spaces.Space[Any]] = {}
-    for array in ARRAYS:
-        if (array.plane and not plane) or (array.confidences and not confidences):
-            continue
-        shape = (sizes[array.shape],)
-        low = np.full(shape, array.low, array.dtype)
-        high = np.full(shape, max_branches if array.high is None else array.high, array.dtype)
-        if array.key == "globals":
-            low[:] = [column.low for column in f.GLOBAL_COLUMNS]
-            high[:] = [column.high for column in f.GLOBAL_COLUMNS]
-        boxes[array.key] = spaces.Box(low, high, dtype=array.dtype)
-    return spaces.Dict(boxes)
-
-
-def by_key(arrays: View) -> dict[str, NDArray[Any]]:
-    """The arrays of a batch by their keys, each with a first axis of episodes."""
-    return {array.key: array.select(arrays) for array in ARRAYS}
-
-
-def table(indent: str = "") -> str:
-    """The arrays of an observation as a Markdown table, for docstrings."""
-    rows: list[tuple[str, ...]] = [("Key", "Dtype, shape", "Bounds", "Values")]
-    for array in ARRAYS:
-        kind = f"{np.dtype(array.dtype).name} ({array.shape},)"
-        if array.key == "globals":
-            rows.append((f"`{array.key}`", kind, "", "G entries:"))
-            rows += [("", "", _bounds(c.low, c.high), c.meaning) for c in f.GLOBAL_COLUMNS]
-        else:
-            bounds = _bounds(array.low, array.high)
-            rows.append((f"`{array.key}`", kind, bounds, array.meaning))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    lines = (
-        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return f"\n{indent}".join(f"| {line} |" for line in lines)
-
-
-def _bounds(low: float, high: float | None) -> str:
-    start = f"{low:g}".replace("-", "−")
-    if high == f.INT16_MAX:
-        return f"≥ {start}"
-    if high == f.FLOAT_MAX:
-        return f"{start}..10^6"
-    return f"{start}..{'N' if high is None else f'{high:g}'}"
+@inlined
+def generation_view_of(arrays: GenerationView, e: int) -> GenerationView:
+    """The generation confidences of episode ``e`` of a batch; compiled code only."""
+    return GenerationView(arrays.confidences[e], arrays.plane[e])
 
 
 def allocate(
@@ -259,6 +107,14 @@ def allocate(
         globals=np.empty((e, len(f.GLOBAL_COLUMNS)), np.float32),
         mask=np.zeros((e, actions.count(n)), np.int8),  # nothing is legal before the first reset
     )
+
+
+def allocate_generation(view: View, *, recorded: bool) -> GenerationView:
+    """The arrays of generation confidence of the observations ``view``."""
+    shape = view.plane.shape
+    plane = shape if recorded else (*shape[:2], 0)
+    confidences = shape[0], shape[1] if recorded else 0
+    return GenerationView(np.empty(confidences, np.float32), np.empty(plane, np.float32))
 
 
 # --- updates -------------------------------------------------------------------------------------
@@ -364,6 +220,36 @@ def update_latest_answer(view: View, episode: EpisodeState, i: int) -> None:
         for other in range(last, episode.ledger.classes):
             null = null and is_null(episode, other)
     view.classes[NULL, min(latest, last)] = null
+
+
+@compiled
+def clear_generation(generation: GenerationView) -> None:
+    """Write the generation confidences of an initial state."""
+    generation.confidences[:] = UNKNOWN
+    generation.plane[:] = UNKNOWN
+
+
+@compiled
+def _show_generation(generation: GenerationView, episode: EpisodeState, i: int, known: int) -> None:
+    b, traces, plane = episode.branches[i], episode.traces, generation.plane
+    first = b.offset + episode.order[i]  # of intervals there is one more per branch than of probes
+    for k in range(known, b.revealed):
+        tokens = traces.confidence_tokens[first + k]
+        if tokens > 0:
+            # The largest sums are rounded up in float32.
+            mean = np.float32(min(traces.confidence_sums[first + k] / tokens, f.FLOAT_MAX))
+            generation.confidences[i] = mean
+            if k < plane.shape[1]:
+                plane[i, k] = mean
+
+
+@inlined
+def update_generation(
+    generation: GenerationView, view: View, episode: EpisodeState, i: int
+) -> None:
+    """Show the intervals of branch ``i`` that were revealed since ``update_branch``."""
+    if generation.confidences.shape[0] > 0:
+        _show_generation(generation, episode, i, view.branches[f.REVEALED, i])
 
 
 @inlined

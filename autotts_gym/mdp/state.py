@@ -70,6 +70,9 @@ class Traces(NamedTuple):
         confidences: float32[P], confidence of each probe; empty if not recorded.
         probe_tokens: int32[P], token cost of each probe; empty if not recorded.
         nulls: uint8[A], for every (question, answer class), 1 if it is a null answer.
+        confidence_sums: float32[P + B], sum of the token confidences of each interval: the row of
+            interval k of branch b is ``branches[b].offset + b + k - 1``; empty if not recorded.
+        confidence_tokens: int32[P + B], number of tokens in that sum; empty if not recorded.
     """
 
     probes: Annotated[NDArray[np.int16], Axes(np.int16, 1)]
@@ -77,6 +80,8 @@ class Traces(NamedTuple):
     confidences: Annotated[NDArray[np.float32], Axes(np.float32, 1)]
     probe_tokens: Annotated[NDArray[np.int32], Axes(np.int32, 1)]
     nulls: Annotated[NDArray[np.uint8], Axes(np.uint8, 1)]
+    confidence_sums: Annotated[NDArray[np.float32], Axes(np.float32, 1)]
+    confidence_tokens: Annotated[NDArray[np.int32], Axes(np.int32, 1)]
 
 
 class EpisodeState(NamedTuple):

@@ -82,6 +82,7 @@ class EpisodeConfig:
         ledger["extend_charge"] = interval + (int(probe_charge) if self.auto_probe else 0)
         ledger["auto_probe"] = self.auto_probe
         ledger["step_limit"] = s.NO_BUDGET if self.step_limit is None else self.step_limit
+        ledger["has_generation_confidence"] = store.tables.confidence_sums is not None
         ledger["full_cost"] = self.max_branches * store.card.mean_tokens
         return ledger
 
@@ -130,12 +131,16 @@ class TraceDataset:
         branches["length"] = lengths
         branches["tokens"] = np.concatenate([t.tokens for t in tables])
         branches["final"] = np.concatenate([t.finals for t in tables])
+        probes = [len(t.probes) for t in tables]
+        intervals = [len(t.probes) + len(t.lengths) for t in tables]
         self.traces = s.Traces(
             probes=_frozen(_joined([t.probes for t in tables])),
             branches=_frozen(branches),
-            confidences=_frozen(_optional(tables, "confidences", np.float32, -1.0)),
-            probe_tokens=_frozen(_optional(tables, "probe_tokens", np.int32, 0)),
+            confidences=_optional(tables, "confidences", np.float32, -1.0, probes),
+            probe_tokens=_optional(tables, "probe_tokens", np.int32, 0, probes),
             nulls=_frozen(np.array([n for t in tables for q in t.nulls for n in q], np.uint8)),
+            confidence_sums=_optional(tables, "confidence_sums", np.float32, 0.0, intervals),
+            confidence_tokens=_optional(tables, "confidence_tokens", np.int32, 0, intervals),
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TraceDataset:
@@ -154,6 +159,10 @@ class TraceDataset:
     @property
     def has_confidences(self) -> bool:
         return self.traces.confidences.size > 0
+
+    @property
+    def has_generation_confidences(self) -> bool:
+        return self.traces.confidence_sums.size > 0
 
     def locate(self, row: int) -> tuple[int, int]:
         """Store and row within that store of the dataset's question ``row``."""
@@ -215,16 +224,27 @@ def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _optional(tables: list[Tables], column: str, dtype: type, missing: float) -> NDArray[Any]:
-    """An optional column: ``missing`` for stores without it, empty if no store has it."""
+def _optional(
+    tables: list[Tables], column: str, dtype: type, missing: float, rows: list[int]
+) -> NDArray[Any]:
+    """An optional column: ``missing`` for stores without it, empty if no store has it.
+
+    Args:
+        tables: of the stores.
+        column, dtype: its name in the tables, and its dtype.
+        missing: value of all rows of a store without it.
+        rows: number of rows of each store.
+    """
     columns = [getattr(t, column) for t in tables]
     if not any(values is not None and values.size for values in columns):
-        return np.empty(0, dtype)
-    return _joined(
-        [
-            np.full(len(t.probes), missing, dtype) if values is None else values
-            for t, values in zip(tables, columns, strict=True)
-        ]
+        return _frozen(np.empty(0, dtype))
+    return _frozen(
+        _joined(
+            [
+                np.full(count, missing, dtype) if values is None else values
+                for count, values in zip(rows, columns, strict=True)
+            ]
+        )
     )
 
 

@@ -279,9 +279,7 @@ class _LedgerCopy(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: AutoTTSEnv, ledger: s.Records) -> None:
         super().__init__(env)
         # As bytes: NumPy copies structured records field by field.
-        self._source, self._target = (
-            array.view(np.uint8) for array in (env._batch.ledger, ledger)
-        )
+        self._source, self._target = (array.view(np.uint8) for array in (env._batch.ledger, ledger))
 
     def reset(self, **arguments: Any) -> Any:
         result = self.env.reset(**arguments)

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import ILLEGAL, Batch, play_queues
+from autotts_gym.mdp.fields import REVEALED
 from autotts_gym.mdp.jit import compiled, entry_point
 from autotts_gym.mdp.observation import NULL
+from autotts_gym.mdp.state import Records
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.answer_texts import AnswerTexts
 from autotts_gym.sandbox.pipe_protocol import MAX_FRAME_ACTIONS
@@ -78,13 +80,28 @@ class PipeState(NamedTuple):
     time: NDArray[np.int64]
 
 
+class GenerationConfidences(NamedTuple):
+    """Where the generation confidences of the episodes' branches are recorded.
+
+    Attributes:
+        sums, tokens: ``confidence_sums`` and ``confidence_tokens`` of the traces.
+        branches, order: of the batch.
+    """
+
+    sums: NDArray[np.float32]
+    tokens: NDArray[np.int32]
+    branches: Records
+    order: NDArray[np.int64]
+
+
 class SlotArrays(NamedTuple):
     """The slots, and the words at which their parts begin; see :class:`.memory_layout.Layout`.
 
     Attributes:
         words, floats, texts, revealed: of
             :class:`~autotts_gym.sandbox.shared_memory.SlotMemory`.
-        attributes, mask, columns, nulls, ends: words.
+        attributes, mask, columns, nulls, ends, sums, tokens, observed_depths: words.
+        depth: intervals of each branch in ``sums`` and ``tokens``.
     """
 
     words: NDArray[np.int64]
@@ -96,6 +113,10 @@ class SlotArrays(NamedTuple):
     columns: int
     nulls: int
     ends: int
+    sums: int
+    tokens: int
+    observed_depths: int
+    depth: int
 
 
 class EventLoop:
@@ -137,8 +158,16 @@ class EventLoop:
             layout.columns,
             layout.nulls,
             layout.ends,
+            layout.sums,
+            layout.tokens,
+            layout.revealed,
+            layout.depth,
         )
-        self._batch: Any = batch.view, batch.ledger
+        traces = batch.dataset.traces
+        confidences = GenerationConfidences(
+            traces.confidence_sums, traces.confidence_tokens, batch.branches, batch.order
+        )
+        self._batch: Any = batch.view, batch.ledger, confidences
         self._arguments: Any = (
             batch.queue_arguments(pipes.queues, pipes.counts),
             *self._batch,
@@ -192,7 +221,7 @@ class EventLoop:
 
 
 @entry_point()
-def _run(timeout, arrays, view, ledger, outcomes, slots, pipes, codes, texts):
+def _run(timeout, arrays, view, ledger, confidences, outcomes, slots, pipes, codes, texts):
     waiting, polls = pipes.waiting, pipes.polls
     bits = 0
     deadline = _milliseconds(pipes.time) + timeout
@@ -207,7 +236,7 @@ def _run(timeout, arrays, view, ledger, outcomes, slots, pipes, codes, texts):
         play_queues(*arrays)
         for slot in range(len(waiting)):
             if waiting[slot]:
-                _publish(slot, view, ledger, slots)
+                _publish(slot, view, ledger, confidences, slots)
                 _reveal(slot, ledger, slots, codes, texts)
         bits |= _send_outcomes(pipes, outcomes)
     return bits
@@ -221,19 +250,21 @@ def _milliseconds(timespec):
 
 
 @entry_point()
-def _publish_all(indices, view, ledger, slots):
+def _publish_all(indices, view, ledger, confidences, slots):
     for slot in indices:
-        _publish(slot, view, ledger, slots)
+        _publish(slot, view, ledger, confidences, slots)
 
 
 @compiled
-def _publish(slot, view, ledger, slots):
+def _publish(slot, view, ledger, confidences, slots):
     """Write what an episode shows to its slot, except for the texts of answers."""
     words, branches = slots.words, view.branches
     n = branches.shape[2]
     words[slot, slots.attributes + memory_layout.SPENT] = ledger[slot].spent
     words[slot, slots.attributes + memory_layout.CLOCK] = ledger[slot].clock
     words[slot, slots.attributes + memory_layout.OPENED] = ledger[slot].opened
+    if confidences.sums.shape[0] > 0:
+        _publish_confidences(slot, branches, confidences, slots)
     for k in range(view.confidences.shape[1]):
         slots.floats[slot, memory_layout.FLOATS + k] = view.confidences[slot, k]
     for k in range(view.mask.shape[1]):
@@ -243,6 +274,18 @@ def _publish(slot, view, ledger, slots):
             words[slot, slots.columns + column * n + i] = branches[column, slot, i]
     for answer in range(ledger[slot].classes):
         words[slot, slots.nulls + answer] = view.classes[NULL, slot, answer]
+
+
+@compiled
+def _publish_confidences(slot, observed, confidences, slots):
+    """Write the intervals to a slot that probes have revealed since its columns were written."""
+    words, floats = slots.words, slots.floats
+    for i in range(observed.shape[2]):
+        first = confidences.branches[slot, i].offset + confidences.order[slot, i]
+        here = i * slots.depth
+        for k in range(words[slot, slots.observed_depths + i], observed[REVEALED, slot, i]):
+            floats[slot, slots.sums + here + k] = confidences.sums[first + k]
+            words[slot, slots.tokens + here + k] = confidences.tokens[first + k]
 
 
 @compiled

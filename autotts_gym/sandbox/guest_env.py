@@ -12,6 +12,7 @@ from typing import Any
 from autotts_gym.controllers.episode import NO_BUDGET, Episode
 from autotts_gym.mdp import actions, fields
 from autotts_gym.mdp.fields import BRANCH_COLUMNS
+from autotts_gym.mdp.generation_confidence import check_window, lowest_confidence, mean_confidence
 from autotts_gym.sandbox import memory_layout
 from autotts_gym.sandbox.memory_layout import Layout
 from autotts_gym.sandbox.pipe_protocol import (
@@ -53,7 +54,9 @@ class GuestEnv:
         budget = attributes[memory_layout.BUDGET]
         self.budget: int | None = None if budget == NO_BUDGET else budget
         self.predicts = attributes[memory_layout.PREDICTABLE] == 1
-        self.beta: float = self._floats[0]
+        self.beta: float = self._floats[memory_layout.BETA]
+        self.mean_tokens: float = self._floats[memory_layout.MEAN_TOKENS]
+        self.has_generation_confidence = attributes[memory_layout.HAS_GENERATION_CONFIDENCE] == 1
         self._queue = array("i")
         self._billing_flag = 0
         # Copies of the slot, ahead of it by the queued actions.
@@ -190,6 +193,24 @@ class GuestEnv:
     def clock(self) -> int:
         """Visible sequential tokens; only probes change them."""
         return self._words[self._layout.floats + memory_layout.CLOCK]
+
+    def generation_confidence(self, i: int, window: int | None = None) -> float:
+        """As :meth:`autotts_gym.gym_envs.episode_facts.EpisodeFacts.generation_confidence`."""
+        sums, tokens = self._revealed_confidences(i)
+        return mean_confidence(sums, tokens, 0, len(sums), check_window(window))
+
+    def lowest_confidence(self, i: int, window: int | None = None) -> float:
+        """As :meth:`autotts_gym.gym_envs.episode_facts.EpisodeFacts.lowest_confidence`."""
+        sums, tokens = self._revealed_confidences(i)
+        whole = len(sums) - self._columns[fields.FINISHED][i]
+        lowest = lowest_confidence(sums, tokens, 0, whole, check_window(window))
+        return lowest if lowest >= 0 else mean_confidence(sums, tokens, 0, len(sums), 0)
+
+    def _revealed_confidences(self, i: int) -> tuple[list[float], list[int]]:
+        layout, first = self._layout, i * self._layout.depth
+        count = self._columns[fields.REVEALED][i] if layout.generation_confidences else 0
+        sums: list[Any] = self._floats[layout.sums + first :][:count].tolist()
+        return sums, self._words[layout.tokens + first :][:count].tolist()
 
     def is_null(self, answer: int) -> bool:
         """Whether a class of this episode is a null answer."""

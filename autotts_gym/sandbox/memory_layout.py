@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from autotts_gym.mdp import actions
-from autotts_gym.mdp.fields import BRANCH_COLUMNS
+from autotts_gym.mdp.fields import BRANCH_COLUMNS, REVEALED
 
 #: Number of observed branch columns.
 OBSERVED: Final = len(BRANCH_COLUMNS)
@@ -28,10 +28,13 @@ INTERVAL: Final = 3  # Δ, tokens
 DEPTH_LIMIT: Final = 4  # intervals
 BUDGET: Final = 5  # tokens, -1 for none
 PREDICTABLE: Final = 6  # 1 if neither a budget nor a step limit can stop an action
-ATTRIBUTES: Final = 7  # their number
+HAS_GENERATION_CONFIDENCE: Final = 7  # 1 if the environment records generation confidences
+ATTRIBUTES: Final = 8  # their number
 
-#: Number of float64 values before the confidences: β.
-FLOATS: Final = 1
+# float64 values before the confidences.
+BETA: Final = 0
+MEAN_TOKENS: Final = 1
+FLOATS: Final = 2  # their number
 
 #: Size of an int64 and of a float64, bytes.
 WORD: Final = 8
@@ -47,20 +50,24 @@ _MAX_CLASSES: Final = (1 << 15) - 1
 class Layout:
     """Offsets within a slot.
 
-    A slot begins with β and, if there are any, the confidences of the N branches, as float64. Then
+    A slot begins, as float64, with β, the mean tokens of a branch and, if there are any, the
+    confidences of the N branches and the sums of the token confidences of their D intervals. Then
     follow, as int64: the attributes, the action mask, the columns of N branches as in an
-    observation, the null flags of K classes, and the end of the text of each of them. The texts of
-    the revealed answers come last, UTF-8, in the order of the classes.
+    observation, the number of tokens in each of the sums, the null flags of K classes, and the end
+    of the text of each of them. The texts of the revealed answers come last, UTF-8, in the order of
+    the classes. Sums and numbers of tokens are 0 for intervals that no probe has revealed.
 
     Attributes:
         branches: N.
-        depth: depth limit of a branch, intervals.
+        depth: D, depth limit of a branch, intervals.
         confidences: whether the slot has confidences.
+        generation_confidences: whether the slot has generation confidences.
     """
 
     branches: int
     depth: int
     confidences: bool
+    generation_confidences: bool
 
     @property
     def classes(self) -> int:
@@ -70,6 +77,16 @@ class Layout:
     @property
     def floats(self) -> int:
         """Number of float64 values, and therefore the word at which the attributes begin."""
+        return self.sums + self.intervals
+
+    @property
+    def intervals(self) -> int:
+        """Number of intervals with generation confidences, N · D or 0."""
+        return self.branches * self.depth if self.generation_confidences else 0
+
+    @property
+    def sums(self) -> int:
+        """Word at which the sums of token confidences begin, branch after branch."""
         return FLOATS + (self.branches if self.confidences else 0)
 
     @property
@@ -83,9 +100,19 @@ class Layout:
         return self.mask + actions.count(self.branches)
 
     @property
+    def revealed(self) -> int:
+        """Word at which the depths of the latest probes of the branches begin."""
+        return self.columns + REVEALED * self.branches
+
+    @property
+    def tokens(self) -> int:
+        """Word at which the numbers of tokens of the sums begin."""
+        return self.columns + OBSERVED * self.branches
+
+    @property
     def nulls(self) -> int:
         """Word at which the null flags of the classes begin."""
-        return self.columns + OBSERVED * self.branches
+        return self.tokens + self.intervals
 
     @property
     def ends(self) -> int:

@@ -99,7 +99,12 @@ class Sandbox(EpisodePlayer):
         self._time_limit = time_limit
         self._limits = Limits(memory, int(np.ceil(time_limit)) + _CPU_RESERVE)
         texts = encode_answers(self._dataset)
-        layout = Layout(config.max_branches, self._dataset.depth, self._dataset.has_confidences)
+        layout = Layout(
+            config.max_branches,
+            self._dataset.depth,
+            self._dataset.has_confidences,
+            self._dataset.has_generation_confidences,
+        )
         self._memory = SlotMemory(layout, parallel_episodes)
         self._batch = Batch(
             self._dataset,

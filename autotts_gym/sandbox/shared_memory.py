@@ -57,14 +57,20 @@ class SlotMemory:
 
         What changes during an episode is written by the event loop.
         """
-        attributes = self.attributes
+        attributes, layout = self.attributes, self.layout
+        self.floats[slots, layout.sums : layout.floats] = 0
+        self.words[slots, layout.tokens : layout.nulls] = 0
         for slot in slots:
             if classes := int(self.revealed[slot]):
                 self.texts[slot, : self._ends[slot, classes - 1]] = 0
                 self._ends[slot, :classes] = -1
-                self.words[slot, self.layout.nulls :][:classes] = 0
+                self.words[slot, layout.nulls :][:classes] = 0
         self.revealed[slots] = 0
-        self.floats[slots, 0] = ledger["beta"][slots]
+        self.floats[slots, memory_layout.BETA] = ledger["beta"][slots]
+        self.floats[slots, memory_layout.MEAN_TOKENS] = ledger["full_cost"][slots] / layout.branches
+        attributes[slots, memory_layout.HAS_GENERATION_CONFIDENCE] = ledger[
+            "has_generation_confidence"
+        ][slots]
         attributes[slots, memory_layout.INTERVAL] = ledger["interval"][slots]
         attributes[slots, memory_layout.DEPTH_LIMIT] = ledger["depth_limit"][slots]
         budgets = ledger["budget"][slots]

@@ -65,7 +65,7 @@ class Template:
                 importlib.import_module(library)
         os.environ.clear()
         self._builtins = guest.program_builtins()
-        warm_up.warm_up(self._layout.confidences)
+        warm_up.warm_up(self._layout)
         self._lockdown = Lockdown(Limits(**setup["limits"]))
         self._parent = os.getppid()
         self._lockdown.restrict_template(_FILE_LIMIT, self._layout.size)

@@ -8,6 +8,7 @@ The episodes have nothing of any traces, and the program takes no part in them.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Final
 
 from autotts_gym.controllers.episode import Episode
@@ -22,13 +23,13 @@ _EPISODES: Final = 12
 _MOST_ROUND_TRIPS: Final = 1024
 
 
-def warm_up(confidences: bool) -> None:
+def warm_up(layout: Layout) -> None:
     """Play some episodes.
 
     Args:
-        confidences: whether the slots have confidences.
+        layout: of the slots of the program's episodes; those of these episodes are smaller.
     """
-    layout = Layout(_BRANCHES, _BRANCHES, confidences)
+    layout = replace(layout, branches=_BRANCHES, depth=_BRANCHES)
     incoming, outcomes = os.pipe()
     discarded = os.open(os.devnull, os.O_WRONLY)
     os.write(outcomes, bytes(_MOST_ROUND_TRIPS))
@@ -83,10 +84,11 @@ def _act(episode: Any, i: int) -> None:
 def _look(episode: Any, i: int) -> None:
     for see in (
         *(episode.active, episode.depth, episode.revealed, episode.latest, episode.finished),
-        *(episode.confidence, episode.is_null),
+        *(episode.confidence, episode.generation_confidence, episode.lowest_confidence),
+        episode.is_null,
     ):
         see(i)
     episode.facts.answer_text(0)
     _ = episode.opened, episode.interval, episode.depth_limit, episode.spent, episode.clock
-    _ = episode.remaining
+    _ = episode.remaining, episode.mean_tokens, episode.has_generation_confidence
     episode.note("a number", i)

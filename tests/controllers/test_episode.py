@@ -68,6 +68,10 @@ def observe(episode, h, i):
         h = mix(h, episode.latest(i=i))
         h = mix(h, episode.finished(i))
         h = mix(h, int(1000 * episode.confidence(i)))
+        h = mix(h, int(1000 * episode.generation_confidence(i)))
+        h = mix(h, int(1000 * episode.lowest_confidence(i)))
+        h = mix(h, int(1000 * episode.generation_confidence(i, window=h % 6 - 1)))
+        h = mix(h, int(1000 * episode.lowest_confidence(i, h % 6 - 1)))
     except Exception:
         h = mix(h, 97)
     return h
@@ -110,6 +114,8 @@ def solve(episode, beta):
         h = mix(h, episode.remaining)
         h = mix(h, episode.interval)
         h = mix(h, episode.depth_limit)
+        h = mix(h, int(8 * episode.mean_tokens))
+        h = mix(h, episode.has_generation_confidence)
         h = mix(h, episode.can_branch())
         episode.note("digest", h)
         for j in range(-1, episode.max_branches + 1):
@@ -177,6 +183,8 @@ ILLEGAL = {
     "latest of branch -1": "episode.latest(-1)",
     "depth beyond all branches": "episode.depth(2)",
     "confidence beyond all branches": "episode.confidence(2)",
+    "generation confidence of branch -1": "episode.generation_confidence(-1)",
+    "lowest confidence beyond all branches": "episode.lowest_confidence(2, 1)",
     "answer twice": "episode.answer(); episode.answer()",
     "branch after the end": "episode.answer(); episode.branch()",
     "probe after the end": "episode.branch(); episode.answer(); episode.probe(0)",

@@ -321,6 +321,68 @@ def test_returned_arrays_are_independent_of_the_environment() -> None:
 # --- determinism ---------------------------------------------------------------------------------
 
 
+GENERATION_KEYS = "branch_generation_confidence", "generation_confidence_plane"
+
+
+def test_traces_without_generation_confidences_show_none() -> None:
+    env = AutoTTSEnv("synthetic-aime24", max_branches=3)
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(BRANCH)
+    assert not env.has_generation_confidence
+    assert env.generation_confidence(0) == env.lowest_confidence(0, 2) == -1
+    for key in GENERATION_KEYS:
+        assert (second[key] == -1).all()
+        assert second[key].flags.writeable
+        assert not np.shares_memory(first[key], second[key])
+        assert second[key] in env.observation_space[key]
+
+
+def test_probes_reveal_generation_confidences(two_stores: list[str]) -> None:
+    """All intervals up to the probe, and those of no other store or branch."""
+    env = AutoTTSEnv(two_stores, max_branches=3, max_depth=4)
+    order = [4, 2, 0]
+    options = {"env": two_stores[1], "question": 1, "branch_order": order}
+    env.reset(options=options)
+    traces = TraceStore.open(two_stores[1])[1].branches[2]
+    sums, tokens = traces.confidence_sums, traces.confidence_tokens
+    assert sums is not None
+    assert tokens is not None
+    for action in (BRANCH, BRANCH, 2 + 1, 2 + 1):  # three intervals of branch 1, not probed
+        observation, *_ = env.step(action)
+        for key in GENERATION_KEYS:
+            assert (observation[key] == -1).all()
+            assert observation[key].flags.writeable
+    observation, *_ = env.step(2 + 3 + 1)
+    means = [s / t for s, t in zip(sums[:3], tokens[:3], strict=True)]
+    plane = observation["generation_confidence_plane"].reshape(3, 4)
+    np.testing.assert_allclose(plane[1], [*means, -1], rtol=1e-6)
+    assert (plane[[0, 2]] == -1).all()
+    assert observation["branch_generation_confidence"].tolist() == [-1, plane[1, 2], -1]
+    assert env.generation_confidence(1, 2) == sum(sums[1:3]) / sum(tokens[1:3])
+    assert env.lowest_confidence(1, 1) == min(means)
+    assert env.generation_confidence(0) == -1
+    with pytest.raises(ValueError, match="window must be at least 0"):
+        env.generation_confidence(1, -1)
+    # The other store of the same environment records none.
+    env.reset(options=options | {"env": two_stores[0]})
+    assert not env.has_generation_confidence
+    env.step(BRANCH)
+    observation, *_ = env.step(2 + 3)
+    assert env.generation_confidence(0) == -1
+    assert all((observation[key] == -1).all() for key in GENERATION_KEYS)
+
+
+def test_automatic_probes_reveal_generation_confidences(two_stores: list[str]) -> None:
+    env = AutoTTSEnv(two_stores[1], max_branches=1, auto_probe=True, observation="compact")
+    env.reset(seed=0, options={"question": 0})
+    for action in (BRANCH, 2, 2):
+        observation, *_ = env.step(action)
+        known = env.generation_confidence(0, 1)
+        assert known > 0
+        assert observation["branch_generation_confidence"].tolist() == [np.float32(known)]
+    assert "generation_confidence_plane" not in observation
+
+
 def test_seed_determines_all_episodes(two_stores: list[str]) -> None:
     def run(seed: int) -> list[Any]:
         env = gym.make("AutoTTS-v0", env=two_stores, max_branches=5, beta=(0, 1))

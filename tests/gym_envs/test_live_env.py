@@ -56,6 +56,7 @@ def recorded_store(env: AutoTTSLiveEnv) -> TraceStore:
     for row in traces.traces.branches.tolist():
         first, n, tokens, final = row
         probes = slice(first, first + n)
+        intervals = slice(first + len(branches), first + len(branches) + n + 1)
         branches.append(
             Branch(
                 [answers[code] for code in traces.traces.probes[probes]],
@@ -63,6 +64,8 @@ def recorded_store(env: AutoTTSLiveEnv) -> TraceStore:
                 answers[final],
                 confidences=traces.traces.confidences[probes].astype(float).tolist(),
                 probe_tokens=traces.traces.probe_tokens[probes].tolist(),
+                confidence_sums=traces.traces.confidence_sums[intervals].tolist(),
+                confidence_tokens=traces.traces.confidence_tokens[intervals].tolist(),
             )
         )
     store = TraceStore.from_branches([Question("?", traces.gold(0) or "", branches)], env.interval)

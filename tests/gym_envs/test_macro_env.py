@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import with_generation
 
 import autotts_gym  # noqa: F401 - registers
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
@@ -45,6 +46,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> Any:
         result = self.env.step(action)
+        self.observation = result[0]
         self.played.append((action, result[1], dict(result[4])))
         return result
 
@@ -61,10 +63,12 @@ def choose(mask: np.ndarray, rng: np.random.Generator) -> int:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from(OPTIONS), st.booleans())
+@given(st.integers(0, 2**32), st.sampled_from(OPTIONS), st.booleans(), st.booleans())
 def test_single_and_vector_environment_are_the_same(
-    store: TraceStore, seed: int, options: dict[str, Any], atomic: bool
+    store: TraceStore, seed: int, options: dict[str, Any], atomic: bool, generation: bool
 ) -> None:
+    if generation:
+        store = with_generation(store)
     recorder = Recorder(AutoTTSEnv(store, max_branches=12, beta=(0.0, 1.0), **options))
     env = MacroActions(recorder, atomic=atomic)
     envs = MacroVectorEnv(
@@ -79,7 +83,9 @@ def test_single_and_vector_environment_are_the_same(
     rng = np.random.default_rng(seed)
     one, info = env.reset(seed=seed % 1000)
     many, _ = envs.reset(seed=seed % 1000)
+    seen = np.full(12, -1, np.float32)
     while True:
+        assert np.array_equal(one["branch_generation_confidence"], seen)
         assert one.keys() == many.keys()
         for key, value in one.items():
             assert np.array_equal(value, many[key][0]), key
@@ -90,6 +96,8 @@ def test_single_and_vector_environment_are_the_same(
         one, reward, terminated, truncated, info = env.step(macro_action)
         many, rewards, over, cut, infos = envs.step(np.array([macro_action]))
         part = recorder.played[before:]
+        seen = recorder.observation["branch_generation_confidence"]
+        assert generation or (seen == -1).all()
         # Reward and cost are sums over the bundle, which has an illegal action only if the
         # macro-action is illegal.
         assert reward == rewards[0] == sum(gain for _, gain, _ in part)

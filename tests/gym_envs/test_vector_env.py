@@ -340,14 +340,27 @@ def test_copies_share_traces(two_stores: list[str]) -> None:
 
 
 def modify(result: Any) -> None:
-    """Change every number in a nested result in place."""
+    """Change every number in a nested result in place, except in read-only arrays."""
     if isinstance(result, np.ndarray) and result.dtype != object:
-        result[:] = ~result if result.dtype == np.bool_ else result + 1
+        if result.flags.writeable:
+            result[:] = ~result if result.dtype == np.bool_ else result + 1
     elif isinstance(result, dict):
         modify(tuple(result.values()))
     elif isinstance(result, tuple | np.ndarray):
         for value in result:
             modify(value)
+
+
+def test_observations_share_what_no_trace_records() -> None:
+    envs = AutoTTSVectorEnv(2, "synthetic-aime24", max_branches=3)
+    first, _ = envs.reset(seed=0)
+    second, *_ = envs.step(np.ones(2, np.int64))
+    for key in ("branch_generation_confidence", "generation_confidence_plane"):
+        assert (second[key] == -1).all()
+        assert second[key] in envs.observation_space[key]
+        assert second[key] is first[key]
+        assert not second[key].flags.writeable
+    assert all(first[key].flags.writeable for key in ("branch_status", "plane"))
 
 
 @MODES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -173,6 +174,25 @@ def test_deprecated_names_of_algorithms(tmp_path: Path, store: TraceStore) -> No
         find_algorithm("trpo")
 
 
+def test_a_checkpoint_from_before_a_key_of_the_observation(
+    tmp_path: Path, store: TraceStore
+) -> None:
+    config = make_config(total_timesteps=256)
+    arguments = Algorithm.sb3_maskable_ppo, {"made": store}, None, config, tmp_path
+    former = Sb3Trainer(*arguments)
+    space = former.model.observation_space
+    assert isinstance(space, gym.spaces.Dict)
+    former.model.observation_space = gym.spaces.Dict(
+        {key: box for key, box in space.items() if key != "branch_generation_confidence"}
+    )
+    former.save_checkpoint()
+    resumed = Sb3Trainer(*arguments)
+    for name, value in former.trained_policy().state_dict().items():
+        assert torch.equal(resumed.trained_policy().state_dict()[name], value), name
+    resumed.run()
+    assert resumed.num_timesteps == 256
+
+
 def test_adapter_for_stable_baselines3(store: TraceStore) -> None:
     """It steps like the vector environment that it wraps."""
     envs = MacroVectorEnv(6, store, max_branches=N, beta=(0.2, 0.9))
@@ -186,6 +206,7 @@ def test_adapter_for_stable_baselines3(store: TraceStore) -> None:
     for _ in range(200):
         for key, value in observation.items():
             assert np.array_equal(value, adapted[key])
+            assert adapted[key].flags.writeable  # PyTorch warns of others
         masks = np.stack(adapter.env_method("action_masks"))
         assert np.array_equal(masks, observation["action_mask"] != 0)
         actions = (masks * rng.random(masks.shape)).argmax(axis=1)

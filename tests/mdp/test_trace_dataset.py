@@ -23,8 +23,16 @@ RECORDED = TraceStore.from_branches(
             "three",
             "",
             [
-                Branch(["4", "5", "6"], 90, "", [0.5, 0.25, 1.0], [3, 30, 4]),
-                Branch([], 20, "4", [], []),
+                Branch(
+                    ["4", "5", "6"],
+                    90,
+                    "",
+                    [0.5, 0.25, 1.0],
+                    [3, 30, 4],
+                    confidence_sums=[40.0, 0.0, 60.0, 250.0],
+                    confidence_tokens=[20, 0, 15, 25],
+                ),
+                Branch([], 20, "4", [], [], confidence_sums=[8.0], confidence_tokens=[4]),
             ],
         )
     ],
@@ -149,8 +157,17 @@ def test_columns_missing_from_a_store_are_filled(dataset):
     # PLAIN has five probes without confidences and probe tokens.
     assert dataset.traces.confidences.tolist() == [-1] * 5 + [0.5, 0.25, 1]
     assert dataset.traces.probe_tokens.tolist() == [0] * 5 + [3, 30, 4]
+    # Its five branches have ten intervals without generation confidences.
+    assert dataset.traces.confidence_sums.tolist() == [0] * 10 + [40, 0, 60, 250, 8]
+    assert dataset.traces.confidence_tokens.tolist() == [0] * 10 + [20, 0, 15, 25, 4]
+    assert dataset.has_generation_confidences
+    stores = PLAIN, RECORDED
+    known = [EpisodeConfig(2).ledger(store)["has_generation_confidence"] for store in stores]
+    assert known == [0, 1]
     single = TraceDataset({"plain": PLAIN})
     assert not single.has_confidences
+    assert not single.has_generation_confidences
+    assert single.traces.confidence_sums.size == single.traces.confidence_tokens.size == 0
     assert single.traces.confidences.size == single.traces.probe_tokens.size == 0
 
 

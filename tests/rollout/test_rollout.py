@@ -12,11 +12,13 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from stores import with_generation
 
 from autotts_gym.controllers.agent import Agent
-from autotts_gym.controllers.loader import load
+from autotts_gym.controllers.loader import load, names, trained
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
+from autotts_gym.traces import registry
 from autotts_gym.traces.store import Branch, Question, TraceStore
 
 # Two questions with four and three branches; "" is a normal class; the second has no gold answer.
@@ -55,6 +57,23 @@ def test_results_are_in_the_requested_order(interpret: bool) -> None:
     assert played.failures == {}
     alone = [rollout.play(QUESTIONS[k : k + 1], ORDERS[k : k + 1], 0.0) for k in range(5)]
     assert [one.tokens[0] for one in alone] == played.tokens.tolist()
+
+
+@pytest.mark.parametrize("name", [*names(), *trained(), "evolved/brevity"])
+def test_generation_confidences_change_nothing_for_others(name: str) -> None:
+    """Controllers and policies that do not read them play the same episodes."""
+    (store,) = registry.open_stores("tinylm/small/chain").values()
+    questions = np.arange(4)
+    orders = np.tile(np.arange(64), (4, 1))
+    results = []
+    for one in (store, with_generation(store)):
+        rollout = Rollout(load(name), one, EpisodeConfig())
+        for beta in (0.0, 0.5):
+            played = rollout.play(questions, orders, beta)
+            assert not played.failures
+            columns = played.correct, played.tokens, played.sequential_tokens, played.actions
+            results.append([column.tolist() for column in columns])
+    assert results[:2] == results[2:]
 
 
 @BOTH

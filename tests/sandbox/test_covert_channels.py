@@ -64,8 +64,17 @@ def solve(episode):
 
 
 def store(answers: Sequence[str], gold: str) -> TraceStore:
-    """Of one question, with branches of the same lengths and with other answers."""
-    branches = [Branch([answer] * 3, 350, answer) for answer in answers]
+    """Of one question, with branches of the same lengths, other answers and other confidences."""
+    branches = [
+        Branch(
+            [answer] * 3,
+            350,
+            answer,
+            confidence_sums=[100.0 * len(answer)] * 4,
+            confidence_tokens=[len(answer)] * 4 if len(answer) < 50 else [100, 100, 100, 50],
+        )
+        for answer in answers
+    ]
     return TraceStore.from_branches([Question("q", gold, branches)], 100)
 
 

@@ -40,7 +40,7 @@ class Harness:
 
     def __init__(self) -> None:
         dataset, config = TraceDataset({"store": STORE}), EpisodeConfig(WIDTH)
-        layout = Layout(WIDTH, dataset.depth, confidences=False)
+        layout = Layout(WIDTH, dataset.depth, confidences=False, generation_confidences=False)
         self.memory = SlotMemory(layout, COUNT)
         self.batch = Batch(dataset, config, COUNT, 1, dataset.classes + 1, False, 0.0)
         self.loop = EventLoop(self.batch, self.memory, encode_answers(dataset))

@@ -64,6 +64,7 @@ CURIOUS = """
 def solve(episode, beta):
     state = int(beta * 1_000_000)
     seen = [episode.interval, episode.depth_limit, episode.remaining, episode.max_branches, beta]
+    seen += [episode.mean_tokens, episode.has_generation_confidence]
     facts = episode.facts
     for _ in range(60):
         state = (state * 1103515245 + 12345) % 2147483648
@@ -97,6 +98,10 @@ def solve(episode, beta):
             seen += [episode.active(b), episode.depth(b), episode.revealed(b), episode.latest(b)]
             seen += [episode.finished(b), episode.confidence(b), episode.can_extend(b)]
             seen += [episode.can_probe(b), episode.can_prune(b), episode.can_answer(b)]
+            seen += [episode.generation_confidence(b), episode.lowest_confidence(b, window=None)]
+            for window in range(4):
+                seen.append(episode.generation_confidence(b, window))
+                seen.append(episode.lowest_confidence(b, window))
             if episode.latest(b) >= 0:
                 seen += [episode.is_null(episode.latest(b)), facts.answer_text(episode.latest(b))]
     if state % 3 == 0:
