@@ -3,7 +3,8 @@
 ``make bench-vllm`` runs all of them; the command line selects some:
 
 * ``collection``: traces and probes per second of the collector, compared with ``vllm.LLM``
-  generating and probing as many traces without recording anything. Both run in turn, in separate
+  generating and probing as many traces without recording anything; with the log-probabilities of
+  the 20 likeliest tokens (generation confidence), and without. All run in turn, in separate
   processes.
 * ``scaling``: seconds to read 1 to 64 whole branches live, relative to one branch.
 * ``agreement``: the Confidence Momentum Controller and self-consistency, live and in replay, on all
@@ -35,6 +36,7 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.evaluation.bootstrap import Estimate
 from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv
 from autotts_gym.inference.protocol import find_protocol
+from autotts_gym.inference.token_confidence import TOP_TOKENS
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.inference.vllm_server import serve
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
@@ -57,7 +59,7 @@ ROUNDS = 3
 REPLICATES = 2000
 
 
-def run_bare_vllm() -> dict[str, float]:
+def run_bare_vllm(top_tokens: int = 0) -> dict[str, float]:
     """Generate and probe with ``vllm.LLM`` directly."""
     from vllm import LLM, SamplingParams
 
@@ -66,12 +68,14 @@ def run_bare_vllm() -> dict[str, float]:
     tokenizer = model.get_tokenizer()
     questions = collection_questions(SEARCH_SET)[:QUESTIONS]
     prompts = [
-        tokenizer.encode(chosen.facts["prompt"]["text"].replace("{question}", question.text))
+        tokenizer.encode(chosen.content["prompt"]["text"].replace("{question}", question.text))
         for question in questions
     ]
     keys = [(q, b) for q in range(QUESTIONS) for b in range(COLLECTION_PLAN.branches)]
     started = time.perf_counter()
-    sampling = SamplingParams(max_tokens=COLLECTION_PLAN.max_tokens, temperature=0.8)
+    sampling = SamplingParams(
+        max_tokens=COLLECTION_PLAN.max_tokens, temperature=0.8, logprobs=top_tokens or None
+    )
     requests = [{"prompt_token_ids": prompts[q]} for q, _ in keys]
     traces = model.generate(requests, sampling, use_tqdm=False)
     suffix = tokenizer.encode(chosen.suffix)
@@ -101,7 +105,7 @@ class _TimedEngine(LocalEngine):
         self.closing_seconds += time.perf_counter() - started
 
 
-def run_collector() -> dict[str, float]:
+def run_collector(generation_confidence: bool = False) -> dict[str, float]:
     """Collect the same traces, from the first request to the written store."""
     engine = _TimedEngine(str(model_path(SIZE)), **SERVER_ARGUMENTS)
     started: list[float] = []
@@ -117,6 +121,7 @@ def run_collector() -> dict[str, float]:
             COLLECTION_PLAN,
             Path(folder) / "store",
             protocol="tinylm",
+            generation_confidence=generation_confidence,
             progress=start_clock,
         )
         seconds = time.perf_counter() - started[0] - engine.closing_seconds
@@ -130,7 +135,12 @@ def run_collector() -> dict[str, float]:
 
 
 #: Runs that need their own process, by command-line name.
-RUNS = {"bare": run_bare_vllm, "collected": run_collector}
+RUNS: dict[str, Callable[[], dict[str, float]]] = {
+    "bare": run_bare_vllm,
+    "collected": run_collector,
+    "bare-confidence": lambda: run_bare_vllm(TOP_TOKENS),
+    "collected-confidence": lambda: run_collector(generation_confidence=True),
+}
 
 
 def run_in_subprocess(name: str) -> dict[str, float]:
@@ -149,21 +159,34 @@ def run_in_subprocess(name: str) -> dict[str, float]:
 def bench_collection(console: Console) -> None:
     rounds = [tuple(run_in_subprocess(name) for name in RUNS) for _ in range(ROUNDS)]
     table = _make_table("collection: 8 questions × 128 traces", "traces/s", "probes/s", "tokens/s")
-    for title, column in (("vllm.LLM, nothing recorded", 0), ("the collector", 1)):
+    titles = (
+        "vllm.LLM, nothing recorded",
+        "the collector",
+        "vllm.LLM, with 20 log-probabilities",
+        "the collector, with confidence",
+    )
+    for column, title in enumerate(titles):
         row = [
             statistics.median(runs[column][what] / runs[column]["seconds"] for runs in rounds)
             for what in ("traces", "probes", "tokens")
         ]
         table.add_row(title, *(f"{x:,.1f}" for x in row))
-    ratios = [
-        bare["seconds"] / bare["tokens"] * collected["tokens"] / collected["seconds"]
-        for bare, collected in rounds
-    ]
     console.print(table)
-    console.print(
-        f"tokens per second of the collector relative to vllm.LLM: {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)\n"
-    )
+    for what, base, other in (
+        ("the collector relative to vllm.LLM", 0, 1),
+        ("the same with confidence", 2, 3),
+        ("the collector with confidence relative to without", 1, 3),
+    ):
+        ratios = [
+            runs[base]["seconds"] / runs[base]["tokens"]
+            * runs[other]["tokens"] / runs[other]["seconds"]
+            for runs in rounds
+        ]  # fmt: skip
+        console.print(
+            f"tokens per second of {what}: {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)"
+        )
+    console.print()
 
 
 def bench_scaling(console: Console, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,20 @@ os.environ["MPLBACKEND"] = "Agg"  # tests open no windows
 # No limits on wall time: they fail on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was left out, and why: skipped and deselected tests are easily overlooked."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        reasons[" ".join(str(reason).removeprefix("Skipped: ").split())] += 1
+    if deselected := len(terminalreporter.stats.get("deselected", [])):
+        reasons["deselected by -m or -k"] = deselected
+    if reasons:
+        terminalreporter.section("tests that were left out")
+    for reason, count in reasons.most_common():
+        terminalreporter.line(f"{count}: {reason}")
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from autotts_gym.evaluation.results import Results
 from autotts_gym.inference import http_responses
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.protocol import Protocol
+from autotts_gym.inference.text_responses import read_generation
 from autotts_gym.mdp.trace_dataset import TraceDataset
 from autotts_gym.traces.published_import import read_published
 from autotts_gym.traces.splits import split_of
@@ -186,6 +187,8 @@ def responses(content: bytes) -> None:
         http_responses.read_models,
         lambda value, url: http_responses.read_choices(value, url, 1),
         lambda value, url: http_responses.read_choices(value, url, 1, partial=True),
+        lambda value, url: http_responses.read_chunk(value, url, 20),
+        lambda value, url: read_generation(value, url, 20),
     ]
     for read in readers:
         with contextlib.suppress(EngineError):

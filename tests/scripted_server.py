@@ -140,6 +140,40 @@ def probe(question: str, most: int, depth: int) -> list[int]:
     return tokens
 
 
+def likeliest(place: tuple[Any, ...], top_tokens: int) -> list[float]:
+    """Log-probabilities of the likeliest tokens at a place, the largest first."""
+    first = (1 + _hash("t", *place) % 99) / 100
+    return [-first * (rank + 1) for rank in range(top_tokens)]
+
+
+def confidences(question: str, most: int, top_tokens: int = 20) -> list[float]:
+    """The confidence of every token of a question's trace."""
+    script = Script(encode(f"q:{question}\n"))
+    values = []
+    for _ in trace(question, most):
+        values.append(-sum(likeliest(script.place, top_tokens)) / top_tokens)
+        script.write()
+    return values
+
+
+def _scores(tokens: list[int], places: list[tuple[Any, ...]], top_tokens: int) -> dict[str, Any]:
+    """Log-probabilities of a part of a stream, with names of tokens as vLLM gives ids."""
+    top = []
+    for token, place in zip(tokens, places, strict=True):
+        values = likeliest(place[1:], top_tokens)
+        # The sampled token first; at every second place it is none of the likeliest.
+        sampled = values[0] if _hash("s", *place) % 2 else values[-1] - 1
+        names = [f"token_id:{(token + rank + 1)}" for rank in range(top_tokens)]
+        if sampled == values[0]:
+            names[0] = f"token_id:{token}"
+        top.append({f"token_id:{token}": sampled} | dict(zip(names, values, strict=True)))
+    return {
+        "tokens": [f"token_id:{token}" for token in tokens],
+        "token_logprobs": [entry[f"token_id:{t}"] for t, entry in zip(tokens, top, strict=True)],
+        "top_logprobs": top,
+    }
+
+
 def protocol_file(folder: Path) -> str:
     """Write the protocol to a file; returns its path."""
     path = folder / "scripted.yaml"
@@ -209,11 +243,15 @@ class ScriptedServer:
         retry_after: header of status 429.
         refusal: error message of scripted statuses; by default, it names the status.
         without: fields that are left out of completions.
+        most_top_tokens: most likeliest tokens whose log-probabilities a stream may request; more
+            are refused.
         asked: all requests.
         faults: count of each fault.
         paid: count of each generated token, by (kind, question, seed, depth, after).
         lost: those of ``paid`` that may not have reached the client, because of a fault.
         left: number of streams whose client disconnected.
+        connections: number of connections that were accepted.
+        headers: headers of the last request.
         under_way, most_under_way: current and maximum number of completions in progress.
     """
 
@@ -236,11 +274,14 @@ class ScriptedServer:
         self.retry_after = "0"
         self.refusal = ""
         self.without: set[str] = set()
+        self.most_top_tokens = 20
         self.asked: list[Asked] = []
         self.faults: Counter[str] = Counter()
         self.paid: Counter[tuple[Any, ...]] = Counter()
         self.lost: Counter[tuple[Any, ...]] = Counter()
         self.left = 0
+        self.connections = 0
+        self.headers: dict[str, str] = {}
         self.under_way = 0
         self.most_under_way = 0
         self._open: set[asyncio.Transport] = set()
@@ -306,6 +347,7 @@ class ScriptedServer:
         """
         with contextlib.suppress(BlockingIOError, ConnectionError):
             connection, _ = listener.accept()
+            self.connections += 1
             connection.setblocking(False)
             task = self._loop.create_task(self._connect(connection))
             self._connecting.add(task)
@@ -357,6 +399,7 @@ class ScriptedServer:
         writer: asyncio.StreamWriter,
     ) -> bool:
         """Answer a request; returns whether to keep the connection."""
+        self.headers = headers
         body = json.loads(content) if content else {}
         asked = self._asked(path, body)
         self.asked.append(asked)
@@ -425,6 +468,13 @@ class ScriptedServer:
         need = max(map(len, prompts)) + body["max_tokens"]
         if need > self.longest:
             return _error(f"This model's maximum context length is {self.longest} tokens.", 400)
+        top_tokens = body.get("logprobs") or 0
+        if top_tokens > self.most_top_tokens:
+            return _error(
+                f"Requested sample logprobs of {top_tokens}, which is greater than max allowed: "
+                f"{self.most_top_tokens}",
+                400,
+            )
         return None
 
     def _models(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -464,11 +514,17 @@ class ScriptedServer:
             if finish:
                 return
 
-    def _choice(self, index: int, tokens: list[int], finish: str) -> dict[str, Any]:
+    def _choice(
+        self,
+        index: int,
+        tokens: list[int],
+        finish: str,
+        logprobs: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         choice = {
             "index": index,
             "text": "".join(piece(token) for token in tokens if token != END),
-            "logprobs": None,
+            "logprobs": logprobs,
             "finish_reason": finish or None,
             "token_ids": tokens,
         }
@@ -496,16 +552,19 @@ class ScriptedServer:
                 self.left += 1
                 self.lost.update([*sent, *places])
                 return False
+            top_tokens = asked.body.get("logprobs") or 0
+            scored = _scores(tokens, places, top_tokens) if top_tokens else None
             if fault is not None and (number == breaks_at or finish):
                 if fault == "no-end" and finish == "length":  # only the finish reason is missing
-                    _send_event(writer, json.dumps({"choices": [self._choice(0, tokens, "")]}))
+                    choice = self._choice(0, tokens, "", scored)
+                    _send_event(writer, json.dumps({"choices": [choice]}))
                     places = []
                 self.lost.update(places)
                 if fault == "reset-mid":
                     self.lost.update(sent)  # unread data is discarded
                 return await self._break(fault, tokens, reader, writer)
             chunk = {"id": "cmpl", "object": "text_completion", "model": self.names[0]}
-            chunk["choices"] = [self._choice(0, tokens, finish)]  # type: ignore[assignment]
+            chunk["choices"] = [self._choice(0, tokens, finish, scored)]  # type: ignore[assignment]
             _send_event(writer, json.dumps(chunk, ensure_ascii=False))
             sent += places
             with contextlib.suppress(ConnectionError):  # detected at the next part

@@ -38,7 +38,7 @@ def benchmark(
     order: Literal["published", "random"] | None = None,
     billing: Literal["tokens", "interval"] | None = None,
     out: StrPath = "results",
-    max_branches: int = 64,
+    max_branches: int | None = None,
     budget: int | None = None,
     action_limit: int | None = None,
     time_limit: float = 10.0,
@@ -69,7 +69,8 @@ def benchmark(
         billing: bill generated tokens (``"tokens"``, the default) or every started interval in
             full (``"interval"``).
         out: folder of the results.
-        max_branches: N, maximum number of branches of an episode.
+        max_branches: N, maximum number of branches of an episode; default 64, or the smallest
+            number of branches of a question.
         budget: B, maximum total tokens of an episode; None for no budget.
         action_limit: number of actions after which an episode fails; None for no limit.
         time_limit: seconds after which an episode fails: computing and sleeping count, waiting for
@@ -98,6 +99,7 @@ def benchmark(
         play_benchmark,
     )
 
+    stores = open_envs(envs)
     plan = plan_benchmark(
         load_controllers(controllers, untrusted, weaker_sandbox),
         DEFAULT_BETAS if betas is None else beta_list(betas),
@@ -105,13 +107,14 @@ def benchmark(
         protocol=protocol,
         order=order,
         billing=billing,
+        stores=stores,
         max_branches=max_branches,
         budget=budget,
         action_limit=action_limit,
     )
     results, analysis = play_benchmark(
         plan,
-        open_envs(envs),
+        stores,
         out,
         interpret=interpret,
         pool=create_pool(workers, time_limit, ray),

@@ -38,7 +38,7 @@ def train(
     encoder: int = 32,
     hidden: int = 64,
     atomic: bool = False,
-    max_branches: int = 64,
+    max_branches: int | None = None,
     num_envs: int = 512,
     num_steps: int = 64,
     learning_rate: float = 1e-3,
@@ -67,7 +67,8 @@ def train(
         encoder: number of units of the branch encoder.
         hidden: number of units of the hidden layers.
         atomic: use the single actions of ``AutoTTS-v0`` instead of macro-actions.
-        max_branches: N, maximum number of branches of an episode.
+        max_branches: N, maximum number of branches of an episode; default 64, or the smallest
+            number of branches of a question.
         num_envs: number of parallel environments.
         num_steps: timesteps per environment between two updates.
         learning_rate: initial learning rate; annealed to a tenth of it.
@@ -90,6 +91,7 @@ def train(
     from autotts_gym.controllers.policy_network import Shape
     from autotts_gym.learning.trainer_factory import create_trainer
     from autotts_gym.learning.training_config import TrainingConfig
+    from autotts_gym.traces.branch_width import default_width
 
     torch.set_num_threads(threads)
     rows = None if questions is None else integer_list(questions, "questions")
@@ -97,6 +99,9 @@ def train(
     validation_rows = (
         rows if validation is None or not is_validated else integer_list(validation, "validation")
     )
+    stores = open_envs(envs)
+    if max_branches is None:
+        max_branches = default_width(stores.values())
     config = TrainingConfig(
         total_timesteps=total_timesteps,
         seed=seed,
@@ -108,7 +113,7 @@ def train(
     )
     trainer = create_trainer(
         algorithm,
-        open_envs(envs),
+        stores,
         rows,
         config,
         out,

@@ -11,6 +11,7 @@ from autotts_gym.utils.keywords import suggest_keywords
 if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
     from autotts_gym.deployment.solver import Solution
+    from autotts_gym.inference.text_engine import Api
     from autotts_gym.live.live_model import LiveModel
 
 
@@ -28,12 +29,16 @@ def solve(
     interval: int | None = None,
     max_tokens: int | None = None,
     temperature: float | None = None,
-    max_branches: int = 64,
+    max_branches: int | None = None,
     budget: int | None = None,
     patience: float = 120.0,
     seed: int | None = None,
     gold: str | None = None,
+    deadline: float | None = None,
+    generation_confidence: bool = True,
+    api: Api = "tokens",
     api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     engine: Mapping[str, Any] | None = None,
 ) -> Solution:
     """Answer a question with a controller on a running model.
@@ -55,12 +60,17 @@ def solve(
         interval: Δ, tokens between two probes; default 500.
         max_tokens: maximum length of a branch, tokens.
         temperature: sampling temperature of the branches.
-        max_branches: N, maximum number of branches of an episode.
+        max_branches: N, maximum number of branches of an episode; default 64.
         budget: B, maximum total tokens; None for no budget.
         patience: seconds without data after which a request fails.
         seed: random seed of the sampled branches.
         gold: the gold answer, if it is known.
+        deadline: seconds after which the best answer so far is returned; None for no limit.
+        generation_confidence: ask the model for the log-probabilities of its likeliest tokens.
+        api: ``"tokens"`` for vLLM's server; ``"completions"`` or ``"chat"`` for others, which
+            take text or messages (:mod:`autotts_gym.inference.text_engine`).
         api_key: API key of the server.
+        headers: further headers of every request to the server.
         engine: arguments of vLLM's engine, if it runs in this process.
 
     Returns:
@@ -86,8 +96,11 @@ def solve(
             "max_tokens": max_tokens,
             "sampling": None if temperature is None else {"temperature": temperature},
             "patience": patience,
+            "api": api,
             "api_key": api_key,
+            "headers": headers,
             "engine": engine,
+            "generation_confidence": generation_confidence,
         }
     return solver.solve(
         question,
@@ -97,5 +110,6 @@ def solve(
         seed=seed,
         max_branches=max_branches,
         budget=budget,
+        deadline=deadline,
         **connection,
     )

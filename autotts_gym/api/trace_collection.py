@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotts_gym.api.catalogue import StrPath
+from autotts_gym.api.catalogue import StrPath, load_env
 from autotts_gym.utils.keywords import suggest_keywords
 
 if TYPE_CHECKING:
     from autotts_gym.collection.collector import CollectionProgress
     from autotts_gym.inference.engine import Engine
+    from autotts_gym.inference.text_engine import Api
     from autotts_gym.traces.store import TraceStore
 
 
@@ -40,15 +42,21 @@ def collect(
     id_field: str = "id",
     question_field: str = "question",
     answer_field: str = "answer",
+    options_field: str = "options",
     texts: bool = False,
+    extend: StrPath | None = None,
+    generation_confidence: bool = True,
     concurrency: int | None = None,
     patience: float = 600.0,
     stall: float = 120.0,
+    api: Api = "tokens",
     api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     engine: Mapping[str, Any] | None = None,
     to: StrPath | None = None,
     progress: Callable[[CollectionProgress], None] = _no_progress,
     merge_progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> TraceStore:
     """Sample reasoning traces from a model, probe them at every interval, and store them.
 
@@ -76,17 +84,25 @@ def collect(
         id_field: field of the question's id.
         question_field: field of its text.
         answer_field: field of the gold answer.
+        options_field: field of the options of multiple choice.
         texts: store the texts of the traces.
+        extend: an environment of the same model, protocol, interval and sampling. The new one has
+            its questions and branches, and those that ``questions`` and ``branches`` add.
+        generation_confidence: store how sure the model was of the tokens of every interval.
         concurrency: maximum number of concurrent traces; default 256 with a server, 1024 with vLLM
             in this process.
         patience: seconds for which a failing request is retried.
         stall: seconds without data after which a request fails.
+        api: ``"tokens"`` for vLLM's server; ``"completions"`` or ``"chat"`` for others, which
+            take text or messages (:mod:`autotts_gym.inference.text_engine`).
         api_key: API key of the server.
+        headers: further headers of every request to the server.
         engine: arguments of vLLM's engine, if it runs in this process.
         to: parent folder of the environment; default the user's environment folder.
         progress: called repeatedly while traces are collected.
         merge_progress: called with the number of questions whose answers were compared, and their
             total number.
+        warn: called with what is likely wrong with the questions or with the answers.
 
     Returns:
         The environment's trace store.
@@ -111,11 +127,12 @@ def collect(
         id_field=id_field,
         question_field=question_field,
         answer_field=answer_field,
+        options_field=options_field,
         split=split,
     )
     plan = CollectionPlan(branches, interval, max_tokens, Sampling(temperature, top_p, top_k), seed)
     return collect_store(
-        _engine(model, base_url, api_key, stall, patience, concurrency, engine),
+        _engine(model, base_url, api, api_key, headers, stall, patience, concurrency, engine),
         asked,
         plan,
         (Path(to) if to is not None else registry.user_folder()) / name,
@@ -123,16 +140,21 @@ def collect(
         model=model_name or "",
         benchmark=benchmark or Path(questions).stem,
         texts=texts,
+        extends=None if extend is None else load_env(extend),
+        generation_confidence=generation_confidence,
         concurrency=concurrency,
         progress=progress,
         merge_progress=merge_progress,
+        warn=warn,
     )
 
 
 def _engine(
     model: str | None,
     base_url: str | Sequence[str] | None,
+    api: Api,
     api_key: str | None,
+    headers: Mapping[str, str] | None,
     stall: float,
     patience: float,
     concurrency: int | None,
@@ -140,6 +162,7 @@ def _engine(
 ) -> Engine:
     """An HTTP client if ``base_url`` is given, otherwise vLLM in this process."""
     from autotts_gym.inference.http_engine import ServerEngine
+    from autotts_gym.inference.text_engine import create_engine
     from autotts_gym.inference.vllm_engine import LocalEngine
 
     if base_url:
@@ -147,10 +170,12 @@ def _engine(
             raise ValueError("engine is for vLLM in this process; leave it out with base_url")
         # Twice: some requests continue traces while others probe traces.
         width = 2 * (ServerEngine.concurrency if concurrency is None else concurrency)
-        return ServerEngine(
+        return create_engine(
             base_url,
             model,
+            api=api,
             api_key=api_key,
+            headers=headers,
             stall=stall,
             patience=patience,
             concurrency=max(width, 1),

@@ -80,7 +80,13 @@ def benchmark(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("results"),
-    max_branches: Annotated[int, typer.Option(help="N, maximum width of an episode.")] = 64,
+    max_branches: Annotated[
+        int | None,
+        typer.Option(
+            help="N, maximum width of an episode; by default 64, or the fewest branches "
+            "of a question."
+        ),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option(help="B, maximum tokens of an episode; unlimited by default.")
     ] = None,
@@ -137,6 +143,7 @@ def benchmark(
     loaded = load_controllers(agents or [], untrusted, weaker_sandbox)
     if untrusted:
         _print_protections(loaded)
+    stores = open_environments(env)
     plan = plan_benchmark(
         loaded,
         DEFAULT_BETAS if beta is None else parse_numbers(beta),
@@ -144,11 +151,11 @@ def benchmark(
         protocol=protocol.value if protocol else None,
         order=order.value if order else None,
         billing=billing.value if billing else None,
+        stores=stores,
         max_branches=max_branches,
         budget=budget,
         action_limit=action_limit,
     )
-    stores = open_environments(env)
     pool = create_pool(workers, time_limit, ray)
     with exit_on_interrupt(), _progress(plan.episode_count(stores)) as update:
         results, analysis = play_benchmark(

@@ -11,7 +11,7 @@ from rich.markup import escape
 from autotts_gym import api
 from autotts_gym.cli.collection_display import CollectionDisplay
 from autotts_gym.cli.console import errors, exit_on_interrupt, print_dim, print_line
-from autotts_gym.cli.options import parse_engine_arguments
+from autotts_gym.cli.options import Api, Headers, ServerApi, parse_engine_arguments
 
 if TYPE_CHECKING:
     from autotts_gym.traces.store import TraceStore
@@ -61,8 +61,8 @@ def collect(
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="Prompt and probe templates: qwen3, deepseek-r1, chat, choice, tinylm, or a YAML "
-            "file; by default chosen by the model's name."
+            help="Prompt and probe templates: qwen3, deepseek-r1, chat, answer, answer-examples, "
+            "choice, tinylm, or a YAML file; by default chosen by the model's name."
         ),
     ] = None,
     benchmark: Annotated[
@@ -75,10 +75,28 @@ def collect(
         str, typer.Option(help="Field with the question's text.")
     ] = "question",
     answer_field: Annotated[str, typer.Option(help="Field with the gold answer.")] = "answer",
+    options_field: Annotated[
+        str, typer.Option(help="Field with the options of multiple choice.")
+    ] = "options",
     merge: Annotated[bool, typer.Option("--merge", hidden=True)] = False,
     texts: Annotated[
         bool, typer.Option("--texts", help="Store the texts of the traces in the environment.")
     ] = False,
+    extend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENV",
+            help="An environment to extend: the new one has its questions and branches, and those "
+            "that --questions and --branches add. Everything else must be the same.",
+        ),
+    ] = None,
+    generation_confidence: Annotated[
+        bool,
+        typer.Option(
+            help="Store how sure the model was of the tokens of every interval, by the "
+            "log-probabilities of the 20 likeliest tokens, or as many as the server gives."
+        ),
+    ] = True,
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -91,9 +109,11 @@ def collect(
     stall: Annotated[
         float, typer.Option(help="Seconds without a response after which a request fails.")
     ] = 120.0,
+    server_api: Api = ServerApi.tokens,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="API key for the servers.")
     ] = None,
+    header: Headers = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,6 +133,7 @@ def collect(
     generated twice.
     """
     from autotts_gym.collection.pipeline import work_folder
+    from autotts_gym.inference.http_headers import parse_headers
     from autotts_gym.traces import registry
 
     if base_url and engine:
@@ -143,15 +164,21 @@ def collect(
                 id_field=id_field,
                 question_field=question_field,
                 answer_field=answer_field,
+                options_field=options_field,
                 texts=texts,
+                extend=extend,
+                generation_confidence=generation_confidence,
                 concurrency=concurrency,
                 patience=patience,
                 stall=stall,
+                api=server_api.value,
                 api_key=api_key,
+                headers=parse_headers(header or ()),
                 engine=parse_engine_arguments(engine),
                 to=to,
                 progress=show.collected,
                 merge_progress=show.merged,
+                warn=show.warn,
             )
     except OSError:
         if work.exists():

@@ -32,14 +32,14 @@ def describe(
 
     from autotts_gym.traces import registry
     from autotts_gym.traces import statistics as st
+    from autotts_gym.traces.branch_width import MAX_WIDTH, default_width
     from autotts_gym.traces.published_statistics import PUBLISHED_AIME24
 
-    columns = {
-        name: st.describe(store)
-        for given in env
-        for name, store in registry.open_stores(given).items()
-    }
+    stores = {name: store for given in env for name, store in registry.open_stores(given).items()}
+    columns = {name: st.describe(store) for name, store in stores.items()}
+    widths = {default_width([store]) for store in stores.values()}
     if published:
+        widths.add(MAX_WIDTH)
         columns |= {f"{model} published": s for model, s in PUBLISHED_AIME24.items()}
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -49,7 +49,8 @@ def describe(
         places = item.metadata["at"]
         if places and not every:
             continue
-        label, form = item.metadata["label"], item.metadata["format"]
+        form = item.metadata["format"]
+        label = item.metadata["label"].replace(f"of {MAX_WIDTH}", f"of {_width_label(widths)}")
         values = [getattr(statistics, item.name) for statistics in columns.values()]
         if not places:
             table.add_row(label, *(form.format(value) for value in values))
@@ -57,3 +58,9 @@ def describe(
             table.add_row(f"{label} {place}", *(form.format(value) for value in row))
     # A fixed width: rows must not wrap in a narrow terminal.
     SafeConsole(width=48 + 14 * len(columns)).print(table)
+
+
+def _width_label(widths: set[int]) -> str:
+    """How many branches a vote has, in the columns together."""
+    least, most = min(widths), max(widths)
+    return str(most) if least == most else f"{least} to {most}"

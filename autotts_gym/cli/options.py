@@ -28,6 +28,30 @@ Environments = Annotated[
 ]
 
 
+class ServerApi(StrEnum):
+    """How a server is asked."""
+
+    tokens = "tokens"
+    completions = "completions"
+    chat = "chat"
+
+
+Api = Annotated[
+    ServerApi,
+    typer.Option(
+        "--api",
+        help="What servers take: tokens (vLLM), or text (completions) or messages (chat), as other "
+        "OpenAI-compatible servers do.",
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="'NAME: VALUE'",
+        help="A header of every request to the servers; repeatable.",
+    ),
+]
 WeakerSandbox = Annotated[
     bool,
     typer.Option(

@@ -27,6 +27,14 @@ def play(
     seed: Annotated[
         int, typer.Option(help="Random seed of the branch order, and of the question.")
     ] = 0,
+    max_branches: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="N, maximum width of the episode; by default 64, or the smallest number of "
+            "branches of a question.",
+        ),
+    ] = None,
     billing: Annotated[
         Billing,
         typer.Option(help="Charge generated tokens, or every started interval in full."),
@@ -56,6 +64,7 @@ def play(
             env=env or registry.DEFAULT,
             beta=beta,
             billing=billing.value,
+            max_branches=max_branches,
             render_mode=render_mode,
         )
         recorder = FrameRecorder(made, every)

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from autotts_gym.cli.console import console, print_error, print_line
-from autotts_gym.cli.options import parse_engine_arguments
+from autotts_gym.cli.console import console, print_dim, print_error, print_line
+from autotts_gym.cli.options import Api, Headers, ServerApi, parse_engine_arguments
 
 if TYPE_CHECKING:
     from autotts_gym.deployment.solver import Solution
@@ -69,9 +69,20 @@ def solve(
     ] = 120.0,
     seed: Annotated[int | None, typer.Option(help="Random seed of the sampling.")] = None,
     gold: Annotated[str | None, typer.Option(help="The gold answer, if it is known.")] = None,
+    server_api: Api = ServerApi.tokens,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="API key for the server.")
     ] = None,
+    header: Headers = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which the best answer so far is printed; no limit by default."
+        ),
+    ] = None,
+    generation_confidence: Annotated[
+        bool, typer.Option(help="Ask the model for the log-probabilities of its likeliest tokens.")
+    ] = True,
     engine: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,9 +99,11 @@ def solve(
     """Answer a question, and show what it cost.
 
     On a terminal, the running episode is shown: branches, answers, votes. If the model fails during
-    the episode, the best answer so far is printed, and the exit status is 1.
+    the episode, the best answer so far is printed, and the exit status is 1; after Ctrl-C, it is
+    130.
     """
     from autotts_gym.deployment import solver
+    from autotts_gym.inference.http_headers import parse_headers
 
     arguments: dict[str, Any] = {
         "base_url": base_url or None,
@@ -103,27 +116,36 @@ def solve(
         "max_branches": max_branches,
         "budget": budget,
         "patience": patience,
+        "api": server_api.value,
         "api_key": api_key,
+        "headers": parse_headers(header or ()),
+        "deadline": deadline,
+        "generation_confidence": generation_confidence,
         "engine": parse_engine_arguments(engine),
         "beta": beta,
         "gold": gold,
         "seed": seed,
     }
-    if as_json or not console.is_terminal:
-        solution = solver.solve(question, agent, **arguments)
-    else:
-        with _LiveView() as view:
-            solution = solver.solve(
-                question, agent, render_mode="ansi", watch=view.update, **arguments
-            )
+    status = 0
+    try:
+        if as_json or not console.is_terminal:
+            solution = solver.solve(question, agent, **arguments)
+        else:
+            with _LiveView() as view:
+                solution = solver.solve(
+                    question, agent, render_mode="ansi", watch=view.update, **arguments
+                )
+        status = int(bool(solution.error))
+    except solver.SolveInterrupted as interrupt:
+        solution, status = interrupt.solution, 130
     if as_json:
         text = json.dumps(solution.facts(), ensure_ascii=False)
         # JSON escapes only some of the characters that control a terminal.
         print(text if text.isprintable() else json.dumps(solution.facts()))
     else:
         _print_solution(solution, question)
-    if solution.error:
-        raise typer.Exit(1)
+    if status:
+        raise typer.Exit(status)
 
 
 class _LiveView:
@@ -166,6 +188,8 @@ def _print_solution(solution: Solution, question: str) -> None:
         f"{solution.branches} branches, {solution.probes} probes; votes: "
         f"{escape(votes) or 'none'}{more}"
     )
+    if solution.timed_out:
+        print_dim("the deadline has passed: this is the best answer at that time")
     console.print(_cost_table(solution))
     if solution.error:
         print_error("autotts", solution.error)

@@ -88,7 +88,14 @@ def train(
     atomic: Annotated[
         bool, typer.Option("--atomic", help="Train on the single actions of AutoTTS-v0.")
     ] = False,
-    max_branches: Annotated[int, typer.Option(min=1, help="N, maximum width of an episode.")] = 64,
+    max_branches: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="N, maximum width of an episode; by default 64, or the fewest branches "
+            "of a question.",
+        ),
+    ] = None,
     num_envs: Annotated[int, typer.Option(min=1, help="Number of parallel episodes.")] = 512,
     num_steps: Annotated[
         int,
@@ -117,13 +124,17 @@ def train(
         from autotts_gym.controllers.policy_network import Shape
         from autotts_gym.learning.trainer_factory import create_trainer
         from autotts_gym.learning.training_config import TrainingConfig
+        from autotts_gym.traces.branch_width import default_width
     if early and (algorithm is not Algorithm.autotts_ppo or validation == "none"):
         raise ValueError("--early needs autotts-ppo and validation questions")
     torch.set_num_threads(threads)
     rows = None if questions is None else parse_integers(questions)
+    stores = open_environments(env)
+    if max_branches is None:
+        max_branches = default_width(stores.values())
     trainer = create_trainer(
         algorithm.value,
-        open_environments(env),
+        stores,
         rows,
         TrainingConfig(
             total_timesteps=decisions,

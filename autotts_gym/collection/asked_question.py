@@ -15,18 +15,22 @@ class AskedQuestion:
         id: unique name within its list.
         text: text of the question.
         gold: gold answer, not normalised; empty if there is none.
+        history: messages of a conversation before ``text``, its last message: role and content of
+            each.
     """
 
     id: str
     text: str
     gold: str = ""
+    history: tuple[tuple[str, str], ...] = ()
 
 
 def questions_digest(questions: Sequence[AskedQuestion]) -> str:
-    """Return the sha256 of ids, texts and gold answers, in order."""
+    """Return the sha256 of ids, texts, gold answers and histories, in order."""
     hashed = hashlib.sha256(f"autotts-questions {len(questions)}\n".encode())
     for question in questions:
-        for text in (question.id, question.text, question.gold):
+        history = [text for message in question.history for text in message]
+        for text in (question.id, question.text, question.gold, *history):
             encoded = text.encode()
             # Lengths first, so that different lists never hash the same bytes.
             hashed.update(len(encoded).to_bytes(8, "little") + encoded)

@@ -5,11 +5,14 @@ they are finished::
 
     {"settings": {...}}
     {"session": {"engine": ..., "engine_version": ..., "started": ...}}
-    {"trace": [question, branch], "tokens": [...], "text": "...", "finish": "stop", "at": 12.3}
+    {"trace": [question, branch], "tokens": [...], "text": "...", "finish": "stop", "at": 12.3,
+     "confidence": [top_tokens, [sum, ...]]}
     {"probes": [question, branch], "generated": [["57", [logprob, ...], [piece, ...], n], ...]}
 
-``at`` is the time since the session started, seconds. A partial last line, from a process that was
-killed or a full disk, is removed when the journal is opened again; all lines before it are kept.
+``at`` is the time since the session started, seconds. ``confidence`` is optional: the number of
+likeliest tokens, and the sum of the token confidences of each interval. A partial last line, from a
+process that was killed or a full disk, is removed when the journal is opened again; all lines
+before it are kept.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any, Final
 import filelock
 
 from autotts_gym.inference.engine import Generated
+from autotts_gym.inference.token_confidence import TraceConfidence
 from autotts_gym.traces.store import TraceError
 from autotts_gym.utils.journal import JournalError, JsonlJournal
 
@@ -47,12 +51,14 @@ class SampledTrace:
         length: number of tokens.
         text: decoded text.
         finish: ``"stop"``, or ``"length"`` if the trace was cut at the maximum length.
+        confidence: its generation confidence; None if it is not known.
     """
 
     tokens: list[int]
     length: int
     text: str
     finish: str
+    confidence: TraceConfidence | None = None
 
 
 @dataclass
@@ -88,7 +94,13 @@ class JournalContents:
             tokens, text, finish = record["tokens"], record["text"], record["finish"]
             if not isinstance(text, str) or finish not in ("stop", "length"):
                 raise ValueError("a trace must have a text, and finish with stop or length")
-            self.traces[q, b] = SampledTrace(_read_tokens(tokens), len(tokens), text, finish)
+            self.traces[q, b] = SampledTrace(
+                _read_tokens(tokens),
+                len(tokens),
+                text,
+                finish,
+                _read_confidence(record.get("confidence")),
+            )
             self._update_seconds(record["at"])
         else:
             q, b = _read_key(record["probes"])
@@ -118,12 +130,28 @@ def _read_tokens(value: Any) -> list[int]:
     return value
 
 
+def _read_confidence(value: Any) -> TraceConfidence | None:
+    if value is None:
+        return None
+    top_tokens, sums = value
+    if type(top_tokens) is not int or top_tokens < 1:
+        raise ValueError(f"a confidence must be of at least 1 likeliest token, got {top_tokens!r}")
+    if not isinstance(sums, list) or not all(
+        type(x) in (int, float) and -1e12 < x < 1e12 for x in sums
+    ):
+        raise ValueError("the sums of a confidence must be finite numbers")
+    return TraceConfidence(top_tokens, [float(x) for x in sums])
+
+
 def _read_probe(text: Any, logprobs: Any, pieces: Any, count: Any) -> Generated:
     """Read what a probe generated; its token ids are not recorded, only their number."""
     if not isinstance(text, str) or not all(isinstance(piece, str) for piece in pieces):
         raise TypeError("a probe must have a text and pieces of text")
-    if type(count) is not int or not 0 <= count == len(logprobs) == len(pieces):
-        raise ValueError(f"a probe must have as many log-probabilities and pieces as its {count!r}")
+    known = len(logprobs), len(pieces)
+    if type(count) is not int or count < 0 or known not in ((count, count), (0, 0)):
+        raise ValueError(
+            f"a probe must have as many log-probabilities and pieces as its {count!r}, or none"
+        )
     if not all(type(x) in (int, float) and -1e9 < x < 1e9 for x in logprobs):
         raise ValueError("log-probabilities must be finite numbers")
     return Generated([0] * count, text, "stop", list(logprobs), list(pieces))
@@ -192,26 +220,31 @@ class CollectionJournal:
         """Record the start of a session, with what the engine reports about itself."""
         self._append({"session": session})
 
-    def append_trace(self, key: BranchKey, trace: Generated, at: float) -> None:
+    def append_trace(
+        self, key: BranchKey, trace: Generated, at: float, confidence: TraceConfidence | None = None
+    ) -> None:
         """Record a finished trace.
 
         Args:
             key: question and branch.
             trace: what the engine generated.
             at: seconds since the session started.
+            confidence: its generation confidence, if known.
 
         Raises:
             OSError: the record cannot be written; the journal is unchanged.
         """
-        self._append(
-            {
-                "trace": key,
-                "tokens": trace.tokens,
-                "text": trace.text,
-                "finish": trace.finish,
-                "at": round(at, 3),
-            }
-        )
+        record: dict[str, Any] = {
+            "trace": key,
+            "tokens": trace.tokens,
+            "text": trace.text,
+            "finish": trace.finish,
+            "at": round(at, 3),
+        }
+        if confidence is not None:
+            top_tokens, sums = confidence
+            record["confidence"] = [top_tokens, [float(f"{x:.8g}") for x in sums]]
+        self._append(record)
 
     def append_probes(self, key: BranchKey, probes: Sequence[Generated], at: float) -> None:
         """Record what the probes of a trace generated; see :meth:`append_trace`."""

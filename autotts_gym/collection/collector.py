@@ -21,6 +21,7 @@ from autotts_gym.collection.plan import CollectionPlan, probe_positions
 from autotts_gym.inference.engine import EngineError, Generated, Request
 from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Protocol
+from autotts_gym.inference.token_confidence import TOP_TOKENS, ConfidenceSums, TraceConfidence
 
 #: Minimum number of tokens in a part of a stream; smaller parts cost time.
 _MIN_STREAM_PART: Final = 64
@@ -38,6 +39,10 @@ class CollectionProgress:
         tokens: tokens sampled in this session, including those of unfinished traces.
         probes: probes taken in this session.
         seconds: time since this session started.
+        resumed_samples: traces that were sampled in earlier sessions.
+        retries: requests of this session that were sent again.
+        failure: why a request was sent again the last time.
+        silent_seconds: time since the engine sent anything, with requests in progress.
     """
 
     total: int
@@ -47,12 +52,20 @@ class CollectionProgress:
     tokens: int = 0
     probes: int = 0
     seconds: float = 0.0
+    resumed_samples: int = 0
+    retries: int = 0
+    failure: str = ""
+    silent_seconds: float = 0.0
 
     @property
     def seconds_left(self) -> float:
-        """Estimated time left at the present rate; infinite before the first trace is done."""
-        done = self.probed - self.resumed
-        return self.seconds / done * (self.total - self.probed) if done else float("inf")
+        """Estimated time left at the present rate; infinite before the first trace is sampled.
+
+        Sampling a trace and probing it count as much as each other.
+        """
+        done = self.sampled - self.resumed_samples + self.probed - self.resumed
+        left = 2 * self.total - self.sampled - self.probed
+        return self.seconds / done * left if done else float("inf")
 
 
 def needs_closing_probe(trace: SampledTrace, protocol: Protocol) -> bool:
@@ -66,7 +79,9 @@ async def collect(
     plan: CollectionPlan,
     journal: CollectionJournal,
     *,
+    keys: Sequence[BranchKey] | None = None,
     concurrency: int | None = None,
+    generation_confidence: bool = True,
     progress: Callable[[CollectionProgress], None] = lambda _: None,
 ) -> None:
     """Collect until every trace of every question is sampled and probed.
@@ -76,7 +91,11 @@ async def collect(
         questions: the questions.
         plan: what is sampled.
         journal: where finished traces and probes are recorded.
+        keys: the traces to collect, as row of the question and number of the branch; default
+            ``plan.branches`` of every question.
         concurrency: maximum number of concurrent traces; by default that of the engine.
+        generation_confidence: record the confidence of the tokens of traces, as far as the engine
+            gives it (:mod:`autotts_gym.inference.token_confidence`).
         progress: called after every part of a trace and every probed trace.
 
     Raises:
@@ -88,7 +107,12 @@ async def collect(
         concurrency = prober.engine.concurrency
     if concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency!r}")
-    await _Collection(prober, questions, plan, journal, concurrency, progress).run()
+    if keys is None:
+        keys = [(q, b) for q in range(len(questions)) for b in range(plan.branches)]
+    top_tokens = TOP_TOKENS if generation_confidence else 0
+    await _Collection(
+        prober, questions, plan, journal, keys, concurrency, top_tokens, progress
+    ).run()
 
 
 class _Collection:
@@ -100,24 +124,29 @@ class _Collection:
         questions: Sequence[AskedQuestion],
         plan: CollectionPlan,
         journal: CollectionJournal,
+        keys: Sequence[BranchKey],
         concurrency: int,
+        top_tokens: int,
         report: Callable[[CollectionProgress], None],
     ) -> None:
         self._prober = prober
         self._questions = questions
         self._plan = plan
         self._journal = journal
+        self._top_tokens = top_tokens
         self._report = report
         self._slots = asyncio.Semaphore(concurrency)
         self._start = time.monotonic()
         contents = journal.contents
-        keys = [(q, b) for q in range(len(questions)) for b in range(plan.branches)]
         self._pending = [key for key in keys if key not in contents.probes]
         self._pending_branches = Counter(q for q, _ in self._pending)
         self._prompts: dict[int, list[int]] = {}
         self._max_tokens: dict[int, int] = {}
         resumed = len(keys) - len(self._pending)
-        self._progress = CollectionProgress(len(keys), len(contents.traces), resumed, resumed)
+        sampled = sum(key in contents.traces for key in keys)
+        self._progress = CollectionProgress(
+            len(keys), sampled, resumed, resumed, resumed_samples=sampled
+        )
 
     async def run(self) -> None:
         self._update()
@@ -145,7 +174,8 @@ class _Collection:
     async def _encode_prompt(self, question: int) -> None:
         async with self._slots:
             try:
-                prompt = await self._prober.prompt(self._questions[question].text)
+                asked = self._questions[question]
+                prompt = await self._prober.prompt(asked.text, asked.history)
                 self._max_tokens[question] = self._prober.max_trace_tokens(
                     prompt, self._plan.max_tokens
                 )
@@ -159,9 +189,9 @@ class _Collection:
         question, branch = key
         try:
             if key not in self._journal.contents.traces:
-                trace = await self._sample(key)
+                trace, confidence = await self._sample(key)
                 self._progress.sampled += 1
-                self._journal.append_trace(key, trace, self._elapsed())
+                self._journal.append_trace(key, trace, self._elapsed(), confidence)
             probes = await self._probe(key)
         except EngineError as error:
             name = self._questions[question].id
@@ -176,21 +206,23 @@ class _Collection:
             self._journal.sync()
         self._update()
 
-    async def _sample(self, key: BranchKey) -> Generated:
+    async def _sample(self, key: BranchKey) -> tuple[Generated, TraceConfidence | None]:
         question, branch = key
         request = Request(
             prompt=self._prompts[question],
             max_tokens=self._max_tokens[question],
             sampling=self._plan.sampling,
             seed=self._plan.trace_seed(question, branch),
+            top_tokens=self._top_tokens,
         )
-        trace = Generated()
+        trace, confidence = Generated(), ConfidenceSums(self._plan.interval)
         every = max(self._plan.interval, _MIN_STREAM_PART)
         async for part in self._prober.engine.stream(request, every):
             trace.append(part)
+            confidence.add(part)
             self._progress.tokens += len(part.tokens)
             self._update()
-        return trace
+        return trace, confidence.result
 
     async def _probe(self, key: BranchKey) -> list[Generated]:
         trace = self._journal.contents.traces[key]

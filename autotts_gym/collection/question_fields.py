@@ -9,6 +9,12 @@ from typing import Any, Final
 
 from autotts_gym.answers.grading import gold_answer
 from autotts_gym.collection.asked_question import AskedQuestion
+from autotts_gym.collection.choice_options import (
+    OPTION_FIELDS,
+    find_options,
+    gold_letter,
+    with_options,
+)
 from autotts_gym.collection.table_readers import NumberedRow
 from autotts_gym.traces.store import TraceError
 
@@ -17,6 +23,7 @@ _ID_FIELDS: Final = ("id", "unique_id", "problem_id", "question_id")
 _QUESTION_FIELDS: Final = ("question", "problem", "prompt", "text")
 _ANSWER_FIELDS: Final = (
     *("answer", "gold_answer", "final_answer", "expected_answer", "gold", "target", "solution"),
+    *("answerkey", "correct answer", "answer_index", "answer_idx"),
 )
 
 
@@ -27,14 +34,15 @@ def rows_to_questions(
     id_field: str,
     question_field: str,
     answer_field: str,
+    options_field: str = OPTION_FIELDS[0],
 ) -> list[AskedQuestion]:
     """Convert rows to questions; see :func:`autotts_gym.collection.question_files.read_questions`.
 
     Args:
         rows: the rows with their numbers.
         unit: what the numbers count, for messages: ``"line"`` or ``"row"``.
-        id_field, question_field, answer_field: names of the fields. The defaults ``id``,
-            ``question`` and ``answer`` also match other common names.
+        id_field, question_field, answer_field, options_field: names of the fields. The defaults
+            ``id``, ``question``, ``answer`` and ``options`` also match other common names.
 
     Raises:
         TraceError: there are no rows, or a field is missing or invalid; the message names the row.
@@ -45,6 +53,7 @@ def rows_to_questions(
     id_name = _find_field(id_field, _ID_FIELDS, fields)
     answer_name = _find_field(answer_field, _ANSWER_FIELDS, fields)
     question_name = _find_field(question_field, _QUESTION_FIELDS, fields)
+    options_name = _find_field(options_field, OPTION_FIELDS, fields)
     if question_name is None:
         raise TraceError(
             f"no question field ({', '.join(_QUESTION_FIELDS)}); the fields are {', '.join(fields)}"
@@ -62,12 +71,40 @@ def rows_to_questions(
                 f"{numbers[identity]}"
             )
         numbers[identity] = number
-        text = _read_string(row, question_name, f"{where}: question", "a string")
+        text, history = _read_prompt(row, question_name, f"{where}: question")
         gold = ""
-        if answer_name is not None and row.get(answer_name) not in (None, ""):
+        try:
+            options = find_options(row, options_name, text)
+            if options is not None:
+                text = with_options(text, options)
+                gold = gold_letter(row.get(answer_name) if answer_name else None, options)
+        except TraceError as error:
+            raise TraceError(f"{where}: {error}") from None
+        if options is None and answer_name is not None and row.get(answer_name) not in (None, ""):
             gold = gold_answer(_read_scalar(row, answer_name, f"{where}: answer"))
-        questions.append(AskedQuestion(identity, text, gold))
+        questions.append(AskedQuestion(identity, text, gold, history))
     return questions
+
+
+def _read_prompt(
+    row: dict[str, Any], field: str, what: str
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The text of a question, and the messages before it where it is a list of messages."""
+    value = row.get(field)
+    if not isinstance(value, list):
+        return _read_string(row, field, what, "a string or a list of messages"), ()
+    messages = []
+    for number, message in enumerate(value):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise TraceError(
+                f"{what} ({field!r}): message {number} must have a role and a content, got "
+                f"{reprlib.repr(message)}"
+            )
+        content = _read_string(message, "content", f"{what}: message {number}", "a string")
+        messages.append((message["role"], content))
+    if not messages or messages[-1][0] != "user":
+        raise TraceError(f"{what} ({field!r}): the last message must have the role 'user'")
+    return messages[-1][1], tuple(messages[:-1])
 
 
 def _find_field(name: str, common: tuple[str, ...], fields: list[str]) -> str | None:

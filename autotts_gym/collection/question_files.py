@@ -18,6 +18,7 @@ def read_questions(
     id_field: str = "id",
     question_field: str = "question",
     answer_field: str = "answer",
+    options_field: str = "options",
     split: str | None = None,
 ) -> list[AskedQuestion]:
     r"""Read questions, in the order of the file.
@@ -27,11 +28,15 @@ def read_questions(
     no gold answers. A gold answer that is a whole solution is reduced to the content of its last
     ``\boxed{...}``, or to the text after its last ``####``.
 
+    Options of multiple choice (:mod:`autotts_gym.collection.choice_options`) are appended to the
+    question as ``A) ...``, and the gold answer is the letter of the right one. A question may be a
+    list of messages, each with a role and a content; the last is the user's.
+
     Args:
         source: a UTF-8 file with one question per row (``.jsonl``, ``.json`` with a list, ``.csv``
             or ``.parquet``), or the name of a Hugging Face dataset: ``org/name`` or
             ``org/name:configuration``, optionally with the prefix ``hf:``.
-        id_field, question_field, answer_field: names of the fields.
+        id_field, question_field, answer_field, options_field: names of the fields.
         split: split of a Hugging Face dataset; optional if it has only one.
 
     Raises:
@@ -52,6 +57,7 @@ def read_questions(
             id_field=id_field,
             question_field=question_field,
             answer_field=answer_field,
+            options_field=options_field,
         )
     except TraceError as error:
         raise TraceError(f"{where}: {error}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,9 @@ import autotts_gym
 from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
+from autotts_gym.collection.collection_warnings import FALLBACK, misses_first_extractor
 from autotts_gym.collection.collector import needs_closing_probe
+from autotts_gym.collection.extension import EXTENDS_ENTRY, BranchPlan, all_branches
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
 from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers
 from autotts_gym.inference.engine import Generated
@@ -35,6 +38,7 @@ def build_store(
     details: Mapping[str, Any] | None = None,
     texts: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    branches: BranchPlan | None = None,
 ) -> TraceStore:
     """Build a trace store from a finished collection.
 
@@ -47,6 +51,7 @@ def build_store(
         texts: store the texts of the traces.
         progress: called with the number of questions whose answers were compared, and their total
             number.
+        branches: which branches were collected, and which a store had already; default all.
 
     Returns:
         The store, in memory. Its card describes the collection and its cost, and counts the
@@ -55,22 +60,20 @@ def build_store(
     Raises:
         TraceError: a trace is missing or cannot be stored.
     """
-    for q, question in enumerate(questions):
-        for b in range(plan.branches):
-            if (q, b) not in contents.probes:
-                raise TraceError(f"question {question.id!r}, branch {b}: not collected yet")
+    branches = branches or all_branches(questions, plan)
+    made: dict[int, list[Branch]] = {
+        q: list(question.branches) for q, question in branches.existing.items()
+    }
+    for q, b in branches.keys:
+        if (q, b) not in contents.probes:
+            raise TraceError(f"question {questions[q].id!r}, branch {b}: not collected yet")
+        trace, probes = contents.traces[q, b], contents.probes[q, b]
+        branch = build_branch(trace, probes, plan.interval, protocol, texts)
+        made.setdefault(q, []).append(branch)
+    if any(branch.confidences is None for row in made.values() for branch in row):
+        made = {q: [replace(b, confidences=None) for b in row] for q, row in made.items()}
     raw = [
-        Question(
-            question.text,
-            question.gold,
-            [
-                build_branch(
-                    contents.traces[q, b], contents.probes[q, b], plan.interval, protocol, texts
-                )
-                for b in range(plan.branches)
-            ],
-            question.id,
-        )
+        Question(question.text, question.gold, made[q], question.id)
         for q, question in enumerate(questions)
     ]
     stored = []
@@ -89,8 +92,10 @@ def build_store(
         "protocol": {"name": protocol.name, "sha256": protocol.digest, **protocol.content},
         "null_answers": sorted(NULL_ANSWERS),
         RULES_ENTRY: RULES_VERSION,
-        "collected": _collection_summary(contents, stored),
+        "collected": branches.add_counts(_collection_summary(contents, stored, protocol)),
     }
+    if branches.fingerprint:
+        card[EXTENDS_ENTRY] = branches.fingerprint
     return TraceStore.from_branches(stored, plan.interval, details=card)
 
 
@@ -119,12 +124,13 @@ def build_branch(
         EMPTY: not trace.text.strip(),
         UNANSWERED: null,
     }
+    unknown = any(result.confidence < 0 for result in results[:count])
     raw = [_encodable(answer) for answer in (*(r.answer for r in results[:count]), final)]
     return Branch(
         probes=raw[:-1],
         tokens=max(tokens, 1),
         final=raw[-1],
-        confidences=[result.confidence for result in results[:count]],
+        confidences=None if unknown else [result.confidence for result in results[:count]],
         probe_tokens=[result.tokens for result in results[:count]],
         text=trace.text if texts else None,
         flags=" ".join(flag for flag, is_set in flags.items() if is_set),
@@ -138,7 +144,9 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _collection_summary(contents: JournalContents, questions: Sequence[Question]) -> dict[str, Any]:
+def _collection_summary(
+    contents: JournalContents, questions: Sequence[Question], protocol: Protocol
+) -> dict[str, Any]:
     """The card's entry ``collected``: counts, cost and date."""
     flags = Counter(flag for q in questions for b in q.branches for flag in b.flags.split())
     probes = [probe for probes in contents.probes.values() for probe in probes]
@@ -148,6 +156,11 @@ def _collection_summary(contents: JournalContents, questions: Sequence[Question]
         "probes": len(probes),
         "probe_tokens": sum(len(probe.tokens) for probe in probes),
         **{flag: flags[flag] for flag in (CUT, EMPTY, UNANSWERED)},
+        FALLBACK: sum(
+            misses_first_extractor(trace.text, protocol)
+            for trace in contents.traces.values()
+            if trace.finish == "stop" and trace.text.strip()
+        ),
         "answers_merged": sum(map(_count_merged, questions)),
         "seconds": round(sum(session["seconds"] for session in contents.sessions), 1),
         "sessions": len(contents.sessions),

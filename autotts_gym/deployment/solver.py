@@ -13,7 +13,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextvars
+import functools
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
@@ -24,7 +28,7 @@ import numpy as np
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.live_config import LiveEnvOptions
-from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv, LiveError
+from autotts_gym.gym_envs.live_env import AutoTTSLiveEnv, DeadlineError, LiveError
 from autotts_gym.traces import registry
 
 
@@ -50,6 +54,8 @@ class Solution:
             episode; None without a reference.
         error: error message if the model failed, else empty. The answer is then the best one at
             the time of the failure.
+        timed_out: whether the deadline ended the episode. The answer is then the best one at that
+            time.
     """
 
     answer: str
@@ -66,10 +72,23 @@ class Solution:
     self_consistency_tokens: int | None = None
     self_consistency_seconds: float | None = None
     error: str = ""
+    timed_out: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Return the attributes as a dictionary, for JSON."""
         return asdict(self)
+
+
+class SolveInterrupted(KeyboardInterrupt):
+    """Ctrl-C during an episode.
+
+    Attributes:
+        solution: the best answer so far.
+    """
+
+    def __init__(self, solution: Solution) -> None:
+        super().__init__()
+        self.solution = solution
 
 
 class _Watched(gym.Wrapper[Any, Any, Any, Any]):
@@ -109,30 +128,52 @@ def solve(
         seed: random seed of the branches' samples.
         watch: called with the environment after every action, for example to render it.
         options: arguments of ``AutoTTS-Live-v0``, such as ``live`` (a connected model),
-            ``base_url``, ``model`` or ``beta`` (default 0.5).
+            ``base_url``, ``model``, ``deadline`` (seconds) or ``beta`` (default 0.5).
 
     Returns:
         The answer and its cost. If the model fails during the episode, the best answer so far, with
-        ``error``.
+        ``error``; if the deadline passes, the best answer so far, with ``timed_out``.
 
     Raises:
         EngineError: the model cannot be reached.
         AgentError: the controller cannot be loaded.
         IllegalActionError, NoAnswerError: the controller plays an illegal action or does not
             answer.
+        SolveInterrupted: Ctrl-C during the episode; it has the best answer so far.
+        ValueError: an argument is invalid.
     """
+    _check_text(question, "question")
+    _check_text(gold or "", "gold")
+    if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
     controller = load(agent)
     env = AutoTTSLiveEnv(**options)
     try:
         played: gym.Env[Any, Any] = env if watch is None else _Watched(env, watch)
-        error = ""
+        error, timed_out = "", False
         try:
             info = controller.play(played, seed=seed, question=question, gold=gold)
+        except DeadlineError as failure:
+            info, timed_out = failure.info, True
         except LiveError as failure:
             info, error = failure.info, str(failure)
-        return _make_solution(env, info, error)
+        except KeyboardInterrupt:
+            if not env.is_running:
+                raise
+            raise SolveInterrupted(_make_solution(env, env.stop(), "interrupted")) from None
+        return _make_solution(env, info, error, timed_out)
     finally:
         env.close()
+
+
+def _check_text(text: str, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is not valid Unicode: lone surrogate {text[error.start]!r} at character "
+            f"{error.start}"
+        ) from None
 
 
 async def solve_async(
@@ -146,8 +187,9 @@ async def solve_async(
 ) -> Solution:
     """Like :func:`solve`, as a coroutine: one ``live`` model can answer many questions at once.
 
-    If the coroutine is cancelled, it stops waiting immediately. Generation on the model is aborted
-    after the controller's next action.
+    Every call has a thread of its own, so that no call waits for others. If the coroutine is
+    cancelled, it stops waiting immediately. Generation on the model is aborted after the
+    controller's next action.
     """
     cancelled = False
 
@@ -158,14 +200,35 @@ async def solve_async(
             watch(env)
 
     try:
-        return await asyncio.to_thread(
-            solve, question, agent, gold=gold, seed=seed, watch=check, **options
+        return await _in_thread(
+            functools.partial(solve, question, agent, gold=gold, seed=seed, watch=check, **options)
         )
     finally:
         cancelled = True
 
 
-def _make_solution(env: AutoTTSLiveEnv, info: dict[str, Any], error: str) -> Solution:
+async def _in_thread(work: Callable[[], Solution]) -> Solution:
+    """Run a function in a new thread; asyncio's pool has few, which others use as well."""
+    loop = asyncio.get_running_loop()
+    future: concurrent.futures.Future[Solution] = concurrent.futures.Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()  # from here on, it cannot be cancelled
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="autotts-solve", daemon=True).start()
+    return await asyncio.wrap_future(future, loop=loop)
+
+
+def _make_solution(
+    env: AutoTTSLiveEnv, info: dict[str, Any], error: str, timed_out: bool = False
+) -> Solution:
     votes = env.votes
     total = sum(votes.values())
     tokens = seconds = None
@@ -188,6 +251,7 @@ def _make_solution(env: AutoTTSLiveEnv, info: dict[str, Any], error: str) -> Sol
         self_consistency_tokens=tokens,
         self_consistency_seconds=seconds,
         error=error,
+        timed_out=timed_out,
     )
 
 

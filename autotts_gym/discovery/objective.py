@@ -20,6 +20,7 @@ from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.rollout.episode_results import EpisodeResults
+from autotts_gym.traces.branch_width import default_width
 from autotts_gym.traces.store import TraceStore
 
 #: Values of β at which programs are played.
@@ -148,7 +149,8 @@ class SearchSet:
             raise ValueError(
                 f"the environments have {sorted(counts)} questions: give the rows to search on"
             )
-        self.config = config = config or EpisodeConfig()
+        config = config or EpisodeConfig(default_width(stores.values()))
+        self.config = config
         self.names, self.stores = list(stores), list(stores.values())
         self.questions = list(range(min(counts)) if questions is None else questions)
         self.seeds = seeds

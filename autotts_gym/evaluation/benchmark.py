@@ -14,6 +14,7 @@ from autotts_gym.evaluation.result_cache import ResultCache
 from autotts_gym.evaluation.runs import IncompleteRun, Run
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.rollout.branch_orders import Order
+from autotts_gym.traces.branch_width import default_width
 from autotts_gym.traces.store import TraceStore
 
 #: Number of seeds that are played and cached together: small enough to lose little work when
@@ -47,7 +48,8 @@ def run(
         folder: folder of the cache, which is its subfolder ``cells/``.
         order: how branch orders are drawn, see :mod:`autotts_gym.rollout.branch_orders`.
         config: configuration of the episodes of all agents, or a configuration by agent name;
-            ``EpisodeConfig()`` by default.
+            by default that of :class:`EpisodeConfig`, with the
+            :func:`~autotts_gym.traces.branch_width.default_width` of the stores.
         interpret: run controllers as plain Python even if they can be compiled.
         settle: compute settled tokens, see :mod:`autotts_gym.mdp.settled_tokens`.
         pool: workers that play; by default the current process, which cannot interrupt a program
@@ -75,7 +77,7 @@ def run(
         if isinstance(config, Mapping):
             agent_config = config[agent.name]
         else:
-            agent_config = config or EpisodeConfig()
+            agent_config = config or EpisodeConfig(default_width(stores.values()))
         for env, store in stores.items():
             for beta in betas if agent.takes_beta else [None]:
                 cache = ResultCache(cells, agent, beta, store, order, agent_config, settle)

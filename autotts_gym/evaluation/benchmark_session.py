@@ -20,6 +20,7 @@ from autotts_gym.evaluation.summary import write_summary
 from autotts_gym.evaluation.trusted_programs import remember_trusted
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.branch_orders import Order
+from autotts_gym.traces.branch_width import MAX_WIDTH, default_width
 from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore
 
@@ -75,7 +76,8 @@ def plan_benchmark(
     protocol: Literal["paper"] | None = None,
     order: Order | None = None,
     billing: Literal["tokens", "interval"] | None = None,
-    max_branches: int = 64,
+    stores: Mapping[str, TraceStore] | None = None,
+    max_branches: int | None = None,
     budget: int | None = None,
     action_limit: int | None = None,
 ) -> BenchmarkPlan:
@@ -89,7 +91,9 @@ def plan_benchmark(
         order: how branch orders are drawn; default ``"random"``.
         billing: default ``"tokens"``; with a protocol, of agents that it does not name:
             ``"interval"``.
-        max_branches: N, the maximum width of an episode, branches.
+        stores: environments that will be played, for the default of ``max_branches``.
+        max_branches: N, the maximum width of an episode, branches; default 64, or the smallest
+            number of branches of a question of ``stores``; with a protocol, 64.
         budget: B, tokens of an episode; None for no budget.
         action_limit: number of actions after which an episode fails; None for no limit.
 
@@ -106,6 +110,8 @@ def plan_benchmark(
     played = list(dict.fromkeys([*published, *agents]))
     if not played:
         raise ValueError('give a controller, such as "cmc", or protocol="paper"')
+    if max_branches is None:
+        max_branches = MAX_WIDTH if protocol or not stores else default_width(stores.values())
     config = EpisodeConfig(
         max_branches=max_branches,
         billing=billing or ("interval" if protocol else "tokens"),

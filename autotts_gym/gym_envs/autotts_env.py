@@ -97,7 +97,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
       default. ``reset`` options can name any question.
     * ``billing``: ``"tokens"``, the tokens generated, or ``"interval"``, every started interval in
       full.
-    * ``max_branches``: N.
+    * ``max_branches``: N. Default 64, or the smallest number of branches of a question.
     * ``budget``: B in tokens, or None.
     * ``probe_tokens``: tokens that a probe costs, or ``"recorded"``: as recorded with each probe.
     * ``invalid_action``: ``"penalize"`` (with ``invalid_penalty``) or ``"raise"``.

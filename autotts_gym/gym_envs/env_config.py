@@ -15,6 +15,7 @@ from autotts_gym.mdp import actions, observed_arrays
 from autotts_gym.mdp.batch import Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
+from autotts_gym.traces.branch_width import default_width
 from autotts_gym.traces.store import TraceStore
 from autotts_gym.utils.keywords import suggest_keywords
 
@@ -32,7 +33,7 @@ class CommonEnvOptions(TypedDict, total=False):
 
     beta: Beta
     billing: Literal["tokens", "interval"]
-    max_branches: int
+    max_branches: int | None
     budget: int | None
     probe_tokens: int | Literal["recorded"]
     invalid_action: Literal["penalize", "raise"]
@@ -75,7 +76,7 @@ class EnvConfig:
         beta: Beta = 0.5,
         questions: Sequence[int | str] | None = None,
         billing: Literal["tokens", "interval"] = "tokens",
-        max_branches: int = 64,
+        max_branches: int | None = None,
         budget: int | None = None,
         probe_tokens: int | Literal["recorded"] = 0,
         invalid_action: Literal["penalize", "raise"] = "penalize",
@@ -100,6 +101,8 @@ class EnvConfig:
                 [rows[_find_question(self.dataset, store, q, "questions")] for q in questions]
                 for store, rows in enumerate(self._rows)
             ]
+        if max_branches is None:
+            max_branches = default_width(self.dataset.stores)
         self.config = EpisodeConfig(
             max_branches, billing, budget, probe_tokens, auto_probe, step_limit
         )

@@ -11,6 +11,7 @@ from autotts_gym.gym_envs.env_config import CommonEnvOptions, EnvConfig
 from autotts_gym.live.connection import ConnectionOptions, expected_branch_tokens
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.live.live_traces import LiveTraces
+from autotts_gym.traces.branch_width import MAX_WIDTH
 
 
 class LiveEnvOptions(ConnectionOptions, CommonEnvOptions, total=False):
@@ -18,6 +19,7 @@ class LiveEnvOptions(ConnectionOptions, CommonEnvOptions, total=False):
 
     live: LiveModel | None
     mean_tokens: float | None
+    deadline: float | None
     questions: str | os.PathLike[str] | Sequence[AskedQuestion]
     render_mode: Literal["human", "rgb_array", "ansi"] | None
 
@@ -52,11 +54,13 @@ class LiveEnvConfig(EnvConfig):
                 "env is not an option of a live environment; reference names an environment whose "
                 "card is used"
             )
+        width = options.get("max_branches")
+        options["max_branches"] = width = MAX_WIDTH if width is None else width
         self.live_traces = LiveTraces(
             "live",
             live.interval,
             live.depth_limit,
-            options.get("max_branches", 64),
+            width,
             mean_tokens,
             live.protocol.probe_tokens,
         )

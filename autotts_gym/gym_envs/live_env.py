@@ -18,8 +18,9 @@ from autotts_gym.gym_envs.env_config import CommonEnvOptions
 from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.gym_envs.live_questions import choose_question
 from autotts_gym.inference.engine import EngineError
+from autotts_gym.inference.text_engine import Api
 from autotts_gym.live.connection import connect
-from autotts_gym.live.live_branches import BranchEnd, LiveBranches
+from autotts_gym.live.live_branches import BranchEnd, DeadlinePassedError, LiveBranches
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
@@ -42,6 +43,10 @@ class LiveError(EngineError):
     def __init__(self, message: str, info: dict[str, Any]) -> None:
         super().__init__(message)
         self.info = info
+
+
+class DeadlineError(LiveError):
+    """An episode has reached its deadline; the model works."""
 
 
 class AutoTTSLiveEnv(AutoTTSEnv):
@@ -93,8 +98,13 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     * ``mean_tokens``: expected tokens of a branch.
     * ``questions``: questions that ``reset`` draws from: a file as for ``autotts collect``, or a
       list of :class:`~autotts_gym.collection.asked_question.AskedQuestion`.
-    * ``api_key``, ``patience`` (seconds without a sign of life after which a request fails),
-      ``engine`` (further arguments of the engine).
+    * ``api``: ``"tokens"`` for vLLM's server; ``"completions"`` or ``"chat"`` for other servers,
+      see :mod:`autotts_gym.inference.text_engine`.
+    * ``api_key``, ``headers`` (of every request), ``patience`` (seconds without a sign of life
+      after which a request fails), ``engine`` (further arguments of the engine).
+    * ``generation_confidence``: ask the model for the log-probabilities of its likeliest tokens.
+    * ``deadline``: seconds after ``reset`` at which ``step`` raises :class:`DeadlineError`, unless
+      the action answers.
     * All other arguments are those of ``AutoTTS-v0``, except ``env``.
 
     ## Version History
@@ -115,12 +125,19 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         sampling: Mapping[str, Any] | None = None,
         mean_tokens: float | None = None,
         questions: str | os.PathLike[str] | Sequence[AskedQuestion] = (),
+        api: Api = "tokens",
         api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         patience: float = 120.0,
         engine: Mapping[str, Any] | None = None,
+        generation_confidence: bool = True,
+        deadline: float | None = None,
         render_mode: Literal["human", "rgb_array", "ansi"] | None = None,
         **options: Unpack[CommonEnvOptions],
     ) -> None:
+        if deadline is not None and not deadline > 0:
+            raise ValueError(f"deadline must be above 0 seconds, got {deadline!r}")
+        self._deadline = deadline
         self._owns_model = live is None
         if live is None:
             live = connect(
@@ -131,9 +148,12 @@ class AutoTTSLiveEnv(AutoTTSEnv):
                 interval=interval,
                 max_tokens=max_tokens,
                 sampling=sampling,
+                api=api,
                 api_key=api_key,
+                headers=headers,
                 patience=patience,
                 engine=engine,
+                generation_confidence=generation_confidence,
             )
         self.live = live
         self._branches: LiveBranches | None = None
@@ -165,6 +185,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         """
         options = dict(options or {})
         self._close_branches()
+        self._start_time = time.monotonic()
         if seed is not None:
             super(AutoTTSEnv, self).reset(seed=seed)
         if "branch_order" in options:
@@ -182,24 +203,29 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         result = super().reset(options={**options, "branch_order": order})
         self._episode_start = EpisodeStart(0, self.beta, order)
         self._played = []
-        self._branches = LiveBranches(self.live, question.text, branch_seed, self.max_branches)
-        self._start_time = time.monotonic()
+        end = None if self._deadline is None else self._start_time + self._deadline
+        self._branches = LiveBranches(
+            self.live, question.text, branch_seed, self.max_branches, end, question.history
+        )
         return result
 
     def _play(self, action: int) -> None:
         """Request or await what the action needs from the model, then apply the rules."""
         legal = bool(self._batch.view.mask[0, action])
         answers = action < 1 or action >= 2 + 3 * self.max_branches
+        assert self._branches is not None
         try:
+            if not answers:
+                self._branches.check_deadline()
             if legal:
                 self._run_on_model(action)
             if (legal and answers) or len(self._played) + 1 >= self._ledger["step_limit"]:
                 self._record_unrevealed_ends()
+        except DeadlinePassedError as error:
+            raise DeadlineError(f"the deadline of {self._deadline:g} s", self.stop()) from error
         except EngineError as error:
-            self._running = False
-            info = self._partial_result()
-            self._close_branches()
-            raise LiveError(f"the model failed during an episode: {error}", info) from error
+            message = f"the model failed during an episode: {error}"
+            raise LiveError(message, self.stop()) from error
         self._played.append(action)
         super()._play(action)
 
@@ -255,8 +281,24 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             "wall_seconds": seconds,
         }
 
+    def stop(self) -> dict[str, Any]:
+        """End the running episode and abort all generation.
+
+        Returns:
+            The ``info`` of the episode so far, as that of :class:`LiveError`.
+        """
+        self._running = False
+        info = self._partial_result()
+        self._close_branches()
+        return info
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an episode is running."""
+        return self._branches is not None and self._running
+
     def _partial_result(self) -> dict[str, Any]:
-        """Final ``info`` of an episode that the model's failure ended."""
+        """Final ``info`` of an episode that ends without an answer."""
         votes = self._votes()
         best = max(votes, key=votes.__getitem__, default=("", True))
         gold = self._traces.gold(0)

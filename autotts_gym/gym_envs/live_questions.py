@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,5 +59,5 @@ def choose_question(
         )
     chosen = questions[question]
     if gold is not None:
-        chosen = AskedQuestion(chosen.id, chosen.text, gold)
+        chosen = replace(chosen, gold=gold)
     return ChosenQuestion(int(question), chosen)

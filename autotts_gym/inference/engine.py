@@ -59,6 +59,8 @@ class Request(NamedTuple):
         sampling: sampling parameters.
         seed: random seed; by default, the engine chooses one.
         stop: strings at which generation ends.
+        top_tokens: number of the likeliest tokens at each position from which :meth:`Engine.stream`
+            computes token confidences; fewer where the engine gives fewer, none if 0.
     """
 
     prompt: Sequence[int]
@@ -66,6 +68,7 @@ class Request(NamedTuple):
     sampling: Sampling = GREEDY
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_tokens: int = 0
 
 
 @dataclass
@@ -79,6 +82,9 @@ class Generated:
             ``max_tokens`` did; empty if it continues.
         logprobs: log-probability of each token; empty if not requested.
         pieces: text of each token; empty if log-probabilities were not requested.
+        confidences: confidence of each token (:mod:`autotts_gym.inference.token_confidence`); empty
+            if not requested, or if the engine gives none.
+        top_tokens: number of likeliest tokens at each position that these come from, or 0.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -86,9 +92,11 @@ class Generated:
     finish: Literal["stop", "length", ""] = ""
     logprobs: list[float] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    top_tokens: int = 0
 
     def append(self, more: Generated) -> None:
-        """Append the next part."""
+        """Append the next part, without its token confidences."""
         self.tokens += more.tokens
         self.text += more.text
         self.finish = more.finish
@@ -108,6 +116,21 @@ class Engine(abc.ABC):
 
     concurrency: int = 256
 
+    @property
+    def retries(self) -> int:
+        """Number of times that a request was sent again so far."""
+        return 0
+
+    @property
+    def last_failure(self) -> str:
+        """Why a request was sent again the last time; empty if none was."""
+        return ""
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since anything came, with requests in progress; to be read on the event loop."""
+        return 0.0
+
     @abc.abstractmethod
     async def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens that the tokenizer adds."""
@@ -126,6 +149,19 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     async def decode(self, tokens: Sequence[int]) -> str:
         """Text of token ids, including special tokens."""
+
+    def find(self, tokens: Sequence[int], marker: Sequence[int]) -> int | None:
+        """Index of the token in which a marker starts first; None if there is none.
+
+        Args:
+            tokens: token ids of a generation.
+            marker: token ids of the marker; not empty.
+        """
+        n = len(marker)
+        for at, token in enumerate(tokens):
+            if token == marker[0] and list(tokens[at : at + n]) == list(marker):
+                return at
+        return None
 
     @abc.abstractmethod
     def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:

@@ -13,27 +13,37 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import httpx
 import tenacity
 
 from autotts_gym.inference.bounded_body import ServerFaultError
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
 from autotts_gym.inference.http_connection import ServerConnection
+from autotts_gym.inference.http_headers import check_base_urls, check_headers
 from autotts_gym.inference.http_responses import (
     RefusedError,
     TransientError,
+    explained_404,
+    fewer_top_tokens,
     read_chat,
     read_choices,
+    read_chunk,
     read_models,
     read_text,
     read_tokens,
     read_version,
 )
-from autotts_gym.utils.redaction import redact
+from autotts_gym.inference.token_confidence import TOP_TOKENS
 
 __all__ = ["RefusedError", "ServerEngine", "TransientError"]
 
 T = TypeVar("T")
+
+_VLLM_ONLY: Final = (
+    "only vLLM's server has it; other servers take text or messages: choose the API completions "
+    "or chat"
+)
+#: Most tokens in a part of a stream with the likeliest tokens, which take about 600 bytes each.
+_MAX_SCORED_PART: Final = 256
 
 
 class ServerEngine(Engine):
@@ -48,13 +58,12 @@ class ServerEngine(Engine):
         base_urls: such as ``http://127.0.0.1:8000/v1``.
         model: name of the model on the servers; by default, the only one that they serve.
         api_key: sent as a bearer token.
-        stall: seconds without data from a server after which its requests fail. A request that
-            waits in the server's queue does not fail while others receive data.
+        headers: further headers of every request.
+        stall: seconds without data from a server after which its requests fail, and are sent again.
+            A request that waits in the server's queue does not fail while others receive data. The
+            time doubles while stalls repeat, up to ``patience``: such a server is slow, not dead.
         patience: seconds for which a failing request is retried.
         concurrency: maximum number of concurrent requests per server.
-
-    Attributes:
-        retries: number of retries so far.
 
     Raises:
         ValueError: an argument is out of range.
@@ -66,29 +75,28 @@ class ServerEngine(Engine):
         model: str | None = None,
         *,
         api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         stall: float = 120.0,
         patience: float = 600.0,
         concurrency: int = 512,
     ) -> None:
-        urls = [base_urls] if isinstance(base_urls, str) else list(base_urls)
-        urls = list(dict.fromkeys(url.rstrip("/") for url in urls))
-        if not urls:
-            raise ValueError("give at least one base URL, such as http://127.0.0.1:8000/v1")
-        for url in urls:
-            if not _is_url(url):
-                raise ValueError(
-                    f"{redact(url)!r} is not a base URL such as http://127.0.0.1:8000/v1"
-                )
+        urls = check_base_urls(base_urls)
         for name, value in (("stall", stall), ("patience", patience)):
             if not value > 0:
                 raise ValueError(f"{name} must be above 0 seconds, got {value!r}")
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, got {concurrency!r}")
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._servers = [ServerConnection(url, headers, stall, concurrency) for url in urls]
+        sent = check_headers(headers or {})
+        if api_key and "authorization" not in map(str.lower, sent):
+            sent |= check_headers({"Authorization": f"Bearer {api_key}"})
+        self._servers = [
+            ServerConnection(url, sent, stall, max(stall, patience), concurrency) for url in urls
+        ]
         self._model = model
         self._patience = patience
-        self.retries = 0
+        self._max_top_tokens = TOP_TOKENS
+        self._retries = 0
+        self._last_failure = ""
 
     async def encode(self, text: str) -> list[int]:
         return await self._tokenize({"prompt": text, "add_special_tokens": False})
@@ -101,10 +109,14 @@ class ServerEngine(Engine):
         )
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        return await self._request("/detokenize", {"tokens": list(tokens)}, read_text, root=True)
+        with explained_404(_VLLM_ONLY):
+            return await self._request(
+                "/detokenize", {"tokens": list(tokens)}, read_text, root=True
+            )
 
     async def _tokenize(self, body: dict[str, Any]) -> list[int]:
-        return await self._request("/tokenize", body, read_tokens, root=True)
+        with explained_404(_VLLM_ONLY):
+            return await self._request("/tokenize", body, read_tokens, root=True)
 
     async def stream(self, request: Request, every: int) -> AsyncIterator[Generated]:
         """See :meth:`autotts_gym.inference.engine.Engine.stream`.
@@ -147,16 +159,38 @@ class ServerEngine(Engine):
         seed = request.seed
         if seed is not None:
             seed = (seed + len(tokens)) % 2**63
-        rest = request._replace(max_tokens=remaining, seed=seed)
+        rest = request._replace(prompt=[*request.prompt, *tokens], max_tokens=remaining, seed=seed)
+        while True:
+            top_tokens = min(request.top_tokens, self._max_top_tokens)
+            parts = self._stream_once(rest._replace(top_tokens=top_tokens), every)
+            try:
+                async with contextlib.aclosing(parts):
+                    async for part in parts:
+                        yield part
+                return
+            except RefusedError as error:
+                fewer = fewer_top_tokens(error, top_tokens)
+                if fewer is None:
+                    raise
+                self._max_top_tokens = min(self._max_top_tokens, fewer)
+
+    async def _stream_once(self, request: Request, every: int) -> AsyncGenerator[Generated, None]:
+        """Stream a completion from one server; its parts end with a finish reason."""
+        remaining, top_tokens = request.max_tokens, request.top_tokens
         body = {
-            **await self._completion_body(rest),
-            "prompt": [*request.prompt, *tokens],
+            **await self._completion_body(request),
+            "prompt": list(request.prompt),
             "stream": True,
             # Servers that do not support this send every token separately.
-            "stream_interval": every,
+            "stream_interval": min(every, _MAX_SCORED_PART) if top_tokens else every,
         }
+        if top_tokens:
+            # Different tokens may have the same text; ids tell them apart.
+            body |= {"logprobs": top_tokens, "return_tokens_as_token_ids": True}
         server = self._choose_server()
-        async with contextlib.aclosing(server.stream("/completions", body)) as parts:
+        read = functools.partial(read_chunk, top_tokens=top_tokens)
+        events = server.stream("/completions", body, read)
+        async with contextlib.aclosing(events) as parts:
             async for part in parts:
                 _check_length(part, remaining, f"{server.shown_url}/completions")
                 remaining -= len(part.tokens)
@@ -215,7 +249,8 @@ class ServerEngine(Engine):
         return await self._request("/chat/completions", body, read_chat)
 
     async def describe(self) -> dict[str, Any]:
-        models = await self._request("/models", None, read_models)
+        with explained_404("does the base URL end in /v1, such as http://127.0.0.1:8000/v1?"):
+            models = await self._request("/models", None, read_models)
         names = [model["id"] for model in models]
         if self._model is None and len(names) != 1:
             raise EngineError(f"{self}: serves {', '.join(names) or 'no model'}: name one of them")
@@ -233,6 +268,18 @@ class ServerEngine(Engine):
             "model": str(entry.get("root") or self._model),
             "max_model_len": entry.get("max_model_len"),
         }
+
+    @property
+    def retries(self) -> int:
+        return self._retries
+
+    @property
+    def last_failure(self) -> str:
+        return self._last_failure
+
+    @property
+    def silent_seconds(self) -> float:
+        return min(map(ServerConnection.seconds_without_data, self._servers))
 
     async def close(self) -> None:
         for server in self._servers:
@@ -292,7 +339,8 @@ class ServerEngine(Engine):
         """Attempts, until one succeeds, fails permanently, or patience has run out."""
 
         def count(state: tenacity.RetryCallState) -> None:
-            self.retries += 1
+            self._retries += 1
+            self._last_failure = str(state.outcome.exception()) if state.outcome else ""
 
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(TransientError),
@@ -316,7 +364,10 @@ _BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=30)
 
 
 class _Patience:
-    """Stop condition: ``seconds`` after the first failure since the last progress."""
+    """Stop condition: ``seconds`` after the first failure since the last progress.
+
+    After a stall, only if the request waited for ``seconds`` as well.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -329,7 +380,9 @@ class _Patience:
         now = time.monotonic()
         if self._end == math.inf:
             self._end = now + self._seconds
-        return now >= self._end
+        error = state.outcome.exception() if state.outcome else None
+        stalled = error.stalled if isinstance(error, TransientError) else 0.0
+        return now >= self._end and not 0 < stalled < self._seconds
 
 
 def _check_length(part: Generated, limit: int, url: str) -> None:
@@ -337,12 +390,3 @@ def _check_length(part: Generated, limit: int, url: str) -> None:
         raise ServerFaultError(
             f"{url}: sent {len(part.tokens) - limit} tokens more than max_tokens allows"
         )
-
-
-def _is_url(url: str) -> bool:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    port = 80 if parsed.port is None else parsed.port
-    return parsed.scheme in ("http", "https") and bool(parsed.host) and 0 < port < 65536

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from collections.abc import Iterator
 from typing import Any, Final, TypeGuard
 
 import httpx
 
 from autotts_gym.inference.engine import EngineError, Generated
+from autotts_gym.inference.token_confidence import token_confidence
 
 #: Status codes of failures that may be temporary.
 _TRANSIENT_STATUS: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 #: Largest token id, and largest number of tokens that a server may report.
 _MAX_TOKEN: Final = 2**31 - 1
+
+#: Limits of servers to the number of likeliest tokens. One token says the opposite of several: its
+#: log-probability is high where the model is sure.
+_COMMON_LIMITS: Final = (10, 5, 2)
+_LEAST_TOP_TOKENS: Final = 2
+_NUMBER: Final = re.compile(r"(?<![\w.-])\d{1,3}(?![\w-]|\.\d)")
 
 _FINISH_REASONS: Final = ("stop", "length")
 
@@ -23,11 +33,13 @@ class TransientError(EngineError):
 
     Attributes:
         retry_after: seconds that the server asks to wait, or 0.
+        stalled: seconds that were waited for data that did not come, or 0.
     """
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after: float = 0.0, stalled: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.stalled = stalled
 
 
 class RefusedError(EngineError):
@@ -40,6 +52,17 @@ class RefusedError(EngineError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+@contextlib.contextmanager
+def explained_404(hint: str) -> Iterator[None]:
+    """Add a hint to a refusal with status 404, which often says no more than that."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.status == 404:
+            error.args = (f"{error}; {hint}",)
+        raise
 
 
 def check_status(response: httpx.Response, url: str) -> None:
@@ -55,7 +78,7 @@ def check_status(response: httpx.Response, url: str) -> None:
     try:
         reason = error_message(json.loads(response.text))
     except (ValueError, RecursionError):
-        reason = _short(response.text)
+        reason = shorten(response.text)
     message = f"{url}: status {code}: {reason}"
     if code in _TRANSIENT_STATUS:
         after = response.headers.get("retry-after", "")
@@ -66,7 +89,38 @@ def check_status(response: httpx.Response, url: str) -> None:
 def error_message(content: Any) -> str:
     """Return the message in an error response."""
     error = content.get("error", content) if isinstance(content, dict) else content
-    return _short(error["message"] if isinstance(error, dict) and "message" in error else error)
+    return shorten(error["message"] if isinstance(error, dict) and "message" in error else error)
+
+
+def stream_error(chunk: dict[str, Any], url: str) -> EngineError:
+    """The error that a chunk of a stream reports; permanent if its code says so."""
+    message = f"{url}: {error_message(chunk)}"
+    error = chunk["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, int) and 400 <= code < 500 and code not in _TRANSIENT_STATUS:
+        return RefusedError(message, code)
+    return TransientError(message)
+
+
+def fewer_top_tokens(error: RefusedError, asked: int) -> int | None:
+    """A number of likeliest tokens that a server may accept after it refused ``asked``.
+
+    Args:
+        error: the refusal.
+        asked: the number of likeliest tokens whose log-probabilities were requested.
+
+    Returns:
+        The limit that the message names, or a common one; 0 to request none; None if the refusal
+        has another reason.
+    """
+    message = str(error).partition(": ")[2]  # without the URL
+    if not asked or "logprob" not in message.lower():
+        return None
+    named = [
+        n for word in _NUMBER.findall(message) if _LEAST_TOP_TOKENS <= (n := int(word)) < asked
+    ]
+    common = [n for n in _COMMON_LIMITS if n < asked]
+    return max(named or common or [0])
 
 
 def parse_object(text: str, url: str) -> dict[str, Any]:
@@ -76,7 +130,7 @@ def parse_object(text: str, url: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise TransientError(f"{url}: answered no JSON object: {_short(text)}")
+        raise TransientError(f"{url}: answered no JSON object: {shorten(text)}")
     return content
 
 
@@ -84,14 +138,14 @@ def read_tokens(content: dict[str, Any], url: str) -> list[int]:
     """Return the token ids of a response of ``/tokenize``."""
     tokens = content.get("tokens")
     if not _are_token_ids(tokens):
-        raise TransientError(f"{url}: answered without token ids: {_short(content)}")
+        raise TransientError(f"{url}: answered without token ids: {shorten(content)}")
     return list(tokens)
 
 
 def read_text(content: dict[str, Any], url: str) -> str:
     """Return the text of a response of ``/detokenize``."""
     if not isinstance(content.get("prompt"), str):
-        raise TransientError(f"{url}: answered without a text: {_short(content)}")
+        raise TransientError(f"{url}: answered without a text: {shorten(content)}")
     return str(content["prompt"])
 
 
@@ -100,7 +154,7 @@ def read_chat(content: dict[str, Any], url: str) -> dict[str, Any]:
     choices = content.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-        reason = error_message(content) if "error" in content else _short(content)
+        reason = error_message(content) if "error" in content else shorten(content)
         raise TransientError(f"{url}: answered no message: {reason}")
     usage = content.get("usage")
     for name, count in usage.items() if isinstance(usage, dict) else ():
@@ -111,7 +165,7 @@ def read_chat(content: dict[str, Any], url: str) -> dict[str, Any]:
 
 def read_version(content: dict[str, Any], url: str) -> str:
     """Return the version in a response of ``/version``, or ``"unknown"``."""
-    return _short(content.get("version", "unknown"))
+    return shorten(content.get("version", "unknown"))
 
 
 def read_models(content: dict[str, Any], url: str) -> list[dict[str, Any]]:
@@ -124,12 +178,12 @@ def read_models(content: dict[str, Any], url: str) -> list[dict[str, Any]]:
         and 0 <= (model.get("max_model_len") or 0) <= _MAX_TOKEN
         for model in models
     ):
-        raise TransientError(f"{url}: answered no list of models: {_short(content)}")
+        raise TransientError(f"{url}: answered no list of models: {shorten(content)}")
     return models
 
 
 def read_choices(
-    content: dict[str, Any], url: str, count: int, *, partial: bool = False
+    content: dict[str, Any], url: str, count: int, *, partial: bool = False, top_tokens: int = 0
 ) -> list[Generated]:
     """Return the generations in a response of ``/completions``, in the order of the prompts.
 
@@ -137,7 +191,9 @@ def read_choices(
         content: the response, or a chunk of a stream.
         url: where it came from.
         count: number of prompts.
-        partial: whether it is a chunk of a stream, which has no log-probabilities.
+        partial: whether it is a chunk of a stream. Its log-probabilities are not returned.
+        top_tokens: number of likeliest tokens whose log-probabilities were requested for the token
+            confidences of a chunk.
 
     Raises:
         TransientError: the response is invalid.
@@ -145,11 +201,11 @@ def read_choices(
     """
     choices = content.get("choices")
     if not isinstance(choices, list) or len(choices) != count:
-        raise TransientError(f"{url}: answered not {count} choices: {_short(content)}")
+        raise TransientError(f"{url}: answered not {count} choices: {shorten(content)}")
     by_index: dict[int, Generated] = {}
     for choice in choices:
         if not isinstance(choice, dict) or not isinstance(choice.get("text"), str):
-            raise TransientError(f"{url}: a choice has no text: {_short(choice)}")
+            raise TransientError(f"{url}: a choice has no text: {shorten(choice)}")
         if choice.get("token_ids") is None:
             raise EngineError(
                 f"{url}: its completions have no token ids; vLLM's server of version 0.10.2 or "
@@ -157,13 +213,17 @@ def read_choices(
             )
         tokens, finish = choice.get("token_ids"), choice.get("finish_reason")
         if not _are_token_ids(tokens):
-            raise TransientError(f"{url}: a choice has invalid token ids: {_short(tokens)}")
+            raise TransientError(f"{url}: a choice has invalid token ids: {shorten(tokens)}")
         if finish not in _FINISH_REASONS and not (partial and finish is None):
             raise TransientError(f"{url}: a choice's finish_reason is {finish!r:.80}")
         generated = Generated(list(tokens), choice["text"], finish or "")
         if not partial:
             generated.logprobs, generated.pieces = _read_logprobs(
                 choice.get("logprobs"), len(tokens), url
+            )
+        elif top_tokens and tokens:
+            generated.confidences, generated.top_tokens = _read_confidences(
+                choice.get("logprobs"), len(tokens), top_tokens, url
             )
         index = choice.get("index")
         if not isinstance(index, int):
@@ -172,6 +232,20 @@ def read_choices(
     if by_index.keys() != set(range(count)):
         raise TransientError(f"{url}: {count} choices are numbered {sorted(by_index)[:8]}")
     return [by_index[index] for index in range(count)]
+
+
+def read_chunk(content: dict[str, Any], url: str, top_tokens: int) -> Generated:
+    """Return the part of a generation in a chunk of a stream of ``/completions``.
+
+    Args:
+        content: the chunk.
+        url: where it came from.
+        top_tokens: number of likeliest tokens whose log-probabilities were requested.
+
+    Raises:
+        EngineError: as :func:`read_choices`.
+    """
+    return read_choices(content, url, 1, partial=True, top_tokens=top_tokens)[0]
 
 
 def _read_logprobs(content: Any, count: int, url: str) -> tuple[list[float], list[str]]:
@@ -184,11 +258,41 @@ def _read_logprobs(content: Any, count: int, url: str) -> tuple[list[float], lis
         not isinstance(values, list)
         or not isinstance(pieces, list)
         or not len(values) == len(pieces) == count
-        or not all(isinstance(value, int | float) and abs(value) < 1e9 for value in values)
+        or not all(map(is_logprob, values))
     ):
-        shown = _short(content)
+        shown = shorten(content)
         raise TransientError(f"{url}: log-probabilities do not fit {count} tokens: {shown}")
     return [float(value) for value in values], [str(piece) for piece in pieces]
+
+
+def _read_confidences(
+    content: Any, count: int, top_tokens: int, url: str
+) -> tuple[list[float], int]:
+    """Return the confidence of each token, and from how many likeliest tokens it is.
+
+    A server may give fewer than ``top_tokens``, or none.
+    """
+    positions = content.get("top_logprobs") if isinstance(content, dict) else None
+    if positions is None:
+        return [], 0
+    # Besides the likeliest tokens, there is the sampled one.
+    if (
+        not isinstance(positions, list)
+        or len(positions) != count
+        or not all(isinstance(entry, dict) for entry in positions)
+        or not all(is_logprob(value) for entry in positions for value in entry.values())
+    ):
+        shown = shorten(content)
+        raise TransientError(f"{url}: likeliest tokens do not fit {count} tokens: {shown}")
+    top_tokens = min(top_tokens, *map(len, positions))
+    if not top_tokens:
+        return [], 0
+    return [token_confidence(entry.values(), top_tokens) for entry in positions], top_tokens
+
+
+def is_logprob(value: Any) -> bool:
+    """Whether a value of a response is a log-probability, or at least a finite number."""
+    return isinstance(value, int | float) and abs(value) < 1e9
 
 
 def _are_token_ids(value: Any) -> TypeGuard[list[int]]:
@@ -198,6 +302,7 @@ def _are_token_ids(value: Any) -> TypeGuard[list[int]]:
     )
 
 
-def _short(value: object) -> str:
+def shorten(value: object) -> str:
+    """A value of a response as one line of at most 203 characters, for messages."""
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else f"{text[:200]}..."

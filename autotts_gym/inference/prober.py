@@ -40,13 +40,28 @@ class Prober:
         max_model_len = (await engine.describe()).get("max_model_len")
         return cls(engine, protocol, opening, closing, suffix, max_model_len)
 
-    async def prompt(self, question: str) -> list[int]:
-        """Token ids of the prompt for a question."""
+    async def prompt(self, question: str, history: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """Token ids of the prompt for a question.
+
+        Args:
+            question: its text.
+            history: role and content of messages of a conversation before it.
+
+        Raises:
+            EngineError: the engine failed, or the protocol's prompt is a text, and there is a
+                history.
+        """
         prompt = self.protocol.content["prompt"]
         if "text" in prompt:
+            if history:
+                raise EngineError(
+                    f"the question is a list of messages, and the prompt of the protocol "
+                    f"{self.protocol.name!r} is a text: choose a protocol with messages"
+                )
             tokens = await self.engine.encode(prompt["text"].replace(QUESTION, question))
         else:
-            messages = [
+            earlier = [{"role": role, "content": content} for role, content in history]
+            messages = earlier + [
                 {**message, "content": message["content"].replace(QUESTION, question)}
                 for message in prompt["messages"]
             ]
@@ -108,10 +123,5 @@ class Prober:
 
     def _reasoning_length(self, trace: Sequence[int]) -> int:
         """Number of tokens of a trace before the end of its reasoning."""
-        n = len(self._closing)
-        if n:
-            first = self._closing[0]
-            for at, token in enumerate(trace):
-                if token == first and list(trace[at : at + n]) == self._closing:
-                    return at
-        return len(trace)
+        end = self.engine.find(trace, self._closing) if self._closing else None
+        return len(trace) if end is None else end

@@ -62,7 +62,8 @@ class Probe(NamedTuple):
 
     Attributes:
         answer: the answer, as it stands in the output; if ``null`` is set, why there is none.
-        confidence: geometric mean of the probabilities of the answer's tokens, from 0 to 1.
+        confidence: geometric mean of the probabilities of the answer's tokens, from 0 to 1; −1 if
+            they are not known.
         tokens: number of generated tokens.
         null: whether there is no answer.
     """
@@ -161,6 +162,8 @@ class Protocol:
         extracted = extract_answer(text, self.extractors, first=True)
         end = len(text) if extracted.end is None else extracted.end
         answer_end = end - len(self.suffix)
+        if generated.tokens and not generated.logprobs:
+            return Probe(extracted.answer, -1.0, len(generated.tokens), extracted.null)
         starts = token_starts(generated.text, generated.pieces)
         pairs = list(zip(generated.logprobs, starts, strict=True))
         # At least the first token, even if the answer is empty.
@@ -177,18 +180,23 @@ class Protocol:
         opened = self.suffix.count("{") > self.suffix.count("}")
         return "}" if closed and opened and "}" not in generated.text else ""
 
-    def final_answer(self, text: str) -> ExtractedAnswer:
+    def final_answer(self, text: str, extractors: Sequence[str] | None = None) -> ExtractedAnswer:
         """Extract the final answer of a whole trace.
 
         It stands behind the end of the reasoning. If the text has several ends, the last one with
         an answer behind it counts.
+
+        Args:
+            text: text of the trace.
+            extractors: instead of those of the protocol.
         """
+        extractors = extractors or self.extractors
         parts = text.split(self.close) if self.close else [text]
-        found = extract_answer(parts[-1], self.extractors)
+        found = extract_answer(parts[-1], extractors)
         for part in reversed(parts[1:-1]):
             if not found.null:
                 break
-            earlier = extract_answer(part, self.extractors)
+            earlier = extract_answer(part, extractors)
             found = found if earlier.null else earlier
         return found
 

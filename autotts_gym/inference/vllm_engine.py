@@ -11,9 +11,14 @@ import secrets
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
 
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request, Sampling
+from autotts_gym.inference.processor_dtype import default_dtype
+from autotts_gym.inference.token_confidence import token_confidence
 from autotts_gym.utils.processes import check_can_spawn
 
 #: Seconds to wait for the current step when the engine is closed.
@@ -86,10 +91,13 @@ class LocalEngine(Engine):
         """See :meth:`autotts_gym.inference.engine.Engine.stream`."""
         from vllm.sampling_params import RequestOutputKind
 
-        kind = RequestOutputKind.DELTA
-        parameters = _sampling_params(request, output_kind=kind, stream_interval=every)
+        options: dict[str, Any] = {"output_kind": RequestOutputKind.DELTA, "stream_interval": every}
+        top_tokens = min(request.top_tokens, _max_logprobs(await self._engine()))
+        if top_tokens:
+            options |= {"logprobs": top_tokens, "flat_logprobs": True}
+        parameters = _sampling_params(request, **options)
         async for output in self._outputs(request.prompt, parameters):
-            yield _to_generated(output)
+            yield _to_scored(output, top_tokens) if top_tokens else _to_generated(output)
 
     async def complete(self, requests: Sequence[Request]) -> list[Generated]:
         from vllm.sampling_params import RequestOutputKind
@@ -143,12 +151,21 @@ class LocalEngine(Engine):
         return f"vLLM with {self._model}"
 
 
-class _ActiveRequest(NamedTuple):
-    """A request with the queue of its outputs, or of the error that ended it."""
+@dataclass(eq=False)
+class _ActiveRequest:
+    """A request with the queue of its outputs, or of the error that ended it.
+
+    Attributes:
+        id: its name in vLLM's outputs.
+        loop: event loop of ``outputs``.
+        outputs: its outputs.
+        logprobs: vLLM's processor of its log-probabilities, emptied after every output; or None.
+    """
 
     id: str
     loop: asyncio.AbstractEventLoop
     outputs: asyncio.Queue[Any]
+    logprobs: Any = None
 
 
 class _EngineThread:
@@ -167,7 +184,9 @@ class _EngineThread:
             if self._failure is None:
                 self._active[request.id] = request
                 try:
-                    self.engine.add_request(request.id, prompt, parameters)
+                    internal_id = self.engine.add_request(request.id, prompt, parameters)
+                    if parameters.flat_logprobs:
+                        request.logprobs = _logprobs_processor(self.engine, internal_id)
                 except Exception as error:  # vLLM has no common error class
                     del self._active[request.id]
                     _deliver([(request, error)])
@@ -207,6 +226,8 @@ class _EngineThread:
                 request = self._active.get(output.request_id)
                 if request is not None:
                     outgoing.append((request, output))
+                    if request.logprobs is not None:
+                        request.logprobs.logprobs = type(request.logprobs.logprobs)()
                     if output.finished:
                         del self._active[request.id]
             _deliver(outgoing)
@@ -254,6 +275,7 @@ def _load_engine(model: str, arguments: dict[str, Any]) -> Any:
         "enable_prefix_caching": True,
         # With vLLM's fixed default seed, a resumed collection would repeat its samples.
         "seed": secrets.randbelow(2**31),
+        **default_dtype(),
         **arguments,
     }
     check_can_spawn("vLLM", main_script=False)
@@ -297,6 +319,38 @@ def _sampling_params(request: Request, **options: Any) -> Any:
         spaces_between_special_tokens=False,
         **options,
     )
+
+
+def _max_logprobs(engine: Any) -> int:
+    """Most likeliest tokens whose log-probabilities the engine gives."""
+    config = engine.model_config
+    size = int(config.get_vocab_size())
+    return size if config.max_logprobs < 0 else min(config.max_logprobs, size)
+
+
+def _logprobs_processor(engine: Any, internal_id: str) -> Any:
+    """The processor of a request's log-probabilities, kept from decoding the tokens' texts.
+
+    vLLM keeps all log-probabilities until a request has finished, and decodes the text of every
+    likeliest token. Neither is needed. None if this version of vLLM has no such processor.
+    """
+    try:
+        processor = engine.output_processor.request_states[internal_id].logprobs_processor
+        processor.tokenizer = None
+    except (AttributeError, KeyError):
+        return None
+    return processor
+
+
+def _to_scored(output: Any, top_tokens: int) -> Generated:
+    """The output with token confidences; its log-probabilities are vLLM's ``FlatLogprobs``."""
+    generated = Generated(list(output.token_ids), output.text, output.finish_reason or "")
+    if not generated.tokens:
+        return generated
+    # At each position, the sampled token and then the likeliest tokens.
+    rows = np.array(output.logprobs.logprobs, np.float64).reshape(len(generated.tokens), -1)
+    confidences = [token_confidence(row, top_tokens) for row in rows[:, 1:].tolist()]
+    return replace(generated, confidences=confidences, top_tokens=top_tokens)
 
 
 def _to_generated(output: Any) -> Generated:

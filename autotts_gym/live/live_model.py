@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from autotts_gym.inference.engine import Engine, EngineError, Sampling
 from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Protocol
+from autotts_gym.inference.token_confidence import TOP_TOKENS
 from autotts_gym.traces.store import check_interval
 
 T = TypeVar("T")
@@ -33,12 +34,15 @@ class LiveModel:
         interval: Δ, tokens.
         max_tokens: maximum length of a branch, tokens.
         sampling: sampling parameters of the branches.
-        eager: start the probe of a branch as soon as its requested tokens are generated, so that
-            consecutive probes do not wait for each other; probes that are not used are wasted.
-            Without ``eager``, a probe starts when the episode asks for it.
+        eager: while the episode waits for a probe, also probe the other branches as soon as their
+            requested tokens are generated, so that consecutive probes do not wait for each other;
+            probes that are not used are wasted. Without ``eager``, a probe starts when the episode
+            asks for it.
         patience: seconds without a new token, or without the result of a probe, after which a
             probe fails.
         reference: name or path of the collected environment that the configuration comes from.
+        generation_confidence: ask for the log-probabilities of the likeliest tokens of branches
+            (:mod:`autotts_gym.inference.token_confidence`).
 
     Raises:
         ValueError: an argument is out of range.
@@ -55,6 +59,7 @@ class LiveModel:
         eager: bool = True,
         patience: float = 120.0,
         reference: str | os.PathLike[str] | None = None,
+        generation_confidence: bool = True,
     ) -> None:
         check_interval(interval)
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
@@ -68,6 +73,7 @@ class LiveModel:
         self.sampling = sampling or Sampling()
         self.eager = eager
         self.patience = patience
+        self.top_tokens = TOP_TOKENS if generation_confidence else 0
         self.reference = None if reference is None else os.fspath(reference)
         self._prober: Prober | None = None
         self._loop = asyncio.new_event_loop()
@@ -107,10 +113,22 @@ class LiveModel:
         """
         # Twice: the engine itself fails after patience seconds, with a better message.
         limit = 2 * self.patience
+        retries = self.engine.retries
         try:
             return await asyncio.wait_for(awaitable, limit)
         except TimeoutError:
-            raise EngineError(f"{self.engine}: no answer within {limit:g} s") from None
+            reason = self.failure_since(retries)
+            raise EngineError(f"{self.engine}: no answer within {limit:g} s{reason}") from None
+
+    def failure_since(self, retries: int) -> str:
+        """Why requests were sent again, as the end of a message.
+
+        Args:
+            retries: ``engine.retries`` at the time from which failures matter.
+        """
+        if self.engine.retries == retries:
+            return ""
+        return f"; the last failure was {self.engine.last_failure}"
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Schedule a function call on the model's event loop, without waiting for it."""

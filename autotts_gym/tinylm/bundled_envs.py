@@ -15,6 +15,7 @@ from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
+from autotts_gym.inference.processor_dtype import processor_dtype
 from autotts_gym.inference.vllm_server import serve
 from autotts_gym.tinylm.question_sets import questions
 from autotts_gym.traces import splits
@@ -30,7 +31,7 @@ SERVER_ARGUMENTS: Final[dict[str, Any]] = {
     "max_num_seqs": 256,
     "max_num_batched_tokens": 4096,
     "enforce_eager": True,
-    "dtype": "bfloat16",
+    "dtype": processor_dtype(),
     # vLLM 0.32 on a CPU crashes on a seeded request whose prompt is read in two steps.
     "enable_chunked_prefill": False,
 }

@@ -199,8 +199,9 @@ def test_progress(server: ScriptedServer, tmp_path: Path) -> None:
 
 
 def test_seconds_left() -> None:
-    assert CollectionProgress(10, probed=6, resumed=2, seconds=8).seconds_left == 8
-    assert CollectionProgress(10, probed=2, resumed=2, seconds=8).seconds_left == float("inf")
+    assert CollectionProgress(10, 6, 6, 2, seconds=8, resumed_samples=2).seconds_left == 8
+    begun = CollectionProgress(10, 2, 2, 2, seconds=8, resumed_samples=2)
+    assert begun.seconds_left == float("inf")
 
 
 # --- errors --------------------------------------------------------------------------------------

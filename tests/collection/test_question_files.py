@@ -117,7 +117,7 @@ def test_published_traces_as_question_file(tmp_path: Path) -> None:
         ),
         ("x.jsonl", b'{"question": "\\ud800"}', r"line 1: question .*lone surrogate '\\ud800'"),
         ("x.jsonl", b'{"question": " "}', r"line 1: question \('question'\) is empty"),
-        ("x.jsonl", b'{"question": 5}', r"line 1: question .* must be a string, got 5"),
+        ("x.jsonl", b'{"question": 5}', r"line 1: question .* a list of messages, got 5"),
         ("x.jsonl", b'{"question": "1?"}\n\n{"answer": 1}', r"line 3: question is missing: no"),
         ("x.jsonl", b'{"text": "1?"}\n{}', r"line 2: question .* 'text' among no fields"),
         (

@@ -175,6 +175,9 @@ def test_store_of_a_random_collection(drawn: RandomCollection) -> None:
         "cut": flagged.count("cut"),
         "empty": flagged.count("empty"),
         "unanswered": flagged.count("unanswered"),
+        "first_extractor_missed": sum(
+            t.finish == "stop" and t.text in ("on", "a</think>") for t in drawn.traces
+        ),
         "answers_merged": 0,
         "seconds": 3.3,
         "sessions": 2,

@@ -94,7 +94,9 @@ def test_protocol_of_a_model(model: str, name: str) -> None:
 def test_no_such_protocol() -> None:
     with pytest.raises(TraceError, match="matches the model 'gpt2'; choose one with --protocol"):
         find_protocol(None, "gpt2")
-    with pytest.raises(TraceError, match=r"no protocol 'qwen'.* or one of answer, chat, c"):
+    with pytest.raises(
+        TraceError, match=r"no protocol 'qwen'.* or one of answer-examples, answer, c"
+    ):
         find_protocol("qwen", "Qwen3-4B")
 
 
