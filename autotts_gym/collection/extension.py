@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from autotts_gym.collection.asked_question import AskedQuestion
+from autotts_gym.collection.branch_confidence import recorded_top_tokens
 from autotts_gym.collection.collection_journal import BranchKey
 from autotts_gym.collection.collection_warnings import FALLBACK
 from autotts_gym.collection.plan import CollectionPlan
@@ -30,6 +31,7 @@ class BranchPlan:
         existing: questions with the branches that they have already, by row.
         fingerprint: of the store that these are from; empty if there is none.
         collected: entry ``collected`` of its card.
+        top_tokens: number of likeliest tokens of its generation confidences; 0 if it has none.
     """
 
     questions: list[AskedQuestion]
@@ -37,6 +39,7 @@ class BranchPlan:
     existing: dict[int, Question] = field(default_factory=dict)
     fingerprint: str = ""
     collected: Mapping[str, Any] = field(default_factory=dict)
+    top_tokens: int = 0
 
     def add_counts(self, summary: dict[str, Any]) -> dict[str, Any]:
         """The summary of a collection together with that of the store that it extends."""
@@ -90,7 +93,12 @@ def missing_branches(
         )
     details = store.card.details
     return BranchPlan(
-        questions, keys, existing, store.card.fingerprint, details.get("collected", {})
+        questions,
+        keys,
+        existing,
+        store.card.fingerprint,
+        details.get("collected", {}),
+        recorded_top_tokens(store),
     )
 
 

@@ -15,6 +15,12 @@ from typing import Any
 import autotts_gym
 from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
+from autotts_gym.collection.branch_confidence import (
+    card_entry,
+    common_top_tokens,
+    with_confidence,
+    with_unknown_confidence,
+)
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.collection_warnings import FALLBACK, misses_first_extractor
 from autotts_gym.collection.collector import needs_closing_probe
@@ -64,11 +70,16 @@ def build_store(
     made: dict[int, list[Branch]] = {
         q: list(question.branches) for q, question in branches.existing.items()
     }
+    top_tokens = branches.top_tokens or common_top_tokens(contents.traces.values())
+    if top_tokens:
+        made = {q: list(map(with_unknown_confidence, row)) for q, row in made.items()}
     for q, b in branches.keys:
         if (q, b) not in contents.probes:
             raise TraceError(f"question {questions[q].id!r}, branch {b}: not collected yet")
         trace, probes = contents.traces[q, b], contents.probes[q, b]
         branch = build_branch(trace, probes, plan.interval, protocol, texts)
+        if top_tokens:
+            branch = with_confidence(branch, trace, plan.interval, top_tokens)
         made.setdefault(q, []).append(branch)
     if any(branch.confidences is None for row in made.values() for branch in row):
         made = {q: [replace(b, confidences=None) for b in row] for q, row in made.items()}
@@ -91,6 +102,7 @@ def build_store(
         },
         "protocol": {"name": protocol.name, "sha256": protocol.digest, **protocol.content},
         "null_answers": sorted(NULL_ANSWERS),
+        **card_entry(top_tokens),
         RULES_ENTRY: RULES_VERSION,
         "collected": branches.add_counts(_collection_summary(contents, stored, protocol)),
     }

@@ -250,6 +250,8 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         """Probe branch ``i`` on the model and record the result, which the rules then reveal."""
         assert self._branches is not None
         result = self._branches.probe(i)
+        if (confidence := self._branches.generation_confidence(i)) is not None:
+            self._traces.record_confidences(i, *confidence)
         if isinstance(result, BranchEnd):
             self._traces.record_end(i, result.length, result.tokens, result.final, result.null)
             # Costs so far depend on the true length of the branch.

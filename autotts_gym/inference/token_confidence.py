@@ -27,10 +27,14 @@ def token_confidence(logprobs: Iterable[float], top_tokens: int) -> float:
     Args:
         logprobs: log-probabilities of different tokens at one position, in any order.
         top_tokens: how many of them to use; there are at least as many.
+
+    Returns:
+        A number of at least 0.
     """
     largest = sorted(logprobs, reverse=True)[:top_tokens]
-    # Not -0.0 for a certain token.
-    return -math.fsum(max(value, _LOWEST) for value in largest) / top_tokens + 0.0
+    mean = math.fsum(max(value, _LOWEST) for value in largest) / top_tokens
+    # Rounding can leave the logarithm of a probability slightly above 0.
+    return max(0.0, -mean)
 
 
 class TraceConfidence(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.protocol import Probe
-from autotts_gym.inference.token_confidence import ConfidenceSums, TraceConfidence
+from autotts_gym.inference.token_confidence import ConfidenceSums, interval_counts
 from autotts_gym.live.live_model import LiveModel
 
 #: Number of parts in which an interval is streamed.
@@ -55,7 +55,7 @@ class _Branch:
         probe: the probe at the present length, if it was started.
         aborted: it was pruned.
         sums: its generation confidence by interval.
-        revealed: that at its last probe; None if unknown.
+        revealed: that at its last probe, and the number of tokens in each sum; None if unknown.
     """
 
     sums: ConfidenceSums
@@ -66,7 +66,7 @@ class _Branch:
     generation: asyncio.Task[None] | None = None
     probe: asyncio.Task[Probe | BranchEnd] | None = None
     aborted: bool = False
-    revealed: TraceConfidence | None = None
+    revealed: tuple[list[float], list[int]] | None = None
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         return [task for task in (self.generation, self.probe) if task is not None]
@@ -134,8 +134,13 @@ class LiveBranches:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise DeadlinePassedError("the deadline has passed")
 
-    def generation_confidence(self, i: int) -> TraceConfidence | None:
-        """Generation confidence of branch ``i`` up to its last probe; None if unknown."""
+    def generation_confidence(self, i: int) -> tuple[list[float], list[int]] | None:
+        """Generation confidence of branch ``i`` up to its last probe.
+
+        Returns:
+            For each interval, the sum of the token confidences and the number of tokens; None if
+            they are not known.
+        """
         return self._branches[i].revealed
 
     def abort(self, i: int) -> None:
@@ -244,7 +249,9 @@ class LiveBranches:
         if branch.generation is not None:
             branch.generation.result()  # raises the error of a failed generation
         result = await self._start_probe(branch)
-        branch.revealed = branch.sums.result
+        if (confidence := branch.sums.result) is not None:
+            counts = interval_counts(len(branch.tokens), self._model.interval)
+            branch.revealed = confidence.sums, counts
         return result
 
     async def _run_probe(self, branch: _Branch) -> Probe:

@@ -87,6 +87,7 @@ def test_judge_and_discover(autotts: Callable[..., Any], narrow: str, tmp_path: 
     assert judged.code == 0
     assert "Score: " in judged.out
     options = ["--rounds", 1, "--attempts", 1, "--islands", 1, "--evaluations", 2, "--finalists", 1]
+    options += ["--no-knob"]
     found = autotts(
         "discover", "--env", narrow, "--out", tmp_path / "found", "--seeds", 1, *options
     )

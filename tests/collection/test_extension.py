@@ -62,6 +62,8 @@ def test_branches_and_questions_are_added(server: ScriptedServer, tmp_path: Path
     whole = collect(server, tmp_path / "whole", QUESTIONS, plan(3))
     for question, other in zip(list(whole)[1:], list(new)[1:], strict=True):
         assert list(question.branches) == list(other.branches)
+    for question in new:
+        assert all(any(branch.confidence_tokens or ()) for branch in question.branches)
     card = new.card.details
     assert card["extends"] == old.card.fingerprint
     assert card["collected"]["traces"] == 6 + 5
@@ -70,6 +72,13 @@ def test_branches_and_questions_are_added(server: ScriptedServer, tmp_path: Path
         min(len(scripted_server.trace(TEXTS[q], 90)), 90) * n for q, n in enumerate([2, 3, 3, 3])
     )
     assert card["collected"]["tokens"] == tokens
+
+
+def test_a_store_without_generation_confidence(server: ScriptedServer, tmp_path: Path) -> None:
+    old = collect(server, tmp_path / "old", QUESTIONS[:1], plan(1), generation_confidence=False)
+    new = collect(server, tmp_path / "new", QUESTIONS[:2], plan(2), extends=old)
+    known = [any(b.confidence_tokens or ()) for question in new for b in question.branches]
+    assert known == [False, True, True, True]
 
 
 def test_an_interrupted_extension_resumes(server: ScriptedServer, tmp_path: Path) -> None:

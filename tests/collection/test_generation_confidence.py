@@ -50,7 +50,7 @@ def expected(text: str, top_tokens: int = 20) -> list[float]:
 @pytest.mark.parametrize("most", [20, 5, 0])
 def test_sums_are_recorded(server: ScriptedServer, tmp_path: Path, most: int) -> None:
     server.most_top_tokens = most
-    collect(server, tmp_path / "target")
+    store = collect(server, tmp_path / "target")
     for (q, _), trace in journal(tmp_path / "target").traces.items():
         if most:
             assert trace.confidence is not None
@@ -58,6 +58,15 @@ def test_sums_are_recorded(server: ScriptedServer, tmp_path: Path, most: int) ->
             assert trace.confidence.sums == pytest.approx(expected(TEXTS[q], most), rel=1e-6)
         else:
             assert trace.confidence is None
+    assert (store.tables.confidence_sums is None) is not bool(most)
+    entry = {"top_tokens": most} if most else None
+    assert store.card.details.get("generation_confidence") == entry
+    for text, question in zip(TEXTS, store, strict=True):
+        for branch in question.branches if most else ():
+            length = len(scripted_server.trace(text, 90))
+            assert branch.confidence_sums == pytest.approx(expected(text, most), rel=1e-6)
+            assert sum(branch.confidence_tokens or ()) == length
+            assert len(branch.confidence_tokens or ()) == len(branch.probes) + 1
 
 
 def test_nothing_is_requested_or_recorded_without(server: ScriptedServer, tmp_path: Path) -> None:
@@ -97,9 +106,28 @@ def test_a_journal_without_confidences_resumes(server: ScriptedServer, tmp_path:
     records = [json.loads(line) for line in lines]
     kept = [{k: v for k, v in record.items() if k != "confidence"} for record in records[:12]]
     (work / JOURNAL).write_text("".join(json.dumps(r) + "\n" for r in kept), "utf-8")
-    collect(server, tmp_path / "target")
+    store = collect(server, tmp_path / "target")
     known = [trace.confidence is not None for trace in journal(tmp_path / "target").traces.values()]
     assert 0 < sum(known) < len(known)
+    stored = [any(b.confidence_tokens or ()) for question in store for b in question.branches]
+    assert sum(stored) == sum(known)
+
+
+def test_another_number_of_likeliest_tokens_in_a_later_session(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    """The store keeps the confidences of the more common number."""
+    server.plan = lambda asked: "403" if asked.question == "never" else None
+    with pytest.raises(EngineError):
+        collect(server, tmp_path / "target", concurrency=1)
+    server.plan = scripted_server.healthy
+    server.most_top_tokens = 5
+    store = collect(server, tmp_path / "target")
+    assert store.card.details["generation_confidence"] == {"top_tokens": 20}
+    unknown = {"never", "mute"}
+    for text, question in zip(TEXTS, store, strict=True):
+        known = {any(branch.confidence_tokens or ()) for branch in question.branches}
+        assert known == {text not in unknown}
 
 
 @pytest.mark.parametrize(

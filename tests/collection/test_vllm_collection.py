@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JOURNAL
 from autotts_gym.collection.pipeline import work_folder
 from autotts_gym.controllers.loader import load
+from autotts_gym.inference.processor_dtype import processor_dtype
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import set_cpu_defaults
 from autotts_gym.traces.store import TraceStore
@@ -60,6 +63,13 @@ def check(store: TraceStore, engine: str) -> None:
         assert len(branch.probes) == (branch.tokens - 1) // 16
         assert branch.final.isdecimal()
         assert all(0 < c <= 1 for c in branch.confidences or ())
+    # Every generated token has a confidence: that of 20 of the model's 64 tokens.
+    assert details["generation_confidence"] == {"top_tokens": 20}
+    sums, counts = store.tables.confidence_sums, store.tables.confidence_tokens
+    assert sums is not None
+    assert counts is not None
+    assert counts.sum() == details["collected"]["tokens"]
+    assert (sums[counts > 0] / counts[counts > 0] > np.log(64)).all()
     correct = [
         branch.final == store.tables.golds[q]
         for q in range(5)
@@ -93,6 +103,7 @@ import autotts_gym.gym_envs.autotts_env
 from autotts_gym.collection.pipeline import collect_store
 from autotts_gym.collection.plan import CollectionPlan
 from autotts_gym.inference.vllm_engine import LocalEngine
+from autotts_gym.inference.processor_dtype import processor_dtype
 from autotts_gym.tinylm import model_path
 from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, collection_questions
 
@@ -102,6 +113,72 @@ questions = collection_questions("chain")[:2]
 store = collect_store(engine, questions, plan, Path("scripted"), protocol="tinylm")
 print(store.card.branches, "branches")
 """
+
+
+CONFIDENCES = """
+import asyncio
+import numpy as np
+
+from autotts_gym.inference.engine import GREEDY, Request
+from autotts_gym.inference.vllm_engine import LocalEngine
+from autotts_gym.inference.processor_dtype import processor_dtype
+from autotts_gym.tinylm import model_path
+from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, collection_questions
+
+
+async def main():
+    folder = str(model_path("small"))
+    engine = LocalEngine(folder, **SERVER_ARGUMENTS)
+    prompt = await engine.encode("q:" + collection_questions("chain")[0].text)
+    tokens, confidences, kept = [], [], 0
+    async for part in engine.stream(Request(prompt, 200, GREEDY, top_tokens=20), 8):
+        assert part.top_tokens == 20 and len(part.tokens) == len(part.confidences)
+        tokens += part.tokens
+        confidences += part.confidences
+        states = engine._thread.engine.output_processor.request_states.values()
+        kept = max([kept, *(len(state.logprobs_processor.logprobs) for state in states)])
+    plain = [part async for part in engine.stream(Request(prompt, 200, GREEDY), 8)]
+    assert [token for part in plain for token in part.tokens] == tokens
+    assert not any(part.confidences for part in plain)
+    await engine.close()
+    print(len(tokens), "tokens", kept, "kept")
+
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+    top = torch.log_softmax(logits.double(), -1).topk(20).values
+    print("difference", np.abs(-top.mean(-1).numpy() - confidences).max())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_confidences_equal_those_of_transformers(tmp_path: Path) -> None:
+    """Recomputed from the same weights; and vLLM keeps no log-probabilities that were read."""
+    set_cpu_defaults()
+    (tmp_path / "script.py").write_text(CONFIDENCES, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    match = re.search(r"(\d+) tokens (\d+) kept", done.stdout)
+    assert match
+    assert int(match[1]) > 40
+    assert int(match[2]) <= 16  # two parts
+    difference = re.search(r"difference (\S+)", done.stdout)
+    assert difference
+    # In bfloat16, log-probabilities have about three digits.
+    assert float(difference[1]) < (1e-3 if processor_dtype() == "float32" else 0.2)
 
 
 def test_from_a_script(tmp_path: Path) -> None:

@@ -275,15 +275,19 @@ def test_branches_have_generation_confidence(
     env.step(actions.BRANCH)
     for _ in range(2):
         env.step(actions.encode(actions.CONTINUE, 0, WIDTH))
-    env.step(actions.encode(actions.PROBE, 0, WIDTH))
+    observation, *_ = env.step(actions.encode(actions.PROBE, 0, WIDTH))
+    observed = observation["branch_generation_confidence"][0]
     assert env._branches is not None
     confidence = env._branches.generation_confidence(0)
+    env.close()
     if wanted:
         values = scripted_server.confidences("never 1", 24)
         sums = [sum(values[k : k + 8]) for k in (0, 8, 16)]
         assert confidence is not None
-        assert confidence.sums == pytest.approx(sums)
+        assert confidence[0] == pytest.approx(sums)
+        assert confidence[1] == [8, 8, 8]
+        assert observed == pytest.approx(sums[-1] / 8)
     else:
         assert confidence is None
+        assert observed == -1
     assert all(bool(a.body.get("logprobs")) is wanted for a in server.asked if a.kind == "trace")
-    env.close()
