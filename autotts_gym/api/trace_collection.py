@@ -60,7 +60,9 @@ def collect(
 ) -> TraceStore:
     """Sample reasoning traces from a model, probe them at every interval, and store them.
 
-    Called again after an interruption, it keeps the finished traces and resumes.
+    Called again after an interruption, it keeps the finished traces and resumes. The card of the
+    environment has the content of the files ``source.json`` in the model's folder and
+    ``NAME.source.json`` beside the questions' file ``NAME.jsonl``, if they exist.
 
     Args:
         questions: a JSONL, JSON, CSV or Parquet file, or the name of a Hugging Face dataset.
@@ -119,6 +121,7 @@ def collect(
     from autotts_gym.collection.plan import CollectionPlan
     from autotts_gym.collection.question_files import read_questions
     from autotts_gym.inference.engine import Sampling
+    from autotts_gym.model_files.model_source import read_source
     from autotts_gym.traces import registry
 
     registry.check_name(name)
@@ -139,6 +142,7 @@ def collect(
         protocol=protocol,
         model=model_name or "",
         benchmark=benchmark or Path(questions).stem,
+        questions_source=read_source(Path(questions).with_suffix(".source.json")),
         texts=texts,
         extends=None if extend is None else load_env(extend),
         generation_confidence=generation_confidence,

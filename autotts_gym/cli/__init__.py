@@ -18,6 +18,7 @@ from autotts_gym.cli.envs import envs
 from autotts_gym.cli.grade import grade
 from autotts_gym.cli.import_ import import_
 from autotts_gym.cli.judge import judge
+from autotts_gym.cli.model import app as model
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
 from autotts_gym.cli.regrade import regrade
@@ -52,6 +53,7 @@ for command in (
     judge,
 ):
     app.command()(command)
+app.add_typer(model, name="model")
 app.add_typer(tinylm, name="tinylm")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +27,7 @@ from autotts_gym.inference.engine import Engine
 from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Protocol, find_protocol
 from autotts_gym.inference.run_sync import run_sync
+from autotts_gym.model_files.model_source import SOURCE, read_source
 from autotts_gym.traces.store import FrozenError, TraceStore
 
 #: Files of a model's folder that determine its output.
@@ -59,6 +60,7 @@ def collect_store(
     protocol: str | os.PathLike[str] | None = None,
     model: str = "",
     benchmark: str = "",
+    questions_source: Mapping[str, Any] | None = None,
     texts: bool = False,
     extends: TraceStore | None = None,
     concurrency: int | None = None,
@@ -77,6 +79,7 @@ def collect_store(
         protocol: name or file of a protocol; by default the one that matches the model's name.
         model: model name on the card; by default the last part of the engine's model name.
         benchmark: name of the questions on the card.
+        questions_source: where the questions come from, for the card.
         texts: see :func:`~autotts_gym.collection.store_builder.build_store`.
         extends: a store of the same model, protocol, interval and sampling. The new store has its
             questions and branches, and those that ``questions`` and ``plan`` add.
@@ -109,6 +112,8 @@ def collect_store(
         )
         details["benchmark"] = benchmark
         details["questions_sha256"] = questions_digest(branches.questions)
+        if questions_source is not None:
+            details["questions_source"] = dict(questions_source)
         store = build_store(
             journal.contents,
             branches.questions,
@@ -154,7 +159,7 @@ async def _collect_into(
     chosen = find_protocol(None if wanted is None else os.fspath(wanted), facts["model"])
     prober = await Prober.create(engine, chosen)
     model = Path(facts["model"])
-    details = {"model": settings.model or model.name}
+    details: dict[str, Any] = {"model": settings.model or model.name}
     if model.is_dir():
         details["model_sha256"] = _model_digest(model)
     recorded = {
@@ -166,6 +171,7 @@ async def _collect_into(
     if settings.extends is not None:
         check_same_collection(settings.extends, plan, chosen, details)
         recorded[EXTENDS_ENTRY] = branches.fingerprint
+    source = read_source(model / SOURCE) if model.is_dir() else None
     for message in question_warnings(branches.questions, chosen):
         settings.warn(message)
     journal.check_settings(recorded)
@@ -179,6 +185,8 @@ async def _collect_into(
         generation_confidence=settings.generation_confidence,
         progress=progress,
     )
+    if source is not None:
+        details["model_source"] = source
     return chosen, {
         **details,
         "engine": facts["engine"],

@@ -216,3 +216,35 @@ def test_arguments_of_the_engine() -> None:
 def test_engine_arguments_are_parsed_before_vllm_starts(collect: Callable[..., Any]) -> None:
     ended = collect("--engine", "max_model_len", base_url=None, model="nowhere")
     assert "'max_model_len': give an argument as NAME=VALUE" in error(ended)
+
+
+def test_the_card_says_where_the_questions_come_from(
+    collect: Callable[..., Any], user_envs: Path, questions: Path
+) -> None:
+    source = {"generator": "some-gym", "seed": 3, "kinds": [{"name": "sums", "level": {"n": 2}}]}
+    path = questions.with_name("few.source.json")
+    path.write_text(json.dumps(source), "utf-8")
+    assert collect().code == 0
+    assert TraceStore.open(user_envs / "few").card.details["questions_source"] == source
+
+
+def test_a_damaged_source_ends_before_anything_is_sampled(
+    collect: Callable[..., Any], questions: Path, server: ScriptedServer
+) -> None:
+    questions.with_name("few.source.json").write_text("[]", "utf-8")
+    assert "few.source.json: must be a JSON object" in error(collect())
+    assert not server.asked
+
+
+def test_the_card_says_where_the_model_comes_from(
+    collect: Callable[..., Any], user_envs: Path, tmp_path: Path
+) -> None:
+    source = {"name": "Tiny", "licence": "apache-2.0", "sha256": "ab" * 32}
+    folder = tmp_path / "tiny-model"
+    folder.mkdir()
+    (folder / "source.json").write_text(json.dumps(source), "utf-8")
+    with ScriptedServer(names=(str(folder),)) as server:
+        assert collect(base_url=server.url).code == 0
+    details = TraceStore.open(user_envs / "few").card.details
+    assert details["model"] == "tiny-model"
+    assert details["model_source"] == source

@@ -1,0 +1,1 @@
+"""Model files: folders that vLLM and transformers load, made from GGUF files."""
