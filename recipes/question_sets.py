@@ -3,11 +3,11 @@
 Usage::
 
     pip install reasoning-gym==0.1.25
-    python recipes/question_sets.py words --out build/questions/words.jsonl
+    python recipes/question_sets.py problems --out build/questions/problems.jsonl
 
 Writes the questions as JSON Lines with the keys ``id``, ``question``, ``answer``, ``kind`` and
-``level``, as ``autotts collect --questions`` takes them; and beside them ``words.source.json`` with
-generator, version, seed, kinds and levels, which the collection copies to the card. The same
+``level``, as ``autotts collect --questions`` takes them; and beside them ``problems.source.json``
+with generator, version, seed, kinds and levels, which the collection copies to the card. The same
 version of reasoning-gym writes the same file.
 """
 
@@ -28,6 +28,10 @@ GENERATOR: Final = "reasoning-gym"
 VERSION: Final = "0.1.25"
 #: Questions generated for one that is used: some are repetitions.
 _SURPLUS: Final = 4
+
+
+_TWO_DIGITS: Final = {"min_digits": 2, "max_digits": 2}
+_PLAIN: Final = {"styles": ["plain"]}
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,30 @@ class QuestionSet:
     kinds: tuple[Kind, ...]
 
 
-#: Question sets by name.
-QUESTION_SETS: Final[dict[str, QuestionSet]] = {}
+#: Question sets by name. ``problems`` is for the search, ``numbers`` is held out. Kinds and levels
+#: were chosen by a pilot with Qwen2.5-Coder-0.5B-Instruct: a branch answers 17% to 62% of the
+#: questions of each kind correctly.
+QUESTION_SETS: Final = {
+    "problems": QuestionSet(
+        1_000_000,
+        (
+            Kind("gsm_symbolic", 12, {}),
+            Kind("simple_equations", 16, {"min_terms": 3, "max_terms": 3, "max_value": 12}),
+            Kind("simple_equations", 16, {"min_terms": 4, "max_terms": 4, "max_value": 12}),
+            Kind("lcm", 16, {"min_value": 4, "max_value": 30}),
+        ),
+    ),
+    "numbers": QuestionSet(
+        2_000_000,
+        (
+            Kind("chain_sum", 10, {"min_terms": 3, "max_terms": 3, **_TWO_DIGITS}),
+            Kind("chain_sum", 10, {"min_terms": 4, "max_terms": 4, **_TWO_DIGITS}),
+            Kind("fraction_simplification", 10, {"max_value": 30, "max_factor": 20, **_PLAIN}),
+            Kind("fraction_simplification", 10, {"max_value": 90, "max_factor": 30, **_PLAIN}),
+            Kind("gcd", 20, {"min_value": 10, "max_value": 60}),
+        ),
+    ),
+}
 
 
 def generate(question_set: QuestionSet) -> list[dict[str, Any]]:
