@@ -17,7 +17,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from question_sets import QUESTION_SETS, write
 
@@ -51,6 +51,13 @@ SETTINGS: Final = {
 }
 
 
+class Size(NamedTuple):
+    """Number of questions of a set, and of branches of a question."""
+
+    questions: int
+    branches: int
+
+
 @dataclass(frozen=True)
 class PretrainedModel:
     """A model, its files, and how its traces are collected.
@@ -59,7 +66,7 @@ class PretrainedModel:
         title, licence, url: for the card.
         sha256: of the GGUF file.
         sets: the search set and the held-out set.
-        branches: traces of a question.
+        size: questions and branches that are collected.
         options: further arguments of :func:`autotts_gym.collect`.
     """
 
@@ -68,7 +75,7 @@ class PretrainedModel:
     url: str
     sha256: str
     sets: tuple[str, str]
-    branches: int
+    size: Size
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,7 +87,7 @@ MODELS: Final = {
         url="https://huggingface.co/Qwen/Qwen2.5-Coder-0.5B-Instruct",
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         sets=("problems", "numbers"),
-        branches=32,
+        size=Size(questions=30, branches=32),
         options={
             "protocol": _RECIPES / "step-by-step.yaml",
             "interval": 16,
@@ -114,25 +121,32 @@ def prepare_model(name: str, weights: Path, build: Path) -> Path:
 
 
 def collect_env(
-    name: str, question_set: str, folder: Path, build: Path, target: Path, branches: int | None
+    name: str, question_set: str, size: Size, folder: Path, build: Path, target: Path
 ) -> None:
-    """Collect an environment, or continue to; ``branches`` overrides those of the model."""
-    model = MODELS[name]
+    """Collect an environment, or continue to.
+
+    Args:
+        name: the model.
+        question_set: the question set.
+        size: questions and branches.
+        folder: the converted model.
+        build: folder of the questions' files.
+        target: parent folder of the environments.
+    """
     questions = build / "questions" / f"{question_set}.jsonl"
-    if not questions.exists():
-        write(QUESTION_SETS[question_set], questions)
+    write(QUESTION_SETS[question_set], questions, size.questions)
     with CollectionDisplay(errors) as show:
         api.collect(
             questions,
             question_set,
             model=str(folder),
             model_name=name,
-            branches=branches or model.branches,
+            branches=size.branches,
             texts=True,
             engine=ENGINE,
             to=target / name,
             progress=lambda state: show.named(f"{name}/{question_set}", state),
-            **model.options,
+            **MODELS[name].options,
         )
 
 
@@ -141,27 +155,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Collect the environments of pretrained models.")
     parser.add_argument("--weights", type=Path, required=True, help="Folder of the GGUF files.")
     parser.add_argument("--to", type=Path, default=Path("build/envs/pretrained"))
-    parser.add_argument("--build", type=Path, default=Path("build"))
+    parser.add_argument("--build", type=Path, default=Path("build"), help="Models and questions.")
     parser.add_argument("--model", action="append", choices=MODELS, help="By default all.")
     parser.add_argument("--set", action="append", choices=QUESTION_SETS, help="By default all.")
+    parser.add_argument("--questions", type=int, help="Questions of a set, the first ones.")
     parser.add_argument("--branches", type=int, help="Traces of a question.")
     arguments = parser.parse_args()
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     for name in arguments.model or MODELS:
-        chosen = [each for each in MODELS[name].sets if each in (arguments.set or QUESTION_SETS)]
+        model = MODELS[name]
+        chosen = [each for each in model.sets if each in (arguments.set or QUESTION_SETS)]
         missing = [each for each in chosen if not (arguments.to / name / each).exists()]
         if missing:
             folder = prepare_model(name, arguments.weights, arguments.build)
+            size = Size(
+                arguments.questions or model.size.questions,
+                arguments.branches or model.size.branches,
+            )
             for question_set in missing:
-                collect_env(
-                    name,
-                    question_set,
-                    folder,
-                    arguments.build,
-                    arguments.to,
-                    arguments.branches,
-                )
+                collect_env(name, question_set, size, folder, arguments.build, arguments.to)
     pairs = [[f"{name}/{each}" for each in model.sets] for name, model in MODELS.items()]
     write_text(arguments.to / splits.SET, splits.dump(*map(list, zip(*pairs, strict=True))))
 

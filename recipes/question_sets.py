@@ -64,10 +64,11 @@ QUESTION_SETS: Final = {
     "problems": QuestionSet(
         1_000_000,
         (
-            Kind("gsm_symbolic", 12, {}),
-            Kind("simple_equations", 16, {"min_terms": 3, "max_terms": 3, "max_value": 12}),
-            Kind("simple_equations", 16, {"min_terms": 4, "max_terms": 4, "max_value": 12}),
-            Kind("lcm", 16, {"min_value": 4, "max_value": 30}),
+            Kind("gsm_symbolic", 10, {}),
+            Kind("simple_equations", 15, {"min_terms": 3, "max_terms": 3, "max_value": 12}),
+            Kind("simple_equations", 15, {"min_terms": 4, "max_terms": 4, "max_value": 12}),
+            Kind("lcm", 10, {"min_value": 2, "max_value": 15}),
+            Kind("lcm", 10, {"min_value": 4, "max_value": 30}),
         ),
     ),
     "numbers": QuestionSet(
@@ -84,42 +85,45 @@ QUESTION_SETS: Final = {
 
 
 def generate(question_set: QuestionSet) -> list[dict[str, Any]]:
-    """Return the rows of a set.
+    """Return the rows of a set. Kinds alternate, so that the first rows are a small set.
 
     Raises:
         RuntimeError: another version of reasoning-gym is installed, or a kind has too few
             questions.
     """
-    import reasoning_gym
-
     found = importlib.metadata.version(GENERATOR)
     if found != VERSION:
         raise RuntimeError(f"{GENERATOR} {found} is installed; the sets are made with {VERSION}")
-    rows: list[dict[str, Any]] = []
     numbers: Counter[str] = Counter()
     used: set[str] = set()
+    placed: list[tuple[float, dict[str, Any]]] = []
     for kind in question_set.kinds:
-        dataset = reasoning_gym.create_dataset(
-            kind.name, seed=question_set.seed, size=_SURPLUS * kind.count, **kind.level
-        )
-        wanted = len(rows) + kind.count
-        for entry in dataset:
-            question = entry["question"].strip()
-            if len(rows) < wanted and question not in used:
-                used.add(question)
-                rows.append(
-                    {
-                        "id": f"{kind.name}-{numbers[kind.name]}",
-                        "question": question,
-                        "answer": str(entry["answer"]),
-                        "kind": kind.name,
-                        "level": kind.level,
-                    }
-                )
-                numbers[kind.name] += 1
-        if len(rows) < wanted:
-            raise RuntimeError(f"{kind.name} {kind.level}: fewer than {kind.count} questions")
-    return rows
+        for i, entry in enumerate(_draw(kind, question_set.seed, used)):
+            row = {
+                "id": f"{kind.name}-{numbers[kind.name]}",
+                "question": entry["question"].strip(),
+                "answer": str(entry["answer"]),
+                "kind": kind.name,
+                "level": kind.level,
+            }
+            numbers[kind.name] += 1
+            placed.append(((i + 0.5) / kind.count, row))
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _draw(kind: Kind, seed: int, used: set[str]) -> list[dict[str, Any]]:
+    """The first questions of a dataset that are not used; adds them to ``used``."""
+    import reasoning_gym
+
+    size = _SURPLUS * kind.count
+    drawn: list[dict[str, Any]] = []
+    for entry in reasoning_gym.create_dataset(kind.name, seed=seed, size=size, **kind.level):
+        if len(drawn) < kind.count and entry["question"].strip() not in used:
+            used.add(entry["question"].strip())
+            drawn.append(entry)
+    if len(drawn) < kind.count:
+        raise RuntimeError(f"{kind.name} {kind.level}: fewer than {kind.count} questions")
+    return drawn
 
 
 def describe(question_set: QuestionSet) -> dict[str, Any]:
@@ -136,12 +140,15 @@ def describe(question_set: QuestionSet) -> dict[str, Any]:
     }
 
 
-def write(question_set: QuestionSet, path: Path) -> None:
-    """Write the questions of a set and its sources."""
+def write(question_set: QuestionSet, path: Path, limit: int | None = None) -> None:
+    """Write the questions of a set, at most ``limit`` of them, and its sources."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) for row in generate(question_set)]
-    write_text(path.with_suffix(".source.json"), dump(describe(question_set)))
-    write_text(path, "\n".join(lines) + "\n")
+    rows = generate(question_set)[:limit]
+    source = describe(question_set)
+    if len(rows) < sum(kind.count for kind in question_set.kinds):
+        source["first"] = len(rows)
+    write_text(path.with_suffix(".source.json"), dump(source))
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def main() -> None:
@@ -149,8 +156,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write a question set.")
     parser.add_argument("name", choices=sorted(QUESTION_SETS))
     parser.add_argument("--out", type=Path, required=True, help="The .jsonl file to write.")
+    parser.add_argument("--questions", type=int, help="Number of questions; by default all.")
     arguments = parser.parse_args()
-    write(QUESTION_SETS[arguments.name], arguments.out)
+    write(QUESTION_SETS[arguments.name], arguments.out, arguments.questions)
     print(f"wrote {arguments.out}")
 
 
