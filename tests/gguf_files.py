@@ -66,12 +66,12 @@ def vocabulary() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(tokens), tuple(merges)
 
 
-def random_model(architecture: str, *, tied: bool = False, seed: int = 0) -> Any:
-    """A model with random weights, in float32."""
+def random_model(architecture: str, *, tied: bool = False, head: int = 16, seed: int = 0) -> Any:
+    """A model with random weights, in float32; ``head`` is the dimension of an attention head."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    options: dict[str, Any] = {"head_dim": 16} if architecture != "qwen2" else {}
+    options: dict[str, Any] = {"head_dim": head} if architecture != "qwen2" else {}
     config = AutoConfig.for_model(
         architecture,
         vocab_size=len(vocabulary()[0]),

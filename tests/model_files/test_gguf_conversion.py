@@ -181,7 +181,7 @@ def test_vllm_loads_the_folder(tmp_path: Path) -> None:
     from autotts_gym.tinylm.bundled_envs import set_cpu_defaults
 
     set_cpu_defaults()
-    model = random_model("llama")
+    model = random_model("llama", head=32)  # the smallest that vLLM has on a CPU
     convert_gguf(write_gguf(tmp_path / "tiny.gguf", model), tmp_path / "converted")
     messages = [{"role": "user", "content": "the sum of 12 and 345"}]
 
