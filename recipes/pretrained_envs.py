@@ -45,7 +45,7 @@ ENGINE: Final[dict[str, Any]] = {
 
 #: Environment variables of vLLM on a CPU, unless they are set already.
 SETTINGS: Final = {
-    "VLLM_CPU_KVCACHE_SPACE": "4",  # GiB
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "3600",  # by default, a busy machine ends the engine
     "HF_HUB_OFFLINE": "1",
 }
@@ -144,6 +144,8 @@ def collect_env(
             branches=size.branches,
             texts=True,
             engine=ENGINE,
+            # Little more than vLLM's batch: a trace is probed while its blocks are in the cache.
+            concurrency=ENGINE["max_num_seqs"] * 3 // 2,
             to=target / name,
             progress=lambda state: show.named(f"{name}/{question_set}", state),
             **MODELS[name].options,
