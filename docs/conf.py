@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"(dict|tuple)\[(str|float|bytes)|ClaudeAgentOptions"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
     # Private and internal classes in signatures.
-    (r"py:.*", r"(.*\.)?(View|Scene|MacroBatch|Records|void|LEDGER|BRANCH|TRACE)"),
+    (r"py:.*", r"(.*\.)?(View|GenerationView|Scene|MacroBatch|Records|void|LEDGER|BRANCH|TRACE)"),
     (r"py:.*", r"autotts_gym\.gym_envs\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
