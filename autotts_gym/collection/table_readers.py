@@ -6,17 +6,20 @@ import csv
 import io
 import json
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from autotts_gym.traces.store import TraceError
 from autotts_gym.traces.strict_json import parse
-from autotts_gym.utils.bounded_files import read_bytes
+from autotts_gym.utils.bounded_files import open_regular, read_bytes
 from autotts_gym.utils.parquet import read_table
 
 #: Size of a text file, bytes. Its rows take several times as much memory.
 _MAX_FILE: Final = 1 << 28
+#: Size of a line of a JSON Lines file, bytes.
+_MAX_LINE: Final = 1 << 28
+_ADVICE: Final = "write it as a string"
 
 #: Number of a row in its file, as in error messages, and its fields.
 NumberedRow = tuple[int, dict[str, Any]]
@@ -34,12 +37,32 @@ class TableReader(NamedTuple):
     unit: str
 
 
-def _read_jsonl(path: Path) -> Iterable[NumberedRow]:
-    # Not splitlines: JSON strings may contain other line separators.
-    for number, line in enumerate(_read_text(path).split("\n"), 1):
-        if line.strip():
+def read_jsonl(
+    path: Path, *, limit: int = _MAX_FILE, constants: bool = False
+) -> Iterator[NumberedRow]:
+    """Read the objects of a JSON Lines file, one line at a time; blank lines are skipped.
+
+    Args:
+        path: a UTF-8 file.
+        limit: largest size of the file, bytes.
+        constants: see :func:`~autotts_gym.traces.strict_json.parse`.
+
+    Raises:
+        TraceError: a line is not a JSON object, or too long; the message names it.
+        OSError: the file cannot be read, is not a regular file, or is too large.
+        RecursionError: a line is nested too deeply.
+    """
+    offset = 0
+    with open_regular(path, limit) as file:
+        lines = iter(lambda: file.readline(_MAX_LINE), b"")
+        for number, line in enumerate(lines, 1):
             try:
-                yield number, _check_object(_parse_json(line))
+                if len(line) == _MAX_LINE:
+                    raise TraceError(f"has {_MAX_LINE:,} bytes or more")
+                text = _decode(line, offset, "utf-8-sig" if number == 1 else "utf-8")
+                if text.strip():
+                    text = text.removesuffix("\n")  # keeps columns in messages right
+                    yield number, _check_object(parse(text, _ADVICE, constants=constants))
             except json.JSONDecodeError as error:
                 raise TraceError(
                     f"line {number}: malformed JSON at column {error.colno}: {error.msg}; "
@@ -47,6 +70,7 @@ def _read_jsonl(path: Path) -> Iterable[NumberedRow]:
                 ) from None
             except TraceError as error:
                 raise TraceError(f"line {number}: {error}") from None
+            offset += len(line)
 
 
 def _read_json(path: Path) -> Iterable[NumberedRow]:
@@ -95,7 +119,7 @@ def _read_parquet(path: Path) -> Iterable[NumberedRow]:
 
 #: Readers by file suffix, lower case.
 READERS: Final[dict[str, TableReader]] = {
-    ".jsonl": TableReader(_read_jsonl, "line"),
+    ".jsonl": TableReader(read_jsonl, "line"),
     ".json": TableReader(_read_json, "row"),
     ".csv": TableReader(_read_csv, "line"),
     ".parquet": TableReader(_read_parquet, "row"),
@@ -105,20 +129,28 @@ READERS: Final[dict[str, TableReader]] = {
 def _read_text(path: Path) -> str:
     content = read_bytes(path, _MAX_FILE)
     try:
-        return content.decode("utf-8-sig")
+        return _decode(content, 0, "utf-8-sig")
+    except TraceError as error:
+        cause = error.__cause__
+        assert isinstance(cause, UnicodeDecodeError)
+        line = content.count(b"\n", 0, cause.start) + 1
+        raise TraceError(f"line {line}: {error}") from None
+
+
+def _decode(content: bytes, offset: int, encoding: str) -> str:
+    """Decode a part of a file that begins at ``offset``."""
+    try:
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{content[error.start]:02x} at offset {error.start}"
-        raise TraceError(f"line {line}: not UTF-8: {byte}: {error.reason}") from None
+        byte = f"byte 0x{content[error.start]:02x} at offset {offset + error.start}"
+        raise TraceError(f"not UTF-8: {byte}: {error.reason}") from error
 
 
 def _parse_json(text: str) -> Any:
-    return parse(text, "write it as a string")
+    return parse(text, _ADVICE)
 
 
 def _check_object(entry: object) -> dict[str, Any]:
     if not isinstance(entry, dict):
-        raise TraceError(
-            f"must be an object with the fields of a question, got {reprlib.repr(entry)}"
-        )
+        raise TraceError(f"must be an object with named fields, got {reprlib.repr(entry)}")
     return entry

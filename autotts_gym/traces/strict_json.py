@@ -13,12 +13,13 @@ from autotts_gym.traces.exceptions import TraceError
 _MAX_DIGITS: Final = 640
 
 
-def parse(text: str, advice: str) -> Any:
+def parse(text: str, advice: str, *, constants: bool = False) -> Any:
     """Parse a JSON text.
 
     Args:
         text: the text.
         advice: end of the message for an integer with too many digits.
+        constants: accept ``NaN``, ``Infinity`` and ``-Infinity``, which Python writes.
 
     Raises:
         TraceError: an integer has too many digits, a constant such as ``NaN`` is not JSON, or an
@@ -28,7 +29,7 @@ def parse(text: str, advice: str) -> Any:
     return json.loads(
         text,
         parse_int=functools.partial(_parse_integer, advice),
-        parse_constant=_refuse_constant,
+        parse_constant=float if constants else _refuse_constant,
         object_pairs_hook=_unique_keys,
     )
 

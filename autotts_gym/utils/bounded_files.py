@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Final
 SMALL_FILE: Final = 1 << 20
 #: Default limit of a data file, such as a published trace file or a table, bytes.
 LARGE_FILE: Final = 1 << 31
+#: Limit of a file that is read part by part, bytes.
+ANY_SIZE: Final = 1 << 40
 
 
 def check_regular(path: str | os.PathLike[str], limit: int = LARGE_FILE) -> int:
@@ -30,15 +33,29 @@ def read_bytes(path: str | os.PathLike[str], limit: int = LARGE_FILE) -> bytes:
     Raises:
         OSError: as for :func:`check_regular`.
     """
-    check_regular(path, limit)  # opening a device may have effects
-    # A pipe that replaces the file in between must not block either.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        _check(os.fstat(file.fileno()), path, limit)
+    with open_regular(path, limit) as file:
         content = file.read(limit + 1)
     if len(content) > limit:  # it has grown
         raise _too_large(path, len(content), limit)
     return content
+
+
+def open_regular(path: str | os.PathLike[str], limit: int = LARGE_FILE) -> io.BufferedReader:
+    """Open a regular file of at most ``limit`` bytes for reading.
+
+    Raises:
+        OSError: as for :func:`check_regular`.
+    """
+    check_regular(path, limit)  # opening a device may have effects
+    # A pipe that replaces the file in between must not block either.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(os.open(path, flags), "rb")  # noqa: SIM115 - the caller closes it
+    try:
+        _check(os.fstat(file.fileno()), path, limit)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def read_text(path: str | os.PathLike[str], limit: int = SMALL_FILE) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from autotts_gym.utils.bounded_files import check_regular
+from autotts_gym.utils.bounded_files import ANY_SIZE, check_regular
 from autotts_gym.utils.files import write_atomically
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 #: a few hundred bytes can describe billions of equal values.
 _FREE_BYTES: Final = 1 << 27
 _MAX_EXPANSION: Final = 200
-#: Decoded bytes that no file may exceed, and values of a column.
+#: Decoded bytes that no file may exceed, that a part of a file may not exceed, and values of a
+#: column.
 _MAX_BYTES: Final = 1 << 33
+_MAX_PART: Final = 1 << 30
 _MAX_VALUES: Final = 1 << 30
 _MAX_COLUMNS: Final = 1000
 #: Bytes per value of a string column while it is read: an index into the distinct strings.
@@ -82,6 +84,61 @@ def read_table(
         raise DamagedError(str(error)) from error
 
 
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the columns of a Parquet file, without reading them.
+
+    Raises:
+        OSError, ParquetError: as for :func:`read_table`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_regular(path, ANY_SIZE)
+    try:
+        with pq.ParquetFile(path) as file:
+            return _chosen_columns(file.schema_arrow, None, ())
+    except pa.ArrowException as error:
+        raise DamagedError(str(error)) from error
+
+
+def iterate_tables(
+    path: str | os.PathLike[str], columns: Sequence[str], *, optional: Sequence[str] = ()
+) -> Iterator[pa.Table]:
+    """Read columns of a Parquet file part by part, for files that do not fit in memory.
+
+    Args:
+        path: the file.
+        columns, optional: as for :func:`read_table`.
+
+    Yields:
+        The rows of the file in order, in tables of at most 1 GiB. All of them together are bounded
+        by the size of the file.
+
+    Raises:
+        OSError, ParquetError: as for :func:`read_table`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    left = _FREE_BYTES + _MAX_EXPANSION * check_regular(path, ANY_SIZE)
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            names = _chosen_columns(schema, columns, optional)
+            strings = _string_leaves(file, names)
+            groups = range(file.num_row_groups)
+            for group in groups:
+                _check_metadata(file, names, strings, None, min(left, _MAX_PART), [group])
+        plain = pa.schema([schema.field(name) for name in names])
+        for group in groups:
+            limit = min(left, _MAX_PART)
+            for part in _decoded_parts(path, names, strings, plain, limit, [group]):
+                left -= part.nbytes
+                yield part
+    except pa.ArrowException as error:
+        raise DamagedError(str(error)) from error
+
+
 def _chosen_columns(
     schema: pa.Schema, columns: Sequence[str] | None, optional: Sequence[str]
 ) -> list[str]:
@@ -119,9 +176,17 @@ def _string_leaves(file: pq.ParquetFile, names: Sequence[str]) -> list[str]:
 
 
 def _check_metadata(
-    file: pq.ParquetFile, names: Sequence[str], strings: Sequence[str], rows: int | None, limit: int
+    file: pq.ParquetFile,
+    names: Sequence[str],
+    strings: Sequence[str],
+    rows: int | None,
+    limit: int,
+    groups: Sequence[int] | None = None,
 ) -> None:
-    """Bound what reading takes: values of every column, and distinct strings."""
+    """Bound what reading takes: values of every column, and distinct strings.
+
+    ``groups`` are the row groups to count, all by default.
+    """
     metadata = file.metadata
     if rows is not None and metadata.num_rows != rows:
         raise RowCountError(f"has {metadata.num_rows:,} rows; expected {rows:,}")
@@ -131,7 +196,7 @@ def _check_metadata(
         widths = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12, "BYTE_ARRAY": _INDEX_BYTES}
         width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8
         width = widths.get(column.physical_type, width)
-        for group in range(metadata.num_row_groups):
+        for group in range(metadata.num_row_groups) if groups is None else groups:
             chunk = metadata.row_group(group).column(index)
             values = max(chunk.num_values, metadata.row_group(group).num_rows)
             if values > _MAX_VALUES:
@@ -148,8 +213,12 @@ def _decoded_parts(
     strings: Sequence[str],
     schema: pa.Schema,
     limit: int,
+    groups: Sequence[int] | None = None,
 ) -> Iterator[pa.Table]:
-    """Decode a file with string columns part by part, at most ``limit`` bytes in all."""
+    """Decode a file with string columns part by part, at most ``limit`` bytes in all.
+
+    ``groups`` are the row groups to decode, all by default.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -159,7 +228,7 @@ def _decoded_parts(
         pq.ParquetFile(path, read_dictionary=strings) as indexed,
         pq.ParquetFile(path) as file,
     ):
-        for group in range(file.num_row_groups):
+        for group in range(file.num_row_groups) if groups is None else groups:
             parts: Iterable[pa.Table]
             try:
                 parts = [indexed.read_row_group(group, columns=names)]

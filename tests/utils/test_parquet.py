@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from autotts_gym.utils import parquet
-from autotts_gym.utils.parquet import DamagedError, ParquetError, RowCountError, read_table
+from autotts_gym.utils.parquet import (
+    DamagedError,
+    ParquetError,
+    RowCountError,
+    column_names,
+    iterate_tables,
+    read_table,
+)
 
 
 def written(path: Path, table: Any, **options: Any) -> Path:
@@ -70,6 +77,34 @@ def test_files_that_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
     with pytest.raises(ParquetError, match="which is more than"):
         read_table(path)
     assert pa.default_memory_pool().max_memory() - before < 100 << 20
+
+
+@pytest.mark.parametrize("row_group_size", [1, 3, 100])
+def test_part_by_part(tmp_path: Path, row_group_size: int) -> None:
+    table = pa.table({"a": [[1.5], [], [2.5]] * 3, "b": [*"xyzxyzxyz"], "c": [0] * 9})
+    path = written(tmp_path / "a.parquet", table, row_group_size=row_group_size)
+    parts = list(iterate_tables(path, ["b"], optional=["a", "d"]))
+    assert len(parts) == -(-9 // row_group_size)
+    assert pa.concat_tables(parts).to_pylist() == table.select(["b", "a"]).to_pylist()
+    assert column_names(path) == ["a", "b", "c"]
+    with pytest.raises(ParquetError, match="lacks the column d"):
+        next(iter(iterate_tables(path, ["d"])))
+
+
+def test_parts_that_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_FREE_BYTES", 1 << 20)
+    rows = repeated("a" * 100_000, 100_000)  # 10 GB
+    path = written(tmp_path / "bomb.parquet", pa.table({"a": rows}), row_group_size=1000)
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(ParquetError, match="which is more than"):
+        list(iterate_tables(path, ["a"]))
+    assert pa.default_memory_pool().max_memory() - before < 100 << 20
+    # One part may be no larger than the bound of parts, however large the file.
+    monkeypatch.setattr(parquet, "_FREE_BYTES", 1 << 40)
+    monkeypatch.setattr(parquet, "_MAX_PART", 1 << 16)
+    path = written(tmp_path / "wide.parquet", pa.table({"a": np.arange(100_000)}))
+    with pytest.raises(ParquetError, match="more than the 65,536"):
+        list(iterate_tables(path, ["a"]))
 
 
 def test_columns_that_are_not_wanted_are_not_decoded(
