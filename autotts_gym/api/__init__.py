@@ -17,11 +17,12 @@ from autotts_gym.api.catalogue import (
 from autotts_gym.api.controller_search import DiscoveryResult, discover
 from autotts_gym.api.policy_training import train
 from autotts_gym.api.question_answering import solve
-from autotts_gym.api.trace_collection import collect
+from autotts_gym.api.trace_collection import add_probes, collect
 
 __all__ = [
     "BenchmarkResult",
     "DiscoveryResult",
+    "add_probes",
     "benchmark",
     "collect",
     "discover",

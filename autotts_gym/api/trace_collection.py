@@ -1,4 +1,4 @@
-"""``collect``: collects an environment from a model, as ``autotts collect`` does."""
+"""``collect`` and ``add_probes``: environments from a model, as ``autotts collect`` makes them."""
 
 from __future__ import annotations
 
@@ -150,6 +150,68 @@ def collect(
         progress=progress,
         merge_progress=merge_progress,
         warn=warn,
+    )
+
+
+@suggest_keywords()
+def add_probes(
+    env: StrPath,
+    name: str,
+    *,
+    model: str | None = None,
+    base_url: str | Sequence[str] | None = None,
+    interval: int = 500,
+    protocol: StrPath | None = None,
+    concurrency: int | None = None,
+    patience: float = 600.0,
+    stall: float = 120.0,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    engine: Mapping[str, Any] | None = None,
+    to: StrPath | None = None,
+    progress: Callable[[CollectionProgress], None] = _no_progress,
+    merge_progress: Callable[[int, int], None] | None = None,
+) -> TraceStore:
+    """Probe the recorded texts of an environment with a model, without sampling.
+
+    ``autotts collect --probe`` does the same. Called again after an interruption, it resumes.
+
+    Args:
+        env: name or path of an environment with texts, such as an imported one.
+        name: name of the new environment.
+        model, base_url: as for :func:`collect`; the model should be the one that wrote the texts.
+            Servers must take token ids, as vLLM does.
+        interval: Δ, tokens between two probes.
+        protocol, concurrency, patience, stall: as for :func:`collect`.
+        api_key, headers, engine, to: as for :func:`collect`.
+        progress, merge_progress: as for :func:`collect`.
+
+    Returns:
+        The new environment's trace store.
+
+    Raises:
+        FrozenError: the new environment exists already.
+        TraceError: the environment lacks texts, the name is invalid, or an unfinished call of this
+            name has other arguments.
+        ValueError: neither ``model`` nor ``base_url`` is given, or an argument is out of range.
+        EngineError: the model cannot be reached, or a text does not fit into its context; finished
+            probes are kept.
+        TypeError: an unknown keyword argument; the message suggests a similar one.
+    """
+    from autotts_gym.api.catalogue import load_env
+    from autotts_gym.collection.text_probing import probe_store
+    from autotts_gym.traces import registry
+
+    registry.check_name(name)
+    return probe_store(
+        _engine(model, base_url, "tokens", api_key, headers, stall, patience, concurrency, engine),
+        load_env(env),
+        (Path(to) if to is not None else registry.user_folder()) / name,
+        interval=interval,
+        protocol=protocol,
+        concurrency=concurrency,
+        progress=progress,
+        merge_progress=merge_progress,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -17,14 +17,31 @@ if TYPE_CHECKING:
     from autotts_gym.traces.store import TraceStore
 
 
+#: Options of sampling, which ``--probe`` does not do.
+_SAMPLING: Final = (
+    *("questions", "branches", "max_tokens", "temperature", "top_p", "top_k", "seed"),
+    *("benchmark", "split", "id_field", "question_field", "answer_field", "options_field"),
+    *("texts", "model_name", "extend", "generation_confidence", "server_api"),
+)
+
+
 def collect(
+    context: typer.Context,
+    name: Annotated[str, typer.Option("--name", help="Name of the environment.")],
     questions: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="A JSONL, JSON, CSV or Parquet file, or the name of a Hugging Face dataset."
         ),
-    ],
-    name: Annotated[str, typer.Option("--name", help="Name of the environment.")],
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENV",
+            help="Probe the recorded texts of this environment, such as an imported one, instead "
+            "of sampling traces.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -129,13 +146,14 @@ def collect(
 ) -> None:
     """Sample reasoning traces from a model, probe them at every interval, and save them.
 
-    Finished traces are kept. If the command is interrupted, run it again to continue; nothing is
-    generated twice.
+    With --probe, only probe the texts of an environment. Finished traces are kept. If the command
+    is interrupted, run it again to continue; nothing is generated twice.
     """
     from autotts_gym.collection.pipeline import work_folder
     from autotts_gym.inference.http_headers import parse_headers
     from autotts_gym.traces import registry
 
+    _check_task(context, questions, probe)
     if base_url and engine:
         raise ValueError("--engine is for vLLM in this process; it cannot be used with a server")
     if not base_url and model is None:
@@ -145,41 +163,47 @@ def collect(
     work = work_folder((to or registry.user_folder()) / name)
     try:
         with exit_on_interrupt(), CollectionDisplay(errors) as show:
-            store = api.collect(
-                questions,
-                name,
-                model=model,
-                base_url=base_url,
-                model_name=model_name,
-                branches=branches,
-                interval=interval,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                seed=seed,
-                protocol=protocol,
-                benchmark=benchmark,
-                split=split,
-                id_field=id_field,
-                question_field=question_field,
-                answer_field=answer_field,
-                options_field=options_field,
-                texts=texts,
-                extend=extend,
-                generation_confidence=generation_confidence,
-                concurrency=concurrency,
-                patience=patience,
-                stall=stall,
-                api=server_api.value,
-                api_key=api_key,
-                headers=parse_headers(header or ()),
-                engine=parse_engine_arguments(engine),
-                to=to,
-                progress=show.collected,
-                merge_progress=show.merged,
-                warn=show.warn,
-            )
+            shared: dict[str, Any] = {
+                "model": model,
+                "base_url": base_url,
+                "interval": interval,
+                "protocol": protocol,
+                "concurrency": concurrency,
+                "patience": patience,
+                "stall": stall,
+                "api_key": api_key,
+                "headers": parse_headers(header or ()),
+                "engine": parse_engine_arguments(engine),
+                "to": to,
+                "progress": show.collected,
+                "merge_progress": show.merged,
+            }
+            if questions is None:
+                store = api.add_probes(str(probe), name, **shared)
+            else:
+                store = api.collect(
+                    questions,
+                    name,
+                    model_name=model_name,
+                    branches=branches,
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    top_p=top_p,
+                    top_k=top_k,
+                    seed=seed,
+                    benchmark=benchmark,
+                    split=split,
+                    id_field=id_field,
+                    question_field=question_field,
+                    answer_field=answer_field,
+                    options_field=options_field,
+                    texts=texts,
+                    extend=extend,
+                    generation_confidence=generation_confidence,
+                    api=server_api.value,
+                    warn=show.warn,
+                    **shared,
+                )
     except OSError:
         if work.exists():
             errors.print(
@@ -189,8 +213,36 @@ def collect(
                 soft_wrap=True,
             )
         raise
-    _print_summary(name, store)
+    (_print_summary if probe is None else _print_probed)(name, store)
     print_dim(f"the sampled data in {work} is no longer needed")
+
+
+def _check_task(context: typer.Context, questions: str | None, probe: str | None) -> None:
+    """Check that either questions or an environment is given, and no option is without effect."""
+    if (questions is None) == (probe is None):
+        raise ValueError(
+            "give --questions to sample traces, or --probe to probe the texts of an environment"
+        )
+    if probe is None:
+        return
+    unused = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(str(parameter.name))) is not None
+        and source.name != "DEFAULT"
+        and parameter.name in _SAMPLING
+    ]
+    if unused:
+        raise ValueError(f"{', '.join(unused)}: without effect, as --probe samples nothing")
+
+
+def _print_probed(name: str, store: TraceStore) -> None:
+    card, facts = store.card, store.card.details["probed"]
+    print_line(
+        f"probed [bold]{escape(name)}[/]: {card.questions} questions, {card.branches:,} branches, "
+        f"{card.probes:,} probes, Δ = {card.interval} tokens, {facts['probe_tokens']:,} tokens of "
+        f"probes, {facts['seconds']:,.0f} s"
+    )
 
 
 def _print_summary(name: str, store: TraceStore) -> None:

@@ -159,9 +159,7 @@ async def _collect_into(
     chosen = find_protocol(None if wanted is None else os.fspath(wanted), facts["model"])
     prober = await Prober.create(engine, chosen)
     model = Path(facts["model"])
-    details: dict[str, Any] = {"model": settings.model or model.name}
-    if model.is_dir():
-        details["model_sha256"] = _model_digest(model)
+    details = model_details(facts["model"], settings.model)
     recorded = {
         **details,
         "protocol": chosen.digest,
@@ -192,6 +190,20 @@ async def _collect_into(
         "engine": facts["engine"],
         "engine_version": facts["engine_version"],
     }
+
+
+def model_details(model: str, name: str = "") -> dict[str, Any]:
+    """The card's entries about a model: its name, and a digest if it is a folder.
+
+    Args:
+        model: name or folder of the model, as the engine describes it.
+        name: another name for the card.
+    """
+    path = Path(model)
+    details: dict[str, Any] = {"model": name or path.name}
+    if path.is_dir():
+        details["model_sha256"] = _model_digest(path)
+    return details
 
 
 def _model_digest(model: Path) -> str:
