@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from autotts_gym.api import (
         BenchmarkResult,
         DiscoveryResult,
+        add_probes,
         benchmark,
         collect,
         discover,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         solve,
         train,
     )
+    from autotts_gym.imports.rollout_import import import_rollouts
     from autotts_gym.sandbox.player import Sandbox
 
 __version__ = "0.1.0"
@@ -46,10 +48,12 @@ __all__ = [
     "BenchmarkResult",
     "DiscoveryResult",
     "Sandbox",
+    "add_probes",
     "benchmark",
     "collect",
     "discover",
     "grade",
+    "import_rollouts",
     "list_controllers",
     "list_envs",
     "load_controller",
@@ -58,6 +62,12 @@ __all__ = [
     "solve",
     "train",
 ]
+
+#: Modules of the names that are not those of ``autotts_gym.api``.
+_ELSEWHERE = {
+    "Sandbox": "autotts_gym.sandbox.player",
+    "import_rollouts": "autotts_gym.imports.rollout_import",
+}
 
 _deprecated.install()
 
@@ -85,8 +95,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = "autotts_gym.sandbox.player" if name == "Sandbox" else "autotts_gym.api"
-    value = getattr(import_module(module), name)
+    value = getattr(import_module(_ELSEWHERE.get(name, "autotts_gym.api")), name)
     globals()[name] = value
     return value
 

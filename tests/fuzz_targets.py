@@ -21,6 +21,7 @@ from autotts_gym.answers.extraction import extract_answer
 from autotts_gym.collection.collection_journal import JournalContents
 from autotts_gym.collection.question_files import read_questions
 from autotts_gym.evaluation.results import Results
+from autotts_gym.imports.rollout_import import import_rollouts
 from autotts_gym.inference import http_responses
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.protocol import Protocol
@@ -134,6 +135,23 @@ def questions(content: bytes) -> None:
         read_questions(_file(f"questions{suffix}", content[1:]))
 
 
+def rollouts(content: bytes) -> None:
+    """Completions of another program: the first byte selects the format."""
+    names = {
+        "lm-eval": ".jsonl",
+        "batch": ".jsonl",
+        "verifiers": ".jsonl",
+        "inspect": ".json",
+        "completions": ".jsonl",
+        "mars": ".parquet",
+    }
+    name = list(names)[(content or b"\0")[0] % len(names)]
+    path = _file(f"rollouts{names[name]}", content[1:])
+    with tempfile.TemporaryDirectory(dir=_folder()) as folder, contextlib.suppress(TraceError):
+        store = import_rollouts(path, "made", format=name, extractors=["number"], to=folder)
+        TraceDataset({"fuzz": store})
+
+
 def protocol(content: bytes) -> None:
     """A protocol."""
     with contextlib.suppress(TraceError):
@@ -216,6 +234,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         values,
         published,
         questions,
+        rollouts,
         protocol,
         splits,
         policy,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from autotts_gym.cli.console import print_line
+from autotts_gym.cli.options import parse_extractors
 
 
 def grade(
@@ -66,17 +67,10 @@ _REASONS = {
 
 
 def _chosen_extractors(extractors: str | None, protocol: str | None) -> list[str] | None:
-    from autotts_gym.answers.extraction import check_extractors
-
     if extractors is not None and protocol is not None:
         raise ValueError("pass --extractors or --protocol, not both")
     if protocol is not None:
         from autotts_gym.inference.protocol import find_protocol
 
         return find_protocol(protocol, "").extractors
-    if extractors is None:
-        return None
-    regex = extractors.startswith("regex:")
-    chosen = [extractors] if regex else [name.strip() for name in extractors.split(",")]
-    check_extractors(chosen)
-    return chosen
+    return parse_extractors(extractors)

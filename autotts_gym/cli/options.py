@@ -129,6 +129,22 @@ def parse_engine_arguments(assignments: Sequence[str] | None) -> dict[str, Any]:
     return arguments
 
 
+def parse_extractors(extractors: str | None) -> list[str] | None:
+    """Parse extractors of answers such as ``boxed,number``, or one ``regex:PATTERN``.
+
+    Raises:
+        ValueError: there is no such extractor.
+    """
+    from autotts_gym.answers.extraction import check_extractors
+
+    if extractors is None:
+        return None
+    regex = extractors.startswith("regex:")
+    chosen = [extractors] if regex else [name.strip() for name in extractors.split(",")]
+    check_extractors(chosen)
+    return chosen
+
+
 def open_environments(environments: Sequence[str] | None) -> dict[str, TraceStore]:
     """Open the trace stores of ``--env`` by name; the default environment's if none is given."""
     from autotts_gym.traces import registry

@@ -19,9 +19,9 @@ from autotts_gym.collection.table_readers import NumberedRow
 from autotts_gym.traces.store import TraceError
 
 #: Common names of these fields, the most likely first; case does not matter.
-_ID_FIELDS: Final = ("id", "unique_id", "problem_id", "question_id")
-_QUESTION_FIELDS: Final = ("question", "problem", "prompt", "text")
-_ANSWER_FIELDS: Final = (
+ID_FIELDS: Final = ("id", "unique_id", "problem_id", "question_id")
+QUESTION_FIELDS: Final = ("question", "problem", "prompt", "text")
+ANSWER_FIELDS: Final = (
     *("answer", "gold_answer", "final_answer", "expected_answer", "gold", "target", "solution"),
     *("answerkey", "correct answer", "answer_index", "answer_idx"),
 )
@@ -50,13 +50,13 @@ def rows_to_questions(
     if not rows:
         raise TraceError("contains no questions; at least one is needed")
     fields = list(dict.fromkeys(field for _, row in rows for field in row))
-    id_name = _find_field(id_field, _ID_FIELDS, fields)
-    answer_name = _find_field(answer_field, _ANSWER_FIELDS, fields)
-    question_name = _find_field(question_field, _QUESTION_FIELDS, fields)
-    options_name = _find_field(options_field, OPTION_FIELDS, fields)
+    id_name = find_field(id_field, ID_FIELDS, fields)
+    answer_name = find_field(answer_field, ANSWER_FIELDS, fields)
+    question_name = find_field(question_field, QUESTION_FIELDS, fields)
+    options_name = find_field(options_field, OPTION_FIELDS, fields)
     if question_name is None:
         raise TraceError(
-            f"no question field ({', '.join(_QUESTION_FIELDS)}); the fields are {', '.join(fields)}"
+            f"no question field ({', '.join(QUESTION_FIELDS)}); the fields are {', '.join(fields)}"
         )
     questions: list[AskedQuestion] = []
     numbers: dict[str, int] = {}  # row number of each id
@@ -107,7 +107,7 @@ def _read_prompt(
     return messages[-1][1], tuple(messages[:-1])
 
 
-def _find_field(name: str, common: tuple[str, ...], fields: list[str]) -> str | None:
+def find_field(name: str, common: tuple[str, ...], fields: list[str]) -> str | None:
     """The field called ``name``, or by a common name if ``name`` is the default; else None."""
     if name in fields:
         return name

@@ -71,7 +71,14 @@ ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
     "out is a file": (("benchmark", "cmc", *AT_TINY, "--out", "file"), "file.*: Not a directory"),
     "no file to import": (("import", "nosuch.json", "--name", "x"), "nosuch.json: cannot be read"),
     "nothing to import": (("import", "a", "--name", "x"), "a: no trace files"),
-    "no JSON": (("import", "broken.py", "--name", "x"), r"broken\.py: malformed JSON at line 1"),
+    "no format": (
+        ("import", "broken.py", "--name", "x"),
+        r"the format of a file '\.py' is not known",
+    ),
+    "no JSON": (
+        ("import", "broken.py", "--name", "x", "--format", "published"),
+        r"broken\.py: malformed JSON at line 1",
+    ),
     "no name": (
         ("import", "good.json", "--name", "../x"),
         "'../x' is not a valid environment name",
