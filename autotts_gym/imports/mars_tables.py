@@ -2,10 +2,11 @@
 
 The columns, as its repository documents them (``docs/data_format.md``, ``mars/parquet_loader.py``):
 ``qid``, ``trace_idx``, ``ground_truth``, ``extracted_answer`` (null if the trace never finished),
-``confs`` (a number for each token, so that its length is that of the trace) and ``probes`` (a list
-of ``position``, ``answer``, ``is_correct``, ``raw_text``, ``avg_conf``). Probes stand at the
-multiples of 2,048 tokens, which all traces share, and at ends of traces, which are not used here.
-Neither the questions nor the texts of the traces are part of the files.
+``confs`` (the confidence of each token, as DeepConf defines it: it is taken to be of the 20
+likeliest tokens, as in that paper) and ``probes`` (a list of ``position``, ``answer``,
+``is_correct``, ``raw_text``, ``avg_conf``). Probes stand at the multiples of 2,048 tokens, which
+all traces share, and at ends of traces, which are not used here. Neither the questions nor the
+texts of the traces are part of the files.
 """
 
 from __future__ import annotations
@@ -14,14 +15,22 @@ import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.plan import probe_positions
-from autotts_gym.imports.json_fields import objects, optional, required, token_count
+from autotts_gym.imports.json_fields import objects, optional, required
 from autotts_gym.imports.question_groups import with_file
+from autotts_gym.inference.token_confidence import interval_counts
 from autotts_gym.traces.store import Branch, Question, TraceError
+from autotts_gym.traces.table_validation import MAX_CONFIDENCE
 from autotts_gym.utils.parquet import iterate_tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Δ of the published files, tokens.
 INTERVAL: Final = 2048
@@ -93,16 +102,14 @@ def _add(traces: dict[int, dict[int, _Trace]], path: Path, interval: int) -> Non
 
 
 def _read(path: Path, interval: int) -> Iterator[_Trace]:
-    import pyarrow.compute as pc
-
     row = 0
     try:
         for table in iterate_tables(path, COLUMNS):
-            lengths = pc.list_value_length(table["confs"]).to_pylist()
+            confidences = _per_row(table["confs"])
             rows = table.drop_columns(["confs"]).to_pylist()
-            for values, length in zip(rows, lengths, strict=True):
+            for values, of_tokens in zip(rows, confidences, strict=True):
                 try:
-                    yield _trace(f"row {row}", values, length, interval)
+                    yield _trace(f"row {row}", values, of_tokens, interval)
                 except TraceError as error:
                     raise TraceError(f"row {row}: {error}") from None
                 row += 1
@@ -112,9 +119,27 @@ def _read(path: Path, interval: int) -> Iterator[_Trace]:
         raise TraceError(f"not a table of MARS: {error}") from error
 
 
-def _trace(where: str, row: dict[str, Any], length: int | None, interval: int) -> _Trace:
-    if not length:
-        raise TraceError("'confs' must have a number for each token of the trace, got none")
+def _per_row(column: pa.ChunkedArray) -> Iterator[NDArray[np.float64]]:
+    """The numbers of each row of a column of lists; none for a row that is null."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+        raise TypeError(f"confs must be lists of numbers, not {column.type}")
+    for chunk in column.chunks:
+        values = np.asarray(chunk.values.to_numpy(zero_copy_only=False), np.float64)
+        ends = chunk.offsets.to_numpy()
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        for start, stop, is_valid in zip(ends[:-1], ends[1:], valid, strict=True):
+            yield values[start : stop if is_valid else start]
+
+
+def _trace(
+    where: str, row: dict[str, Any], of_tokens: NDArray[np.float64], interval: int
+) -> _Trace:
+    length = len(of_tokens)
+    # A NaN, which stands for a missing number too, is neither at least 0 nor at most the limit.
+    if not length or not (of_tokens.min() >= 0 and of_tokens.max() <= MAX_CONFIDENCE):
+        raise TraceError("'confs' must have a number of at least 0 for each token of the trace")
     probes = {
         required(probe, "position", int): probe
         for probe in objects(optional(row, "probes", list) or [], "probes")
@@ -132,12 +157,14 @@ def _trace(where: str, row: dict[str, Any], length: int | None, interval: int) -
     texts = ["No" if null else str(answer) for answer, null in zip(answers, nulls, strict=True)]
     branch = Branch(
         probes=texts[:-1],
-        tokens=token_count(length, "confs") or 1,
+        tokens=length,
         final=texts[-1],
         confidences=_confidences([probes[cut].get("avg_conf") for cut in cuts]),
         flags="unanswered" if nulls[-1] else "",
         nulls=nulls,
         raw=texts,
+        confidence_sums=[float(x) for x in np.add.reduceat(of_tokens, [0, *cuts])],
+        confidence_tokens=interval_counts(length, interval),
     )
     question, number = required(row, "qid", int), required(row, "trace_idx", int)
     return _Trace(where, question, number, required(row, "ground_truth", str), branch)

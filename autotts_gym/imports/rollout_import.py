@@ -17,6 +17,7 @@ from typing import Any
 import autotts_gym
 from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.answers.extraction import check_extractors
+from autotts_gym.collection.branch_confidence import card_entry
 from autotts_gym.collection.question_files import read_questions
 from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers
 from autotts_gym.collection.store_builder import CUT, EMPTY, UNANSWERED
@@ -32,6 +33,7 @@ from autotts_gym.imports.file_formats import (
 from autotts_gym.imports.question_builder import QuestionBuilder, only_model
 from autotts_gym.imports.question_groups import group_completions, with_file
 from autotts_gym.inference.protocol import Protocol, find_protocol
+from autotts_gym.inference.token_confidence import TOP_TOKENS
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import NULL_ANSWERS, FrozenError, Question, TraceStore
 from autotts_gym.utils.bounded_files import ANY_SIZE, open_regular
@@ -132,6 +134,7 @@ def import_rollouts(
         "source": [_plain(path.name) for path in paths],
         "source_sha256": [with_file(path, _digest) for path in paths],
         **_figures(stored),
+        **(card_entry(TOP_TOKENS) if kind == MARS else {}),
         "null_answers": sorted(NULL_ANSWERS),
         RULES_ENTRY: RULES_VERSION,
         "imported": {

@@ -42,6 +42,8 @@ def collected(server: ScriptedServer, tmp_path: Path) -> TraceStore:
         tmp_path / "collected",
         protocol=scripted_server.protocol_file(tmp_path),
         texts=True,
+        generation_confidence=False,
+        warn=lambda _: None,
     )
 
 
@@ -185,6 +187,28 @@ def test_the_opening_of_the_reasoning_is_not_doubled(
         results.append(replace(made[0].branches[0], text=None))
     assert results[0] == results[1]
     assert results[0].probes
+
+
+def test_generation_confidences_of_the_same_intervals_are_kept(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    store = collect_store(
+        ServerEngine(server.url),
+        QUESTIONS,
+        CollectionPlan(2, 13, 90, Sampling(0.7), seed=1),
+        tmp_path / "collected",
+        protocol=scripted_server.protocol_file(tmp_path),
+        texts=True,
+        warn=lambda _: None,
+    )
+    assert store.tables.confidence_sums is not None
+    same = probe(server, store, tmp_path)
+    assert same.card.fingerprint == store.card.fingerprint
+    assert "generation_confidence" in same.card.details
+    (tmp_path / "wider").mkdir()
+    wider = probe(server, store, tmp_path / "wider", interval=26)
+    assert wider.tables.confidence_sums is None
+    assert "generation_confidence" not in wider.card.details
 
 
 def test_command(

@@ -96,6 +96,20 @@ def test_traces(tmp_path: Path, group: int) -> None:
     assert (other.final, other.raw) == ("8", ["8.0"])
 
 
+def test_generation_confidence(tmp_path: Path) -> None:
+    """The sums over intervals of the confidences of tokens, which are the same by any interval."""
+    path = write(tmp_path / "pool.parquet", ROWS, row_group_size=2)
+    store, wide = imported(path), imported(path, "wide", interval=4096)
+    assert store.card.details["generation_confidence"] == {"top_tokens": 20}
+    for row, number, branch in ((1, 1, store[0].branches[1]), (3, 2, store[0].branches[2])):
+        tokens = np.asarray(ROWS[row]["confs"], np.float64)
+        parts = np.split(tokens, range(2048, len(tokens), 2048))
+        assert branch.confidence_tokens == [len(part) for part in parts]
+        assert branch.confidence_sums == pytest.approx([part.sum() for part in parts], rel=1e-6)
+        whole = wide[0].branches[number].confidence_sums or ()
+        assert sum(whole) == pytest.approx(tokens.sum(), rel=1e-6)
+
+
 def test_questions(tmp_path: Path) -> None:
     asked = tmp_path / "asked.jsonl"
     asked.write_text('{"question": "Which?", "answer": "7"}\n', "utf-8")
@@ -130,8 +144,11 @@ def test_another_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"confs": []}, "row 4: 'confs' must have a number for each token of the trace, got none"),
-        ({"confs": None}, "row 4: 'confs' must have a number for each token of the trace"),
+        ({"confs": []}, "row 4: 'confs' must have a number of at least 0 for each token of the"),
+        ({"confs": None}, "row 4: 'confs' must have a number of at least 0 for each token"),
+        ({"confs": [1.0, None]}, "row 4: 'confs' must have a number of at least 0 for each token"),
+        ({"confs": [1.0, -1.0]}, "row 4: 'confs' must have a number of at least 0 for each token"),
+        ({"confs": [float("inf")]}, "row 4: 'confs' must have a number of at least 0 for each"),
         ({"qid": None}, "row 4: lacks 'qid', which must be an integer"),
         ({"ground_truth": None}, "row 4: lacks 'ground_truth', which must be a string"),
         ({"ground_truth": "6"}, "row 4: another 'ground_truth' than before for question 0"),
