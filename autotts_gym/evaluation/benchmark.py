@@ -48,8 +48,9 @@ def run(
         folder: folder of the cache, which is its subfolder ``cells/``.
         order: how branch orders are drawn, see :mod:`autotts_gym.rollout.branch_orders`.
         config: configuration of the episodes of all agents, or a configuration by agent name;
-            by default that of :class:`EpisodeConfig`, with the
-            :func:`~autotts_gym.traces.branch_width.default_width` of the stores.
+            by default
+            :class:`~autotts_gym.mdp.trace_dataset.EpisodeConfig` with 64 branches, or the fewest of
+            a question.
         interpret: run controllers as plain Python even if they can be compiled.
         settle: compute settled tokens, see :mod:`autotts_gym.mdp.settled_tokens`.
         pool: workers that play; by default the current process, which cannot interrupt a program

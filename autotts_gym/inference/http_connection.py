@@ -30,6 +30,10 @@ _POOL_SIZE: Final = 32
 #: A request without data fails after this many stall times, even if the server responds to others.
 _MAX_QUEUED_STALLS: Final = 10
 
+#: Seconds for which an idle connection is kept. vLLM's server closes it after 5, and a request that
+#: is sent at that moment fails.
+_KEEP_ALIVE: Final = 2.0
+
 #: Seconds in which a stream must end after its last part, or its connection is closed.
 _END_TIMEOUT: Final = 1.0
 
@@ -100,7 +104,11 @@ class ServerConnection:
                 headers={"Accept-Encoding": "identity", **headers},
                 # Read timeouts are left to _wait; waiting in httpx's pool is not a stall.
                 timeout=httpx.Timeout(None, connect=min(stall, 10.0), write=stall),
-                limits=httpx.Limits(max_connections=size, max_keepalive_connections=size),
+                limits=httpx.Limits(
+                    max_connections=size,
+                    max_keepalive_connections=size,
+                    keepalive_expiry=_KEEP_ALIVE,
+                ),
                 trust_env=not local,
                 verify=certificates,
             )
