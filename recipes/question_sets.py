@@ -7,7 +7,7 @@ Usage::
 
 Writes the questions as JSON Lines with the keys ``id``, ``question``, ``answer``, ``kind`` and
 ``level``, as ``autotts collect --questions`` takes them; and beside them ``problems.source.json``
-with generator, version, seed, kinds and levels, which the collection copies to the card. The same
+with generator, version, kinds, seeds and levels, which the collection copies to the card. The same
 version of reasoning-gym writes the same file.
 """
 
@@ -26,6 +26,8 @@ from autotts_gym.utils.files import write_text
 
 GENERATOR: Final = "reasoning-gym"
 VERSION: Final = "0.1.25"
+#: Distance of the seeds of two datasets; with equal seeds, levels of a kind have related questions.
+_SEEDS_OF_A_KIND: Final = 10_000
 #: Questions generated for one that is used: some are repetitions.
 _SURPLUS: Final = 4
 
@@ -51,10 +53,20 @@ class Kind:
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """A question set; ``seed`` is that of all its datasets."""
+    """A question set.
+
+    Attributes:
+        seed: the seed from which those of the datasets are counted.
+        kinds: the kinds, each with its own dataset.
+    """
 
     seed: int
     kinds: tuple[Kind, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the datasets. Question i of a dataset is drawn with the seed plus i."""
+        return [self.seed + _SEEDS_OF_A_KIND * i for i in range(len(self.kinds))]
 
 
 #: Question sets by name. ``problems`` is for the search, ``numbers`` is held out. Kinds and levels
@@ -97,8 +109,8 @@ def generate(question_set: QuestionSet) -> list[dict[str, Any]]:
     numbers: Counter[str] = Counter()
     used: set[str] = set()
     placed: list[tuple[float, dict[str, Any]]] = []
-    for kind in question_set.kinds:
-        for i, entry in enumerate(_draw(kind, question_set.seed, used)):
+    for kind, seed in zip(question_set.kinds, question_set.seeds, strict=True):
+        for i, entry in enumerate(_draw(kind, seed, used)):
             row = {
                 "id": f"{kind.name}-{numbers[kind.name]}",
                 "question": entry["question"].strip(),
@@ -132,10 +144,9 @@ def describe(question_set: QuestionSet) -> dict[str, Any]:
         "generator": GENERATOR,
         "version": VERSION,
         "licence": "Apache-2.0",
-        "seed": question_set.seed,
         "kinds": [
-            {"name": kind.name, "count": kind.count, "level": kind.level}
-            for kind in question_set.kinds
+            {"name": kind.name, "count": kind.count, "seed": seed, "level": kind.level}
+            for kind, seed in zip(question_set.kinds, question_set.seeds, strict=True)
         ],
     }
 
