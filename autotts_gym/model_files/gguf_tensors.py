@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.model_files.gguf_header import GgufError, GgufHeader
 
-if TYPE_CHECKING:
-    from gguf import GGMLQuantizationType
 
-
-def tensor_type(header: GgufHeader, name: str) -> GGMLQuantizationType:
-    """Return the type of a tensor.
+def tensor_type(header: GgufHeader, name: str) -> Any:
+    """Return the type of a tensor, a ``gguf.GGMLQuantizationType``.
 
     Raises:
         GgufError: the type is unknown.

@@ -72,8 +72,8 @@ def save_tokenizer(header: GgufHeader, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def build_tokenizer(header: GgufHeader) -> Tokenizer:
-    """Return the tokenizer of a GGUF file.
+def build_tokenizer(header: GgufHeader) -> Any:
+    """Return the tokenizer of a GGUF file, a ``tokenizers.Tokenizer``.
 
     Raises:
         GgufError: the tokenizer is not supported, or is invalid.
