@@ -100,6 +100,7 @@ def test_a_live_episode_equals_its_replay(live: AutoTTSLiveEnv, agent: str) -> N
         found, reward, _, _, info = env.step(action)
         steps.append((found, info["action_mask"], reward, info))
     assert len(steps) == len(seen)
+    assert (seen[-1][0]["branch_generation_confidence"] > 0).any()
     for (a, mask_a, reward_a, info_a), (b, mask_b, reward_b, info_b) in zip(
         seen, steps, strict=True
     ):
