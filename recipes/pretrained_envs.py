@@ -95,6 +95,20 @@ MODELS: Final = {
             "temperature": 0.7,
         },
     ),
+    "smollm2-135m": PretrainedModel(
+        title="SmolLM2-135M-Instruct",
+        licence="Apache-2.0",
+        url="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        sets=("tables", "small-numbers"),
+        size=Size(questions=60, branches=64),
+        options={
+            "protocol": _RECIPES / "step-by-step.yaml",
+            "interval": 8,
+            "max_tokens": 256,
+            "temperature": 0.7,
+        },
+    ),
 }
 
 
