@@ -41,7 +41,8 @@ def contested() -> TraceStore:
     questions = []
     for row in range(120):
         depth, answers = 4 + row % 30, 2 + row % 4
-        branches = [random_branch(random, 300, depth, answers, False, False) for _ in range(70)]
+        columns = {"confidences": False, "costs": False, "generation": False}
+        branches = [random_branch(random, 300, depth, answers, **columns) for _ in range(70)]
         questions.append(Question("?", ANSWERS[1], branches))
     return TraceStore.from_branches(questions, interval=300)
 

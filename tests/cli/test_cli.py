@@ -60,7 +60,7 @@ ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
     "broken environment": (("benchmark", "cmc", "--env", "torn"), r"torn/card\.yaml: .*YAML"),
     "no width": (("benchmark", "cmc", "--max-branches", 0), "max_branches must be at least 1"),
     "too wide": (
-        ("benchmark", "cmc", "--env", "tiny"),
+        ("benchmark", "cmc", "--env", "tiny", "--max-branches", "64"),
         r"max_branches=64, but question 0 of '.*tiny' has 3 branches; pass max_branches=3",
     ),
     "negative budget": (("benchmark", "cmc", "--budget=-1"), "budget must be at least 0, got -1"),

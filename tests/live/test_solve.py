@@ -150,6 +150,8 @@ def test_ctrl_c_prints_the_best_answer(server: ScriptedServer, options: dict[str
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # SIGINT may be ignored if the tests run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = time.monotonic() + 120
     while server.under_way < 6 and time.monotonic() < until:
