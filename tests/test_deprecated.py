@@ -127,6 +127,7 @@ def test_old_entry_points_and_pickles() -> None:
     assert pickle.loads(b"cautotts_gym.mdp.replay\nTerms\n.") is EpisodeConfig
 
 
+@pytest.mark.slow
 def test_present_modules_use_no_old_names() -> None:
     script = (
         "import pkgutil, importlib, autotts_gym\n"

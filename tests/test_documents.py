@@ -111,6 +111,7 @@ def script(blocks: list[Fence]) -> str:
     return "".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", cases({name: "".join(fence.text for fence in PAGES[name]) for name in PAGES_WITH_CODE})
 )
@@ -178,6 +179,7 @@ def test_links_to_files_exist(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", cases(NOTEBOOKS))
 def test_notebook_runs(notebook: str, tmp_path: Path) -> None:
     """A separate process, because the notebook client leaks threads and sockets."""

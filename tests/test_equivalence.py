@@ -209,6 +209,7 @@ def play_config(random: Random, folder: Any, actions: int) -> int:
     return actions // NUM_ENVS * NUM_ENVS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_environments_match_the_reference(part, tmp_path):
     random = Random(part)
@@ -547,6 +548,7 @@ def random_controller(tmp_path_factory):
     return load(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interpret", [False, True])
 def test_controllers_match_the_reference(random_controller, interpret):
     random = Random(5)

@@ -126,6 +126,7 @@ def test_interrupted_training(autotts: Callable[..., Any], here: Path) -> None:
     assert card["history"][:2] == EXPECTED["policy-card"]["history"][:2]
 
 
+@pytest.mark.slow
 def test_interrupted_discovery(autotts: Callable[..., Any], here: Path) -> None:
     """It resumes after the programs on record, and finds what an uninterrupted run finds."""
     expected = EXPECTED["discovery"]
@@ -150,6 +151,7 @@ def test_discovered_program(autotts: Callable[..., Any], here: Path) -> None:
     assert rows(here / "wider") == EXPECTED["wider"]
 
 
+@pytest.mark.slow
 def test_published_import_plays(autotts: Callable[..., Any], here: Path) -> None:
     ended = autotts(
         "benchmark", "cmc", "--env", "published", *BENCHMARK, "--max-branches", 3, "--out", "narrow"
@@ -158,6 +160,7 @@ def test_published_import_plays(autotts: Callable[..., Any], here: Path) -> None
     assert rows(here / "narrow") == EXPECTED["narrow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["helpers", "patient"])
 def test_untrusted_programs(autotts: Callable[..., Any], here: Path, program: str) -> None:
     """In a sandbox, the figures are those of a trusted program."""

@@ -218,6 +218,7 @@ def binomial_tail(a: int, n: int) -> float:
     return sum(comb(n, k) for k in range(a + 1, n + 1)) / 2**n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.33, 0.5, 0.77, 1.0])
 @pytest.mark.parametrize("env", [registry.DEFAULT, "synthetic-aime24"])  # the second is deeper
@@ -232,6 +233,7 @@ def test_cmc_equals_its_description(beta: float, billing: Any, env: str) -> None
         assert found == wanted, q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.0, 0.5])
 def test_cmc_notes(beta: float, store: TraceStore) -> None:
     env = AutoTTSEnv(store, observation="compact", billing="interval")
@@ -252,6 +254,7 @@ def test_cmc_notes(beta: float, store: TraceStore) -> None:
     assert moments[-1] < len(episode.log)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     st.randoms(use_true_random=False),
@@ -270,6 +273,7 @@ def test_cmc_on_random_stores(random: Random, beta: float, billing: Any) -> None
 # --- self-consistency ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
 def test_self_consistency_reads_in_parallel(width: int, billing: Any, store: TraceStore) -> None:
@@ -308,6 +312,7 @@ def test_probes_free_charged_tokens(store: TraceStore) -> None:
 # --- all controllers -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize(
     "config",
@@ -339,6 +344,7 @@ def test_compiled_and_through_step(name: str, config: EpisodeConfig, store: Trac
         assert all(why.startswith("StepLimitError") for why in fast.failures.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())

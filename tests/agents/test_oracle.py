@@ -34,10 +34,13 @@ SEEDS = 10
 
 FILES = {model: PUBLISHED / model / "aime24.json" for model in MODELS}
 MISSING = [str(path) for path in (*FILES.values(), ORACLES) if not path.is_file()]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING),
-    reason=f"no {', '.join(MISSING)}: set AUTOTTS_PUBLISHED and AUTOTTS_ORACLES",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(MISSING),
+        reason=f"no {', '.join(MISSING)}: set AUTOTTS_PUBLISHED and AUTOTTS_ORACLES",
+    ),
+]
 
 
 class Row(NamedTuple):
@@ -153,6 +156,7 @@ def test_sequential_tokens_agree_as_printed(
     assert f"{mean:.1f}" == f"{printed:.1f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("controller", "model"), CELLS)
 def test_a_sample_agrees_through_step(
     controller: str,
@@ -200,6 +204,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("controller", "model"), CELLS)
 def test_published_programs_agree_on_a_sample(controller: str, model: str, published: Path) -> None:
     """28 samples of 10 episodes, one per seed, over other questions than above.
@@ -222,6 +227,7 @@ def test_published_programs_agree_on_a_sample(controller: str, model: str, publi
         assert [int(info["correct"]), info["tokens"]] == wanted, (seed, question)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_every_episode_of_the_plain_python_reference_agrees(model: str, published: Path) -> None:
     """``benchmarks/reference_python.py``, the speed baseline of bulk evaluation."""

@@ -91,6 +91,7 @@ def test_first_box_of_a_probe(generated: str, answer: str, until: str | None) ->
     assert read(prefix + generated, first=True) == expected
 
 
+@pytest.mark.slow
 def test_time_is_linear_in_the_boxes() -> None:
     """Unclosed and nested boxes."""
     texts = [
@@ -263,6 +264,7 @@ def mathematics(draw: st.DrawFn) -> str:
 ANYTHING = mathematics() | st.text() | st.text(st.characters(categories=("Cs", "L", "P")))
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(ANYTHING, st.lists(st.sampled_from([*NAMED, "regex:.*"]), min_size=1), st.booleans())
 def test_an_answer_stands_in_the_text(text: str, extractors: list[str], first: bool) -> None:

@@ -20,6 +20,7 @@ from autotts_gym.answers.word_sets import word_list
 EXAMPLES = int(os.environ.get("AUTOTTS_ANSWER_PAIRS", "2000"))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -45,6 +46,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(
     st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(),

@@ -20,6 +20,7 @@ def _pairs(name: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pairs.json", "more_pairs.json"])
 def test_verdicts(name: str) -> None:
     pairs = _pairs(name)

@@ -112,6 +112,7 @@ ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ERRORS)
 def test_errors(case: str, autotts: Command, user_envs: Path) -> None:
     arguments, message = ERRORS[case]
@@ -171,6 +172,7 @@ def test_usage(arguments: list[str], message: str, autotts: Command) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_errors_of_a_process(tmp_path: Path) -> None:
     """Run as ``python -m autotts_gym``, and as the script that pip installs."""
     script = Path(sys.executable).with_name("autotts")
@@ -285,6 +287,7 @@ def test_synth(autotts: Command, user_envs: Path, tmp_path: Path) -> None:
 # --- benchmark ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_benchmark(autotts: Command) -> None:
     call: tuple[object, ...] = ("benchmark", "self_consistency", "cmc", "--beta", "0,1")
     call += ("--env", "synthetic-aime24", "--seeds", "0-2")
@@ -312,6 +315,7 @@ def test_benchmark(autotts: Command) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_benchmark_on_several_environments(autotts: Command, user_envs: Path) -> None:
     """Names, groups and paths together; only synthetic environments are marked."""
     small().save(user_envs / "group" / "a")
@@ -331,6 +335,7 @@ def test_benchmark_on_several_environments(autotts: Command, user_envs: Path) ->
     assert envs == ["group/a"] * 2 + ["group/b"] + ["made"] * 2
 
 
+@pytest.mark.slow
 def test_the_published_protocol(autotts: Command, user_envs: Path) -> None:
     """The published settings; published figures only for the models of the paper."""
     branches = [Branch(["7"], 700, "7")] * 64
@@ -355,12 +360,14 @@ def test_the_published_protocol(autotts: Command, user_envs: Path) -> None:
     assert "--protocol paper sets the order and the billing; omit both options" in both.err
 
 
+@pytest.mark.slow
 def test_benchmark_without_a_budget(autotts: Command) -> None:
     done = autotts("benchmark", "cmc", "--budget", 0, "--seeds", "0", "--beta", "0.5")
     assert (done.code, done.err) == (0, "")
     assert set(pq.read_table("results/episodes.parquet")["tokens"].to_pylist()) == {0}
 
 
+@pytest.mark.slow
 def test_benchmark_explains_why_an_agent_is_not_compiled(
     autotts: Command, user_envs: Path, controller: Callable[..., Agent]
 ) -> None:
@@ -375,6 +382,7 @@ def test_benchmark_explains_why_an_agent_is_not_compiled(
     assert "ran as plain Python" not in asked.out
 
 
+@pytest.mark.slow
 def test_benchmark_lists_failures(
     autotts: Command, user_envs: Path, controller: Callable[..., Agent]
 ) -> None:
@@ -402,6 +410,7 @@ def solve(episode):
 """
 
 
+@pytest.mark.slow
 def test_interrupted_benchmark(tmp_path: Path, controller: Callable[..., Agent]) -> None:
     small(3).save(tmp_path / "tiny")
     agent = controller(SLEEPS)

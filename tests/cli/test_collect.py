@@ -121,6 +121,7 @@ def test_an_existing_environment_is_not_overwritten(
     assert len(server.asked) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -100,6 +100,7 @@ def run(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]
     return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_other_encodings(tmp_path: Path, encoding: str) -> None:
     small().save(tmp_path / "tiny")
@@ -110,6 +111,7 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
         assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal(tmp_path: Path) -> None:
     status, output = run(tmp_path, "envs", COLUMNS="40")
     assert status == 0
@@ -135,6 +137,7 @@ def test_one_broken_environment_does_not_hide_the_others(tmp_path: Path) -> None
     assert any(line.startswith("good ") for line in output.splitlines())
 
 
+@pytest.mark.slow
 def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "AUTOTTS_CACHE"):
         monkeypatch.delenv(name, raising=False)

@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 SMALL = ("--env", "tinylm/small/chain", "--questions", "0-4", "--seeds", "1")
 GENETIC = ("--rounds", "1", "--islands", "1", "--attempts", "2", "--evaluations", "4")
 
 
+@pytest.mark.slow
 def test_genetic_search(autotts) -> None:
     asked = ("discover", *SMALL, *GENETIC, "--out", "found", "--workers", "1")
     done = autotts(*asked)
@@ -34,6 +37,7 @@ def test_genetic_search(autotts) -> None:
     assert final["diagnosis"].splitlines()[0] in judged.out
 
 
+@pytest.mark.slow
 def test_a_command_as_proposer(autotts) -> None:
     """The workspace contains the judge command, which scores a program as the search does."""
     line = (
@@ -52,6 +56,7 @@ def test_a_command_as_proposer(autotts) -> None:
     assert Path("made/made.py").read_text("utf-8").startswith("# Found by: autotts")
 
 
+@pytest.mark.slow
 def test_a_rejected_program(autotts) -> None:
     Path("none.py").write_text("def solve(episode):\n    episode.answer()\n", "utf-8")
     done = autotts("judge", "none.py", *SMALL)

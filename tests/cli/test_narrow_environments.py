@@ -71,6 +71,7 @@ def test_describe(autotts: Callable[..., Any], narrow: str) -> None:
     assert "accuracy, plurality of 5 to 64" in out
 
 
+@pytest.mark.slow
 def test_benchmark(autotts: Callable[..., Any], narrow: str, tmp_path: Path) -> None:
     arguments = ["--seeds", "0", "--beta", "1", "--out", tmp_path / "out"]
     done = autotts("benchmark", "self_consistency", "--env", narrow, *arguments)

@@ -77,6 +77,7 @@ def test_published_survives_a_budget_and_few_branches(tmp_path: Path) -> None:
     assert (played.tokens > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", list(Template))
 def test_templates_pass_ruff(template: Template, tmp_path: Path) -> None:
     path = write(str(tmp_path / "mine"), template)

@@ -37,6 +37,7 @@ def test_it_writes_a_page(autotts: Command, played: Path) -> None:
     assert "question 2" in page
 
 
+@pytest.mark.slow
 def test_options(autotts: Command, played: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.html"
     done = autotts("report", played, "--out", out, "--episodes", 2, "--figures", "deep/figures")
@@ -87,6 +88,7 @@ def test_errors(arguments: tuple[str, ...], complaint: str, autotts: Command, pl
     assert not list(Path().glob("*.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

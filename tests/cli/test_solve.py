@@ -18,6 +18,7 @@ from autotts_gym.collection.asked_question import AskedQuestion
 TINY = ("--protocol", "tinylm", "--interval", "16", "--max-tokens", "512", "--temperature", "0.8")
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
 def test_prints_the_answer_and_the_cost(autotts, vllm_url: str, chain: list[AskedQuestion]) -> None:
@@ -33,6 +34,7 @@ def test_prints_the_answer_and_the_cost(autotts, vllm_url: str, chain: list[Aske
     assert re.search(r"billed +[\d,]+ +[\d,]+ +\d+\.\d", done.out)
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency"])
@@ -50,6 +52,7 @@ def test_json(autotts, vllm_url: str, chain: list[AskedQuestion], agent: str) ->
     assert sum(found["votes"].values()) <= found["branches"] <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
 def test_shows_the_running_episode_on_a_terminal(vllm_url: str, chain: list[AskedQuestion]) -> None:

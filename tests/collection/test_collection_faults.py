@@ -86,6 +86,7 @@ _MIXED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     ("faults", "probability"), [*(pytest.param((f,), 0.2, id=f) for f in FAULTS), *_MIXED]
@@ -201,6 +202,7 @@ def is_paid_once(server: ScriptedServer, before: JournalContents) -> bool:
     return all(begun[t] <= 2 - traces[t] and probed[t] <= 2 - probes[t] for t in TEXTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_times(call: Call, undisturbed: tuple[Outcome, Paid], seed: int) -> None:
     wanted, once = undisturbed
@@ -233,6 +235,7 @@ def test_killed_at_random_times(call: Call, undisturbed: tuple[Outcome, Paid], s
     assert len(call.kept().sessions) == 4
 
 
+@pytest.mark.slow
 def test_interrupted(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
     wanted, once = undisturbed
     with ScriptedServer(pace=0.005) as server:
@@ -251,6 +254,7 @@ def test_interrupted(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
         assert is_paid_once(server, kept)
 
 
+@pytest.mark.slow
 def test_a_file_size_limit(call: Call, undisturbed: tuple[Outcome, Paid]) -> None:
     """Like a full disk: the journal cannot grow beyond a limit."""
     wanted, _ = undisturbed

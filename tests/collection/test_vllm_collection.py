@@ -78,6 +78,7 @@ def check(store: TraceStore, engine: str) -> None:
     assert sum(correct) > 0.2 * len(correct)  # chance is 1%
 
 
+@pytest.mark.slow
 def test_in_process(asked: Path, tmp_path: Path) -> None:
     engine = "max_model_len=1024 max_num_seqs=64 max_num_batched_tokens=4096 enforce_eager=true"
     options = [word for pair in engine.split() for word in ("--engine", pair)]
@@ -158,6 +159,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_confidences_equal_those_of_transformers(tmp_path: Path) -> None:
     """Recomputed from the same weights; and vLLM keeps no log-probabilities that were read."""
     set_cpu_defaults()
@@ -181,6 +183,7 @@ def test_confidences_equal_those_of_transformers(tmp_path: Path) -> None:
     assert float(difference[1]) < (1e-3 if processor_dtype() == "float32" else 0.2)
 
 
+@pytest.mark.slow
 def test_from_a_script(tmp_path: Path) -> None:
     """A script without an ``if __name__`` guard, which runs once."""
     set_cpu_defaults()
@@ -197,6 +200,7 @@ def test_from_a_script(tmp_path: Path) -> None:
     assert done.stdout.count("8 branches") == 1
 
 
+@pytest.mark.slow
 def test_through_a_server_killed_and_resumed(asked: Path, tmp_path: Path, vllm_url: str) -> None:
     """Killed repeatedly: finished traces are never sampled again."""
     rng = random.Random(0)

@@ -41,6 +41,7 @@ def add_probes(env: Path, name: str, folder: Path) -> TraceStore:
     return TraceStore.open(folder / name)
 
 
+@pytest.mark.slow
 def test_an_imported_file(tmp_path: Path) -> None:
     plain = import_rollouts(FILES / "inspect.eval", "plain", protocol="tinylm", to=tmp_path)
     store = add_probes(tmp_path / "plain", "probed", tmp_path)
@@ -67,6 +68,7 @@ def test_an_imported_file(tmp_path: Path) -> None:
     assert load("cmc").play(env, seed=0)["tokens"] > 0
 
 
+@pytest.mark.slow
 def test_probes_are_those_of_a_collection(tmp_path: Path) -> None:
     """Texts of a bundled environment, probed again, have the probes that it was collected with.
 

@@ -140,6 +140,7 @@ def test_compiles(case: str, store: TraceStore, controller: Callable[..., Agent]
     assert (played.tokens > 0).all()
 
 
+@pytest.mark.slow
 def test_helpers_of_other_modules_are_not_compiled(
     store: TraceStore,
     controller: Callable[..., Agent],

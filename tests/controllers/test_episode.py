@@ -124,6 +124,7 @@ def solve(episode, beta):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

@@ -56,6 +56,7 @@ def played(agent: Agent, beta: float = 0.0, **options: Any) -> tuple[str, list[i
     return rollout.path, results.tokens.tolist()
 
 
+@pytest.mark.slow
 def test_a_function_plays_like_its_file(controller: Callable[..., Agent]) -> None:
     agent = load(wide)
     assert (agent.name, agent.takes_beta, agent.path) == ("wide", True, Path(__file__))

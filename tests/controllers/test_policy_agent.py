@@ -48,6 +48,7 @@ def make_agent(
     return load(str(folder / f"policy-{seed}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "atomic"),
     [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # seeds of policies that probe
@@ -87,6 +88,7 @@ def test_plays_an_environment(tmp_path: Path, store: TraceStore) -> None:
     assert isinstance(info["correct"], bool)
 
 
+@pytest.mark.slow
 def test_other_processes_play_the_loaded_policy(tmp_path: Path, store: TraceStore) -> None:
     """Its files may have changed since it was loaded."""
     policy = make_agent(tmp_path)

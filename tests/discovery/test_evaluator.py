@@ -29,6 +29,7 @@ def evaluator(search: SearchSet) -> Evaluator:
     return Evaluator(search)
 
 
+@pytest.mark.slow
 def test_tree_source_and_sandbox_agree(evaluator: Evaluator) -> None:
     tree = seed_programs()["fading"]
     text = generate_source(tree, "A program.")

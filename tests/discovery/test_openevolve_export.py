@@ -18,6 +18,7 @@ from autotts_gym.discovery.proposal import Evaluation
 from autotts_gym.discovery.source_checks import check
 
 
+@pytest.mark.slow
 def test_exported_evaluator(tmp_path: Path) -> None:
     envs = ["tinylm/small/chain"]
     paths = export(tmp_path / "made", envs=envs, questions=range(3), seeds=2)

@@ -87,6 +87,7 @@ def test_source_plays_the_same_episodes_as_the_tree(
             assert np.array_equal(getattr(tree, column), getattr(plain, column)), column
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", variation.seed_programs())
 def test_source_compiles(
     tmp_path: Path, store: TraceStore, rollout: TreeRollout, name: str
@@ -105,6 +106,7 @@ def test_source_compiles(
         assert np.array_equal(tree.actions, again.actions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [EpisodeConfig(N, budget=40_000), EpisodeConfig(5), EpisodeConfig(N, billing="interval")],

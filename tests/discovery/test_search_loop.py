@@ -101,6 +101,7 @@ def test_files_of_a_run(complete: Path, store: TraceStore) -> None:
     assert list(evaluation.by_question) == final["by_question"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 5, 9, 15])
 def test_resumes(complete: Path, store: TraceStore, tmp_path: Path, cut: int) -> None:
     """The journal ends after some candidates with an incomplete line."""
@@ -196,6 +197,7 @@ def test_every_program_rejected(
         discovery.run(Scripted(ValueError("nothing")), 1)
 
 
+@pytest.mark.slow
 def test_without_a_knob(store: TraceStore, tmp_path: Path) -> None:
     """Without the knob, constants do not depend on β, and no program is rejected for it."""
     config = replace(CONFIG, knob=False)

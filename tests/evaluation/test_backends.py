@@ -85,6 +85,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ENDLESS)
 def test_only_the_endless_episode_fails(
     case: str, worker: SubprocessWorker, controller: Callable[..., Agent]
@@ -105,6 +106,7 @@ def test_only_the_endless_episode_fails(
         assert played.episodes.probes[k] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "how"),
     [("os._exit(3)", "exit code 3"), ("os.kill(os.getpid(), 9)", "signal 9")],
@@ -130,6 +132,7 @@ def eight_busy_loops() -> Iterator[None]:
         loop.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the platform does not tell own time")
 @pytest.mark.usefixtures("eight_busy_loops")
 def test_waiting_for_a_processor_does_not_count(controller: Callable[..., Agent]) -> None:
@@ -147,6 +150,7 @@ def test_waiting_for_a_processor_does_not_count(controller: Callable[..., Agent]
     assert time.monotonic() - started > 4 * 0.8
 
 
+@pytest.mark.slow
 def test_sleeping_counts(controller: Callable[..., Agent]) -> None:
     naps = "for _ in range(10_000): time.sleep(0.01)"
     agent = controller(program(naps, before="import time"))
@@ -180,6 +184,7 @@ class SlowPolicy(Agent):
         return SlowPlayer(load("ppo/chain").player(*arguments))
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_time_of_all_of_its_episodes() -> None:
     agent = SlowPolicy("slow", Path(__file__), takes_beta=True, digest="slow")
     worker = SubprocessWorker(1.0)
@@ -208,6 +213,7 @@ def test_errors_are_reported_with_their_episodes(
     assert there.reproducible
 
 
+@pytest.mark.slow
 def test_agents_are_given_up_after_three_kills_in_a_row(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
@@ -226,6 +232,7 @@ def test_agents_that_cannot_be_loaded_in_the_subprocess_are_given_up(
     assert worker.play(job(load("self_consistency"))).reproducible
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_between_episodes_affects_none(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
@@ -244,6 +251,7 @@ def test_a_process_that_dies_between_episodes_affects_none(
     assert_array_equal(closed.episodes.tokens, healthy.episodes.tokens[:4])
 
 
+@pytest.mark.slow
 def test_a_process_that_closes_its_connection(
     worker: SubprocessWorker, controller: Callable[..., Agent]
 ) -> None:
@@ -288,6 +296,7 @@ def test_invalid_jobs_raise(worker: SubprocessWorker, controller: Callable[..., 
         worker.play(wide)
 
 
+@pytest.mark.slow
 def test_jobs_larger_than_a_chunk(
     worker: SubprocessWorker, monkeypatch: pytest.MonkeyPatch, controller: Callable[..., Agent]
 ) -> None:
@@ -331,6 +340,7 @@ def written(rows: list[Run | IncompleteRun], path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_all_backends_write_the_same_bytes(
     tmp_path: Path, controller: Callable[..., Agent]
 ) -> None:
@@ -342,6 +352,7 @@ def test_all_backends_write_the_same_bytes(
         assert written(rows, tmp_path / f"{count}.parquet") == expected
 
 
+@pytest.mark.slow
 def test_given_up_agents_do_not_affect_others(
     tmp_path: Path, controller: Callable[..., Agent]
 ) -> None:
@@ -356,6 +367,7 @@ def test_given_up_agents_do_not_affect_others(
         assert_array_equal(one.episodes["tokens"], other.episodes["tokens"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interval", "given_up"),
     [(500, ["a", "b", "c"]), (400, ["b"])],  # the first job of an agent decides for all
@@ -377,6 +389,7 @@ def test_given_up_jobs_do_not_depend_on_the_number_of_workers(
             assert "(question 2, seed 0, 3 times in a row)" in row.message
 
 
+@pytest.mark.slow
 def test_killed_episodes_are_not_cached(tmp_path: Path, controller: Callable[..., Agent]) -> None:
     """They depend on machine load, so the next call plays them again."""
     agent = controller(program("os._exit(1)", before="import os"))
@@ -404,6 +417,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
 @pytest.mark.parametrize(
     "endless",
@@ -462,6 +476,7 @@ def test_a_pool_of_one_plays_in_order() -> None:
 # --- Ray -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_gives_the_same_results(
     tmp_path: Path, controller: Callable[..., Agent]
 ) -> None:

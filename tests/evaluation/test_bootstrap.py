@@ -60,6 +60,7 @@ def test_interval_includes_the_variance_between_seeds() -> None:
     assert means.replicates["correct"].std() == pytest.approx(spread, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("questions", "seeds"), [(30, 10), (60, 2), (100, 5)])
 def test_interval_coverage(questions: int, seeds: int) -> None:
     """In simulated benchmarks, 95% intervals contain the true value 95% of the time.

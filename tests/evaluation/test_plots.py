@@ -149,6 +149,7 @@ def test_legend_lists_agents_that_are_missing_from_the_first_panel(draw: Any) ->
     assert [text.get_text() for text in legend.get_texts()] == ["cmc", "asc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, 8))
 def test_a_panel_for_each_environment(count: int, draw: Any) -> None:
     envs = [f"env {k}" for k in range(count)]
@@ -169,6 +170,7 @@ def test_agents_have_distinct_styles(draw: Any) -> None:
     assert len(styles) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "runs",
     [
@@ -188,6 +190,7 @@ def test_degenerate_runs_raise_no_warning(runs: list[Run], draw: Any) -> None:
     assert len(draw(*runs).axes) == len({run.env for run in runs})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a$^{$b", "$", "a\\$b$", "=cmd", "\x1b[2J", "_hidden", "α β"])
 def test_names_are_shown_literally(tmp_path: Path, name: str) -> None:
     """Dollar signs would begin a formula, whose error would come after everything has played."""

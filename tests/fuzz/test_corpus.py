@@ -26,6 +26,7 @@ def test_corpus(name: str) -> None:
         assert time.process_time() - start < 10, file.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_random_bytes(name: str) -> None:
     files = [file.read_bytes() for file in sorted((CORPUS / name).iterdir())]

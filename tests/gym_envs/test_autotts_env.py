@@ -80,6 +80,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [check_env, check_for_sb3], ids=["gymnasium", "sb3"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_environment_checkers_pass(
@@ -117,6 +118,7 @@ def test_invalid_render_mode_is_rejected(mode: Any) -> None:
         AutoTTSEnv(render_mode=mode)
 
 
+@pytest.mark.slow
 def test_import_loads_no_slow_modules() -> None:
     script = """
 import sys
@@ -136,6 +138,7 @@ assert not slow & sys.modules.keys(), slow & sys.modules.keys()
     )
 
 
+@pytest.mark.slow
 def test_environment_id_with_module() -> None:
     script = 'import gymnasium; gymnasium.make("autotts_gym:AutoTTS-v0", max_branches=4).reset()'
     assert (
@@ -476,6 +479,7 @@ def test_info_is_complete_and_consistent(step_limit: int | None, two_stores: lis
 # --- rendering -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_frames_have_a_fixed_size_and_do_not_depend_on_the_observation() -> None:
     full, compact = (
         gym.make("AutoTTS-v0", max_branches=6, observation=kind, render_mode="rgb_array")

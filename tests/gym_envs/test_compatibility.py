@@ -113,6 +113,7 @@ def test_dict_info_to_list(mode: AutoresetMode) -> None:
         assert all(np.array_equal(info[key], other[key]) for key in info)
 
 
+@pytest.mark.slow
 def test_record_video(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     env = wrappers.RecordVideo(make(render_mode="rgb_array"), str(folder), disable_logger=True)
@@ -143,6 +144,7 @@ def test_normalize_reward() -> None:
 # --- vector environments -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_vector_environments(kind: str, mode: AutoresetMode) -> None:

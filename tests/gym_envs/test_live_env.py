@@ -73,6 +73,7 @@ def recorded_store(env: AutoTTSLiveEnv) -> TraceStore:
     return TraceStore(card, tables=store.tables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency", "parallel_probe", "esc", "asc"])
 def test_a_live_episode_equals_its_replay(live: AutoTTSLiveEnv, agent: str) -> None:
     """Observations, masks, rewards, costs and results of the same actions on the recorded store."""
@@ -118,6 +119,7 @@ def test_a_live_episode_equals_its_replay(live: AutoTTSLiveEnv, agent: str) -> N
     assert episode.info["wall_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_greedy_live_equals_the_collected_trace(
     vllm_url: str, chain: list[AskedQuestion], tmp_path: Path
 ) -> None:
@@ -216,6 +218,7 @@ def test_continue_does_not_wait_and_probe_waits(live: AutoTTSLiveEnv) -> None:
     assert live.generated >= min(live.clock, 16)
 
 
+@pytest.mark.slow
 def test_pruning_aborts_and_bills_what_was_requested(live: AutoTTSLiveEnv) -> None:
     live.reset(options={"question": 5})
     for _ in range(2):
@@ -230,6 +233,7 @@ def test_pruning_aborts_and_bills_what_was_requested(live: AutoTTSLiveEnv) -> No
     assert ended or info["tokens"] == 16 + 512
 
 
+@pytest.mark.slow
 def test_an_unknown_gold_answer_gives_none(live: AutoTTSLiveEnv) -> None:
     agent = load("cmc")
     info = agent.play(live, question="a=11;b+2;c+3?")
@@ -282,6 +286,7 @@ def test_budget_and_step_limit(vllm_url: str, chain: list[AskedQuestion]) -> Non
     env.close()
 
 
+@pytest.mark.slow
 def test_concurrent_questions_on_one_model(vllm_url: str, chain: list[AskedQuestion]) -> None:
     async def solve_all(model: LiveModel) -> list[Solution]:
         solutions = [solve_async(q.text, "cmc", gold=q.gold, live=model) for q in chain[:4]]

@@ -116,6 +116,7 @@ def failure(answer: Iterable[bytes], call: str, pause: float = 0.0) -> str:
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -142,6 +143,7 @@ def test_streams(answer: Any, message: str) -> None:
     assert any(part in text for part in message.split("|"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "encoding", "message"),
     [

@@ -158,6 +158,7 @@ def test_completes_several_prompts(server: ScriptedServer) -> None:
 # --- retries -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS[:-1])
 def test_streams_recover(server: ScriptedServer, fault: str) -> None:
     server.plan = at([0, 1, 3, 5, 8], fault)
@@ -179,6 +180,7 @@ def test_streams_recover(server: ScriptedServer, fault: str) -> None:
         assert server.paid == once + server.lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_completions_recover(server: ScriptedServer, fault: str) -> None:
     asked = [request(question, 6) for question in QUESTIONS]
@@ -274,6 +276,7 @@ def test_queued_request_fails_eventually(
 # --- permanent errors ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -213,6 +213,7 @@ def test_requests_that_stall_together_double_the_time_once() -> None:
     assert stalls.seconds == 4.0
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_not_asked_again_and_again(server: ScriptedServer) -> None:
     """Its first part comes after 0.8 s, and a request stalls after 0.1 s."""
     server.pace = 0.8

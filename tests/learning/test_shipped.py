@@ -28,6 +28,7 @@ def test_card_describes_the_training(name: str) -> None:
     assert card["history"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", trained())
 @pytest.mark.parametrize(
     "config", [EpisodeConfig(), EpisodeConfig(budget=2_000), EpisodeConfig(20, billing="interval")]

@@ -57,6 +57,7 @@ def play(server: ScriptedServer, agent: str, options: dict[str, Any]) -> dict[st
     return {k: v for k, v in info.items() if k not in ("action_mask", "wall_seconds")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency"])
 def test_transient_faults_do_not_change_the_episode(
     server: ScriptedServer, options: dict[str, Any], agent: str
@@ -100,6 +101,7 @@ def test_a_server_that_dies_during_an_episode(
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency", "parallel_probe"])
 @pytest.mark.parametrize("after", [0, 2, 5])
 def test_solve_returns_the_best_answer_so_far(

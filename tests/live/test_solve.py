@@ -88,6 +88,7 @@ def test_invalid_arguments(
 # --- deadlines and interruption ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_deadline_ends_the_episode(server: ScriptedServer, options: dict[str, Any]) -> None:
     """Branches without an end, each part of which takes 0.2 s."""
     server.pace = 0.2
@@ -195,6 +196,7 @@ def test_many_solves_do_not_queue(server: ScriptedServer, options: dict[str, Any
     assert all(solution.answer for solution in solutions)
 
 
+@pytest.mark.slow
 def test_a_cancelled_solve_ends(server: ScriptedServer, options: dict[str, Any]) -> None:
     server.pace = 0.1
 
@@ -240,6 +242,7 @@ def test_nothing_is_probed_before_the_controller_waits(
     env.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eager", [True, False])
 def test_other_branches_are_probed_while_the_controller_waits(
     server: ScriptedServer, options: dict[str, Any], eager: bool

@@ -115,6 +115,7 @@ def test_same_source_under_another_name_is_reused(
     assert cached_files(cache) == before
 
 
+@pytest.mark.slow
 def test_concurrent_processes_share_one_file(cache: Path, controller: Callable[..., Agent]) -> None:
     agent = controller(TEXT)
     processes = [start_process(agent, cache) for _ in range(2)]
@@ -164,6 +165,7 @@ def test_sources_key_covers_every_source_file(
         keys.add(sources_key())
 
 
+@pytest.mark.slow
 def test_code_with_array_addresses_is_not_cached(
     cache: Path, controller: Callable[..., Agent]
 ) -> None:
@@ -195,6 +197,7 @@ def flip_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -225,6 +228,7 @@ def test_damaged_file_is_recompiled(
     assert cached_files(cache) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["path is a file", "parent is a file", "disk full"])
 def test_unwritable_cache(
     case: str,

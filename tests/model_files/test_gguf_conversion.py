@@ -168,6 +168,7 @@ def test_unknown_types(tmp_path: Path) -> None:
         convert_gguf(path, tmp_path / "converted", dtype="int4")
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.xdist_group("vllm")
 def test_vllm_loads_the_folder(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_results_are_in_the_requested_order(interpret: bool) -> None:
     assert [one.tokens[0] for one in alone] == played.tokens.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*names(), *trained(), "evolved/brevity"])
 def test_generation_confidences_change_nothing_for_others(name: str) -> None:
     """Controllers and policies that do not read them play the same episodes."""

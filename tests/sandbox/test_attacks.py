@@ -315,6 +315,7 @@ REPORTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REPORTED)
 def test_an_attack_is_reported(case: str, honest: EpisodeResults) -> None:
     """Two consecutive episodes attack, so the protection must persist."""
@@ -437,6 +438,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARMLESS)
 def test_an_attack_has_no_effect(
     case: str, honest: EpisodeResults, capfd: pytest.CaptureFixture[str]
@@ -453,6 +455,7 @@ def test_an_attack_has_no_effect(
     assert "BREACH" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_an_episode_beyond_the_time_limit(honest: EpisodeResults) -> None:
     """It fails alone, at the cost so far."""
     text = HONEST.replace(

@@ -99,6 +99,7 @@ def steps_of(seconds: float) -> int:
     return int(seconds * steps / (time.process_time() - started))
 
 
+@pytest.mark.slow
 def test_waiting_for_a_processor_does_not_count() -> None:
     """Twelve episodes on these processors take longer than the limit, but none alone does."""
     parallel = 12 * (os.cpu_count() or 1)
@@ -133,6 +134,7 @@ def solve(episode):
     assert played.probes[0] < 25  # about 5 of 0.2 s, on a machine that is not much slower now
 
 
+@pytest.mark.slow
 @needs_all
 def test_an_episode_that_waits_for_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads an outcome without having acted, the only way to sleep that is left."""

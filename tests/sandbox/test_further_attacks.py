@@ -582,6 +582,7 @@ def test_system_calls(honest: EpisodeResults) -> None:
     same(found, honest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST)
 def test_attack_is_in_vain(name: str, honest: EpisodeResults) -> None:
     found = _play(_program(FIRST[name], FIRST_KIND))
@@ -589,6 +590,7 @@ def test_attack_is_in_vain(name: str, honest: EpisodeResults) -> None:
     same(found, honest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECOND)
 def test_attack_breaks_its_own_episode(name: str, honest: EpisodeResults) -> None:
     found = _play(_program(SECOND[name], SECOND_KIND), time_limit=2.0)
@@ -598,6 +600,7 @@ def test_attack_breaks_its_own_episode(name: str, honest: EpisodeResults) -> Non
     same(found, honest, but=(BROKEN,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_source_is_refused(name: str) -> None:
     with pytest.raises(AgentError) as error:

@@ -95,6 +95,7 @@ def solve(episode):
 )
 
 
+@pytest.mark.slow
 def test_a_slot_has_what_probes_have_revealed() -> None:
     questions = np.repeat(np.arange(QUESTIONS), 4)
     orders = np.array([[0, 1], [1, 0]] * (2 * QUESTIONS))

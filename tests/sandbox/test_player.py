@@ -43,6 +43,7 @@ def chain() -> TraceStore:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_the_same_episodes(name: str, chain: TraceStore) -> None:
     questions = np.arange(12)
@@ -114,6 +115,7 @@ def solve(episode, beta):
 """
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(random=st.randoms(use_true_random=False))
 def test_observations_are_equal(random: Random) -> None:
@@ -264,6 +266,7 @@ def test_given_up_if_it_cannot_be_loaded() -> None:
         box.play(QUESTIONS, ORDERS, 0.0)
 
 
+@pytest.mark.slow
 def test_can_play_after_it_was_given_up() -> None:
     text = "def solve(episode, beta):\n    while beta: pass\n    return episode.answer()\n"
     with Sandbox(program(text), STORE, EpisodeConfig(WIDTH), time_limit=0.5) as box:
@@ -305,6 +308,7 @@ box.play(QUESTIONS, ORDERS, 0.0)
 """
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_all_processes_end_with_the_player(how: signal.Signals) -> None:

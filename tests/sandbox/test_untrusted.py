@@ -32,6 +32,7 @@ def arguments(folder: Path, *more: str) -> tuple[str, ...]:
     return "benchmark", str(folder / "honest.py"), *place, "--workers", "1", *more
 
 
+@pytest.mark.slow
 def test_the_program_runs_only_in_the_sandbox(folder: Path, autotts: Callable[..., Any]) -> None:
     ended = autotts(*arguments(folder, "--untrusted", "--out", "out"))
     assert ended.code == 0, ended.err
@@ -64,6 +65,7 @@ def test_names_are_trusted(folder: Path, autotts: Callable[..., Any]) -> None:
     assert "compiled: asc" in ended.out
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_given_up(folder: Path, autotts: Callable[..., Any]) -> None:
     (folder / "honest.py").write_text("def solve(episode):\n    while True: pass\n", "utf-8")
     ended = autotts(*arguments(folder, "--untrusted", "--out", "out", "--time-limit", "0.5"))
@@ -71,6 +73,7 @@ def test_a_program_that_hangs_is_given_up(folder: Path, autotts: Callable[..., A
     assert "not completed: TimeLimitError: no end after 0.5 s (question" in ended.err
 
 
+@pytest.mark.slow
 def test_killed_episodes_are_not_cached(folder: Path, autotts: Callable[..., Any]) -> None:
     text = HONEST.replace("    episode.answer", "    while episode.depth(i) == 3: pass\n    0")
     text = text.replace("    0(i)", "    episode.answer(i)")

@@ -180,6 +180,7 @@ def test_compare() -> None:
     assert table.row_count == every
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", PUBLISHED_AIME24)
 def test_published_statistics_match_the_published_traces(model: str) -> None:
     path = PUBLISHED / model / "aime24.json"

@@ -134,6 +134,7 @@ def traces(draw: st.DrawFn) -> tuple[list[Question], int]:
     return questions, interval
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(traces())
 def test_round_trip(drawn: tuple[list[Question], int]) -> None:

@@ -108,6 +108,7 @@ def write(folder: Path, name: str, text: str = NEW) -> tuple[str, dict[str, Any]
     return "Write", {"file_path": str(folder / name), "content": text}
 
 
+@pytest.mark.slow
 def test_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path) -> None:
     folder = workspace.folder
     (tmp_path / "secret.txt").write_text("a secret")
@@ -151,6 +152,7 @@ def test_session(server: ScriptedServer, workspace: Workspace, tmp_path: Path) -
     assert len(model.asked) == 8
 
 
+@pytest.mark.slow
 def test_cost_limits(server: ScriptedServer, workspace: Workspace) -> None:
     """The limit of a session, and the remaining budget of the run."""
     folder = workspace.folder
@@ -164,12 +166,14 @@ def test_cost_limits(server: ScriptedServer, workspace: Workspace) -> None:
     assert "of 0.004 dollars" in second.error
 
 
+@pytest.mark.slow
 def test_authentication_failure(server: ScriptedServer, workspace: Workspace) -> None:
     server.plan = lambda asked: "401"
     with pytest.raises(ProposerError, match=r"cannot propose anything: .*401"):
         list(ClaudeProposer(workspace).propose(1, HISTORY))
 
 
+@pytest.mark.slow
 def test_time_limit(server: ScriptedServer, workspace: Workspace) -> None:
     server.messages = Model([write(workspace.folder, "controller.py")])
     server.plan = lambda asked: "stall" if "messages" in asked.path else None

@@ -90,6 +90,7 @@ def test_missing_program(tmp_path: Path) -> None:
         list(proposer.propose(1, []))
 
 
+@pytest.mark.slow
 def test_time_limit_ends_all_processes(tmp_path: Path) -> None:
     command = f"{WRITE}; trap '' TERM; sleep 600 & echo $! > child; sleep 600; sleep 600"
     proposal = propose(command, tmp_path, time_limit=0.5)
@@ -164,6 +165,7 @@ def test_process_group_is_written_before_the_command_starts(tmp_path: Path) -> N
         (tmp_path / "answers" / f"{proposal.name}.json").unlink()
 
 
+@pytest.mark.slow
 def test_command_of_a_killed_run_is_ended(tmp_path: Path) -> None:
     """The next run ends the command of a killed run, but not the command of a running one."""
     command = "echo $$ > pid; sleep 600"
