@@ -137,7 +137,7 @@ def _trace(
     where: str, row: dict[str, Any], of_tokens: NDArray[np.float64], interval: int
 ) -> _Trace:
     length = len(of_tokens)
-    # A NaN, which stands for a missing number too, is neither at least 0 nor at most the limit.
+    # A NaN, also used for a missing number, is neither at least 0 nor at most the limit.
     if not length or not (of_tokens.min() >= 0 and of_tokens.max() <= MAX_CONFIDENCE):
         raise TraceError("'confs' must have a number of at least 0 for each token of the trace")
     probes = {

@@ -27,7 +27,7 @@ from autotts_gym.inference.text_responses import piece_id, piece_text, read_gene
 Api = Literal["tokens", "completions", "chat"]
 APIS: Final[tuple[Api, ...]] = ("tokens", "completions", "chat")
 
-#: First byte of the token that stands for the messages of a prompt.
+#: First byte of the token that represents the messages of a prompt.
 _MESSAGES: Final = b"\x02"
 #: Pieces for each token of ``max_tokens`` after which a stream is a server's fault.
 _MOST_PIECES: Final = 8

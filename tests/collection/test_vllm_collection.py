@@ -159,25 +159,31 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-def test_confidences_equal_those_of_transformers(tmp_path: Path) -> None:
-    """Recomputed from the same weights; and vLLM keeps no log-probabilities that were read."""
+def run_script(text: str, folder: Path) -> str:
+    """Run a Python script in a process of its own; returns what it prints."""
     set_cpu_defaults()
-    (tmp_path / "script.py").write_text(CONFIDENCES, "utf-8")
+    (folder / "script.py").write_text(text, "utf-8")
     done = subprocess.run(
         [sys.executable, "script.py"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    match = re.search(r"(\d+) tokens (\d+) kept", done.stdout)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_confidences_equal_those_of_transformers(tmp_path: Path) -> None:
+    """Recomputed from the same weights; and vLLM keeps no log-probabilities that were read."""
+    printed = run_script(CONFIDENCES, tmp_path)
+    match = re.search(r"(\d+) tokens (\d+) kept", printed)
     assert match
     assert int(match[1]) > 40
     assert int(match[2]) <= 16  # two parts
-    difference = re.search(r"difference (\S+)", done.stdout)
+    difference = re.search(r"difference (\S+)", printed)
     assert difference
     # In bfloat16, log-probabilities have about three digits.
     assert float(difference[1]) < (1e-3 if processor_dtype() == "float32" else 0.2)
@@ -186,18 +192,8 @@ def test_confidences_equal_those_of_transformers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_from_a_script(tmp_path: Path) -> None:
     """A script without an ``if __name__`` guard, which runs once."""
-    set_cpu_defaults()
-    (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("8 branches") == 1
+    printed = run_script(SCRIPT, tmp_path)
+    assert printed.count("8 branches") == 1
 
 
 @pytest.mark.slow
