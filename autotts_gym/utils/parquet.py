@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_table(
     import pyarrow.parquet as pq
 
     limit = min(_FREE_BYTES + _MAX_EXPANSION * check_regular(path), _MAX_BYTES)
-    try:
+    with _damage_named():
         # pq.read_table would import the code for partitioned data sets, which is slow.
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -80,8 +81,6 @@ def read_table(
         return pa.concat_tables(
             [pa.Table.from_batches([], plain), *_decoded_parts(path, names, strings, plain, limit)]
         )
-    except pa.ArrowException as error:
-        raise DamagedError(str(error)) from error
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:
@@ -90,15 +89,11 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         OSError, ParquetError: as for :func:`read_table`.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     check_regular(path, ANY_SIZE)
-    try:
-        with pq.ParquetFile(path) as file:
-            return _chosen_columns(file.schema_arrow, None, ())
-    except pa.ArrowException as error:
-        raise DamagedError(str(error)) from error
+    with _damage_named(), pq.ParquetFile(path) as file:
+        return _chosen_columns(file.schema_arrow, None, ())
 
 
 def iterate_tables(
@@ -121,7 +116,7 @@ def iterate_tables(
     import pyarrow.parquet as pq
 
     left = _FREE_BYTES + _MAX_EXPANSION * check_regular(path, ANY_SIZE)
-    try:
+    with _damage_named():
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             names = _chosen_columns(schema, columns, optional)
@@ -135,7 +130,20 @@ def iterate_tables(
             for part in _decoded_parts(path, names, strings, plain, limit, [group]):
                 left -= part.nbytes
                 yield part
-    except pa.ArrowException as error:
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turn pyarrow's errors for damaged files into ``DamagedError``."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DamagedError(str(error)) from error
+    except OSError as error:
+        if error.errno is not None:  # of the file system
+            raise
         raise DamagedError(str(error)) from error
 
 
@@ -190,13 +198,17 @@ def _check_metadata(
     metadata = file.metadata
     if rows is not None and metadata.num_rows != rows:
         raise RowCountError(f"has {metadata.num_rows:,} rows; expected {rows:,}")
+    if groups is None:
+        groups = range(metadata.num_row_groups)
+    leaves = _leaves(file, names)
+    _check_columns(file, groups, leaves)
     total = 0
-    for index in _leaves(file, names):
+    for index in leaves:
         column = file.schema.column(index)
         widths = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12, "BYTE_ARRAY": _INDEX_BYTES}
         width = column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8
         width = widths.get(column.physical_type, width)
-        for group in range(metadata.num_row_groups) if groups is None else groups:
+        for group in groups:
             chunk = metadata.row_group(group).column(index)
             values = max(chunk.num_values, metadata.row_group(group).num_rows)
             if values > _MAX_VALUES:
@@ -205,6 +217,16 @@ def _check_metadata(
             if column.path in strings:
                 total += chunk.total_uncompressed_size
             _check_size(total, limit)
+
+
+def _check_columns(file: pq.ParquetFile, groups: Sequence[int], leaves: Sequence[int]) -> None:
+    """Raise pyarrow's error for damaged metadata of columns.
+
+    ``RowGroupMetaData.column`` of pyarrow 26 ends the process instead. A reader of batches of 0
+    rows reads the same metadata, and decodes nothing.
+    """
+    for group in groups:
+        list(file.reader.iter_batches(0, row_groups=[group], column_indices=leaves))
 
 
 def _decoded_parts(

@@ -131,3 +131,23 @@ def test_unsuitable_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.parquet")
     with pytest.raises(OSError, match="not a regular file"):
         read_table(tmp_path / "pipe.parquet")
+
+
+@pytest.mark.parametrize(
+    ("intact", "damaged"),
+    [
+        pytest.param(b"\x19\x26\x0a\x14", b"\x19\x16\x0a\x14", id="histogram"),
+        pytest.param(b"\x18\x07element", b"\x18\x07elem\xecnt", id="name"),
+        pytest.param(b"\x25\x02\x18\x01n", b"\x26\x02\x18\x01n", id="type"),
+    ],
+)
+def test_damaged_metadata(tmp_path: Path, intact: bytes, damaged: bytes) -> None:
+    """Damage that ends the process in ``RowGroupMetaData.column``, or is no Arrow error."""
+    table = pa.table({"n": pa.array([1, 2, None] * 5), "l": pa.array([["x"], [], None] * 5)})
+    path = written(tmp_path / "a.parquet", table)
+    content = path.read_bytes()
+    assert intact in content
+    path.write_bytes(content.replace(intact, damaged))
+    for read in (read_table, lambda path: list(iterate_tables(path, ["n", "l"]))):
+        with pytest.raises(DamagedError):
+            read(path)
