@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +25,9 @@ def _load(path: Path) -> Mapping[str, Statistics]:
 
 
 def _value(value: Any) -> Any:
+    """A figure; NaN for what the traces lack."""
+    if value is None:
+        return math.nan
     return tuple(value) if isinstance(value, list) else value
 
 

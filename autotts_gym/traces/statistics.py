@@ -27,6 +27,7 @@ from autotts_gym.traces.answer_statistics import (
     voting_accuracy,
 )
 from autotts_gym.traces.probe_statistics import probe_statistics
+from autotts_gym.traces.separation import branch_confidence, group_window, separation
 from autotts_gym.traces.store import TraceStore
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Statistics:
         wrong_agreement: probability that two wrong final answers of a question are equal.
         agreement_by_depth: 10 values, probability that two wrong probes of different branches of a
             question, in the same tenth of depth, are equal.
+        shorter_correct: probability that a correct branch is shorter than a wrong one of the same
+            question (equal lengths count one half): the area under the ROC curve of the length.
+        surer_correct: the same that its mean generation confidence is higher.
+        lowest_surer_correct: the same of its lowest group confidence, over windows of a quarter of
+            the mean branch in whole intervals.
     """
 
     questions: int = _figure("questions", "{:d}")
@@ -118,6 +124,9 @@ class Statistics:
     final_nulls: float = _share("null final answers")
     wrong_agreement: float = _share("agreement of wrong final answers")
     agreement_by_depth: tuple[float, ...] = _share("agreement of wrong probes, depth", _BY_TENTH)
+    shorter_correct: float = _share("correct branch shorter than wrong")
+    surer_correct: float = _share("correct branch surer, mean confidence")
+    lowest_surer_correct: float = _share("correct branch surer, lowest confidence")
 
 
 def describe(store: TraceStore) -> Statistics:
@@ -139,6 +148,7 @@ def describe(store: TraceStore) -> Statistics:
 
     tokens = t.tokens.astype(np.float64)
     mean = group_means(question, tokens)
+    confidence = branch_confidence(t, interval, group_window(float(tokens.mean()), interval))
     deviation = np.sqrt(np.maximum(group_means(question, (tokens - mean[question]) ** 2), 0))
     logs = np.log(tokens)
 
@@ -177,6 +187,9 @@ def describe(store: TraceStore) -> Statistics:
             _quotient(e, p)
             for e, p in zip(cells["equal"].sum(0), cells["pairs"].sum(0), strict=True)
         ),
+        shorter_correct=separation(question, correct, -tokens),
+        surer_correct=separation(question, correct, confidence.mean),
+        lowest_surer_correct=separation(question, correct, confidence.lowest),
     )
 
 
