@@ -16,8 +16,8 @@ WEB := autotts_gym/report/web
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-benchmark: $(VENV)/core  ## benchmark SC@64 and CMC at three betas on bundled environments
-	$(BIN)/autotts benchmark self_consistency cmc --env tinylm/medium --beta 0,0.5,1 --out $(OUT)
+benchmark: $(VENV)/core  ## benchmark self-consistency and CMC at three betas on bundled environments
+	$(BIN)/autotts benchmark self_consistency cmc --env qwen2.5-coder-0.5b --beta 0,0.5,1 --out $(OUT)
 
 test: lint types  ## run lint, types and all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
@@ -32,7 +32,7 @@ envs-pretrained: $(VENV)/dev  ## those of pretrained models: convert, write ques
 	@test -n "$(WEIGHTS)" || \
 	    { echo "give WEIGHTS=FOLDER, with the GGUF files of the models: see docs/collection.md"; exit 1; }
 	$(PIP) install $(CONSTRAINTS) reasoning-gym==0.1.25
-	$(BIN)/python recipes/pretrained_envs.py --weights "$(WEIGHTS)" --to build/envs/pretrained
+	$(BIN)/python recipes/pretrained_envs.py --weights "$(WEIGHTS)" --to build/envs
 
 envs-tinylm: $(VENV)/dev  ## those of the tiny models: train, serve, collect, store
 	for size in small medium large; do \

@@ -10,7 +10,7 @@ Importing the package registers ``AutoTTS-v0``, ``AutoTTS-Decisions-v0`` and
 
 The functions of :mod:`autotts_gym.api` are available from here, and are imported on first use::
 
-    result = autotts_gym.benchmark(["self_consistency", "cmc"], "tinylm/medium")
+    result = autotts_gym.benchmark(["self_consistency", "cmc"], "qwen2.5-coder-0.5b")
     print(result)
 """
 

@@ -3,7 +3,7 @@
 Usage::
 
     pip install reasoning-gym==0.1.25
-    python recipes/pretrained_envs.py --weights FOLDER --to build/envs/pretrained
+    python recipes/pretrained_envs.py --weights FOLDER --to build/envs
 
 ``FOLDER`` holds the GGUF files of the models below; they are found by their SHA-256. The converted
 models and the questions go to ``build/``. Everything that is finished is kept: run the same command
@@ -170,7 +170,7 @@ def main() -> None:
     """Collect the environments that the command line selects."""
     parser = argparse.ArgumentParser(description="Collect the environments of pretrained models.")
     parser.add_argument("--weights", type=Path, required=True, help="Folder of the GGUF files.")
-    parser.add_argument("--to", type=Path, default=Path("build/envs/pretrained"))
+    parser.add_argument("--to", type=Path, default=Path("build/envs"))
     parser.add_argument("--build", type=Path, default=Path("build"), help="Models and questions.")
     parser.add_argument("--model", action="append", choices=MODELS, help="By default all.")
     parser.add_argument("--set", action="append", choices=QUESTION_SETS, help="By default all.")
@@ -191,8 +191,8 @@ def main() -> None:
             )
             for question_set in missing:
                 collect_env(name, question_set, size, folder, arguments.build, arguments.to)
-    pairs = [[f"{name}/{each}" for each in model.sets] for name, model in MODELS.items()]
-    write_text(arguments.to / splits.SET, splits.dump(*map(list, zip(*pairs, strict=True))))
+        search, held_out = model.sets
+        write_text(arguments.to / name / splits.SET, splits.dump([search], [held_out]))
 
 
 if __name__ == "__main__":

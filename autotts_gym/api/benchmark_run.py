@@ -59,7 +59,7 @@ def benchmark(
 
     Args:
         controllers: controllers as for :func:`~autotts_gym.load_controller`, one or several.
-        envs: names, paths or trace stores, one or several; default ``tinylm/medium/chain``.
+        envs: names, paths or trace stores, one or several; default ``qwen2.5-coder-0.5b/problems``.
         betas: values of β for controllers that take β; default 0, 0.5 and 1.
         seeds: seeds of the branch orders, as numbers or text such as ``"0-9"``, the default.
         protocol: ``"paper"``: reproduce the published table. Adds the published controllers, and

@@ -42,7 +42,7 @@ def load_envs(*envs: StrPath) -> dict[str, TraceStore]:
 
     Args:
         envs: names or paths, of environments or of folders of environments, such as ``"tinylm"``;
-            default ``tinylm/medium/chain``.
+            default ``qwen2.5-coder-0.5b/problems``.
 
     Raises:
         TraceError: there is no such environment, or it cannot be read.

@@ -79,7 +79,7 @@ def discover(
     Called again after an interruption, it resumes from the journal in ``out``.
 
     Args:
-        envs: names, paths or trace stores, one or several; default ``tinylm/medium/chain``.
+        envs: names, paths or trace stores, one or several; default ``qwen2.5-coder-0.5b/problems``.
         out: folder of the search; the controller gets the name of this folder.
         proposer: ``"genetic"``, ``"command"``, ``"openai"``, ``"claude"``, or the name of a
             proposer that another package provides.

@@ -53,7 +53,7 @@ def train(
     Args:
         algorithm: ``"autotts-ppo"`` (this package), ``"sb3-maskable-ppo"`` (sb3-contrib),
             ``"sb3-ppo"``, ``"sb3-a2c"`` or ``"sb3-dqn"`` (stable-baselines3).
-        envs: names, paths or trace stores, one or several; default ``tinylm/medium/chain``.
+        envs: names, paths or trace stores, one or several; default ``qwen2.5-coder-0.5b/problems``.
         out: folder of the policy, its card and its checkpoints.
         questions: rows of the training questions, as numbers or text such as ``"0-23"``; default
             all.

@@ -25,7 +25,7 @@ from autotts_gym.traces.installed_envs import entry_point_folders
 from autotts_gym.traces.store import TraceStore
 
 #: The bundled environment that is used by default.
-DEFAULT: Final = "tinylm/medium/chain"
+DEFAULT: Final = "qwen2.5-coder-0.5b/problems"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 

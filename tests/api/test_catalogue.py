@@ -55,7 +55,7 @@ def test_environments_by_name_and_path(tmp_path: Path) -> None:
         "tinylm/small/chain",
         "tinylm/small/chain-hard",
     ]
-    assert list(autotts_gym.load_envs()) == ["tinylm/medium/chain"]
+    assert list(autotts_gym.load_envs()) == ["qwen2.5-coder-0.5b/problems"]
     assert {"tinylm/small/chain", "synthetic-aime24"} <= set(autotts_gym.list_envs())
 
 
