@@ -223,8 +223,10 @@ def _check_columns(file: pq.ParquetFile, groups: Sequence[int], leaves: Sequence
     """Raise pyarrow's error for damaged metadata of columns.
 
     ``RowGroupMetaData.column`` of pyarrow 26 ends the process instead. A reader of batches of 0
-    rows reads the same metadata, and decodes nothing.
+    rows reads the same metadata, and decodes nothing; of no columns, it divides by zero.
     """
+    if not leaves:
+        return
     for group in groups:
         list(file.reader.iter_batches(0, row_groups=[group], column_indices=leaves))
 
