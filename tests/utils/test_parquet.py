@@ -116,6 +116,14 @@ def test_columns_that_are_not_wanted_are_not_decoded(
     assert read_table(path, ["a"]).column_names == ["a"]
 
 
+@pytest.mark.parametrize("rows", [0, 3])
+def test_no_rows_or_columns(tmp_path: Path, rows: int) -> None:
+    table = pa.table({"a": pa.array(range(rows), "int64"), "b": pa.array(["x"] * rows, "string")})
+    path = written(tmp_path / "a.parquet", table)
+    assert read_table(path, rows=rows).equals(table)
+    assert read_table(path, [], optional=["c"]).column_names == []
+
+
 def test_unsuitable_files(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", pa.table({"a": [1, 2]}))
     with pytest.raises(RowCountError, match="has 2 rows; expected 3"):
