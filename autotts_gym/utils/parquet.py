@@ -227,8 +227,6 @@ def _check_columns(file: pq.ParquetFile, groups: Sequence[int], leaves: Sequence
     """
     if not leaves:
         return
-    if not leaves:  # pyarrow would divide by the size of a batch
-        return
     for group in groups:
         list(file.reader.iter_batches(0, row_groups=[group], column_indices=leaves))
 

@@ -141,12 +141,6 @@ def test_unsuitable_files(tmp_path: Path) -> None:
         read_table(tmp_path / "pipe.parquet")
 
 
-def test_no_columns(tmp_path: Path) -> None:
-    """Of a file that lacks all optional columns that are asked for."""
-    path = written(tmp_path / "a.parquet", pa.table({"a": [1, 2]}))
-    assert read_table(path, [], rows=2, optional=["b"]).column_names == []
-
-
 @pytest.mark.parametrize(
     ("intact", "damaged"),
     [
