@@ -137,6 +137,7 @@ class Episode:
     ) -> None:
         question = config.questions[store][row]
         self.config = config
+        self.store, self.row = store, row
         self.beta = beta
         self.gold = question.gold
         self.traces = [question.branches[b] for b in order[: config.max_branches]]
@@ -219,7 +220,7 @@ class Episode:
     # --- actions ---------------------------------------------------------------------------------
 
     def step(self, action: int) -> tuple[float, bool, bool, dict[str, Any]]:
-        """Returns reward, terminated, truncated and info (without ``env`` and ``question``)."""
+        """Returns reward, terminated, truncated and info, with strings (without ``env``)."""
         assert not self.done
         kind, i = divmod(action - 2, self.config.max_branches)
         legal = self.legal(action)
@@ -249,21 +250,34 @@ class Episode:
         correct = answer == self.gold  # without a probe there is no answer, which is incorrect
         reward = -(1 - self.beta) * cost / self.C + (self.beta if correct else 0)
         reward -= 0 if legal else self.config.invalid_penalty
-        info: dict[str, Any] = {"invalid_action": not legal, "cost": cost / self.C}
+        info = self.initial_info()
+        info |= {"invalid_action": np.int8(not legal), "cost": np.float64(cost / self.C)}
         if self.done:
             info |= {
-                "correct": correct,
+                "correct": np.int8(correct),
+                "has_gold": np.int8(self.gold != ""),
+                "answer_class": np.int64(-1 if answer is None else self.classes.index(answer)),
                 "answer": answer or "",
                 "gold": self.gold,
-                "tokens": self.tokens,
-                "sequential_tokens": self.true_clock,
-                "steps": self.steps,
-                "probes": self.probes,
-                "beta": self.beta,
-                "accuracy_reward": float(correct),
-                "cost_reward": -self.tokens / self.C,
+                "tokens": np.int64(self.tokens),
+                "sequential_tokens": np.int64(self.true_clock),
+                "steps": np.int64(self.steps),
+                "probes": np.int64(self.probes),
+                "env_index": np.int64(self.store),
+                "question": np.int64(self.row),
+                "accuracy_reward": np.float64(correct),
+                "cost_reward": np.float64(-self.tokens / self.C),
             }
         return reward, terminated, truncated, info
+
+    def initial_info(self) -> dict[str, Any]:
+        """The info after a reset, with strings, without the mask."""
+        flags = dict.fromkeys(("invalid_action", "correct", "has_gold"), np.int8(0))
+        unknown = dict.fromkeys(("answer_class", "env_index", "question"), np.int64(-1))
+        counts = dict.fromkeys(("tokens", "sequential_tokens", "steps", "probes"), np.int64(0))
+        zeros = dict.fromkeys(("cost", "accuracy_reward", "cost_reward"), np.float64(0))
+        texts = dict.fromkeys(("answer", "gold", "env"), "")
+        return flags | unknown | counts | zeros | texts | {"beta": np.float64(self.beta)}
 
     def generate(self, branch: OpenBranch) -> None:
         branch.requested += 1

@@ -108,8 +108,14 @@ class EpisodePair:
         self.expected = self.reference.observe()
         actual, info = self.env.reset(options=options)
         assert_same_observation(actual, self.expected)
-        assert_same_info(info, {"action_mask": self.expected["action_mask"]})
+        self.info = self.reference.initial_info()
+        self.info["action_mask"] = self.expected["action_mask"]
+        self.check_info(info)
         return options
+
+    def check_info(self, info: dict[str, Any]) -> None:
+        assert_same_info(info, self.info)
+        assert {k: type(v) for k, v in info.items()} == {k: type(v) for k, v in self.info.items()}
 
     def step(self, action: int) -> None:
         """Play an action in both; keeps the results for comparison with the vector environment."""
@@ -118,11 +124,10 @@ class EpisodePair:
         self.expected = episode.observe()
         self.info["action_mask"] = self.expected["action_mask"]
         if episode.done:
-            self.info |= self.named
+            self.info["env"] = self.named["env"]
         actual, reward, *over, info = self.env.step(action)
         assert_same_observation(actual, self.expected)
-        assert_same_info(info, self.info)
-        assert {k: type(v) for k, v in info.items()} == {k: type(v) for k, v in self.info.items()}
+        self.check_info(info)
         assert abs(reward - self.reward) <= TOLERANCE
         assert over == self.over
         assert np.array_equal(env.action_masks(), episode.mask)
@@ -157,7 +162,7 @@ def play_config(random: Random, folder: Any, actions: int) -> int:
     stores = random_stores(random)
     config = random_config(random, stores)
     reference_config = reference.Config(stores, **config)
-    config["invalid_action"] = random.choice(["penalize", "raise"])
+    config |= {"invalid_action": random.choice(["penalize", "raise"]), "info_strings": True}
     names = save(stores, folder)
     vector = gym.make_vec(
         "AutoTTS-v0",
@@ -176,7 +181,7 @@ def play_config(random: Random, folder: Any, actions: int) -> int:
         options = pairs[e].reset() | {"reset_mask": np.arange(NUM_ENVS) == e}
         actual, infos = vector.reset(options=options)
         assert_same_observation({key: array[e] for key, array in actual.items()}, pairs[e].expected)
-        assert_same_info(info_of(infos, e), {"action_mask": pairs[e].expected["action_mask"]})
+        assert_same_info(info_of(infos, e), pairs[e].info)
 
     vector.reset(seed=0)
     for e in range(NUM_ENVS):
@@ -227,7 +232,8 @@ def test_single_environment_matches_the_reference(random):
     store = random_store(random, costs=random.random() < 0.5)
     config = random_config(random, [store])
     names = [f"store-{store.card.fingerprint[:8]}"]
-    reference_config, env = reference.Config([store], **config), AutoTTSEnv(store, **config)
+    reference_config = reference.Config([store], **config)
+    env = AutoTTSEnv(store, info_strings=True, **config)
     pair = EpisodePair(random, reference_config, names, env)
     pair.reset()
     for _ in range(20):

@@ -147,6 +147,7 @@ def solve(
     if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
         raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
     controller = load(agent)
+    options["info_strings"] = True
     env = AutoTTSLiveEnv(**options)
     try:
         played: gym.Env[Any, Any] = env if watch is None else _Watched(env, watch)
@@ -229,6 +230,8 @@ async def _in_thread(work: Callable[[], Solution]) -> Solution:
 def _make_solution(
     env: AutoTTSLiveEnv, info: dict[str, Any], error: str, timed_out: bool = False
 ) -> Solution:
+    # Attributes of a solution are plain values, which JSON can hold.
+    info = {k: v.item() if isinstance(v, np.generic) else v for k, v in info.items()}
     votes = env.votes
     total = sum(votes.values())
     tokens = seconds = None
@@ -240,7 +243,7 @@ def _make_solution(
         answer=info["answer"],
         votes=dict(sorted(votes.items(), key=lambda item: -item[1])),
         confidence=votes.get(info["answer"], 0) / total if total else 0.0,
-        correct=info["correct"],
+        correct=bool(info["correct"]) if info["has_gold"] else None,
         tokens=info["tokens"],
         sequential_tokens=info["sequential_tokens"],
         generated_tokens=info["generated_tokens"],

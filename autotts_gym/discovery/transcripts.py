@@ -141,7 +141,9 @@ class _ReplayedEpisode:
 
     def __init__(self, analysis: ErrorAnalysis, k: int) -> None:
         episodes = analysis.episodes
-        env = AutoTTSEnv(episodes.store, observation="compact", **asdict(episodes.config))
+        env = AutoTTSEnv(
+            episodes.store, observation="compact", info_strings=True, **asdict(episodes.config)
+        )
         question, order = int(episodes.questions[k]), episodes.orders[k]
         env.reset(options={"question": question, "branch_order": order})
         self.steps: list[_Step] = []
@@ -150,7 +152,7 @@ class _ReplayedEpisode:
         opened = 0
         for action in episodes.logs[k].tolist():
             observation, *_, info = env.step(action)
-            self.answer = info.get("answer", "")
+            self.answer = info["answer"]
             name, branch = actions.decode(action, episodes.config.max_branches)
             if name not in _WORDS:
                 break

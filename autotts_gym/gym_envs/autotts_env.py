@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsIndex, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.episode_facts import EpisodeFacts
 from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
-from autotts_gym.mdp import actions, observed_arrays
+from autotts_gym.mdp import actions, episode_info, observed_arrays
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, TRUNCATED
 from autotts_gym.traces import registry
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from autotts_gym.gym_envs.rendering import Scene
 
 Observation = dict[str, NDArray[Any]]
+
+#: Attributes that refer to arrays of the batch or to a window; a copy makes them anew.
+_NOT_COPIED: Final = ("_rows", "_ledger", "_results", "_costs", "_window")
+#: Values of a flag in ``info``.
+_FLAGS: Final = (np.int8(0), np.int8(1))
+_NO_COST: Final = np.float64(0)
 
 
 class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
@@ -82,11 +88,14 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     includes the true cost, and the episode counts as answered wrongly.
 
     ## Information
-    Every step: ``action_mask``, ``invalid_action`` (bool) and ``cost`` (``c / C``). The last step
-    also: ``correct``, ``answer``, ``gold``, ``tokens`` and ``sequential_tokens`` (true figures),
-    ``steps`` (actions, illegal ones included), ``probes`` (those of ``auto_probe`` included),
-    ``env``, ``question`` (row), ``beta``, and the two parts of the return, ``accuracy_reward``
-    (0 or 1) and ``cost_reward`` (−true cost / C).
+    ``info`` has the same keys after ``reset``, after every step and at the end. The values are
+    NumPy scalars, but for the mask. Those of the result have their initial value until the episode
+    ends, because the true figures would reveal hidden lengths:
+
+    {info_table}
+
+    The last three keys exist with ``info_strings=True`` only. :meth:`answer_text` gives the answer
+    of a class while the episode is the current one.
 
     ## Arguments
     * ``env``: a name (``autotts envs`` lists them), a path, a :class:`TraceStore`, or several of
@@ -109,6 +118,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     * ``step_limit``: actions after which an episode is truncated; None by default, since
       self-consistency takes over 5,000 actions. (``max_episode_steps`` of ``gym.make`` truncates in
       a wrapper, which cannot correct the reward to the true cost.)
+    * ``info_strings``: whether ``info`` also holds the answer, the gold answer and the name of the
+      environment. RL libraries cannot store strings.
     * ``render_mode``: ``"rgb_array"``, ``"human"`` or ``"ansi"``.
 
     ## Vectorized environment
@@ -120,7 +131,11 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     * v0: first version.
     """
 
-    __doc__ = (__doc__ or "").replace("{observation_table}", observed_arrays.table("    "))
+    __doc__ = (
+        (__doc__ or "")
+        .replace("{observation_table}", observed_arrays.table("    "))
+        .replace("{info_table}", episode_info.table("    "))
+    )
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium declares it like this
         "render_modes": ["human", "rgb_array", "ansi"],
@@ -151,6 +166,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         self._action_count = int(action_space.n)
         self._running = False
         self._last_action = ""
+        self._initial_info: dict[str, Any] = {}
         self._window: Any = None
         self._revealed = None if render_mode is None else RevealedAnswers(self._batch)
         self._bind()
@@ -163,16 +179,12 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         self._rows = [(k, row if row.flags.writeable else row.copy()) for k, row in rows]
         self._ledger = self._batch.ledger[0]
         # Reading a number takes a memoryview half as long as an array.
-        results: tuple[Any, ...] = (
-            self._batch.outcomes,
-            self._batch.costs,
-            self._batch.rewards,
-        )
+        results: tuple[Any, ...] = (self._batch.outcomes, self._batch.rewards)
         self._results = [memoryview(array) for array in results]
+        self._costs = self._batch.costs
 
     def __getstate__(self) -> dict[str, Any]:
-        not_copied = {"_rows": None, "_ledger": None, "_results": None, "_window": None}
-        return {**self.__dict__, **not_copied}
+        return {**self.__dict__, **dict.fromkeys(_NOT_COPIED)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -192,10 +204,17 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             self._revealed.clear([0])
         self._running = True
         self._last_action = ""
+        self._initial_info = self._episode_info()
         if self.render_mode == "human":
             self.render()
         observed = {key: row.copy() for key, row in self._rows}
-        return observed, {"action_mask": observed["action_mask"]}
+        mask = observed["action_mask"].copy()
+        return observed, {
+            "action_mask": mask,
+            "invalid_action": _FLAGS[0],
+            "cost": _NO_COST,
+            **self._initial_info,
+        }
 
     def step(self, action: SupportsIndex) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one action.
@@ -216,19 +235,22 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         if self._config.strict and not batch.view.mask[0, number]:
             raise error.InvalidAction(f"{self.describe(number)} is illegal here")
         self._play(number)
-        outcomes, costs, rewards = self._results
+        outcomes, rewards = self._results
         outcome = outcomes[0]
         observed = {key: row.copy() for key, row in self._rows}
-        info = {
-            "action_mask": observed["action_mask"],
-            "invalid_action": outcome & ILLEGAL != 0,
-            "cost": costs[0],
-        }
         terminated = outcome & TERMINATED != 0
         truncated = outcome & TRUNCATED != 0
+        episode_info = self._initial_info
         if terminated or truncated:
             self._running = False
-            info |= self._result()
+            batch.conclude([0])
+            episode_info = self._episode_info()
+        info = {
+            "action_mask": observed["action_mask"].copy(),
+            "invalid_action": _FLAGS[outcome & ILLEGAL != 0],
+            "cost": self._costs[0],
+            **episode_info,
+        }
         if self._revealed is not None:
             self._revealed.update(batch)
             self._last_action = self.describe(number)
@@ -239,9 +261,10 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     def _play(self, action: int) -> None:
         self._batch.play(action)
 
-    def _result(self) -> dict[str, Any]:
-        """Final ``info`` of the episode, which has ended."""
-        return self._batch.result(0)
+    def _episode_info(self) -> dict[str, Any]:
+        """The part of ``info`` that changes at the end of the episode only."""
+        info = {key: column[0] for key, column in self._batch.info._asdict().items()}
+        return info | self._batch.texts(0) if self._config.info_strings else info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Legal actions, bool[2 + 4N], in the form that sb3-contrib expects."""

@@ -43,6 +43,7 @@ class CommonEnvOptions(TypedDict, total=False):
     max_depth: int | None
     max_classes: int
     step_limit: int | None
+    info_strings: bool
 
 
 class EnvOptions(CommonEnvOptions, total=False):
@@ -66,6 +67,7 @@ class EnvConfig:
         invalid_penalty: penalty for an illegal action, in units of reward.
         plane: whether observations have planes.
         max_depth, max_classes: D and M.
+        info_strings: whether ``info`` has strings.
     """
 
     @suggest_keywords()
@@ -86,6 +88,7 @@ class EnvConfig:
         max_depth: int | None = None,
         max_classes: int = 64,
         step_limit: int | None = None,
+        info_strings: bool = False,
     ) -> None:
         self.dataset = env if isinstance(env, TraceDataset) else TraceDataset(_open_stores(env))
         self._draw_beta = beta if callable(beta) else functools.partial(_uniform, _check_beta(beta))
@@ -117,6 +120,9 @@ class EnvConfig:
             )
         if observation not in ("full", "compact"):
             raise ValueError(f'observation must be "full" or "compact", got {observation!r}')
+        if not isinstance(info_strings, bool):
+            raise ValueError(f"info_strings must be True or False, got {info_strings!r}")
+        self.info_strings = info_strings
         self.strict = invalid_action == "raise"
         self.invalid_penalty = float(invalid_penalty)
         self.plane = observation == "full"

@@ -52,10 +52,11 @@ def scene_of(batch: Batch, e: int, revealed: RevealedAnswers, last_action: str) 
     classes = range(int(ledger["classes"]))
     outcome = ""
     if ledger["ended"]:
-        result = batch.result(e)
-        outcome = f"answered {result['answer'] or 'nothing'}"
-        if result["correct"] is not None:
-            outcome += ": correct" if result["correct"] else f": wrong ({result['gold']})"
+        batch.conclude([e])
+        texts = batch.texts(e)
+        outcome = f"answered {texts['answer'] or 'nothing'}"
+        if batch.info.has_gold[e]:
+            outcome += ": correct" if batch.info.correct[e] else f": wrong ({texts['gold']})"
         if batch.outcomes[e] & TRUNCATED:
             outcome = "truncated by the step limit"
     return Scene(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
 import numpy as np
 
@@ -31,13 +32,22 @@ if TYPE_CHECKING:
     from autotts_gym.gym_envs.rendering import Scene
 
 
+#: What ``info`` has besides that of ``AutoTTS-v0``, until an episode ends.
+_INITIAL_INFO: Final = {
+    "question": np.int64(-1),
+    "generated_tokens": np.int64(0),
+    "probe_tokens": np.int64(0),
+    "wall_seconds": np.float64(0),
+}
+
+
 class LiveError(EngineError):
     """The model failed during an episode.
 
     Attributes:
-        info: the ``info`` of the episode so far, as at its end. ``answer`` is the plurality of the
-            active branches' latest answers, and ``votes`` has all of these answers with their
-            counts.
+        info: the ``info`` of the episode so far, as at its end, with its strings. The answer is the
+            plurality of the active branches' latest answers, and ``votes`` has all of these answers
+            with their counts.
     """
 
     def __init__(self, message: str, info: dict[str, Any]) -> None:
@@ -77,10 +87,10 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     ``info`` has the results so far, and the episode is over.
 
     ## Information
-    As in ``AutoTTS-v0``; ``correct`` and ``gold`` are None if the gold answer is not known. A
-    pruned branch is billed as requested. The last step also has ``generated_tokens`` (tokens that
-    branches actually generated), ``probe_tokens`` (tokens that probes generated) and
-    ``wall_seconds``.
+    As in ``AutoTTS-v0``; ``question`` is −1 for a question that is not one of ``questions``. A
+    pruned branch is billed as requested. There are three more keys, 0 until the episode ends:
+    ``generated_tokens`` (tokens that branches actually generated), ``probe_tokens`` (tokens that
+    probes generated) and ``wall_seconds``.
 
     ## Arguments
     * ``base_url``: address of an OpenAI-compatible vLLM server, such as
@@ -272,15 +282,17 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         if unrevealed:
             self._batch.rewind(self._episode_start, self._played)
 
-    def _result(self) -> dict[str, Any]:
+    def _episode_info(self) -> dict[str, Any]:
+        if not self._ledger["ended"]:
+            return super()._episode_info() | _INITIAL_INFO
         assert self._branches is not None
         seconds = time.monotonic() - self._start_time
         self._branches.close()
-        return self._batch.result(0) | {
-            "question": self._question_row,
-            "generated_tokens": self._branches.generated_tokens,
-            "probe_tokens": self._branches.probe_tokens,
-            "wall_seconds": seconds,
+        return super()._episode_info() | {
+            "question": np.int64(self._question_row),
+            "generated_tokens": np.int64(self._branches.generated_tokens),
+            "probe_tokens": np.int64(self._branches.probe_tokens),
+            "wall_seconds": np.float64(seconds),
         }
 
     def stop(self) -> dict[str, Any]:
@@ -300,34 +312,28 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         return self._branches is not None and self._running
 
     def _partial_result(self) -> dict[str, Any]:
-        """Final ``info`` of an episode that ends without an answer."""
-        votes = self._votes()
-        best = max(votes, key=votes.__getitem__, default=("", True))
-        gold = self._traces.gold(0)
-        return self._result() | {
-            "answer": best[0],
-            "correct": None if gold is None else best == (gold, False),
-            "votes": self.votes,
-        }
+        """Final ``info`` of an episode that ends without an answer: the plurality is taken."""
+        votes = self._class_votes()
+        self._ledger["answer"] = max(votes, key=votes.__getitem__, default=-1)
+        self._ledger["ended"] = 1
+        self._batch.conclude([0])
+        return self._episode_info() | self._batch.texts(0) | {"votes": self.votes}
 
     @property
     def votes(self) -> dict[str, int]:
         """Latest answers of active branches with their counts, by first appearance."""
         votes: dict[str, int] = {}
-        for (answer, _), count in self._votes().items():
-            votes[answer] = votes.get(answer, 0) + count
+        # Classes can have the same text: a null answer, and a real one that is called ``No``.
+        for answer, count in self._class_votes().items():
+            text = self.answer_text(answer)
+            votes[text] = votes.get(text, 0) + count
         return votes
 
-    def _votes(self) -> dict[tuple[str, bool], int]:
-        """Votes by answer and by whether it is null: a real answer may be called ``No``."""
-        votes: dict[tuple[str, bool], int] = {}
-        for i in range(self.opened):
-            row = self._batch.branches[0, i]
-            if row["status"] == s.ACTIVE and row["latest"] >= 0:
-                latest = int(row["latest"])
-                key = self.answer_text(latest), self.is_null(latest)
-                votes[key] = votes.get(key, 0) + 1
-        return votes
+    def _class_votes(self) -> dict[int, int]:
+        """Votes by class of answer, by first appearance."""
+        opened = self._batch.branches[0, : self.opened]
+        voting = opened[(opened["status"] == s.ACTIVE) & (opened["latest"] >= 0)]
+        return dict(Counter(voting["latest"].tolist()))
 
     @property
     def opened(self) -> int:

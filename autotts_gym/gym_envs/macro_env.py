@@ -126,11 +126,11 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; arguments as for the wrapped environment."""
-        self.env.reset(seed=seed, options=options)
+        _, info = self.env.reset(seed=seed, options=options)
         base = self._base
         self._tracker.begin(base.view, base.mean_length, base.depth_limit)
         observation = self._observation()
-        return observation, {"action_mask": observation["action_mask"]}
+        return observation, info | {"action_mask": observation["action_mask"].copy()}
 
     def step(
         self, action: SupportsIndex
@@ -148,7 +148,7 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         macro_action = int(action)
         if not self.action_space.contains(macro_action):
             raise error.InvalidAction(f"action {macro_action} is outside {self.action_space}")
-        total_reward, cost, invalid = 0.0, 0.0, False
+        total_reward, cost, invalid = 0.0, np.float64(0), np.int8(0)
         terminated = truncated = False
         legal = bool(self._tracker.mask(self._base.view)[macro_action])
         for single_action in self._tracker.bundle(self._base.view, macro_action):
@@ -157,12 +157,13 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             _, reward, terminated, truncated, info = self.env.step(single_action)
             total_reward += float(reward)
             cost += info["cost"]
-            invalid = invalid or info["invalid_action"]
+            invalid |= info["invalid_action"]
             if terminated or truncated:
                 break
         self._tracker.follow(self._base.view)
         observation = self._observation()
-        info |= {"cost": cost, "invalid_action": invalid, "action_mask": observation["action_mask"]}
+        mask = observation["action_mask"].copy()
+        info |= {"cost": cost, "invalid_action": invalid, "action_mask": mask}
         return observation, total_reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
 from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, EpisodeStart
+from autotts_gym.mdp.episode_info import STRING_FIELDS
 from autotts_gym.traces import registry
 
 
@@ -151,11 +152,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                 if seeds[e] is not None:
                     self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
         self._start(rows, [self._config.draw(self._generators[e], options) for e in rows])
-        observed = self._copy()
-        return observed, {
-            "action_mask": self._masked(observed["action_mask"], mask),
-            "_action_mask": mask,
-        }
+        flags, costs = np.zeros(self.num_envs, np.int8), np.zeros(self.num_envs)
+        return self._copy(), self._infos(mask, flags, costs)
 
     def _start(self, episodes: list[int], starts: list[EpisodeStart] | None = None) -> None:
         if starts is None:
@@ -200,74 +198,74 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         outcomes = batch.outcomes
         terminated = outcomes & TERMINATED != 0
         truncated = outcomes & TRUNCATED != 0
-        invalid = outcomes & ILLEGAL != 0
+        invalid = (outcomes & ILLEGAL != 0).astype(np.int8)
         cost = batch.costs.copy()
         infos: dict[str, Any] = {}
-        stepped = playing
         if count:
-            stepped = self._finish(infos, terminated | truncated, invalid, cost) & playing
-        observed = self._copy()
-        infos |= {"action_mask": observed["action_mask"], "_action_mask": self._all.copy()}
-        if stepped is self._all or stepped.any():
-            infos["invalid_action"] = self._masked(invalid, stepped)
-            infos["cost"] = self._masked(cost, stepped)
-            infos |= {"_invalid_action": stepped.copy(), "_cost": stepped.copy()}
-        return observed, batch.rewards.copy(), terminated, truncated, infos
+            infos = self._finish(terminated | truncated, invalid, cost)
+        infos |= self._infos(self._all, invalid, cost)
+        return self._copy(), batch.rewards.copy(), terminated, truncated, infos
 
     def _finish(
-        self,
-        infos: dict[str, Any],
-        ended: NDArray[np.bool_],
-        invalid: NDArray[np.bool_],
-        cost: NDArray[np.float64],
-    ) -> NDArray[np.bool_]:
-        """Add the final infos of ended episodes and, in ``SAME_STEP``, start the next ones.
+        self, ended: NDArray[np.bool_], invalid: NDArray[np.int8], cost: NDArray[np.float64]
+    ) -> dict[str, Any]:
+        """Write the results of ended episodes; in ``SAME_STEP``, start the next ones.
+
+        Args:
+            ended: bool[E].
+            invalid, cost: of the step; those of episodes that start are cleared.
 
         Returns:
-            bool[E], sub-environments whose info is that of a step, not of a reset.
+            The final observations and infos of episodes that another one follows.
         """
         self._running &= ~ended
         self._any_idle = True
-        rows = np.flatnonzero(ended).tolist()
-        results = [self._batch.result(e) for e in rows]
+        rows = np.flatnonzero(ended)
+        self._batch.conclude(rows)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            infos |= self._gather(results, rows, ended)
-            return self._all.copy()
+            return {}
         last = {key: array[rows] for key, array in self._arrays}
         observations = np.full(self.num_envs, None, dtype=object)
-        for k, e in enumerate(rows):
+        for k, e in enumerate(rows.tolist()):
             observations[e] = {key: array[k] for key, array in last.items()}
             observations[e] |= {key: array[e] for key, array in self._constants.items()}
-        final = {
-            "action_mask": self._masked(self._batch.mask, ended).copy(),
-            "_action_mask": ended.copy(),
-            "invalid_action": self._masked(invalid, ended).copy(),
-            "_invalid_action": ended.copy(),
-            "cost": self._masked(cost, ended).copy(),
-            "_cost": ended.copy(),
-            **self._gather(results, rows, ended),
+        final = self._infos(ended, invalid, cost)
+        self._start(rows.tolist())
+        invalid[ended], cost[ended] = 0, 0
+        return {
+            "final_obs": observations,
+            "_final_obs": ended.copy(),
+            "final_info": final,
+            "_final_info": ended.copy(),
         }
-        infos |= {"final_obs": observations, "_final_obs": ended.copy()}
-        infos |= {"final_info": final, "_final_info": ended.copy()}
-        self._start(rows)
-        return ~ended
 
-    def _gather(
-        self, results: list[dict[str, Any]], rows: list[int], ended: NDArray[np.bool_]
+    def _infos(
+        self, mask: NDArray[np.bool_], invalid: NDArray[np.int8], cost: NDArray[np.float64]
     ) -> dict[str, Any]:
-        """Infos of some sub-environments as arrays over all, in the layout of ``_add_info``.
+        """The infos of sub-environments ``mask`` (bool[E]), as Gymnasium's ``_add_info`` does."""
+        step: dict[str, NDArray[Any]] = {
+            "action_mask": self._batch.mask,
+            "invalid_action": invalid,
+            "cost": cost,
+        }
+        infos: dict[str, Any] = {}
+        for key, values in (step | self._batch.info._asdict()).items():
+            infos[key] = self._masked(values, mask)
+            infos[f"_{key}"] = mask.copy()
+        if self._config.info_strings:
+            infos |= self._texts(mask)
+        return infos
 
-        Key by key, since many episodes can end in one step of training.
-        """
-        gathered: dict[str, Any] = {}
-        for key, example in results[0].items():
-            kind = type(example) if isinstance(example, bool | int | float) else object
-            values = (
-                np.full(self.num_envs, None) if kind is object else np.zeros(self.num_envs, kind)
-            )
-            values[rows] = [result[key] for result in results]
-            gathered |= {key: values, f"_{key}": ended.copy()}
-        return gathered
+    def _texts(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        """The strings of the infos of sub-environments ``mask``, in arrays of objects."""
+        texts = {e: self._batch.texts(e) for e in np.flatnonzero(mask).tolist()}
+        infos: dict[str, Any] = {}
+        for field in STRING_FIELDS:
+            values = np.full(self.num_envs, None, dtype=object)
+            for e, of_episode in texts.items():
+                values[e] = of_episode[field.key]
+            infos |= {field.key: values, f"_{field.key}": mask.copy()}
+        return infos
 
     @property
     def batch(self) -> Batch:
@@ -307,9 +305,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         return {key: array.copy() for key, array in self._arrays} | self._constants
 
     def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """``values`` where the mask is true and zero elsewhere, as Gymnasium lays out infos."""
+        """A copy of ``values``, zero where the mask is false."""
         if mask is self._all or mask.all():
-            return values
+            return values.copy()
         kept = np.zeros_like(values)
         kept[mask] = values[mask]
         return kept

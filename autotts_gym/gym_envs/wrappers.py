@@ -37,7 +37,7 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Play one action; the reward is ``[accuracy, −cost]``."""
         observation, _, terminated, truncated, info = self.env.step(action)
         # Not -info["cost"], which is -0.0 if the cost is 0.
-        reward = np.array([info.get("accuracy_reward", 0.0), 0.0 - info["cost"]])
+        reward = np.array([info["accuracy_reward"], 0.0 - info["cost"]])
         return observation, reward, terminated, truncated, info
 
 

@@ -97,6 +97,7 @@ class LiveTraces(TraceDataset):
         self._traces.branches["final"] = 0
         self._traces.confidence_tokens[:] = 0
         self.questions["gold"][0] = -1 if gold is None else self._answer_code(gold, False)
+        self.has_gold[0] = gold is not None
 
     def gold(self, row: int) -> str | None:
         return self._gold

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import observation, observed_arrays, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
+from autotts_gym.mdp.episode_info import InfoArrays, InfoSources, update_info
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.observation import GenerationView, View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import pack
@@ -175,6 +176,7 @@ class Batch:
         full_costs: float64[S], C of each store, tokens.
         rewards: float64[E], costs: float64[E] (shares of C), outcomes: uint8[E] (bits), of the
             latest step.
+        info: the numbers of the episodes that ``info`` holds; :meth:`conclude` writes results.
     """
 
     def __init__(
@@ -213,6 +215,7 @@ class Batch:
         self.rewards = np.zeros(num_envs)
         self.costs = np.zeros(num_envs)
         self.outcomes = np.zeros(num_envs, np.uint8)
+        self.info = InfoArrays.allocate(num_envs)
         self._bind()
 
     def _bind(self) -> None:
@@ -221,6 +224,16 @@ class Batch:
         self.branches: Records = self._state.branches
         self.codes, self.order = self._state.codes, self._state.order
         self._packed = pack(BatchArrays(self._state, self.view, self.generation))
+        dataset = self.dataset
+        self._info_packed = pack(
+            InfoSources(
+                self.info,
+                self._state,
+                dataset.questions,
+                dataset.has_gold,
+                dataset.first_question,
+            )
+        )
         self._step_arguments = (
             self._packed,
             self.actions,
@@ -230,7 +243,15 @@ class Batch:
         )
 
     #: Attributes that refer to arrays of other attributes; a copy binds them anew.
-    _BOUND: Final = ("ledger", "branches", "codes", "order", "_packed", "_step_arguments")
+    _BOUND: Final = (
+        "ledger",
+        "branches",
+        "codes",
+        "order",
+        "_packed",
+        "_info_packed",
+        "_step_arguments",
+    )
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._BOUND}
@@ -267,15 +288,21 @@ class Batch:
     def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
         """Start ``episodes``, each from its entry of ``starts``."""
         rows, betas, orders = zip(*starts, strict=True)
+        chosen = np.array(episodes, np.int64)
         _reset(
             self._packed,
             self._initial,
             self.dataset.questions,
-            np.array(episodes, np.int64),
+            chosen,
             np.array(rows, np.int64),
             np.array(betas, np.float64),
             np.array(orders, np.int64),
         )
+        update_info(self._info_packed, chosen)
+
+    def conclude(self, episodes: Sequence[int] | NDArray[np.int64]) -> None:
+        """Write the results of ``episodes``, which have ended, to ``info``."""
+        update_info(self._info_packed, np.asarray(episodes, np.int64))
 
     def rewind(self, start: EpisodeStart, log: Sequence[int]) -> None:
         """Replay the only episode of this batch up to its present step.
@@ -332,26 +359,17 @@ class Batch:
             traces.confidence_tokens[revealed].tolist(),
         )
 
-    def result(self, e: int) -> dict[str, Any]:
-        """Final ``info`` of episode ``e``, which has ended; see ``AutoTTSEnv``, "Information"."""
-        ledger = dict(zip(s.LEDGER.names or (), self.ledger[e].item(), strict=True))
-        row, answer, tokens = ledger["question"], ledger["answer"], ledger["true_spent"]
-        correct = answer >= 0 and self.codes.item(e, s.CODE_OF, answer) == ledger["gold"]
-        store, question = self.dataset.locate(row)
-        gold = self.dataset.gold(row)
+    def texts(self, e: int) -> dict[str, str]:
+        """The strings of ``info`` of episode ``e``; empty until the episode has ended."""
+        ledger = self.ledger[e]
+        if not ledger["ended"]:
+            return dict.fromkeys(("answer", "gold", "env"), "")
+        row = int(ledger["question"])
+        store, _ = self.dataset.locate(row)
         return {
-            "correct": None if gold is None else correct,
-            "answer": self.answer_text(e, answer),
-            "gold": gold,
-            "tokens": tokens,
-            "sequential_tokens": ledger["true_clock"],
-            "steps": ledger["steps"],
-            "probes": ledger["probes"],
+            "answer": self.answer_text(e, int(ledger["answer"])),
+            "gold": self.dataset.gold(row) or "",
             "env": self.dataset.names[store],
-            "question": question,
-            "beta": ledger["beta"],
-            "accuracy_reward": float(correct),
-            "cost_reward": -tokens / ledger["full_cost"],
         }
 
     def answer_text(self, e: int, answer: int) -> str:

@@ -96,6 +96,7 @@ class TraceDataset:
         questions: QUESTION[Q], store after store.
         first_question: int64[S + 1], row of each store's first question.
         classes: K, the largest number of answer classes of any question.
+        has_gold: int8[Q], 1 if the gold answer of a question is known.
     """
 
     def __init__(self, stores: Mapping[str, TraceStore]) -> None:
@@ -117,6 +118,7 @@ class TraceDataset:
         # Resets read single entries, which is faster from lists than from arrays.
         self._golds = [gold for t in tables for gold in t.golds]
         self._answers = [answers for t in tables for answers in t.answers]
+        self.has_gold = np.array([bool(gold) for gold in self._golds], np.int8)
         self._rows = [range(*pair) for pair in pairwise(self.first_question.tolist())]
         self._places = [(n, q) for n, t in enumerate(tables) for q in range(len(t.ids))]
         self.questions = np.empty(len(counts), s.QUESTION)

@@ -238,6 +238,11 @@ class _EpisodePlayer:
     def _recorder(self, env: str, config: EpisodeConfig) -> EpisodeRecorder:
         if (env, config) not in self._recorders:
             self._recorders[env, config] = EpisodeRecorder(
-                AutoTTSEnv(self._stores[env], observation="compact", **asdict(config))
+                AutoTTSEnv(
+                    self._stores[env],
+                    observation="compact",
+                    info_strings=True,
+                    **asdict(config),
+                )
             )
         return self._recorders[env, config]

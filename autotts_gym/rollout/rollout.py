@@ -136,6 +136,7 @@ class Rollout(EpisodePlayer):
             step_limit=config.step_limit,
         )
         self._branches = env._batch.branches[0]
+        self._codes = env._batch.codes[0, s.CODE_OF]
         self._env = _LedgerCopy(env, self.ledger)
         order = np.arange(config.max_branches)
         self._env.reset(options={"question": 0, "branch_order": order})
@@ -231,9 +232,9 @@ class Rollout(EpisodePlayer):
             self._handle = episode = Episode(env, env.reset(options=options)[0])
             self._agent(episode, beta)
             info = episode.info
-            answers = self._dataset.answers(question)
+            answer = info["answer_class"]
             results["correct"][k] = info["correct"]
-            results["code"][k] = answers.index(info["answer"]) if info["answer"] else -1
+            results["code"][k] = self._codes[answer] if answer >= 0 else -1
             results["tokens"][k] = info["tokens"]
             results["sequential_tokens"][k] = info["sequential_tokens"]
             results["steps"][k] = info["steps"]

@@ -167,7 +167,9 @@ def test_a_sample_agrees_through_step(
     """28 samples of 10 episodes, one per seed, over most questions."""
     name, beta, billing, _ = CONTROLLERS[controller]
     agent = load(name)
-    env = gym.make("AutoTTS-v0", env=f"published/{model}/aime24", billing=billing)
+    env = gym.make(
+        "AutoTTS-v0", env=f"published/{model}/aime24", billing=billing, info_strings=True
+    )
     bulk = {(e.seed, e.question): e for e in episodes[controller, model]}
     offset = CELLS.index((controller, model))
     for seed in range(SEEDS):

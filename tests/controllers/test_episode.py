@@ -325,7 +325,7 @@ def test_step_limit_truncates() -> None:
     with pytest.raises(StepLimitError):
         episode.extend(0)
     assert episode.ended
-    assert (episode.info["correct"], episode.info["answer"]) == (False, "")
+    assert (episode.info["correct"], episode.info["answer_class"]) == (0, -1)
     assert episode.info["tokens"] == 2 * episode.interval
     with pytest.raises(IllegalActionError):
         episode.answer()

@@ -205,7 +205,7 @@ def test_play_passes_the_environments_beta(controller: Callable[..., Agent]) -> 
 
 def test_truncation_is_a_result(controller: Callable[..., Agent]) -> None:
     info = controller(ONE_BRANCH).play(gym.make("AutoTTS-v0", step_limit=2), seed=0)
-    assert (info["steps"], info["correct"], info["answer"]) == (2, False, "")
+    assert (info["steps"], info["correct"], info["answer_class"]) == (2, 0, -1)
 
 
 @pytest.mark.parametrize(

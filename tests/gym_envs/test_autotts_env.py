@@ -251,7 +251,7 @@ def test_each_store_keeps_its_depth_limit(two_stores: list[str]) -> None:
             steps += 1
         assert steps == card.depth - 1
         info = env.step(ANSWER)[4]
-        assert info["env"] == path
+        assert info["env_index"] == two_stores.index(path)
         tokens = TraceStore.open(path).question(info["question"]).branches
         assert info["tokens"] in [branch.tokens for branch in tokens]
 
@@ -412,7 +412,7 @@ def test_options_select_an_episode_regardless_of_the_seed(two_stores: list[str])
     ids = TraceStore.open(two_stores[0]).tables.ids
     assert same([env.reset(options=fixed | {"question": ids[1]}), *random_steps(env)], first)
     info = first[-1][4]
-    assert (info["env"], info["question"], info["beta"]) == (two_stores[0], 1, 0.7)
+    assert (info["env_index"], info["question"], info["beta"]) == (0, 1, 0.7)
     assert first[0][0]["globals"][-1] == np.float32(0.7)
 
 
@@ -427,43 +427,89 @@ def test_rejected_reset_leaves_the_episode_unchanged() -> None:
 
 # --- info at each step ---------------------------------------------------------------------------
 
-STEP_INFO = {"action_mask": np.ndarray, "invalid_action": bool, "cost": float}
-FINAL_INFO = {
-    "correct": bool,
-    "answer": str,
-    "gold": str,
-    "tokens": int,
-    "sequential_tokens": int,
-    "steps": int,
-    "probes": int,
-    "env": str,
-    "question": int,
-    "beta": float,
-    "accuracy_reward": float,
-    "cost_reward": float,
+INFO: dict[str, type] = {
+    "action_mask": np.ndarray,
+    "invalid_action": np.int8,
+    "cost": np.float64,
+    "beta": np.float64,
+    "correct": np.int8,
+    "has_gold": np.int8,
+    "answer_class": np.int64,
+    "tokens": np.int64,
+    "sequential_tokens": np.int64,
+    "steps": np.int64,
+    "probes": np.int64,
+    "env_index": np.int64,
+    "question": np.int64,
+    "accuracy_reward": np.float64,
+    "cost_reward": np.float64,
 }
+STRINGS: dict[str, type] = {"answer": str, "gold": str, "env": str}
+
+
+def types_of(info: dict[str, Any]) -> dict[str, type]:
+    return {key: type(value) for key, value in info.items()}
+
+
+def test_strings_in_info_are_optional() -> None:
+    env, plain = (AutoTTSEnv(max_branches=4, info_strings=strings) for strings in (True, False))
+    infos: list[Any] = [env.reset(seed=2)[1]]
+    others = [plain.reset(seed=2)[1]]
+    for action in (BRANCH, 2 + 4, ANSWER):  # the second one probes
+        infos.append(env.step(action)[4])
+        others.append(plain.step(action)[4])
+    for info, other in zip(infos, others, strict=True):
+        assert types_of(info) == INFO | STRINGS
+        assert types_of(other) == INFO
+        assert all(np.array_equal(info[key], other[key]) for key in INFO)
+    assert [infos[2][key] for key in STRINGS] == [""] * 3  # nothing hidden before the end
+    last = infos[-1]
+    assert last["answer"] == plain.answer_text(last["answer_class"]) != ""
+    assert last["env"] == DEFAULT
+    with pytest.raises(ValueError, match="info_strings must be True or False, got 'answer'"):
+        AutoTTSEnv(info_strings="answer")  # type: ignore[arg-type]
+
+
+def test_masks_are_arrays_of_their_own() -> None:
+    env = AutoTTSEnv(max_branches=4)
+    results: list[Any] = [env.reset(seed=0), env.step(BRANCH)]
+    for result in results:
+        observation, info = result[0], result[-1]
+        before = observation["action_mask"].copy()
+        info["action_mask"][:] = 7
+        assert np.array_equal(observation["action_mask"], before)
+    assert env.action_masks().sum() < 18
 
 
 @pytest.mark.parametrize("step_limit", [None, 25])
 def test_info_is_complete_and_consistent(step_limit: int | None, two_stores: list[str]) -> None:
     env = AutoTTSEnv(
-        two_stores, max_branches=4, beta=(0, 1), step_limit=step_limit, invalid_penalty=0.125
+        two_stores,
+        max_branches=4,
+        beta=(0, 1),
+        step_limit=step_limit,
+        invalid_penalty=0.125,
+        info_strings=True,
     )
     ends = []
     for seed in range(30):
         _, info = env.reset(seed=seed)
-        assert {key: type(value) for key, value in info.items()} == {"action_mask": np.ndarray}
+        initial = info
+        assert types_of(info) == INFO | STRINGS
         steps = list(random_steps(env, seed))
         for _, reward, terminated, truncated, info in steps[:-1]:
-            assert {key: type(value) for key, value in info.items()} == STEP_INFO
+            assert types_of(info) == INFO | STRINGS
+            # The result is hidden until the end.
+            hidden = info.keys() - {"action_mask", "invalid_action", "cost"}
+            assert {key: info[key] for key in hidden} == {key: initial[key] for key in hidden}
             assert (type(reward), terminated, truncated) == (float, False, False)
         _, _, terminated, truncated, info = steps[-1]
         if not (terminated or truncated):
             continue
-        assert {key: type(value) for key, value in info.items()} == STEP_INFO | FINAL_INFO
+        assert types_of(info) == INFO | STRINGS
         assert (type(terminated), type(truncated)) == (bool, bool)
         assert terminated is not truncated
-        ends.append((truncated, info["correct"]))
+        ends.append((truncated, bool(info["correct"])))
         assert info["steps"] == len(steps)
         assert info["beta"] == env.beta
         correct, cost, beta = info["accuracy_reward"], info["cost_reward"], info["beta"]

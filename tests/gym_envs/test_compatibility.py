@@ -50,7 +50,7 @@ def test_time_limit() -> None:
     env.reset(seed=0)
     steps = [env.step(BRANCH) for _ in range(3)]
     assert [step[2:4] for step in steps] == [(False, False), (False, False), (False, True)]
-    assert "correct" not in steps[-1][4]
+    assert (steps[-1][4]["steps"], steps[-1][4]["tokens"]) == (0, 0)
     env.reset()
     assert env.step(ANSWER)[2]
 

@@ -15,10 +15,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import NumpyToTorch
 from stores import random_action
 
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
@@ -243,7 +245,7 @@ def test_episodes_differ_without_a_seed(two_stores: list[str]) -> None:
     # All stores occur in one batch.
     env = AutoTTSVectorEnv(20, two_stores, max_branches=2)
     env.reset(seed=0)
-    assert set(env.step([ANSWER] * 20)[4]["final_info"]["env"]) == set(two_stores)
+    assert set(env.step([ANSWER] * 20)[4]["final_info"]["env_index"]) == {0, 1}
 
 
 # --- partial resets ------------------------------------------------------------------------------
@@ -438,3 +440,47 @@ def test_rendering_without_a_render_mode_warns() -> None:
     env.reset()
     with pytest.warns(UserWarning, match="render mode"):
         assert env.render() is None
+
+
+# --- info ----------------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize("strings", [True, False])
+def test_info_always_has_the_same_keys(mode: AutoresetMode, strings: bool) -> None:
+    config: dict[str, Any] = {"max_branches": 3, "info_strings": strings}
+    env = AutoTTSVectorEnv(4, autoreset_mode=mode, **config)
+    single = AutoTTSEnv(**config).reset()[1]
+    _, first = env.reset(seed=0)
+    assert first.keys() == single.keys() | {f"_{key}" for key in single}
+    # In the last step, all episodes end at once.
+    for actions in ([BRANCH] * 4, [ANSWER, BRANCH, 2, 2], [ANSWER] * 4):
+        if mode is AutoresetMode.DISABLED and actions == [ANSWER] * 4:
+            env.reset(options=reset_mask(True, False, False, False))
+        *_, infos = env.step(np.array(actions))
+        final = infos.pop("final_info", None)
+        assert infos.keys() - {"final_obs", "_final_obs", "_final_info"} == first.keys()
+        assert all(infos[f"_{key}"].all() for key in single)
+        if final is not None:
+            assert final.keys() == first.keys()
+        for key in single:
+            assert infos[key].dtype == first[key].dtype
+            assert (infos[key].dtype == object) == (key in ("answer", "gold", "env"))
+
+
+# With SAME_STEP, Gymnasium puts observations in an array, which its wrapper cannot convert.
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+@pytest.mark.parametrize("kind", ["vector_entry_point", "sync"])
+def test_numpy_to_torch(mode: AutoresetMode, kind: str) -> None:
+    arguments: dict[str, Any] = {"autoreset_mode": mode}
+    if kind == "sync":
+        arguments = {"vector_kwargs": arguments}
+    env: Any = gym.make_vec("AutoTTS-v0", 2, vectorization_mode=kind, max_branches=3, **arguments)
+    env = NumpyToTorch(env)
+    env.reset(seed=0)
+    for actions in ([BRANCH, BRANCH], [BRANCH, ANSWER]):
+        observations, rewards, *_, infos = env.step(torch.tensor(actions))
+    assert isinstance(observations["globals"], torch.Tensor)
+    assert rewards.shape == (2,)
+    assert infos["steps"].tolist() == [0, 2]
+    assert infos["correct"].dtype == torch.int8

@@ -21,7 +21,7 @@ WIDTH = 6
 
 
 def play(server: ScriptedServer, agent: str, options: dict[str, Any]) -> dict[str, Any]:
-    env = AutoTTSLiveEnv(server.url, **options)
+    env = AutoTTSLiveEnv(server.url, info_strings=True, **options)
     try:
         info = load(agent).play(env, question="plain 1", gold="7")
     finally:
@@ -63,7 +63,9 @@ def test_a_server_that_dies_during_an_episode(
     info = failure.value.info
     assert info["votes"] == votes
     assert info["answer"] == max(votes, key=votes.__getitem__)
-    assert info["correct"] is (info["answer"] == "7")
+    assert info["has_gold"]
+    assert info["correct"] == (info["answer"] == "7")
+    assert env.answer_text(info["answer_class"]) == info["answer"]
     assert info["tokens"] == 5 * 8
     assert server.url in str(failure.value)
     from gymnasium.error import ResetNeeded

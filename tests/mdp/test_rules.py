@@ -330,7 +330,7 @@ def test_illegal_action_costs_a_penalty_and_changes_nothing(action):
     for key, array in before.items():
         np.testing.assert_array_equal(after[key], array)
     assert (reward, terminated, truncated) == (-0.25, False, False)
-    assert info["invalid_action"] is True
+    assert info["invalid_action"] == 1
     assert info["cost"] == 0
     assert env.step(ANSWER)[4]["steps"] == 2  # it counts as a step
 
@@ -348,7 +348,7 @@ def test_strict_mode_raises_without_counting_a_step():
 def give_answer(episode: Episode, i: int = -1) -> tuple[str, bool]:
     """Answer; returns the answer and whether it is correct."""
     episode.answer(i)
-    return episode.info["answer"], episode.info["correct"]
+    return episode.facts.answer_text(episode.info["answer_class"]), bool(episode.info["correct"])
 
 
 @pytest.mark.parametrize(
@@ -514,7 +514,7 @@ def test_step_limit_settles_the_cost_and_counts_as_incorrect():
     env.step(encode(PROBE, 0, 2))
     observation, reward, terminated, truncated, info = env.step(encode(CONTINUE, 0, 2))
     assert (terminated, truncated) == (False, True)
-    assert (info["answer"], info["correct"], info["steps"]) == ("", False, 3)
+    assert (info["answer_class"], info["correct"], info["steps"]) == (-1, 0, 3)
     assert (info["tokens"], info["sequential_tokens"]) == (130, 100)
     assert reward == pytest.approx(-0.5 * 30 / 400)
     assert observation["globals"][1] == pytest.approx(200 / 400)  # the visible cost is unchanged

@@ -92,7 +92,7 @@ def test_a_recording_is_the_episode(results: Results) -> None:
     for recording in found.episodes:
         run = results.runs[recording.run]
         store = sources.stores[run.env]
-        env = AutoTTSEnv(store, **asdict(results.config))
+        env = AutoTTSEnv(store, info_strings=True, **asdict(results.config))
         width = results.config.max_branches
         count = int(store.tables.branch_counts[recording.question])
         order = branch_order(results.order, recording.seed, recording.question, count)[:width]
