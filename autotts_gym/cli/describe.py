@@ -53,9 +53,9 @@ def describe(
         label = item.metadata["label"].replace(f"of {MAX_WIDTH}", f"of {_width_label(widths)}")
         values = [getattr(statistics, item.name) for statistics in columns.values()]
         if not places:
-            table.add_row(label, *(form.format(value) for value in values))
+            table.add_row(label, *(st.formatted(value, form) for value in values))
         for place, *row in zip(places, *values, strict=True) if places else ():
-            table.add_row(f"{label} {place}", *(form.format(value) for value in row))
+            table.add_row(f"{label} {place}", *(st.formatted(value, form) for value in row))
     # A fixed width: rows must not wrap in a narrow terminal.
     SafeConsole(width=48 + 14 * len(columns)).print(table)
 

@@ -128,7 +128,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     :class:`autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`.
 
     ## Version History
-    * v0: first version.
+    * v0: first version. Since version 0.2.0 of the package, the default of ``env`` is
+      ``qwen2.5-coder-0.5b/problems``, with 32 branches; it was ``tinylm/medium/chain``, with 64.
     """
 
     __doc__ = (

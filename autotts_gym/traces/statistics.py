@@ -9,6 +9,7 @@ null answers do not count as wrong. A statistic without data is NaN.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -211,9 +212,19 @@ def compare(a: Statistics, b: Statistics, names: tuple[str, str] = ("a", "b")) -
         rows = zip(at, *values, strict=True) if at else [("", *values)]
         for level, x, y in rows:
             label = f"{item.metadata['label']} {level}".rstrip()
-            difference = form.replace(":", ":+", 1).format(x - y)
-            table.add_row(label, form.format(x), form.format(y), difference)
+            difference = formatted(x - y, form.replace(":", ":+", 1))
+            table.add_row(label, formatted(x, form), formatted(y, form), difference)
     return table
+
+
+def formatted(value: float, form: str) -> str:
+    """A statistic as text; a dash without data.
+
+    Args:
+        value: the statistic.
+        form: its format, in the metadata of the field.
+    """
+    return "–" if math.isnan(value) else form.format(value)
 
 
 def _wrong_length(question: Ints, correct: NDArray[np.bool_], logs: Floats) -> float:
