@@ -79,7 +79,7 @@ register(
 )
 register(
     id="AutoTTS-Decisions-v0",
-    entry_point="autotts_gym.gym_envs.macro_env:make",
+    entry_point="autotts_gym.gym_envs.macro_env:MacroEnv",
     vector_entry_point="autotts_gym.gym_envs.macro_env:MacroVectorEnv",
 )
 # What a running model generates differs from time to time.

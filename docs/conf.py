@@ -64,7 +64,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 MARKDOWN = {
     "autotts_gym.gym_envs.autotts_env.AutoTTSEnv": "autotts-v0",
     "autotts_gym.gym_envs.live_env.AutoTTSLiveEnv": "autotts-live-v0",
-    "autotts_gym.gym_envs.macro_env.MacroActions": "autotts-decisions-v0",
+    "autotts_gym.gym_envs.macro_env.MacroEnv": "autotts-decisions-v0",
 }
 
 #: Placeholder for a colon that napoleon must not parse; the character occurs in no text.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.episode_facts import EpisodeFacts
 from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
-from autotts_gym.mdp import actions, episode_info, observed_arrays
+from autotts_gym.mdp import episode_info, observed_arrays
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, TRUNCATED
 from autotts_gym.traces import registry
 
@@ -116,8 +116,9 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     * ``max_depth``, ``max_classes``: D and M, for policies that must fit other environments; by
       default the depth of the deepest branch, and 64.
     * ``step_limit``: actions after which an episode is truncated; None by default, since
-      self-consistency takes over 5,000 actions. (``max_episode_steps`` of ``gym.make`` truncates in
-      a wrapper, which cannot correct the reward to the true cost.)
+      self-consistency takes over 5,000 actions. ``max_episode_steps`` of ``gym.make`` and
+      ``gym.make_vec`` truncates after calls of ``step``, without correcting the reward to the true
+      cost and without a result.
     * ``info_strings``: whether ``info`` also holds the answer, the gold answer and the name of the
       environment. RL libraries cannot store strings.
     * ``render_mode``: ``"rgb_array"``, ``"human"`` or ``"ansi"``.
@@ -233,7 +234,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             raise error.InvalidAction(
                 f"action {number} is outside {self.action_space}; see 'Action Space'"
             )
-        if self._config.strict and not batch.view.mask[0, number]:
+        if self._config.strict and not batch.mask[0, number]:
             raise error.InvalidAction(f"{self.describe(number)} is illegal here")
         self._play(number)
         outcomes, rewards = self._results
@@ -269,12 +270,12 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Legal actions, bool[2 + 4N], in the form that sb3-contrib expects."""
-        legal: NDArray[np.bool_] = self._batch.view.mask[0].astype(np.bool_)
+        legal: NDArray[np.bool_] = self._batch.mask[0].astype(np.bool_)
         return legal
 
     def describe(self, action: int) -> str:
         """Name of an action id, such as ``"CONTINUE(3)"``."""
-        return str(actions.decode(action, self.max_branches))
+        return self._config.describe(action)
 
     def render(self) -> Any:
         """Render the current state in the render mode.

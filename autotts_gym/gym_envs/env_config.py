@@ -145,6 +145,14 @@ class EnvConfig:
     def action_space(self) -> spaces.Discrete:
         return spaces.Discrete(actions.count(self.config.max_branches))
 
+    def describe(self, action: int) -> str:
+        """Name of an action id.
+
+        Raises:
+            ValueError: there is no such action.
+        """
+        return str(actions.decode(action, self.config.max_branches))
+
     def batch(self, num_envs: int) -> Batch:
         """A batch of ``num_envs`` episodes."""
         return Batch(num_envs=num_envs, **self._batch_arguments())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any, Final, Literal, SupportsIndex, Unpack
 
@@ -50,163 +51,12 @@ def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
     )
 
 
-class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Wraps ``AutoTTS-v0`` or ``AutoTTS-Live-v0`` with macro-actions in place of single actions.
-
-    A macro-action is a bundle of actions. The ``step`` of the wrapped environment plays each of
-    them: rewards and costs are sums over the bundle, and the result is that of its last action.
-
-    {macro_action_table}
-
-    The *leading* answer is the leader of the weighted vote, and the plurality's until a branch has
-    finished. The weight of a finished branch's vote is exp(−depth / (0.35 · mean length)); null
-    answers do not vote. ``ANSWER_FINISHED`` and ``ANSWER_WEIGHTED`` equal ``ANSWER`` until a branch
-    has finished. A bundle makes all its requests before its first probe, so that it takes
-    the latency of its longest request. Under a token budget, actions of a bundle that have become
-    illegal are skipped.
-
-    The observation is a dictionary; its shapes depend on N only:
-
-    | key | array | content |
-    | --- | --- | --- |
-    | ``action_mask`` | int8[15] | legal macro-actions |
-    | ``branches`` | float32[N, 14] | features of each branch; zeros if it is not open |
-    | ``globals`` | float32[28] | features of the episode |
-    | ``branch_generation_confidence`` | float32[N] | as in ``AutoTTS-v0`` |
-
-    An illegal macro-action has the penalty of an illegal action, and changes nothing.
-
-    With ``atomic=True``, the actions are those of ``AutoTTS-v0``, one at a time, ``action_mask`` is
-    int8[2 + 4N], and the rest of the observation is the same.
-
-    Columns of ``branches``:
-
-    {branch_feature_table}
-
-    Entries of ``globals``; a branch is *running* if it is active and its end was not revealed, and
-    ln1p(x) is ln(1 + x):
-
-    {global_feature_table}
-
-    Args:
-        env: the environment; for macro-actions, with ``auto_probe=False``.
-        atomic: play single actions.
-
-    Raises:
-        TypeError: the environment is of another type.
-        ValueError: the environment has ``auto_probe=True``, and ``atomic`` is not set.
-    """
-
-    __doc__ = (
-        (__doc__ or "")
-        .replace("{macro_action_table}", macro_actions.table("    "))
-        .replace(
-            "{branch_feature_table}", macro_features.table(macro_features.BRANCH_FEATURES, "    ")
-        )
-        .replace(
-            "{global_feature_table}", macro_features.table(macro_features.GLOBAL_FEATURES, "    ")
-        )
-    )
-
-    def __init__(self, env: gym.Env[Any, Any], *, atomic: bool = False) -> None:
-        RecordConstructorArgs.__init__(self, atomic=atomic)
-        super().__init__(env)
-        base = env.unwrapped
-        if not isinstance(base, AutoTTSEnv):
-            raise TypeError(f"macro-actions need AutoTTS-v0 or AutoTTS-Live-v0, not {base}")
-        if base.auto_probe and not atomic:
-            raise ValueError(_AUTO_PROBE_MESSAGE)
-        self._base = base
-        self._tracker = MacroTracker(base.max_branches, atomic=atomic)
-        self.action_space = action_space(base.max_branches, atomic=atomic)
-        self.observation_space = observation_space(base.max_branches, atomic=atomic)
-        self._unknown = np.full(base.max_branches, UNKNOWN, np.float32)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode; arguments as for the wrapped environment."""
-        _, info = self.env.reset(seed=seed, options=options)
-        base = self._base
-        self._tracker.begin(base.view, base.mean_length, base.depth_limit)
-        observation = self._observation()
-        return observation, info | {"action_mask": observation["action_mask"].copy()}
-
-    def step(
-        self, action: SupportsIndex
-    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Play a macro-action.
-
-        Returns:
-            As of ``AutoTTS-v0``. The ``info`` is that of the last action, except ``cost`` (the sum
-            over the bundle), ``invalid_action`` (whether the macro-action was illegal) and
-            ``action_mask``.
-
-        Raises:
-            gymnasium.error.InvalidAction: there is no such macro-action.
-        """
-        macro_action = int(action)
-        if not self.action_space.contains(macro_action):
-            raise error.InvalidAction(f"action {macro_action} is outside {self.action_space}")
-        total_reward, cost, invalid = 0.0, np.float64(0), np.int8(0)
-        terminated = truncated = False
-        legal = bool(self._tracker.mask(self._base.view)[macro_action])
-        for single_action in self._tracker.bundle(self._base.view, macro_action):
-            if legal and not self._base.view.mask[0, single_action]:
-                continue
-            _, reward, terminated, truncated, info = self.env.step(single_action)
-            total_reward += float(reward)
-            cost += info["cost"]
-            invalid |= info["invalid_action"]
-            if terminated or truncated:
-                break
-        self._tracker.follow(self._base.view)
-        observation = self._observation()
-        mask = observation["action_mask"].copy()
-        info |= {"cost": cost, "invalid_action": invalid, "action_mask": mask}
-        return observation, total_reward, terminated, truncated, info
-
-    def action_masks(self) -> NDArray[np.bool_]:
-        """Legal macro-actions, bool[15], for sb3-contrib."""
-        return self._tracker.mask(self._base.view).astype(np.bool_)
-
-    def _observation(self) -> dict[str, Any]:
-        tracker, confidences = self._tracker, self._base.generation_view.confidences
-        return {
-            "action_mask": tracker.mask(self._base.view).copy(),
-            "branches": tracker.branch_features.copy(),
-            "branch_generation_confidence": confidences[0].copy()
-            if confidences.size
-            else self._unknown.copy(),
-            "globals": tracker.features.copy(),
-        }
-
-
-def make(
-    env: Environment | Iterable[Environment] = registry.DEFAULT,
-    *,
-    atomic: bool = False,
-    render_mode: Literal["human", "rgb_array", "ansi"] | None = None,
-    **options: Unpack[EnvOptions],
-) -> gym.Env[Any, Any]:
-    """Create ``AutoTTS-Decisions-v0``.
-
-    Args:
-        env: what is played, see :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
-        atomic: play single actions, see :class:`MacroActions`.
-        render_mode: as for ``AutoTTSEnv``.
-        options: as for ``AutoTTSEnv``; ``observation`` is ``"compact"`` by default.
-    """
-    options.setdefault("observation", "compact")
-    return MacroActions(AutoTTSEnv(env, render_mode=render_mode, **options), atomic=atomic)
-
-
 class MacroEnvConfig(EnvConfig):
     """The validated options of ``AutoTTS-Decisions-v0``.
 
     Args:
         env: as for :class:`EnvConfig`.
-        atomic: play single actions, see :class:`MacroActions`.
+        atomic: play single actions, see :class:`MacroEnv`.
         options: as for :class:`EnvConfig`.
     """
 
@@ -231,6 +81,100 @@ class MacroEnvConfig(EnvConfig):
             raise ValueError(_AUTO_PROBE_MESSAGE)
         return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._batch_arguments())
 
+    def describe(self, action: int) -> str:
+        if self._atomic:
+            return super().describe(action)
+        if not 0 <= action < NUM_MACRO_ACTIONS:
+            raise ValueError(f"macro-action {action} is outside 0..{NUM_MACRO_ACTIONS - 1}")
+        return macro_actions.NAMES[action]
+
+
+class MacroEnv(AutoTTSEnv):
+    """Test-time scaling with macro-actions: an episode has tens of steps instead of hundreds.
+
+    ## Description
+    The process of :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`, played by macro-actions. A
+    macro-action is a bundle of actions, and a step plays all of them: its reward and
+    ``info["cost"]`` are sums over the bundle.
+
+    ## Action Space
+    {macro_action_table}
+
+    The *leading* answer is the leader of the weighted vote, and the plurality's until a branch has
+    finished. The weight of a finished branch's vote is exp(−depth / (0.35 · mean length)); null
+    answers do not vote. ``ANSWER_FINISHED`` and ``ANSWER_WEIGHTED`` equal ``ANSWER`` until a branch
+    has finished. A bundle makes all its requests before its first probe, so that it takes
+    the latency of its longest request. Under a token budget, actions of a bundle that have become
+    illegal are skipped.
+
+    An illegal macro-action has the penalty of an illegal action, and changes nothing.
+
+    With ``atomic=True``, the actions are those of ``AutoTTS-v0``, one at a time, ``action_mask`` is
+    int8[2 + 4N], and the rest of the observation is the same.
+
+    ## Observation Space
+    The observation is a dictionary; its shapes depend on N only:
+
+    | key | array | content |
+    | --- | --- | --- |
+    | ``action_mask`` | int8[15] | legal macro-actions |
+    | ``branches`` | float32[N, 14] | features of each branch; zeros if it is not open |
+    | ``globals`` | float32[28] | features of the episode |
+    | ``branch_generation_confidence`` | float32[N] | as in ``AutoTTS-v0`` |
+
+    Columns of ``branches``:
+
+    {branch_feature_table}
+
+    Entries of ``globals``; a branch is *running* if it is active and its end was not revealed, and
+    ln1p(x) is ln(1 + x):
+
+    {global_feature_table}
+
+    ## Rewards, Starting State, Episode End
+    As for ``AutoTTS-v0``. ``step_limit`` counts its actions, and ``max_episode_steps`` of
+    ``gym.make`` and ``gym.make_vec`` macro-actions.
+
+    ## Information
+    As for ``AutoTTS-v0``; ``steps`` counts its actions. ``invalid_action`` says whether the
+    macro-action was illegal.
+
+    ## Arguments
+    * ``env``, ``render_mode`` and options as for ``AutoTTS-v0``; ``auto_probe`` only with
+      ``atomic``, since macro-actions contain probes.
+    * ``atomic``: play single actions.
+
+    ## Vectorized environment
+    ``gym.make_vec("AutoTTS-Decisions-v0", num_envs=...)`` steps many episodes in one compiled call;
+    see :class:`autotts_gym.gym_envs.macro_env.MacroVectorEnv`. The wrapper
+    :class:`autotts_gym.gym_envs.macro_env.MacroActions` plays ``AutoTTS-Live-v0`` by macro-actions.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    __doc__ = (
+        (__doc__ or "")
+        .replace("{macro_action_table}", macro_actions.table("    "))
+        .replace(
+            "{branch_feature_table}", macro_features.table(macro_features.BRANCH_FEATURES, "    ")
+        )
+        .replace(
+            "{global_feature_table}", macro_features.table(macro_features.GLOBAL_FEATURES, "    ")
+        )
+    )
+
+    def __init__(
+        self,
+        env: Environment | Iterable[Environment] = registry.DEFAULT,
+        *,
+        atomic: bool = False,
+        render_mode: Literal["human", "rgb_array", "ansi"] | None = None,
+        **options: Unpack[EnvOptions],
+    ) -> None:
+        options.setdefault("observation", "compact")
+        self._set_up(MacroEnvConfig(env, atomic=atomic, **options), render_mode)
+
 
 class MacroVectorEnv(AutoTTSVectorEnv):
     """Many episodes of ``AutoTTS-Decisions-v0``, stepped in one compiled call.
@@ -238,7 +182,7 @@ class MacroVectorEnv(AutoTTSVectorEnv):
     Args:
         num_envs: number of episodes.
         env: what is played, see :class:`~autotts_gym.gym_envs.autotts_env.AutoTTSEnv`.
-        atomic: play single actions, see :class:`MacroActions`.
+        atomic: play single actions, see :class:`MacroEnv`.
         autoreset_mode: as for :class:`~autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`.
         max_episode_steps: as for ``AutoTTSVectorEnv``.
         render_mode: as for ``AutoTTSVectorEnv``.
@@ -280,3 +224,94 @@ class MacroVectorEnv(AutoTTSVectorEnv):
         """The batch of the episodes; ``autotts_gym.learning`` reads hidden state from it."""
         assert isinstance(self._batch, MacroBatch)
         return self._batch
+
+
+class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Wraps ``AutoTTS-v0`` or ``AutoTTS-Live-v0`` with the macro-actions of :class:`MacroEnv`.
+
+    The ``step`` of the wrapped environment plays each action of a bundle: rewards and costs are
+    sums over the bundle, and the result is that of its last action. For recorded traces,
+    ``AutoTTS-Decisions-v0`` does the same in one compiled call.
+
+    Args:
+        env: the environment; for macro-actions, with ``auto_probe=False``.
+        atomic: play single actions.
+
+    Raises:
+        TypeError: the environment is of another type.
+        ValueError: the environment has ``auto_probe=True``, and ``atomic`` is not set.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], *, atomic: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, atomic=atomic)
+        super().__init__(env)
+        base = env.unwrapped
+        if not isinstance(base, AutoTTSEnv) or isinstance(base, MacroEnv):
+            raise TypeError(f"macro-actions need AutoTTS-v0 or AutoTTS-Live-v0, not {base}")
+        if base.auto_probe and not atomic:
+            raise ValueError(_AUTO_PROBE_MESSAGE)
+        self._base = base
+        self._tracker = MacroTracker(base.max_branches, atomic=atomic)
+        self.action_space = action_space(base.max_branches, atomic=atomic)
+        self.observation_space = observation_space(base.max_branches, atomic=atomic)
+        self._unknown = np.full(base.max_branches, UNKNOWN, np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; arguments as for the wrapped environment."""
+        _, info = self.env.reset(seed=seed, options=options)
+        base = self._base
+        self._tracker.begin(base.view, base.mean_length, base.depth_limit)
+        observation = self._observation()
+        return observation, info | {"action_mask": observation["action_mask"].copy()}
+
+    def step(
+        self, action: SupportsIndex
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Play a macro-action.
+
+        Returns:
+            As of ``AutoTTS-v0``. The ``info`` is that of the last action, except ``cost`` (the sum
+            over the bundle), ``invalid_action`` (whether the macro-action was illegal) and
+            ``action_mask``.
+
+        Raises:
+            gymnasium.error.InvalidAction: there is no such macro-action.
+            TypeError: it is not an integer.
+        """
+        macro_action = operator.index(action)
+        if not self.action_space.contains(macro_action):
+            raise error.InvalidAction(f"action {macro_action} is outside {self.action_space}")
+        total_reward, cost, invalid = 0.0, np.float64(0), np.int8(0)
+        terminated = truncated = False
+        legal = bool(self._tracker.mask(self._base.view)[macro_action])
+        for single_action in self._tracker.bundle(self._base.view, macro_action):
+            if legal and not self._base.view.mask[0, single_action]:
+                continue
+            _, reward, terminated, truncated, info = self.env.step(single_action)
+            total_reward += float(reward)
+            cost += info["cost"]
+            invalid |= info["invalid_action"]
+            if terminated or truncated:
+                break
+        self._tracker.follow(self._base.view)
+        observation = self._observation()
+        mask = observation["action_mask"].copy()
+        info |= {"cost": cost, "invalid_action": invalid, "action_mask": mask}
+        return observation, total_reward, terminated, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Legal macro-actions, bool[15], for sb3-contrib."""
+        return self._tracker.mask(self._base.view).astype(np.bool_)
+
+    def _observation(self) -> dict[str, Any]:
+        tracker, confidences = self._tracker, self._base.generation_view.confidences
+        return {
+            "action_mask": tracker.mask(self._base.view).copy(),
+            "branches": tracker.branch_features.copy(),
+            "branch_generation_confidence": confidences[0].copy()
+            if confidences.size
+            else self._unknown.copy(),
+            "globals": tracker.features.copy(),
+        }

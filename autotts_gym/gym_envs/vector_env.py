@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
-from autotts_gym.mdp.actions import decode
 from autotts_gym.mdp.batch import ILLEGAL, SKIP, TERMINATED, TRUNCATED, Batch, EpisodeStart
 from autotts_gym.mdp.episode_info import STRING_FIELDS
 from autotts_gym.traces import registry
@@ -40,7 +39,10 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             observation of the next one; ``info["final_obs"]`` and ``info["final_info"]`` hold the
             last of the ended one), ``NEXT_STEP`` or ``DISABLED`` (reset with
             ``options={"reset_mask": bool[E]}``).
-        max_episode_steps: same as ``step_limit``, for ``gym.make_vec``; pass only one of them.
+        max_episode_steps: calls of :meth:`step` after which an episode is truncated as by
+            Gymnasium's ``TimeLimit``, so that ``gym.make_vec`` and ``gym.make`` do the same. Unlike
+            ``step_limit``, which the rules know, it leaves reward and ``info`` as they are; pass
+            only one of them.
         render_mode: ``"rgb_array"`` or ``"ansi"``; :meth:`render` returns one frame per
             sub-environment.
 
@@ -65,7 +67,12 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         if max_episode_steps is not None:
             if options.get("step_limit") is not None:
                 raise ValueError("give either step_limit or max_episode_steps, not both")
-            options["step_limit"] = max_episode_steps
+            if not isinstance(max_episode_steps, int) or max_episode_steps < 1:
+                raise ValueError(
+                    f"max_episode_steps must be an integer of at least 1, got {max_episode_steps!r}"
+                )
+        self._time_limit = max_episode_steps
+        self._elapsed = np.zeros(num_envs, np.int64)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -160,6 +167,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             starts = [self._config.draw(self._generators[e], None) for e in episodes]
         self._batch.reset(episodes, starts)
         self._running[episodes] = True
+        self._elapsed[episodes] = 0
         self._any_idle = not self._running.all()
         self._last_actions[episodes] = SKIP
         if self._revealed is not None:
@@ -189,7 +197,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                 raise error.ResetNeeded(f"sub-environment {idle} has no running episode: reset it")
             playing = self._running.copy()
             batch.actions[~playing] = SKIP
-        count = batch.step()
+        some_end = batch.step() > 0
         if self._revealed is not None:
             self._revealed.update(batch)
             self._last_actions[:] = batch.actions
@@ -198,10 +206,14 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         outcomes = batch.outcomes
         terminated = outcomes & TERMINATED != 0
         truncated = outcomes & TRUNCATED != 0
+        if self._time_limit is not None:
+            self._elapsed += playing
+            truncated |= playing & (self._elapsed >= self._time_limit)
+            some_end = some_end or bool(truncated.any())
         invalid = (outcomes & ILLEGAL != 0).astype(np.int8)
         cost = batch.costs.copy()
         infos: dict[str, Any] = {}
-        if count:
+        if some_end:
             infos = self._finish(terminated | truncated, invalid, cost)
         infos |= self._infos(self._all, invalid, cost)
         return self._copy(), batch.rewards.copy(), terminated, truncated, infos
@@ -297,7 +309,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     def _describe(self, e: int) -> str:
         action = int(self._last_actions[e])
-        return "" if action == SKIP else str(decode(action, self._config.config.max_branches))
+        return "" if action == SKIP else self._config.describe(action)
 
     # --- helpers ---------------------------------------------------------------------------------
 

@@ -325,6 +325,11 @@ class MacroBatch(Batch):
         """
         return int(_step(*self._macro_step_arguments))
 
+    def play(self, action: int) -> None:
+        """Play a macro-action in the first episode of a batch that has no other."""
+        self.actions[0] = action
+        _step(*self._macro_step_arguments)
+
     def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
         """Start ``episodes``, each from its entry of ``starts``."""
         super().reset(episodes, starts)

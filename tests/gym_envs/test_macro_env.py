@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from stores import with_generation
 
 import autotts_gym  # noqa: F401 - registers
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.macro_env import MacroActions, MacroVectorEnv
+from autotts_gym.gym_envs.macro_env import MacroActions, MacroEnv, MacroVectorEnv
 from autotts_gym.gym_envs.wrappers import MultiObjective
 from autotts_gym.mdp import macro_actions as d
 from autotts_gym.mdp.macro_features import BRANCH_FEATURE_NAMES
@@ -80,8 +80,10 @@ def test_single_and_vector_environment_are_the_same(
         autoreset_mode=AutoresetMode.DISABLED,
         **options,
     )
+    single = MacroEnv(store, atomic=atomic, max_branches=12, beta=(0.0, 1.0), **options)
     rng = np.random.default_rng(seed)
     one, info = env.reset(seed=seed % 1000)
+    assert data_equivalence(single.reset(seed=seed % 1000), (one, info), exact=True)
     many, _ = envs.reset(seed=seed % 1000)
     seen = np.full(12, -1, np.float32)
     while True:
@@ -93,7 +95,9 @@ def test_single_and_vector_environment_are_the_same(
         macro_action = choose(one["action_mask"], rng)
         legal = bool(one["action_mask"][macro_action])
         before = len(recorder.played)
-        one, reward, terminated, truncated, info = env.step(macro_action)
+        one, reward, terminated, truncated, info = result = env.step(macro_action)
+        assert data_equivalence(single.step(macro_action), result, exact=True)
+        assert np.array_equal(single.action_masks(), env.action_masks())
         many, rewards, over, cut, infos = envs.step(np.array([macro_action]))
         part = recorder.played[before:]
         seen = recorder.observation["branch_generation_confidence"]
@@ -215,8 +219,9 @@ def test_is_registered_and_passes_the_checker(store: TraceStore) -> None:
     env = gym.make("AutoTTS-Decisions-v0", disable_env_checker=True)
     assert env.action_space == gym.spaces.Discrete(d.NUM_MACRO_ACTIONS)
     assert isinstance(env.get_wrapper_attr("action_masks")(), np.ndarray)
-    with pytest.warns(UserWarning, match="different from the unwrapped version"):
-        check_env(env, skip_render_check=True)
+    assert isinstance(env.unwrapped, MacroEnv)
+    assert env.unwrapped.describe(3) == d.NAMES[3] == "WIDEN_1"
+    check_env(env.unwrapped)
     envs = gym.make_vec("AutoTTS-Decisions-v0", num_envs=3, vectorization_mode="vector_entry_point")
     observation, _ = envs.reset(seed=0)
     assert envs.observation_space.contains(observation)
@@ -235,9 +240,105 @@ def test_invalid_arguments(store: TraceStore) -> None:
         MacroActions(AutoTTSEnv(store, max_branches=12, auto_probe=True))
     with pytest.raises(ValueError, match="auto_probe=False"):
         MacroVectorEnv(2, store, max_branches=12, auto_probe=True)
-    with pytest.raises(TypeError, match="not <"):
-        MacroActions(gym.make("CartPole-v1"))
+    for other in ("CartPole-v1", "AutoTTS-Decisions-v0"):
+        with pytest.raises(TypeError, match="not <"):
+            MacroActions(gym.make(other))
     env = MacroActions(AutoTTSEnv(store, max_branches=12))
     env.reset(seed=0)
     with pytest.raises(gym.error.InvalidAction, match="action 15 is outside"):
         env.step(15)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(
+    ("action", "error", "message"),
+    [
+        (15, gym.error.InvalidAction, "action 15 is outside"),
+        (-1, gym.error.InvalidAction, "action -1 is outside"),
+        (3.7, TypeError, "integer"),
+        (np.array([3]), TypeError, "integer"),
+    ],
+)
+def test_rejected_actions_change_nothing(
+    store: TraceStore, wrapped: bool, action: Any, error: type[Exception], message: str
+) -> None:
+    env = MacroActions(AutoTTSEnv(store)) if wrapped else MacroEnv(store)
+    env.reset(seed=0)
+    with pytest.raises(error, match=message):
+        env.step(action)
+    assert env.step(np.int64(d.ANSWER))[4]["steps"] == 1
+
+
+def test_strict_actions(store: TraceStore) -> None:
+    env = MacroEnv(store, invalid_action="raise")
+    env.reset(seed=0)
+    with pytest.raises(gym.error.InvalidAction, match="READ is illegal here"):
+        env.step(d.READ)
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_rendering_shows_the_same_as_the_wrapper(store: TraceStore, atomic: bool) -> None:
+    wrapper = MacroActions(AutoTTSEnv(store, max_branches=12, render_mode="ansi"), atomic=atomic)
+    single = MacroEnv(store, max_branches=12, atomic=atomic, render_mode="ansi")
+    vector = MacroVectorEnv(1, store, max_branches=12, atomic=atomic, render_mode="ansi")
+    rng = np.random.default_rng(1)
+    observation, _ = wrapper.reset(seed=0)
+    single.reset(seed=0)
+    vector.reset(seed=0)
+    for _ in range(30):
+        legal = observation["action_mask"].copy()
+        legal[: 1 if atomic else d.WIDEN_1] = 0
+        legal[2 + 3 * 12 :] = 0  # no answers
+        if not legal.any():
+            break
+        action = int(rng.choice(np.flatnonzero(legal)))
+        observation, *_ = wrapper.step(action)
+        single.step(action)
+        vector.step(np.array([action]))
+        assert (single.render(),) == vector.render()
+        assert single.describe(action) in str(single.render())
+        scenes = [env.unwrapped.scene() for env in (wrapper, single)]  # type: ignore[attr-defined]
+        assert np.array_equal(scenes[0].plane, scenes[1].plane)
+
+
+def test_lists_of_frames(store: TraceStore) -> None:
+    env = gym.make("AutoTTS-Decisions-v0", env="tinylm/medium/chain", render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.step(d.WIDEN_4)
+    frames: Any = env.render()
+    assert len(frames) == 2
+    assert frames[0].dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("name", ["AutoTTS-v0", "AutoTTS-Decisions-v0"])
+def test_max_episode_steps_means_the_same_everywhere(name: str, mode: AutoresetMode) -> None:
+    config: dict[str, Any] = {"env": "tinylm/medium/chain", "max_branches": 12}
+    envs: list[Any] = [
+        gym.make_vec(
+            name,
+            3,
+            max_episode_steps=2,
+            vectorization_mode=kind,
+            **({"vector_kwargs": {"autoreset_mode": mode}} if kind == "sync" else {}),
+            **({} if kind == "sync" else {"autoreset_mode": mode}),
+            **config,
+        )
+        for kind in ("sync", "vector_entry_point")
+    ]
+    widen = d.WIDEN_4 if name == "AutoTTS-Decisions-v0" else 1
+    assert data_equivalence(*(env.reset(seed=4) for env in envs))
+    ends = 0
+    for k in range(6):
+        actions = np.array([widen, widen if k else d.ANSWER, widen])
+        results = [env.step(actions) for env in envs]
+        for result in results:
+            result[4].pop("final_obs", None)
+        assert data_equivalence(*results)
+        ended = results[0][2] | results[0][3]
+        ends += int(ended.sum())
+        if mode is AutoresetMode.DISABLED and ended.any():
+            assert data_equivalence(
+                *(env.reset(options={"reset_mask": ended.copy()}) for env in envs)
+            )
+    assert ends > 3

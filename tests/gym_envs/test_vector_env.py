@@ -85,7 +85,7 @@ def test_autoreset_mode_by_name_or_enum(mode: Any) -> None:
     assert env.metadata["autoreset_mode"] is AutoresetMode(mode)
 
 
-def test_max_episode_steps_sets_the_step_limit() -> None:
+def test_max_episode_steps_truncates() -> None:
     env = gym.make_vec("AutoTTS-v0", 2, max_branches=2, max_episode_steps=3)
     env.reset()
     truncated = [env.step(np.full(2, BRANCH))[3].tolist() for _ in range(3)]
