@@ -55,12 +55,17 @@ class Episode:
         notes: the recorded notes: (number of actions before the note, name, value).
 
     Raises:
-        ValueError: the environment probes automatically.
+        ValueError: the environment probes automatically, or has other observations.
     """
 
     def __init__(self, env: gym.Env[Any, Any], observation: dict[str, Any]) -> None:
         if env.get_wrapper_attr("auto_probe"):
             raise ValueError("controllers probe explicitly: play them with auto_probe=False")
+        if not isinstance(observation, dict) or "branch_status" not in observation:
+            raise ValueError(
+                'controllers play AutoTTS-v0 or AutoTTS-Live-v0 with observation="full" or '
+                '"compact"'
+            )
         self._env = env
         self.facts = env.unwrapped
         self._observation = observation

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.episode_facts import EpisodeFacts
 from autotts_gym.gym_envs.episode_scene import RevealedAnswers, scene_of
-from autotts_gym.mdp import episode_info, observed_arrays
+from autotts_gym.mdp import episode_info, flat_observation, observed_arrays
 from autotts_gym.mdp.batch import ILLEGAL, TERMINATED, TRUNCATED
 from autotts_gym.traces import registry
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Observation = dict[str, NDArray[Any]]
 
 #: Attributes that refer to arrays of the batch or to a window; a copy makes them anew.
-_NOT_COPIED: Final = ("_rows", "_ledger", "_results", "_costs", "_window")
+_NOT_COPIED: Final = ("_rows", "_flat", "_mask", "_ledger", "_results", "_costs", "_window")
 #: Values of a flag in ``info``.
 _FLAGS: Final = (np.int8(0), np.int8(1))
 _NO_COST: Final = np.float64(0)
@@ -72,6 +72,12 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     confidences of probes; ``observation="compact"`` leaves out all planes. Intervals deeper than D
     are played and counted in the branch columns, but do not appear in the planes.
 
+    ``observation="flat"`` gives one float32 array instead, scaled to about [−1, 1] and clipped to
+    ±2, for learners that take a single ``Box``. ``env.unwrapped.flat_slices`` has its slices by
+    name:
+
+    {flat_table}
+
     ## Rewards
     ``−(1 − β) · c / C`` each step, and ``+ β`` at the end if the answer is correct. ``c`` is the
     change of visible spent (tokens; negative if a revealed end is cheaper than charged), corrected
@@ -112,7 +118,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     * ``invalid_action``: ``"penalize"`` (with ``invalid_penalty``) or ``"raise"``.
     * ``auto_probe``: BRANCH and CONTINUE also probe. This halves the horizon, but waiting for every
       interval increases sequential tokens. The PROBE ids stay, and are never legal.
-    * ``observation``: ``"full"`` or ``"compact"`` (without the planes).
+    * ``observation``: ``"full"``, ``"compact"`` (without the planes) or ``"flat"`` (one array).
     * ``max_depth``, ``max_classes``: D and M, for policies that must fit other environments; by
       default the depth of the deepest branch, and 64.
     * ``step_limit``: actions after which an episode is truncated; None by default, since
@@ -136,6 +142,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     __doc__ = (
         (__doc__ or "")
         .replace("{observation_table}", observed_arrays.table("    "))
+        .replace("{flat_table}", flat_observation.table("    "))
         .replace("{info_table}", episode_info.table("    "))
     )
 
@@ -164,7 +171,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         space, action_space = config.observation_space(), config.action_space()
         self.observation_space = space  # type: ignore[assignment] # a Dict of arrays
         self.action_space = action_space
-        self._keys = tuple(space.spaces)
+        self._keys = () if config.flat else tuple(space)  # type: ignore[arg-type]
         self._action_count = int(action_space.n)
         self._running = False
         self._last_action = ""
@@ -179,6 +186,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         rows = [(key, arrays[key][0]) for key in self._keys]
         # A row that never changes is one number, broadcast: copies of a full array are faster.
         self._rows = [(k, row if row.flags.writeable else row.copy()) for k, row in rows]
+        self._flat = self._batch.flat[0] if self._config.flat else None
+        self._mask = self._batch.mask[0]
         self._ledger = self._batch.ledger[0]
         # Reading a number takes a memoryview half as long as an array.
         results: tuple[Any, ...] = (self._batch.outcomes, self._batch.rewards)
@@ -209,10 +218,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         self._initial_info = self._episode_info()
         if self.render_mode == "human":
             self.render()
-        observed = {key: row.copy() for key, row in self._rows}
-        mask = observed["action_mask"].copy()
-        return observed, {
-            "action_mask": mask,
+        return self._observe(), {
+            "action_mask": self._mask.copy(),
             "invalid_action": _FLAGS[0],
             "cost": _NO_COST,
             **self._initial_info,
@@ -239,7 +246,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         self._play(number)
         outcomes, rewards = self._results
         outcome = outcomes[0]
-        observed = {key: row.copy() for key, row in self._rows}
+        observed = self._observe()
         terminated = outcome & TERMINATED != 0
         truncated = outcome & TRUNCATED != 0
         episode_info = self._initial_info
@@ -248,7 +255,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             batch.conclude([0])
             episode_info = self._episode_info()
         info = {
-            "action_mask": observed["action_mask"].copy(),
+            "action_mask": self._mask.copy(),
             "invalid_action": _FLAGS[outcome & ILLEGAL != 0],
             "cost": self._costs[0],
             **episode_info,
@@ -259,6 +266,17 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             if self.render_mode == "human":
                 self.render()
         return observed, rewards[0], terminated, truncated, info
+
+    def _observe(self) -> Observation:
+        """The observation, float32[F] if it is flat."""
+        if self._flat is None:
+            return {key: row.copy() for key, row in self._rows}
+        return self._flat.copy()  # type: ignore[no-any-return]
+
+    @property
+    def flat_slices(self) -> dict[str, slice]:
+        """The slices of an observation with ``observation="flat"``, by name."""
+        return self._config.flat_slices()
 
     def _play(self, action: int) -> None:
         self._batch.play(action)

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import actions, observed_arrays
+from autotts_gym.mdp import actions, flat_observation, observed_arrays
 from autotts_gym.mdp.batch import Batch, EpisodeStart
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
@@ -39,7 +39,7 @@ class CommonEnvOptions(TypedDict, total=False):
     invalid_action: Literal["penalize", "raise"]
     invalid_penalty: float
     auto_probe: bool
-    observation: Literal["full", "compact"]
+    observation: Literal["full", "compact", "flat"]
     max_depth: int | None
     max_classes: int
     step_limit: int | None
@@ -66,6 +66,7 @@ class EnvConfig:
         strict: whether an illegal action raises.
         invalid_penalty: penalty for an illegal action, in units of reward.
         plane: whether observations have planes.
+        flat: whether an observation is one array.
         max_depth, max_classes: D and M.
         info_strings: whether ``info`` has strings.
     """
@@ -84,7 +85,7 @@ class EnvConfig:
         invalid_action: Literal["penalize", "raise"] = "penalize",
         invalid_penalty: float = 0.01,
         auto_probe: bool = False,
-        observation: Literal["full", "compact"] = "full",
+        observation: Literal["full", "compact", "flat"] = "full",
         max_depth: int | None = None,
         max_classes: int = 64,
         step_limit: int | None = None,
@@ -118,14 +119,17 @@ class EnvConfig:
             raise ValueError(
                 f"invalid_penalty must be a finite number of at least 0, got {invalid_penalty!r}"
             )
-        if observation not in ("full", "compact"):
-            raise ValueError(f'observation must be "full" or "compact", got {observation!r}')
+        if observation not in ("full", "compact", "flat"):
+            raise ValueError(
+                f'observation must be "full", "compact" or "flat", got {observation!r}'
+            )
         if not isinstance(info_strings, bool):
             raise ValueError(f"info_strings must be True or False, got {info_strings!r}")
         self.info_strings = info_strings
         self.strict = invalid_action == "raise"
         self.invalid_penalty = float(invalid_penalty)
         self.plane = observation == "full"
+        self.flat = observation == "flat"
         self.max_depth = self.dataset.depth if max_depth is None else max_depth
         self.max_classes = max_classes
         for name in ("max_depth", "max_classes"):
@@ -133,7 +137,14 @@ class EnvConfig:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
-    def observation_space(self) -> spaces.Dict:
+    def observation_space(self) -> spaces.Box | spaces.Dict:
+        return flat_observation.space(self.flat_slices()) if self.flat else self._arrays_space()
+
+    def flat_slices(self) -> dict[str, slice]:
+        """The slices of an observation with ``observation="flat"``, by name."""
+        return flat_observation.slices(self.config.max_branches, self.max_classes)
+
+    def _arrays_space(self) -> spaces.Dict:
         return observed_arrays.space(
             self.config.max_branches,
             self.max_depth,
@@ -166,6 +177,7 @@ class EnvConfig:
             "max_classes": self.max_classes,
             "plane": self.plane,
             "invalid_penalty": self.invalid_penalty,
+            "flat": self.flat_slices() if self.flat else None,
         }
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> EpisodeStart:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.gym_envs.env_config import EnvConfig, Environment, EnvOptions
 from autotts_gym.gym_envs.vector_env import AutoTTSVectorEnv
-from autotts_gym.mdp import actions, macro_actions, macro_features
+from autotts_gym.mdp import actions, flat_observation, macro_actions, macro_features
 from autotts_gym.mdp.fields import FLOAT_MAX
 from autotts_gym.mdp.generation_confidence import UNKNOWN
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS
@@ -70,7 +70,7 @@ class MacroEnvConfig(EnvConfig):
         self._atomic = atomic
         super().__init__(env, **options)
 
-    def observation_space(self) -> spaces.Dict:
+    def _arrays_space(self) -> spaces.Dict:
         return observation_space(self.config.max_branches, atomic=self._atomic)
 
     def action_space(self) -> spaces.Discrete:
@@ -80,6 +80,17 @@ class MacroEnvConfig(EnvConfig):
         if self.config.auto_probe and not self._atomic:
             raise ValueError(_AUTO_PROBE_MESSAGE)
         return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._batch_arguments())
+
+    def flat_slices(self) -> dict[str, slice]:
+        n = self.config.max_branches
+        return flat_observation.consecutive(
+            {
+                "globals": NUM_GLOBAL_FEATURES,
+                "branches": n * NUM_BRANCH_FEATURES,
+                "branch_generation_confidence": n,
+                "action_mask": int(self.action_space().n),
+            }
+        )
 
     def describe(self, action: int) -> str:
         if self._atomic:
@@ -131,6 +142,10 @@ class MacroEnv(AutoTTSEnv):
 
     {global_feature_table}
 
+    ``observation="flat"`` gives one float32 array instead, which consists of ``globals``,
+    ``branches`` (branch after branch), ``branch_generation_confidence`` over 20 (−1 stays −1) and
+    ``action_mask``, clipped to ±2. ``env.unwrapped.flat_slices`` has the slices by name.
+
     ## Rewards, Starting State, Episode End
     As for ``AutoTTS-v0``. ``step_limit`` counts its actions, and ``max_episode_steps`` of
     ``gym.make`` and ``gym.make_vec`` macro-actions.
@@ -143,6 +158,7 @@ class MacroEnv(AutoTTSEnv):
     * ``env``, ``render_mode`` and options as for ``AutoTTS-v0``; ``auto_probe`` only with
       ``atomic``, since macro-actions contain probes.
     * ``atomic``: play single actions.
+    * ``observation``: ``"flat"`` for one array; ``"compact"`` and ``"full"`` are the same here.
 
     ## Vectorized environment
     ``gym.make_vec("AutoTTS-Decisions-v0", num_envs=...)`` steps many episodes in one compiled call;

@@ -89,7 +89,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._action_count = int(self.single_action_space.n)
-        self._keys = tuple(self.single_observation_space.spaces)
+        space = self.single_observation_space
+        self._keys = () if self._config.flat else tuple(space)  # type: ignore[arg-type]
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
         self._running = np.zeros(num_envs, np.bool_)
@@ -236,11 +237,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._batch.conclude(rows)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             return {}
-        last = {key: array[rows] for key, array in self._arrays}
-        observations = np.full(self.num_envs, None, dtype=object)
-        for k, e in enumerate(rows.tolist()):
-            observations[e] = {key: array[k] for key, array in last.items()}
-            observations[e] |= {key: array[e] for key, array in self._constants.items()}
+        observations = self._final_observations(rows)
         final = self._infos(ended, invalid, cost)
         self._start(rows.tolist())
         invalid[ended], cost[ended] = 0, 0
@@ -250,6 +247,19 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             "final_info": final,
             "_final_info": ended.copy(),
         }
+
+    def _final_observations(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The observations of the episodes that ended, in an array of objects."""
+        observations = np.full(self.num_envs, None, dtype=object)
+        if self._config.flat:
+            for e in rows.tolist():
+                observations[e] = self._batch.flat[e].copy()
+            return observations
+        last = {key: array[rows] for key, array in self._arrays}
+        for k, e in enumerate(rows.tolist()):
+            observations[e] = {key: array[k] for key, array in last.items()}
+            observations[e] |= {key: array[e] for key, array in self._constants.items()}
+        return observations
 
     def _infos(
         self, mask: NDArray[np.bool_], invalid: NDArray[np.int8], cost: NDArray[np.float64]
@@ -285,6 +295,11 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         return self._batch
 
     @property
+    def flat_slices(self) -> dict[str, slice]:
+        """The slices of an observation with ``observation="flat"``, by name."""
+        return self._config.flat_slices()
+
+    @property
     def betas(self) -> NDArray[np.float64]:
         """β of every episode, float64[E]."""
         return self._batch.betas.copy()
@@ -314,6 +329,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
     # --- helpers ---------------------------------------------------------------------------------
 
     def _copy(self) -> Observation:
+        if self._config.flat:
+            return self._batch.flat.copy()  # type: ignore[return-value]
         return {key: array.copy() for key, array in self._arrays} | self._constants
 
     def _masked(self, values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:

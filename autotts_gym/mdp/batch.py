@@ -16,6 +16,7 @@ from autotts_gym.mdp import observation, observed_arrays, rules
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
 from autotts_gym.mdp.episode_info import InfoArrays, InfoSources, update_info
+from autotts_gym.mdp.flat_observation import FlatSources, write_flat
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.observation import GenerationView, View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import pack
@@ -168,6 +169,7 @@ class Batch:
         plane: whether observations have planes.
         invalid_penalty: penalty for an illegal action, in units of reward.
         view: arrays to write the observations to; newly allocated by default.
+        flat: slices of the observations as one array; those are not written by default.
 
     Attributes:
         ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 2, K], order: int64[E, N]: the
@@ -176,6 +178,7 @@ class Batch:
         full_costs: float64[S], C of each store, tokens.
         rewards: float64[E], costs: float64[E] (shares of C), outcomes: uint8[E] (bits), of the
             latest step.
+        flat: float32[E, F], see :mod:`autotts_gym.mdp.flat_observation`; F = 0 if not wanted.
         info: the numbers of the episodes that ``info`` holds; :meth:`conclude` writes results.
     """
 
@@ -189,6 +192,7 @@ class Batch:
         plane: bool,
         invalid_penalty: float,
         view: View | None = None,
+        flat: dict[str, slice] | None = None,
     ) -> None:
         n = config.max_branches
         dataset.check_width(n)
@@ -216,6 +220,9 @@ class Batch:
         self.costs = np.zeros(num_envs)
         self.outcomes = np.zeros(num_envs, np.uint8)
         self.info = InfoArrays.allocate(num_envs)
+        self.flat_slices = flat or {}
+        flat_size = max((part.stop for part in self.flat_slices.values()), default=0)
+        self.flat = np.zeros((num_envs, flat_size), np.float32)
         self._bind()
 
     def _bind(self) -> None:
@@ -234,6 +241,7 @@ class Batch:
                 dataset.first_question,
             )
         )
+        self._flat_packed = pack(FlatSources(self.flat, self._state, self.view, self.generation))
         self._step_arguments = (
             self._packed,
             self.actions,
@@ -250,6 +258,7 @@ class Batch:
         "order",
         "_packed",
         "_info_packed",
+        "_flat_packed",
         "_step_arguments",
     )
 
@@ -266,12 +275,21 @@ class Batch:
         Returns:
             Number of episodes that ended.
         """
-        return int(_step(*self._step_arguments))
+        ended = int(_step(*self._step_arguments))
+        if self.flat_slices:
+            self.update_flat()
+        return ended
 
     def play(self, action: int) -> None:
         """Play an action in the first episode of a batch that has no other."""
         self.actions[0] = action
         _step(*self._step_arguments)
+        if self.flat_slices:
+            self.update_flat()
+
+    def update_flat(self) -> None:
+        """Write the flat observations."""
+        write_flat(self._flat_packed)
 
     def queue_arguments(
         self, queues: NDArray[np.int32], counts: NDArray[np.int64]
@@ -299,6 +317,8 @@ class Batch:
             np.array(orders, np.int64),
         )
         update_info(self._info_packed, chosen)
+        if self.flat_slices:
+            self.update_flat()
 
     def conclude(self, episodes: Sequence[int] | NDArray[np.int64]) -> None:
         """Write the results of ``episodes``, which have ended, to ``info``."""

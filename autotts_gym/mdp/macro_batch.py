@@ -8,8 +8,10 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from autotts_gym.mdp import flat_observation
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart, play_action
+from autotts_gym.mdp.flat_observation import LIMIT
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.macro_actions import (
     NUM_MACRO_ACTIONS,
@@ -241,6 +243,7 @@ class MacroBatch(Batch):
 
     Args:
         dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty: as for ``Batch``.
+        flat: as for ``Batch``.
         keep_actions: keep the actions of every episode in ``history``.
         atomic: ``actions`` are single actions of ``AutoTTS-v0``; the observation is the same.
 
@@ -263,6 +266,7 @@ class MacroBatch(Batch):
         invalid_penalty: float,
         keep_actions: bool = False,
         atomic: bool = False,
+        flat: dict[str, slice] | None = None,
     ) -> None:
         self._atomic = atomic
         n = config.max_branches
@@ -273,7 +277,9 @@ class MacroBatch(Batch):
         self.branch_features = np.zeros((num_envs, n, NUM_BRANCH_FEATURES), np.float32)
         self.features = np.zeros((num_envs, NUM_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(self.branch_features, self.features)
-        super().__init__(dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty)
+        super().__init__(
+            dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty, flat=flat
+        )
 
     def _bind(self) -> None:
         super()._bind()
@@ -323,12 +329,24 @@ class MacroBatch(Batch):
         Returns:
             Number of episodes that ended.
         """
-        return int(_step(*self._macro_step_arguments))
+        ended = int(_step(*self._macro_step_arguments))
+        if self.flat_slices:
+            self.update_flat()
+        return ended
 
     def play(self, action: int) -> None:
         """Play a macro-action in the first episode of a batch that has no other."""
         self.actions[0] = action
-        _step(*self._macro_step_arguments)
+        self.step()
+
+    def update_flat(self) -> None:
+        arrays = self.observed()
+        arrays["branch_generation_confidence"] = flat_observation.scaled_confidence(
+            arrays["branch_generation_confidence"]
+        )
+        for name, part in self.flat_slices.items():
+            values = arrays[name].reshape(len(self.flat), -1)
+            np.clip(values, -LIMIT, LIMIT, out=self.flat[:, part])
 
     def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
         """Start ``episodes``, each from its entry of ``starts``."""
@@ -338,3 +356,5 @@ class MacroBatch(Batch):
         self.lengths[rows] = 0
         self.branch_features[rows] = 0
         _begin(self._macro_packed, rows)
+        if self.flat_slices:
+            self.update_flat()

@@ -74,7 +74,10 @@ PENALTY = "invalid_penalty must be a finite number of at least 0, got "
             {"invalid_penalty": "high"},
             PENALTY + "'high'",
         ),
-        ({"observation": "image"}, 'observation must be "full" or "compact", got \'image\''),
+        (
+            {"observation": "image"},
+            'observation must be "full", "compact" or "flat", got \'image\'',
+        ),
         ({"max_depth": 0}, "max_depth must be an integer of at least 1, got 0"),
         ({"max_depth": 3.5}, "max_depth must be an integer of at least 1, got 3.5"),
         ({"max_classes": 0}, "max_classes must be an integer of at least 1, got 0"),
