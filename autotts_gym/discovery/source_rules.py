@@ -10,7 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from autotts_gym.controllers import RENAMED_MODULES, helpers
+from autotts_gym.controllers import (
+    RENAMED_MODULES,
+    helpers,
+    logistic_regression,
+    margin_stopping,
+)
 
 #: Maximum size of a program, bytes.
 MAX_SOURCE_SIZE: Final = 64 * 1024
@@ -85,7 +90,10 @@ def allowed_modules() -> dict[str, frozenset[str]]:
         "math": frozenset(name for name in vars(math) if not name.startswith("_")),
         "numpy": frozenset(numpy - _FORBIDDEN_NUMPY),
         "typing": frozenset({"Any", "Final", "NamedTuple"} & set(typing.__all__)),
-        helpers.__name__: _public_functions(helpers),
+        **{
+            module.__name__: _public_functions(module)
+            for module in (helpers, logistic_regression, margin_stopping)
+        },
     }
 
 

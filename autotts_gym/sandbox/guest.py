@@ -52,7 +52,10 @@ LIBRARIES: Final = (
 #: Modules of this package that a program may import; old names are accepted.
 CONTROLLER_MODULES: Final = tuple(
     f"autotts_gym.controllers.{name}"
-    for name in ("episode", "errors", "helpers", "published_programs", *RENAMED_MODULES)
+    for name in (
+        *("episode", "errors", "helpers", "logistic_regression", "margin_stopping"),
+        *("published_programs", *RENAMED_MODULES),
+    )
 )
 
 #: Modules of these that are loaded in any case: others import them, some only when they are called,

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from stores import with_generation
 
 from autotts_gym.controllers.compiler import compile_controller
 from autotts_gym.controllers.episode import Episode
@@ -27,11 +28,23 @@ from autotts_gym.traces.store import Branch, Question, TraceStore
 
 BETAS = (0.0, 0.5, 1.0)
 
+#: 60 questions with 128 short branches each, without generation confidences.
+ENV = "tinylm/medium/chain"
+
+#: Controllers that need generation confidences.
+NEED_CONFIDENCE = {"deepconf_online", "deepconf_offline", "deepconf_bottom10", "mars_deepconf"}
+
 
 @pytest.fixture(scope="module")
 def store() -> TraceStore:
-    (store,) = registry.open_stores(registry.DEFAULT).values()
+    (store,) = registry.open_stores(ENV).values()
     return store
+
+
+@cache
+def confident(store: TraceStore) -> TraceStore:
+    """The same traces with random generation confidences."""
+    return with_generation(store)
 
 
 def play(
@@ -43,7 +56,12 @@ def play(
     *,
     interpret: bool = False,
 ) -> EpisodeResults:
-    """The first questions of a store (by default all), each with its own branch order."""
+    """The first questions of a store (by default all), each with its own branch order.
+
+    Stores get random generation confidences if the controller needs some.
+    """
+    if name in NEED_CONFIDENCE:
+        store = confident(store)
     counts = store.tables.branch_counts[:episodes]
     orders = [branch_order("random", 0, q, n)[: config.max_branches] for q, n in enumerate(counts)]
     rollout = Rollout(load(name), store, config, interpret=interpret)
@@ -221,7 +239,7 @@ def binomial_tail(a: int, n: int) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("billing", ["tokens", "interval"])
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.33, 0.5, 0.77, 1.0])
-@pytest.mark.parametrize("env", [registry.DEFAULT, "synthetic-aime24"])  # the second is deeper
+@pytest.mark.parametrize("env", [ENV, "synthetic-aime24"])  # the second is deeper
 def test_cmc_equals_its_description(beta: float, billing: Any, env: str) -> None:
     (store,) = registry.open_stores(env).values()
     played = play("cmc", store, EpisodeConfig(64, billing), beta, 30)
@@ -375,3 +393,18 @@ def test_a_small_budget_gives_an_answer(name: str, store: TraceStore) -> None:
     played = play(name, store, EpisodeConfig(budget=1_440), 0.5)
     assert all(played.answers)
     assert (played.tokens > 0).all()
+
+
+# --- generation confidence -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpret", [False, True], ids=["compiled", "python"])
+@pytest.mark.parametrize("name", sorted(NEED_CONFIDENCE))
+def test_without_confidences_they_say_what_is_missing(
+    name: str, interpret: bool, store: TraceStore
+) -> None:
+    rollout = Rollout(load(name), store, EpisodeConfig(4), interpret=interpret)
+    played = rollout.play(np.zeros(1, np.int64), np.arange(4)[None], 0.5)
+    assert "needs generation confidences, which these traces do not hold" in played.failures[0]
+    assert "autotts collect" in played.failures[0]
+    assert played.tokens[0] == 0

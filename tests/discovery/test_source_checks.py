@@ -110,7 +110,7 @@ def test_accepted(definitions: str) -> None:
         ("import numpy.random\n" + PLAIN, "numpy.random may not be imported"),
         ("from . import x\n" + PLAIN, ". may not be imported"),
         ("import autotts_gym.controllers.voting\n" + PLAIN, "write `from autotts_gym"),
-        ("from autotts_gym.controllers.voting import np\n" + PLAIN, "allowed: beta_confidence"),
+        ("from autotts_gym.controllers.voting import np\n" + PLAIN, "helpers.np may not be used"),
         ("from numpy import load\n" + PLAIN, "numpy.load may not be used"),
         ("from numpy import magic\n" + PLAIN, "numpy has no attribute magic"),
         ("from math import *\n" + PLAIN, "math has no attribute *"),
@@ -152,7 +152,11 @@ def test_without_knob() -> None:
 
 def test_allowed_modules_and_builtins() -> None:
     helpers = allowed_modules()["autotts_gym.controllers.helpers"]
-    assert {"read", "vote", "leaders", "beta_confidence"} == helpers
+    assert {"read", "vote", "leaders", "beta_confidence", "open_branches"} <= helpers
+    assert not {"np", "comb", "Episode"} & helpers
+    regression = allowed_modules()["autotts_gym.controllers.logistic_regression"]
+    assert {"fit_calibrated", "probability"} <= regression
+    assert "stop_by_margin" in allowed_modules()["autotts_gym.controllers.margin_stopping"]
     assert {"zeros", "int64", "argsort"} <= allowed_modules()["numpy"]
     assert not {"load", "random", "memmap"} & allowed_modules()["numpy"]
     assert not {"open", "eval", "type"} & ALLOWED_BUILTINS

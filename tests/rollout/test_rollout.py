@@ -59,8 +59,14 @@ def test_results_are_in_the_requested_order(interpret: bool) -> None:
     assert [one.tokens[0] for one in alone] == played.tokens.tolist()
 
 
+#: Controllers that read generation confidences.
+CONFIDENT = {
+    *("deepconf_online", "deepconf_offline", "deepconf_bottom10", "mars", "mars_deepconf"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*names(), *trained(), "evolved/brevity"])
+@pytest.mark.parametrize("name", sorted({*names(), *trained(), "evolved/brevity"} - CONFIDENT))
 def test_generation_confidences_change_nothing_for_others(name: str) -> None:
     """Controllers and policies that do not read them play the same episodes."""
     (store,) = registry.open_stores("tinylm/small/chain").values()

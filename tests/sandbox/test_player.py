@@ -46,6 +46,8 @@ def chain() -> TraceStore:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_the_same_episodes(name: str, chain: TraceStore) -> None:
+    if "deepconf" in name:  # they need generation confidences
+        chain = stores.with_generation(chain)
     questions = np.arange(12)
     orders = branch_orders("random", np.full(12, 3), questions, chain, 64)
     trusted = Rollout(load(name), chain, EpisodeConfig(), interpret=True, settle=True)

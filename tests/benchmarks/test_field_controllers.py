@@ -1,0 +1,109 @@
+"""The field's controllers equal their descriptions in plain Python, episode by episode.
+
+``python benchmarks/field_controllers.py`` compares them on more episodes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotts_gym.rollout.branch_orders import branch_orders
+from autotts_gym.traces import registry
+from autotts_gym.traces.published_import import read_published
+from autotts_gym.traces.store import Branch, Question, TraceStore
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SHARED = Path(__file__).parents[3] / "shared"
+PUBLISHED = Path(os.environ.get("AUTOTTS_PUBLISHED", SHARED / "data" / "autotts_release"))
+
+NEED_CONFIDENCE = ("deepconf_online", "deepconf_offline", "deepconf_bottom10", "mars_deepconf")
+OTHERS = ("first_finish", "short_m_at_k", "beta_stopping", "doubling", "certaindex", "mars")
+BETAS = (0.0, 0.3, 0.5, 1.0)
+
+#: A bundled environment with generation confidences.
+WITH_CONFIDENCE = "qwen2.5-coder-0.5b/problems"
+
+
+@pytest.fixture(scope="module")
+def field_controllers() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("field_controllers")
+
+
+def random_branch(random: Random, interval: int, answers: list[str]) -> Branch:
+    """A branch that mostly settles on an answer, with a confidence for every token."""
+    n = random.choice([0, 1, 2, 5, 9, 14])
+    favourite = random.choice(answers[:2])
+    changes = random.randint(0, n)
+    shown = [favourite if k >= changes else random.choice(answers) for k in range(n)]
+    closing = random.randint(1, 2 * interval)
+    counts = [*[interval] * n, closing]
+    level = random.uniform(4, 16)
+    sums = [round(8 * count * (level + random.uniform(-2, 2))) / 8 for count in counts]
+    return Branch(
+        probes=shown,
+        tokens=n * interval + closing,
+        final=favourite if random.random() < 0.8 else random.choice(answers),
+        confidence_sums=sums,
+        confidence_tokens=counts,
+    )
+
+
+def contested(interval: int = 40, branches: int = 70) -> TraceStore:
+    """Questions with few, many and null answers, so that ties and late changes are frequent."""
+    random = Random(interval)
+    questions = []
+    for row in range(40):
+        answers = ["7", "8", "No", "9", "", "10", "11", "12"][: 2 + row % 7]
+        random.shuffle(answers)
+        options = [random_branch(random, interval, answers) for _ in range(branches)]
+        questions.append(Question("?", "7", options))
+    return TraceStore.from_branches(questions, interval)
+
+
+def compare(module: Any, name: str, store: TraceStore, rows: Any, width: int) -> None:
+    questions = np.asarray(rows)
+    orders = branch_orders("random", np.ones_like(questions), questions, store, width)
+    for beta in BETAS:
+        for billing in ("tokens", "interval"):
+            expected = module.outcomes(name, store, questions, orders, beta, billing)
+            assert module.played(name, store, questions, orders, beta, billing) == expected, beta
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OTHERS, *NEED_CONFIDENCE])
+def test_random_traces(name: str, field_controllers: ModuleType) -> None:
+    """Widths below the warm-up, between the two, and above 64."""
+    store = contested()
+    for width in (70, 33, 17, 3, 1):
+        compare(field_controllers, name, store, range(40 if width > 64 else 8), width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OTHERS, *NEED_CONFIDENCE])
+def test_bundled_traces(name: str, field_controllers: ModuleType) -> None:
+    (store,) = registry.open_stores(WITH_CONFIDENCE).values()
+    compare(field_controllers, name, store, range(10), 32)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no {PUBLISHED}: set AUTOTTS_PUBLISHED")
+@pytest.mark.parametrize("name", OTHERS)
+def test_published_traces(name: str, field_controllers: ModuleType) -> None:
+    store = read_published(PUBLISHED / "Qwen3-4B" / "aime24.json")
+    compare(field_controllers, name, store, range(0, 30, 6), 64)
+
+
+def test_all_controllers_are_compared(field_controllers: ModuleType) -> None:
+    assert set(field_controllers.CONTROLLERS) == {*OTHERS, *NEED_CONFIDENCE}
+    assert set(NEED_CONFIDENCE) == field_controllers.NEED_CONFIDENCE
