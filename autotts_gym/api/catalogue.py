@@ -26,15 +26,9 @@ def load_env(env: StrPath) -> TraceStore:
         TraceError: there is no such environment, or ``env`` is a folder with several; the message
             lists them.
     """
-    from autotts_gym.traces.store import TraceError
+    from autotts_gym.traces import registry
 
-    stores = load_envs(env)
-    if len(stores) > 1:
-        raise TraceError(
-            f"{os.fspath(env)!r} names {len(stores)} environments: {', '.join(stores)}; give one "
-            "of them, or call load_envs"
-        )
-    return next(iter(stores.values()))
+    return registry.open_store(env)
 
 
 def load_envs(*envs: StrPath) -> dict[str, TraceStore]:

@@ -151,6 +151,11 @@ def train(
         keep_best=early,
     )
     unit = "actions" if atomic else "macro-actions"
+    if trainer.planned_timesteps != decisions:
+        print_dim(
+            f"training on {trainer.planned_timesteps:,} {unit}, not {decisions:,}: updates are of "
+            f"{num_envs:,} × {num_steps:,} (--num-envs, --num-steps)"
+        )
     if trainer.num_timesteps:
         print_dim(f"continuing from {trainer.num_timesteps:,} {unit}")
     with (

@@ -28,6 +28,9 @@ from autotts_gym.evaluation.comparison import Comparison, compare_sweep
 from autotts_gym.evaluation.pareto import frontier_area, on_frontier
 from autotts_gym.evaluation.results import Results
 from autotts_gym.evaluation.runs import Run
+from autotts_gym.traces import registry
+from autotts_gym.traces.exceptions import TraceError
+from autotts_gym.traces.splits import split_of
 from autotts_gym.utils.arrays import Floats
 
 #: Cost axes of a frontier.
@@ -98,9 +101,11 @@ class Analysis:
     averages over different environments are not comparable (see :meth:`missing`).
 
     Args:
-        runs: complete runs, environment by environment, in the order of the table.
-        splits: split of each environment by its name (``"search"``, ``"held-out"`` or empty); empty
-            by default.
+        runs: complete runs, environment by environment, in the order of the table; or the results
+            of a benchmark, which also have the splits and the digests.
+        splits: split of each environment by its name (``"search"``, ``"held-out"`` or empty); by
+            default that of the installed environment of this name, so that search and held-out
+            environments are not averaged.
         benchmarks: digest of the questions of each environment by its name. Environments with the
             same digest have the same questions in the same order, and each replicate draws the same
             questions in all of them. With independent draws, the interval of an average over
@@ -124,20 +129,26 @@ class Analysis:
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        runs: Sequence[Run] | Results,
         splits: Mapping[str, str] | None = None,
         benchmarks: Mapping[str, str] | None = None,
         *,
         replicates: int = REPLICATES,
         seed: int = 0,
     ) -> None:
+        if not isinstance(runs, Sequence):
+            splits = runs.splits if splits is None else splits
+            benchmarks = runs.benchmarks if benchmarks is None else benchmarks
+            runs = runs.runs
+        if splits is None:
+            splits = {env: _installed_split(env) for env in {run.env for run in runs}}
         tables: dict[str, dict[Row, Run]] = {}
         for run in runs:
             row = Row(run.agent, run.beta)
             if row in tables.setdefault(run.env, {}):
                 raise ValueError(f"{run.env}: two runs of {row}")
             tables[run.env][row] = run
-        self.scopes = _scopes(list(tables), splits or {})
+        self.scopes = _scopes(list(tables), splits)
         self.rows = list(dict.fromkeys(Row(run.agent, run.beta) for run in runs))
         self._means: dict[tuple[str, Row], Means] = {}
         benchmarks = benchmarks or {}
@@ -278,6 +289,14 @@ class Analysis:
         values = np.array([row_means.value[metric] for row_means in means])
         replicates = [row_means.replicates[metric] for row_means in means]
         return values, np.stack(replicates, axis=-1)
+
+
+def _installed_split(env: str) -> str:
+    """The split of the installed environment of this name; empty if there is none."""
+    try:
+        return split_of(registry.resolve(env).get(env))
+    except TraceError:
+        return ""
 
 
 def _scopes(environments: Sequence[str], splits: Mapping[str, str]) -> list[Scope]:

@@ -165,6 +165,12 @@ class Results:
     protocol: str = ""
     version: str = autotts_gym.__version__
 
+    def __repr__(self) -> str:
+        return (
+            f"<Results: {len(self.agents)} agents, {len(self.environments)} environments, "
+            f"{len(self.runs)} runs>"
+        )
+
     @property
     def splits(self) -> dict[str, str]:
         """The split of each environment by its name."""

@@ -70,6 +70,11 @@ class Run:
     reason: str = ""
     rate: float = float("nan")
 
+    def __repr__(self) -> str:
+        beta = "" if self.beta is None else f" β={self.beta:g}"
+        episodes = len(self.episodes["correct"])
+        return f"<Run of {self.agent}{beta} on {self.env}: {episodes:,} episodes>"
+
     @property
     def key(self) -> RunKey:
         """Agent, β and environment."""

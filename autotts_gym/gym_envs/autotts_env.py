@@ -287,7 +287,13 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         return info | self._batch.texts(0) if self._config.info_strings else info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Legal actions, bool[2 + 4N], in the form that sb3-contrib expects."""
+        """Legal actions, bool[2 + 4N], in the form that sb3-contrib expects.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there was no reset yet.
+        """
+        if not self._ledger["interval"]:
+            raise error.ResetNeeded("no action is legal yet: call reset() before action_masks()")
         legal: NDArray[np.bool_] = self._batch.mask[0].astype(np.bool_)
         return legal
 

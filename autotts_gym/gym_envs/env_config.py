@@ -225,9 +225,13 @@ class EnvConfig:
 
 
 def _open_stores(env: Environment | Iterable[Environment]) -> dict[str, TraceStore]:
-    given = [env] if isinstance(env, str | os.PathLike | TraceStore) else list(env)
+    given = [env] if isinstance(env, str | os.PathLike | TraceStore) else env
+    entries = list(given) if isinstance(given, Iterable) else [given]
+    for entry in entries:
+        if not isinstance(entry, str | os.PathLike | TraceStore):
+            raise TypeError(f"env must be a name, a path or a TraceStore, got {entry!r}")
     stores: dict[str, TraceStore] = {}
-    for entry in given:
+    for entry in entries:
         if isinstance(entry, TraceStore):
             name = entry.path.as_posix() if entry.path else f"store-{entry.card.fingerprint[:8]}"
             stores[name] = entry

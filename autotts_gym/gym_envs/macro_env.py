@@ -318,7 +318,12 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, total_reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Legal macro-actions, bool[15], for sb3-contrib."""
+        """Legal macro-actions, bool[15], for sb3-contrib.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there was no reset yet.
+        """
+        self._base.action_masks()  # raises the error
         return self._tracker.mask(self._base.view).astype(np.bool_)
 
     def _observation(self) -> dict[str, Any]:

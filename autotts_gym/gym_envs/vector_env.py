@@ -75,7 +75,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._elapsed = np.zeros(num_envs, np.int64)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        # By value as in Gymnasium ("SameStep"), or by the name of the member ("SAME_STEP").
+        by_name = AutoresetMode.__members__.get(str(autoreset_mode))
+        self.autoreset_mode = by_name or AutoresetMode(autoreset_mode)
         self.metadata = {
             **AutoTTSEnv.metadata,
             "render_modes": ["rgb_array", "ansi"],
@@ -305,7 +307,13 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         return self._batch.betas.copy()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Legal actions, bool[E, 2 + 4N]."""
+        """Legal actions, bool[E, 2 + 4N].
+
+        Raises:
+            gymnasium.error.ResetNeeded: there was no reset yet.
+        """
+        if not self._generators:
+            raise error.ResetNeeded("no action is legal yet: call reset() before action_masks()")
         return self._batch.mask.astype(np.bool_)
 
     def render(self) -> tuple[Any, ...] | None:

@@ -74,6 +74,11 @@ class Trainer(ABC):
     def num_timesteps(self) -> int:
         """Timesteps trained so far."""
 
+    @property
+    @abstractmethod
+    def planned_timesteps(self) -> int:
+        """Timesteps of the whole training: ``total_timesteps``, rounded up to whole updates."""
+
     @abstractmethod
     def delete_checkpoint(self) -> None:
         """Delete the checkpoint, after the export."""

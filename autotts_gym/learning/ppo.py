@@ -11,10 +11,10 @@ Specific to this environment:
 * Returns are undiscounted: a token costs the same early and late in an episode.
 * The critic is asymmetric: it also reads how the recorded branches continue. Only training uses it
   (:mod:`autotts_gym.learning.privileged_critic`).
-* A training consists of segments of ``checkpoint_interval`` updates, with a checkpoint after each.
-  A segment starts new episodes, and seeds the random generators with the training's seed and the
-  number of the segment. A training that is killed therefore resumes from its last checkpoint and
-  ends with the same weights as without the interruption.
+* A training consists of segments of at most ``checkpoint_interval`` updates, with a checkpoint
+  after each. A segment starts new episodes, and seeds the random generators with the training's
+  seed and the number of the segment. A training that is killed therefore resumes from its last
+  checkpoint and ends with the same weights as without the interruption.
 
 The rollout and its advantages are in :mod:`autotts_gym.learning.rollout_buffer`, checkpoints in
 :mod:`autotts_gym.learning.ppo_checkpoint`.
@@ -117,20 +117,24 @@ class PPOTrainer(Trainer):
     @property
     def num_timesteps(self) -> int:
         """Timesteps up to the last checkpoint."""
-        return self.segments_done * self.config.checkpoint_interval * self.config.batch_size
+        return self.segments_done * self.config.segment_updates * self.config.batch_size
+
+    @property
+    def planned_timesteps(self) -> int:
+        return self.config.num_updates * self.config.batch_size
 
     def run(self, on_progress: OnProgress = ignore_progress) -> None:
         """Train to the end; ``on_progress`` is called after every update."""
         config = self.config
-        num_updates = config.num_segments * config.checkpoint_interval
+        num_updates = config.num_updates
         while self.segments_done < config.num_segments:
             started = time.perf_counter()
             seed = _segment_seed(config.seed, self.segments_done)
             torch.manual_seed(seed)
             arrays, _ = self.env.reset(seed=seed)
             observation = Observation.from_arrays(arrays)
-            first = self.segments_done * config.checkpoint_interval
-            for update in range(first, first + config.checkpoint_interval):
+            first = self.segments_done * config.segment_updates
+            for update in range(first, first + config.segment_updates):
                 update_started = time.perf_counter()
                 remaining = 1 - update / num_updates
                 for group in self.optimizer.param_groups:
@@ -141,7 +145,7 @@ class PPOTrainer(Trainer):
                 entropy = self._update(batch, config.ent_coef * remaining)
                 seconds = time.perf_counter() - update_started
                 progress = self._progress(update + 1, rollout, returns, entropy, seconds)
-                if update + 1 == first + config.checkpoint_interval:
+                if update + 1 == first + config.segment_updates:
                     progress = self._validate(progress)
                 on_progress(progress)
             self.history.append(progress.card_entry())
@@ -239,7 +243,7 @@ class PPOTrainer(Trainer):
         correct, costs = np.array(rollout.outcomes or [(np.nan, np.nan)], float).T
         return Progress(
             timesteps=update * config.batch_size,
-            fraction=update / (config.num_segments * config.checkpoint_interval),
+            fraction=update / config.num_updates,
             mean_return=float(rollout.rewards.sum()) / rollout.episodes,
             accuracy=float(correct.mean()),
             cost=float(costs.mean()),

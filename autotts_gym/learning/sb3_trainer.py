@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -191,6 +192,15 @@ class Sb3Trainer(Trainer):
     def num_timesteps(self) -> int:
         """Timesteps trained so far."""
         return int(self.model.num_timesteps)
+
+    @property
+    def planned_timesteps(self) -> int:
+        # DQN collects a few steps at a time.
+        steps: int | None = getattr(self.model, "n_steps", None)
+        if steps is None:
+            return self.config.total_timesteps
+        update = steps * self.config.num_envs
+        return math.ceil(self.config.total_timesteps / update) * update
 
     def trained_policy(self) -> Policy:
         """The current policy as a network of this package, which has no value function."""

@@ -38,13 +38,15 @@ class TrainingConfig:
     ``shape.atomic`` is set.
 
     Attributes:
-        total_timesteps: timesteps of all environments together, rounded up to whole segments.
+        total_timesteps: timesteps of all environments together, rounded up to whole segments of
+            equal length.
         seed: seed of weights, episodes and sampled actions.
         shape: sizes of the networks.
         prices: range of token prices that episodes draw from.
         num_envs: environments stepped side by side.
         num_steps: timesteps of each environment between two updates.
-        checkpoint_interval: updates between two checkpoints, one segment of the training.
+        checkpoint_interval: largest number of updates between two checkpoints, a segment of the
+            training.
         learning_rate: initial learning rate of Adam; annealed linearly to a tenth.
         ent_coef: initial weight of the entropy bonus; annealed linearly to zero.
         gae_lambda: λ of generalised advantage estimation.
@@ -79,8 +81,21 @@ class TrainingConfig:
     @property
     def num_segments(self) -> int:
         """Segments of the training, at least 1; a checkpoint is written after each."""
-        segment = self.batch_size * self.checkpoint_interval
-        return max(1, math.ceil(self.total_timesteps / segment))
+        return math.ceil(self._min_updates / self.checkpoint_interval)
+
+    @property
+    def segment_updates(self) -> int:
+        """Updates of a segment, at most ``checkpoint_interval``."""
+        return math.ceil(self._min_updates / self.num_segments)
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole training."""
+        return self.num_segments * self.segment_updates
+
+    @property
+    def _min_updates(self) -> int:
+        return max(1, math.ceil(self.total_timesteps / self.batch_size))
 
 
 def current_fields(stored: Mapping[str, Any]) -> dict[str, Any]:

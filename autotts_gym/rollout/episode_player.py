@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from autotts_gym.mdp.settled_tokens import Recount, settle
 from autotts_gym.mdp.state import RESULT, Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.rollout.episode_results import EpisodeResults
+from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceStore
 
 
@@ -19,7 +21,7 @@ class EpisodePlayer(abc.ABC):
     """Plays the episodes of one controller on one trace store.
 
     Args:
-        store: the traces.
+        store: the traces, or the name or path of an environment.
         config: configuration of the episodes.
         settle: compute the settled tokens of every episode.
 
@@ -43,7 +45,11 @@ class EpisodePlayer(abc.ABC):
     killed: int = 0
     batch_size: int = 1
 
-    def __init__(self, store: TraceStore, config: EpisodeConfig, settle: bool) -> None:
+    def __init__(
+        self, store: TraceStore | str | os.PathLike[str], config: EpisodeConfig, settle: bool
+    ) -> None:
+        if not isinstance(store, TraceStore):
+            store = registry.open_store(store)
         if config.auto_probe:
             raise ValueError("controllers probe explicitly: play them with auto_probe=False")
         self._dataset = TraceDataset({str(store.path or "the store"): store})

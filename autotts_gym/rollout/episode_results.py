@@ -42,6 +42,13 @@ class EpisodeResults:
     failures: dict[int, str] = field(default_factory=dict)
     logs: list[NDArray[np.int32]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        correct, failed = int(self.correct.sum()), len(self.failures)
+        return (
+            f"<EpisodeResults: {len(self.correct):,} episodes, {correct:,} correct, "
+            f"{failed:,} failed>"
+        )
+
     @classmethod
     def from_rows(
         cls,

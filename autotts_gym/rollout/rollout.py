@@ -7,6 +7,7 @@ the one in use.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from autotts_gym.controllers.compiler import compile_player
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import failure_message, first_line
 from autotts_gym.controllers.function_agent import FunctionAgent
+from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
@@ -35,8 +37,8 @@ class Rollout(EpisodePlayer):
     """Plays one controller's episodes on one trace store, in this process.
 
     Args:
-        agent: the controller.
-        store: the traces.
+        agent: the controller, or its name or path.
+        store: the traces, or the name or path of an environment.
         config: configuration of the episodes.
         interpret: play as plain Python even if the controller can be compiled.
         settle: compute the settled tokens of every episode; roughly doubles the time.
@@ -58,8 +60,8 @@ class Rollout(EpisodePlayer):
 
     def __init__(
         self,
-        agent: Agent,
-        store: TraceStore,
+        agent: Agent | str | os.PathLike[str] | Callable[..., Any],
+        store: TraceStore | str | os.PathLike[str],
         config: EpisodeConfig,
         *,
         interpret: bool = False,
@@ -69,6 +71,7 @@ class Rollout(EpisodePlayer):
         extra_args: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(store, config, settle)
+        agent = load(agent)
         if agent.is_untrusted:
             raise ValueError(f"{agent.name} is untrusted: play it in a Sandbox")
         self._agent = agent

@@ -78,7 +78,7 @@ class Sandbox(EpisodePlayer):
     def __init__(
         self,
         agent: UntrustedAgent | str | os.PathLike[str],
-        store: TraceStore,
+        store: TraceStore | str | os.PathLike[str],
         config: EpisodeConfig,
         *,
         settle: bool = False,

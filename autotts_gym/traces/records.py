@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -52,6 +53,9 @@ class Branch:
     confidence_sums: Sequence[float] | None = None
     confidence_tokens: Sequence[int] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Branch: {self.tokens:,} tokens, {len(self.probes)} probes, final {self.final!r}>"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -68,3 +72,7 @@ class Question:
     gold: str
     branches: Sequence[Branch]
     id: str = ""
+
+    def __repr__(self) -> str:
+        text = textwrap.shorten(self.text, 60, placeholder=" …")
+        return f"<Question {text!r}: gold {self.gold!r}, {len(self.branches)} branches>"

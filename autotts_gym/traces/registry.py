@@ -125,6 +125,21 @@ def _open(path: Path, stamp: int) -> TraceStore:
     return TraceStore.open(path)
 
 
+def open_store(environment: str | os.PathLike[str]) -> TraceStore:
+    """Open the store of one environment.
+
+    Raises:
+        TraceError: there is no such environment, or it is a folder with several.
+    """
+    stores = open_stores(environment)
+    if len(stores) > 1:
+        raise TraceError(
+            f"{os.fspath(environment)!r} names {len(stores)} environments: {', '.join(stores)}; "
+            "give one of them (load_envs loads all)"
+        )
+    return next(iter(stores.values()))
+
+
 def open_stores(*environments: str | os.PathLike[str]) -> dict[str, TraceStore]:
     """Open the stores that names or paths select. Each store is loaded once per process.
 

@@ -13,6 +13,7 @@ import pytest
 
 import autotts_gym
 from autotts_gym.api import BenchmarkResult
+from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.results import Results
 
 
@@ -144,3 +145,12 @@ def test_failures_are_listed(two_stores: list[str], tmp_path: Path) -> None:
 def test_wrong_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         autotts_gym.benchmark(out=tmp_path, **arguments)
+
+
+def test_analysis_takes_results(result: BenchmarkResult) -> None:
+    analysis = Analysis(result.results, replicates=9)
+    assert [s.name for s in analysis.scopes] == [
+        s.name
+        for s in result.analysis.scopes  # type: ignore[union-attr]
+    ]
+    assert len(repr(result.results)) < 100

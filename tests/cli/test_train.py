@@ -34,3 +34,16 @@ def test_old_names_of_options(autotts) -> None:
     unknown = autotts("train", "trpo", *STOPS)
     assert unknown.code == 2
     assert "is not one of" in unknown.err
+
+
+@pytest.mark.slow
+def test_rounded_numbers_of_decisions_are_announced(autotts, tmp_path) -> None:
+    small = ("--num-envs", 8, "--num-steps", 4, "--hidden", 4, "--encoder", 4, "--no-logs")
+    common = ("--env", "tinylm/medium/chain", "--validation", "none", *small)
+    done = autotts("train", "autotts-ppo", *common, "--out", "a", "--decisions", 1000)
+    assert done.code == 0
+    assert "training on 1,024 macro-actions, not 1,000: updates are of 8 × 4" in done.out
+    assert "1,024 macro-actions in" in done.out
+    done = autotts("train", "autotts-ppo", *common, "--out", "b", "--decisions", 32)
+    assert "not 32" not in done.out
+    assert "32 macro-actions in" in done.out

@@ -85,7 +85,7 @@ def test_plays_an_environment(tmp_path: Path, store: TraceStore) -> None:
     env = AutoTTSEnv(store, max_branches=N, invalid_action="raise")
     info = make_agent(tmp_path).play(env, seed=1, question=2)
     assert info["question"] == 2
-    assert isinstance(info["correct"], bool)
+    assert info["correct"] in (0, 1)
 
 
 @pytest.mark.slow

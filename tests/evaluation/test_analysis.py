@@ -407,3 +407,19 @@ def test_degenerate_rows_raise_no_warning(tokens: int, correct: NDArray[Any]) ->
 def test_no_runs() -> None:
     analysis = Analysis([])
     assert analysis.scopes == analysis.rows == []
+
+
+def test_search_and_held_out_environments_are_not_averaged() -> None:
+    """Without splits, those of the installed environments of these names."""
+    names = [
+        f"tinylm/{size}/{task}" for size in ("small", "medium") for task in ("chain", "chain-hard")
+    ]
+    runs = [make_run("a", env=name, correct=random_outcomes(k)) for k, name in enumerate(names)]
+    averages = {s.name: s.environments for s in Analysis(runs, replicates=9).scopes if s.is_average}
+    assert averages == {
+        "search average": (names[0], names[2]),
+        "held-out average": (names[1], names[3]),
+    }
+    together = Analysis(runs, {}, replicates=9).scopes[-1]
+    assert together.environments == tuple(names)
+    assert repr(runs[0]) == "<Run of a on tinylm/small/chain: 48 episodes>"

@@ -222,3 +222,9 @@ def test_same_seed_gives_the_same_episode_starts(two_stores: list[str]) -> None:
     narrow = draw_starts(EnvConfig(two_stores, beta=(0, 1), max_branches=2))
     wide = [EpisodeStart(d.question, d.beta, d.order[:2]) for d in draw_starts(config)]
     assert to_tuples(narrow) == to_tuples(wide)
+
+
+def test_an_environment_that_is_none_is_refused() -> None:
+    for env in (7, [7], None):
+        with pytest.raises(TypeError, match="env must be a name, a path or a TraceStore, got "):
+            AutoTTSEnv(env)  # type: ignore[arg-type]

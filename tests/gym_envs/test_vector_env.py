@@ -80,9 +80,15 @@ def test_make_vec(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep", "Disabled", *AutoresetMode])
-def test_autoreset_mode_by_name_or_enum(mode: Any) -> None:
+def test_autoreset_mode_by_value_or_enum(mode: Any) -> None:
     env = gym.make_vec("AutoTTS-v0", 2, max_branches=2, autoreset_mode=mode)
     assert env.metadata["autoreset_mode"] is AutoresetMode(mode)
+
+
+@pytest.mark.parametrize("name", ["SAME_STEP", "NEXT_STEP", "DISABLED"])
+def test_autoreset_mode_by_name(name: str) -> None:
+    env = gym.make_vec("AutoTTS-Decisions-v0", 2, max_branches=2, autoreset_mode=name)
+    assert env.metadata["autoreset_mode"] is AutoresetMode[name]
 
 
 def test_max_episode_steps_truncates() -> None:
@@ -136,7 +142,8 @@ def test_rejected_actions_change_nothing(mode: AutoresetMode, actions: Any, mess
 @MODES
 def test_step_and_render_need_a_reset(mode: AutoresetMode) -> None:
     env = AutoTTSVectorEnv(2, max_branches=2, autoreset_mode=mode, render_mode="ansi")
-    assert not env.action_masks().any()
+    with pytest.raises(ResetNeeded, match="call reset\\(\\) before action_masks\\(\\)"):
+        env.action_masks()
     with pytest.raises(ResetNeeded, match="sub-environment 0 has no running episode: reset it"):
         env.step([0, 0])
     with pytest.raises(ResetNeeded, match="nothing to render yet"):

@@ -250,3 +250,15 @@ def test_learns(tmp_path: Path, store: TraceStore, algorithm: Algorithm, seed: i
     learned = return_of_agent(str(tmp_path / "policy"), store)
     assert learned > return_of_random_policy(store) + 0.1
     assert learned > return_of_agent("self_consistency", store) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("total", "segments", "updates", "timesteps"),
+    [(30_000, 1, 1, 32_768), (400_000, 2, 7, 458_752), (4_000_000, 13, 10, 4_259_840)],
+)
+def test_trainings_are_little_longer_than_asked(
+    total: int, segments: int, updates: int, timesteps: int
+) -> None:
+    config = TrainingConfig(total_timesteps=total)
+    assert (config.num_segments, config.segment_updates) == (segments, updates)
+    assert config.num_updates * config.batch_size == timesteps

@@ -19,7 +19,7 @@ from autotts_gym.controllers.loader import load, names, trained
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
-from autotts_gym.traces.store import Branch, Question, TraceStore
+from autotts_gym.traces.store import Branch, Question, TraceError, TraceStore
 
 # Two questions with four and three branches; "" is a normal class; the second has no gold answer.
 STORE = TraceStore.from_branches(
@@ -297,3 +297,23 @@ def test_the_log_of_a_failed_episode(controller: Callable[..., Agent]) -> None:
     # BRANCH, CONTINUE(0), PROBE(0), then PRUNE(0) and ANSWER(0) with three branches.
     assert [log.tolist() for log in played.logs[:2]] == [[1, 2, 5], [1, 2, 5, 8, 11]]
     assert played.failures == dict.fromkeys((0, 2, 3, 4), "ValueError: it has ended")
+
+
+def test_names_and_paths_are_accepted() -> None:
+    name = "tinylm/medium/chain"
+    store = registry.open_store(name)
+    config, episodes = EpisodeConfig(8), (np.zeros(2, np.int64), np.tile(np.arange(8), (2, 1)), 0.5)
+    expected = Rollout(load("cmc"), store, config).play(*episodes)
+    for env in (name, store.path):
+        assert env is not None
+        found = Rollout("cmc", env, config).play(*episodes)
+        assert_array_equal(found.tokens, expected.tokens)
+    correct = int(expected.correct.sum())
+    assert repr(expected) == f"<EpisodeResults: 2 episodes, {correct} correct, 0 failed>"
+    with pytest.raises(TraceError, match="'tinylm/medium' names 2 environments"):
+        Rollout("cmc", "tinylm/medium", config)
+
+
+def test_questions_and_branches_print_as_one_line() -> None:
+    assert repr(STORE.question(1)) == "<Question '?': gold '1', 3 branches>"
+    assert repr(STORE.question(1).branches[0]) == "<Branch: 700 tokens, 1 probes, final 'y'>"
