@@ -6,8 +6,10 @@ It recomputes every derived quantity from the requested and revealed intervals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from statistics import fmean
 from typing import Any
 
@@ -36,6 +38,7 @@ class Config:
         observation: str = "full",
         max_depth: int | None = None,
         max_classes: int = 64,
+        latency_weight: float = 0.0,
     ) -> None:
         self.intervals = [store.card.interval for store in stores]
         self.questions = [
@@ -60,6 +63,11 @@ class Config:
             max_branches * fmean(fmean(b.tokens for b in q.branches) for q in questions)
             for questions in self.questions
         ]
+        self.latency_weight = latency_weight
+        self.full_latencies = [  # L
+            fmean(expected_longest([b.tokens for b in q.branches], max_branches) for q in questions)
+            for questions in self.questions
+        ]
         self.recorded = probe_tokens == "recorded"
         # The charge that the budget must cover; the cost of a probe is known only afterwards.
         self.probe_charges = [
@@ -69,6 +77,18 @@ class Config:
             for branches in branches_by_store
         ]
         self.confidences = any(b.confidences for branches in branches_by_store for b in branches)
+
+
+def expected_longest(tokens: Sequence[int], count: int) -> float:
+    """Expected maximum of ``count`` of these numbers, drawn without replacement."""
+    count = min(count, len(tokens))
+
+    def at_most(limit: int) -> Fraction:  # the probability of such a maximum
+        return Fraction(
+            math.comb(sum(t <= limit for t in tokens), count), math.comb(len(tokens), count)
+        )
+
+    return float(sum(t * (at_most(t) - at_most(t - 1)) for t in set(tokens)))
 
 
 @dataclass
@@ -145,6 +165,8 @@ class Episode:
         self.depth_limit = config.depth_limits[store]
         self.probe_charge = config.probe_charges[store]
         self.C = config.full_costs[store]
+        self.L = config.full_latencies[store]
+        self.latency_weight = config.latency_weight
         self.mean_tokens = self.C / config.max_branches
         self.has_generation_confidence = question.branches[0].confidence_sums is not None
 
@@ -224,7 +246,7 @@ class Episode:
         assert not self.done
         kind, i = divmod(action - 2, self.config.max_branches)
         legal = self.legal(action)
-        before = self.spent
+        before, clock_before = self.spent, self.clock
         terminated = False
         answer = None
         self.steps += 1
@@ -246,12 +268,19 @@ class Episode:
 
         truncated = not terminated and self.steps == self.config.step_limit
         self.done = terminated or truncated
-        cost = (self.tokens if self.done else self.spent) - before
+        tokens = ((self.tokens if self.done else self.spent) - before) / self.C
+        latency = ((self.true_clock if self.done else self.clock) - clock_before) / self.L
+        cost = self.mixed(tokens, latency)
         correct = answer == self.gold  # without a probe there is no answer, which is incorrect
-        reward = -(1 - self.beta) * cost / self.C + (self.beta if correct else 0)
+        reward = -(1 - self.beta) * cost + (self.beta if correct else 0)
         reward -= 0 if legal else self.config.invalid_penalty
         info = self.initial_info()
-        info |= {"invalid_action": np.int8(not legal), "cost": np.float64(cost / self.C)}
+        info |= {
+            "invalid_action": np.int8(not legal),
+            "cost": np.float64(cost),
+            "token_cost": np.float64(tokens),
+            "latency_cost": np.float64(latency),
+        }
         if self.done:
             info |= {
                 "correct": np.int8(correct),
@@ -266,18 +295,29 @@ class Episode:
                 "env_index": np.int64(self.store),
                 "question": np.int64(self.row),
                 "accuracy_reward": np.float64(correct),
-                "cost_reward": np.float64(-self.tokens / self.C),
+                "cost_reward": np.float64(
+                    -self.mixed(self.tokens / self.C, self.true_clock / self.L)
+                ),
+                "token_reward": np.float64(-self.tokens / self.C),
+                "latency_reward": np.float64(-self.true_clock / self.L),
             }
         return reward, terminated, truncated, info
+
+    def mixed(self, tokens: float, latency: float) -> float:
+        """The cost of shares of C and of L."""
+        return (1 - self.latency_weight) * tokens + self.latency_weight * latency
 
     def initial_info(self) -> dict[str, Any]:
         """The info after a reset, with strings, without the mask."""
         flags = dict.fromkeys(("invalid_action", "correct", "has_gold"), np.int8(0))
         unknown = dict.fromkeys(("answer_class", "env_index", "question"), np.int64(-1))
         counts = dict.fromkeys(("tokens", "sequential_tokens", "steps", "probes"), np.int64(0))
-        zeros = dict.fromkeys(("cost", "accuracy_reward", "cost_reward"), np.float64(0))
+        parts = ("cost", "token_cost", "latency_cost")
+        rewards = ("accuracy_reward", "cost_reward", "token_reward", "latency_reward")
+        zeros = dict.fromkeys((*parts, *rewards), np.float64(0))
         texts = dict.fromkeys(("answer", "gold", "env"), "")
-        return flags | unknown | counts | zeros | texts | {"beta": np.float64(self.beta)}
+        knobs = {"beta": np.float64(self.beta), "latency_weight": np.float64(self.latency_weight)}
+        return flags | unknown | counts | zeros | texts | knobs
 
     def generate(self, branch: OpenBranch) -> None:
         branch.requested += 1
@@ -370,6 +410,8 @@ class Episode:
         numbers = [len(self.open), self.spent / self.C, -1, self.clock / self.C, self.beta]
         if config.budget is not None:
             numbers[2] = max(0, config.budget - self.spent) / self.C
+        if config.latency_weight:
+            numbers += [self.latency_weight, self.clock / self.L]
         observation = {f"branch_{name}": column for name, column in columns.items()} | {
             "class_votes": votes,
             "class_null": null,

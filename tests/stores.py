@@ -110,6 +110,7 @@ def random_config(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
         "observation": random.choice(["full", "full", "compact"]),
         "max_depth": random.choice([None, 1, 3, 9]),
         "max_classes": random.choice([1, 2, 3, 64]),
+        "latency_weight": random.choice([0.0, 0.0, 1.0, round(random.random(), 3)]),
     }
 
 

@@ -132,12 +132,15 @@ class EpisodePair:
         assert over == self.over
         assert np.array_equal(env.action_masks(), episode.mask)
         assert (env.spent, env.clock, env.beta) == (episode.spent, episode.clock, episode.beta)
+        assert env.latency_weight == episode.latency_weight
         self.check_confidences(env)
         self.total += reward
         if episode.done:
             correct, beta = info["correct"], episode.beta
             penalties = self.config.invalid_penalty * episode.illegal
-            expected = beta * correct - (1 - beta) * info["tokens"] / episode.C - penalties
+            w, sequential = episode.latency_weight, info["sequential_tokens"] / episode.L
+            cost = (1 - w) * info["tokens"] / episode.C + w * sequential
+            expected = beta * correct - (1 - beta) * cost - penalties
             assert abs(self.total - expected) <= TOLERANCE
 
     def check_confidences(self, env: Any) -> None:
@@ -274,6 +277,7 @@ def test_vector_environment_matches_sync_vector_env(mode, seed, tmp_path):
     arguments = random_config(random, stores) | {
         "env": save(stores, tmp_path),
         "beta": random.choice([0.3, (0.2, 0.9)]),
+        "latency_weight": random.choice([0.0, 0.7, (0.1, 1.0)]),
     }
     sync = gym.make_vec(
         "AutoTTS-v0", 4, "sync", vector_kwargs={"autoreset_mode": mode}, **arguments
@@ -344,6 +348,7 @@ def observe(episode, state):
     state = mix(state, episode.interval)
     state = mix(state, episode.depth_limit)
     state = mix(state, episode.mean_tokens * 8)
+    state = mix(state, episode.latency_weight * 1000)
     state = mix(state, episode.has_generation_confidence)
     state = mix(state, episode.spent)
     state = mix(state, episode.clock)
@@ -414,6 +419,7 @@ class ReferenceEpisode:
         self.max_branches = episode.config.max_branches
         self.interval, self.depth_limit = episode.interval, episode.depth_limit
         self.mean_tokens = episode.mean_tokens
+        self.latency_weight = episode.latency_weight
         self.has_generation_confidence = episode.has_generation_confidence
         self.generation_confidence = episode.generation_confidence
         self.lowest_confidence = episode.lowest_confidence
@@ -562,7 +568,10 @@ def test_controllers_match_the_reference(random_controller, interpret):
     for _ in range(30):
         store = random_store(random, costs=random.random() < 0.5)
         config = random_config(random, [store])
-        names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
+        names = (
+            *("max_branches", "billing", "budget", "probe_tokens", "step_limit"),
+            "latency_weight",
+        )
         rollout_config = {name: config[name] for name in names}
         reference_config = reference.Config([store], **rollout_config)
         rollout = Rollout(
@@ -606,8 +615,8 @@ def stores_with_different_futures(random: Random, width: int) -> tuple[list[Trac
     """Two stores that differ only in one branch, after a number of common probes.
 
     Returns the stores, the number of the branch, and the number of common probes. An additional
-    branch, which is never opened, keeps the visible statistics of both stores equal: depth, mean
-    tokens (C) and most expensive probe.
+    branch, which is never opened, keeps the visible statistics of both stores equal: depth, the
+    lengths of branches (C and L) and the most expensive probe.
     """
     depth, interval = 5, random.randint(1, 30)
     columns = {"confidences": True, "costs": True, "generation": random.random() < 0.8}
@@ -637,7 +646,7 @@ def stores_with_different_futures(random: Random, width: int) -> tuple[list[Trac
         branches[changed] = branch
         rest = Branch(
             ["7"] * depth,
-            10_000 - branch.tokens,
+            one.tokens + other.tokens - branch.tokens,
             "7",
             [0.5] * depth,
             [2 * interval] * depth,

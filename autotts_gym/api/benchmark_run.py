@@ -41,6 +41,7 @@ def benchmark(
     max_branches: int | None = None,
     budget: int | None = None,
     action_limit: int | None = None,
+    latency_weight: float = 0.0,
     time_limit: float = 10.0,
     workers: int | None = None,
     ray: str | None = None,
@@ -73,6 +74,8 @@ def benchmark(
             number of branches of a question.
         budget: B, maximum total tokens of an episode; None for no budget.
         action_limit: number of actions after which an episode fails; None for no limit.
+        latency_weight: w, the weight of sequential tokens in the cost, from 0 to 1, which
+            controllers can read; it changes no figure of controllers that do not.
         time_limit: seconds after which an episode fails: computing and sleeping count, waiting for
             a processor does not.
         workers: number of worker processes; default one per core. 0 plays in this process, where
@@ -111,6 +114,7 @@ def benchmark(
         max_branches=max_branches,
         budget=budget,
         action_limit=action_limit,
+        latency_weight=latency_weight,
     )
     results, analysis = play_benchmark(
         plan,

@@ -23,6 +23,7 @@ from autotts_gym.cli.console import (
 from autotts_gym.cli.options import (
     Billing,
     Environments,
+    LatencyWeight,
     Order,
     WeakerSandbox,
     open_environments,
@@ -90,6 +91,7 @@ def benchmark(
     budget: Annotated[
         int | None, typer.Option(help="B, maximum tokens of an episode; unlimited by default.")
     ] = None,
+    latency_weight: LatencyWeight = 0.0,
     action_limit: Annotated[
         int | None,
         typer.Option(help="Number of actions after which an episode fails; unlimited by default."),
@@ -155,6 +157,7 @@ def benchmark(
         max_branches=max_branches,
         budget=budget,
         action_limit=action_limit,
+        latency_weight=latency_weight,
     )
     pool = create_pool(workers, time_limit, ray)
     with exit_on_interrupt(), _progress(plan.episode_count(stores)) as update:

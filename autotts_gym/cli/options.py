@@ -52,6 +52,14 @@ Headers = Annotated[
         help="A header of every request to the servers; repeatable.",
     ),
 ]
+LatencyWeight = Annotated[
+    float,
+    typer.Option(
+        "--latency-weight",
+        help="w, the weight of sequential tokens in the cost: 0 (none) to 1. Controllers can read "
+        "it.",
+    ),
+]
 WeakerSandbox = Annotated[
     bool,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from autotts_gym.cli.console import console, print_dim, print_line
-from autotts_gym.cli.options import Billing
+from autotts_gym.cli.options import Billing, LatencyWeight
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +24,7 @@ def play(
         int | None, typer.Option(help="Number of the question; random by default.")
     ] = None,
     beta: Annotated[float, typer.Option(help="β of the episode.")] = 0.5,
+    latency_weight: LatencyWeight = 0.0,
     seed: Annotated[
         int, typer.Option(help="Random seed of the branch order, and of the question.")
     ] = 0,
@@ -63,6 +64,7 @@ def play(
             "AutoTTS-v0",
             env=env or registry.DEFAULT,
             beta=beta,
+            latency_weight=latency_weight,
             billing=billing.value,
             max_branches=max_branches,
             render_mode=render_mode,

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotts_gym.cli.console import console, print_dim, print_error, print_line
-from autotts_gym.cli.options import Api, Headers, ServerApi, parse_engine_arguments
+from autotts_gym.cli.options import Api, Headers, LatencyWeight, ServerApi, parse_engine_arguments
 
 if TYPE_CHECKING:
     from autotts_gym.deployment.solver import Solution
@@ -30,6 +30,7 @@ def solve(
     question: Annotated[str, typer.Argument(help="The question.")],
     agent: Annotated[str, typer.Option(help="Name of a bundled agent, or path of a file.")] = "cmc",
     beta: Annotated[float, typer.Option(help="β: 0 spends least, 1 most.")] = 0.5,
+    latency_weight: LatencyWeight = 0.0,
     base_url: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,6 +124,7 @@ def solve(
         "generation_confidence": generation_confidence,
         "engine": parse_engine_arguments(engine),
         "beta": beta,
+        "latency_weight": latency_weight,
         "gold": gold,
         "seed": seed,
     }

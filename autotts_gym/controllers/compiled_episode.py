@@ -357,6 +357,11 @@ def mean_tokens(episode):
 
 
 @_property
+def latency_weight(episode):
+    return _state(episode).ledger.latency_weight
+
+
+@_property
 def has_generation_confidence(episode):
     return _state(episode).ledger.has_generation_confidence == 1
 

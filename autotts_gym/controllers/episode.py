@@ -266,6 +266,11 @@ class Episode:
         return float(self.facts.mean_tokens)  # type: ignore[attr-defined]
 
     @property
+    def latency_weight(self) -> float:
+        """Weight w of sequential tokens in the cost of this episode, in [0, 1]."""
+        return float(self.facts.latency_weight)  # type: ignore[attr-defined]
+
+    @property
     def has_generation_confidence(self) -> bool:
         """Whether this environment records generation confidences."""
         return bool(self.facts.has_generation_confidence)  # type: ignore[attr-defined]

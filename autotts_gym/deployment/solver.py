@@ -262,10 +262,8 @@ def self_consistency_cost(reference: str | os.PathLike[str], width: int) -> tupl
     """Return the expected cost of reading ``width`` whole branches in an environment.
 
     Returns:
-        Total tokens and sequential tokens. Sequential tokens are the mean length of the longest of
-        the first ``width`` branches of a question.
+        Total tokens and sequential tokens; the latter are
+        :meth:`~autotts_gym.traces.store.TraceStore.longest_tokens`.
     """
     store = next(iter(registry.open_stores(reference).values()))
-    ends = np.cumsum(store.tables.branch_counts)
-    longest = [part[:width].max() for part in np.split(store.tables.tokens, ends[:-1])]
-    return round(width * store.card.mean_tokens), float(np.mean(longest))
+    return round(width * store.card.mean_tokens), store.longest_tokens(width)

@@ -80,6 +80,7 @@ def plan_benchmark(
     max_branches: int | None = None,
     budget: int | None = None,
     action_limit: int | None = None,
+    latency_weight: float = 0.0,
 ) -> BenchmarkPlan:
     """Plan a benchmark.
 
@@ -96,6 +97,7 @@ def plan_benchmark(
             number of branches of a question of ``stores``; with a protocol, 64.
         budget: B, tokens of an episode; None for no budget.
         action_limit: number of actions after which an episode fails; None for no limit.
+        latency_weight: w in [0, 1], which controllers can read.
 
     Raises:
         ValueError: there is no agent, or an argument is out of range.
@@ -117,6 +119,7 @@ def plan_benchmark(
         billing=billing or ("interval" if protocol else "tokens"),
         budget=budget,
         step_limit=action_limit,
+        latency_weight=latency_weight,
     )
     configs = {
         agent.name: replace(config, billing=published_protocol.BILLING[agent.name])

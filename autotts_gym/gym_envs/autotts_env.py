@@ -84,10 +84,15 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     to the true cost in the last step. ``C`` is the expected number of tokens of N whole branches.
     An illegal action changes nothing and costs ``invalid_penalty``.
 
+    With ``latency_weight`` w, ``−(1 − β) · ((1 − w) · c / C + w · l / L)``: ``l`` is the change of
+    the visible clock, corrected to the true sequential tokens in the last step, and ``L`` is the
+    expected length of the longest of N branches, tokens.
+
     ## Starting State
-    ``reset`` draws a question, β (if a range was given) and an order of the recorded branches.
-    ``reset(options=...)`` fixes any of them: ``env`` (a name, if several are played),
-    ``question`` (row or id), ``beta``, ``branch_order`` (at least N distinct branch numbers).
+    ``reset`` draws a question, β and w (if ranges were given) and an order of the recorded
+    branches. ``reset(options=...)`` fixes any of them: ``env`` (a name, if several are played),
+    ``question`` (row or id), ``beta``, ``latency_weight``, ``branch_order`` (at least N distinct
+    branch numbers).
 
     ## Episode End
     Terminated by `ANSWER` or `ANSWER(i)`; truncated after ``step_limit`` actions: the reward then
@@ -108,6 +113,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
       them, from which episodes draw. Pass names or paths to ``gym.make``: it copies its arguments.
     * ``beta``: a number in [0, 1], a range ``(low, high)`` from which each episode draws, or a
       function of a ``numpy.random.Generator`` that returns a number.
+    * ``latency_weight``: w, as ``beta``; 0 by default. Unless it is always 0, ``globals`` has two
+      more entries.
     * ``questions``: rows or ids of the questions to draw from, in every environment; all by
       default. ``reset`` options can name any question.
     * ``billing``: ``"tokens"``, the tokens generated, or ``"interval"``, every started interval in
@@ -192,7 +199,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         # Reading a number takes a memoryview half as long as an array.
         results: tuple[Any, ...] = (self._batch.outcomes, self._batch.rewards)
         self._results = [memoryview(array) for array in results]
-        self._costs = self._batch.costs
+        batch = self._batch
+        self._costs = batch.costs, batch.token_costs, batch.latency_costs
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, **dict.fromkeys(_NOT_COPIED)}
@@ -222,6 +230,8 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             "action_mask": self._mask.copy(),
             "invalid_action": _FLAGS[0],
             "cost": _NO_COST,
+            "token_cost": _NO_COST,
+            "latency_cost": _NO_COST,
             **self._initial_info,
         }
 
@@ -254,10 +264,13 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             self._running = False
             batch.conclude([0])
             episode_info = self._episode_info()
+        costs, token_costs, latency_costs = self._costs
         info = {
             "action_mask": self._mask.copy(),
             "invalid_action": _FLAGS[outcome & ILLEGAL != 0],
-            "cost": self._costs[0],
+            "cost": costs[0],
+            "token_cost": token_costs[0],
+            "latency_cost": latency_costs[0],
             **episode_info,
         }
         if self._revealed is not None:

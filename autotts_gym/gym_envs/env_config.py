@@ -24,14 +24,17 @@ Environment = str | os.PathLike[str] | TraceStore
 
 #: A number in [0, 1], a range ``(low, high)``, or a function that draws a number.
 Beta = float | tuple[float, float] | Callable[[np.random.Generator], float]
+#: What ``latency_weight`` accepts.
+LatencyWeight = Beta
 
-_RESET_OPTIONS: Final = frozenset({"env", "question", "beta", "branch_order"})
+_RESET_OPTIONS: Final = frozenset({"env", "question", "beta", "latency_weight", "branch_order"})
 
 
 class CommonEnvOptions(TypedDict, total=False):
     """Keyword arguments that recorded and live environments share; see ``AutoTTSEnv``."""
 
     beta: Beta
+    latency_weight: LatencyWeight
     billing: Literal["tokens", "interval"]
     max_branches: int | None
     budget: int | None
@@ -69,6 +72,7 @@ class EnvConfig:
         flat: whether an observation is one array.
         max_depth, max_classes: D and M.
         info_strings: whether ``info`` has strings.
+        observes_latency: whether observations show w and clock / L: unless w is always 0.
     """
 
     @suggest_keywords()
@@ -90,9 +94,13 @@ class EnvConfig:
         max_classes: int = 64,
         step_limit: int | None = None,
         info_strings: bool = False,
+        latency_weight: LatencyWeight = 0.0,
     ) -> None:
         self.dataset = env if isinstance(env, TraceDataset) else TraceDataset(_open_stores(env))
-        self._draw_beta = beta if callable(beta) else functools.partial(_uniform, _check_beta(beta))
+        self._draw_beta = _drawing("beta", beta)
+        self._draw_latency_weight = _drawing("latency_weight", latency_weight)
+        is_drawn = callable(latency_weight) or not np.isscalar(latency_weight)
+        self.observes_latency = is_drawn or latency_weight != 0
         self._rows: list[Sequence[int]] = [
             self.dataset.rows(store) for store in range(len(self.dataset.stores))
         ]
@@ -142,7 +150,9 @@ class EnvConfig:
 
     def flat_slices(self) -> dict[str, slice]:
         """The slices of an observation with ``observation="flat"``, by name."""
-        return flat_observation.slices(self.config.max_branches, self.max_classes)
+        return flat_observation.slices(
+            self.config.max_branches, self.max_classes, latency=self.observes_latency
+        )
 
     def _arrays_space(self) -> spaces.Dict:
         return observed_arrays.space(
@@ -151,6 +161,7 @@ class EnvConfig:
             self.max_classes,
             plane=self.plane,
             confidences=self.dataset.has_confidences,
+            latency=self.observes_latency,
         )
 
     def action_space(self) -> spaces.Discrete:
@@ -178,6 +189,7 @@ class EnvConfig:
             "plane": self.plane,
             "invalid_penalty": self.invalid_penalty,
             "flat": self.flat_slices() if self.flat else None,
+            "observes_latency": self.observes_latency,
         }
 
     def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> EpisodeStart:
@@ -202,18 +214,23 @@ class EnvConfig:
             row = rows[int(rng.integers(len(rows)))]
         else:
             row = dataset.rows(store)[_find_question(dataset, store, question)]
-        beta = options.get("beta")
-        if beta is not None:
-            value, high = _check_beta(beta)
-            if value != high:
-                raise ValueError(f"options['beta'] must be a number in [0, 1], got {beta!r}")
-        else:
-            value = self._draw_beta(rng)
+        beta = _given("beta", options)
+        if beta is None:
+            beta = self._draw_beta(rng)
         count = int(dataset.branch_counts[row])
         order = options.get("branch_order")
         width = self.config.max_branches
         chosen = rng.permutation(count) if order is None else _check_order(order, count, width)
-        return EpisodeStart(row, value, chosen[:width])
+        # Drawn last: the rest of an episode is the same with and without a range of weights.
+        weight = _given("latency_weight", options)
+        if weight is None:
+            weight = self._draw_latency_weight(rng)
+        elif weight and not self.observes_latency:
+            raise ValueError(
+                f"options['latency_weight'] is {weight:g}, but this environment's observations do "
+                "not show it: make the environment with latency_weight=(0, 1), for example"
+            )
+        return EpisodeStart(row, beta, chosen[:width], weight)
 
     def _draw_store(self, rng: np.random.Generator, name: str | None) -> int:
         names = self.dataset.names
@@ -246,15 +263,31 @@ def _uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
     return low if low == high else float(rng.uniform(low, high))
 
 
-def _check_beta(beta: Any) -> tuple[float, float]:
-    """β as a range; raises ``ValueError`` unless it is a number or a range in [0, 1]."""
+def _check_range(name: str, value: Any) -> tuple[float, float]:
+    """A range; raises ``ValueError`` unless ``value`` is a number or a range in [0, 1]."""
     try:
-        low, high = map(float, (beta, beta) if np.isscalar(beta) else beta)
+        low, high = map(float, (value, value) if np.isscalar(value) else value)
     except (TypeError, ValueError):
         low = high = np.nan
     if not 0 <= low <= high <= 1:
-        raise ValueError(f"beta must be a number in [0, 1] or a range (low, high), got {beta!r}")
+        raise ValueError(f"{name} must be a number in [0, 1] or a range (low, high), got {value!r}")
     return low, high
+
+
+def _drawing(name: str, value: Beta) -> Callable[[np.random.Generator], float]:
+    """The function that draws a number of an episode, from an option like ``beta``."""
+    return value if callable(value) else functools.partial(_uniform, _check_range(name, value))
+
+
+def _given(name: str, options: Mapping[str, Any]) -> float | None:
+    """The number in [0, 1] that reset options give; None without one."""
+    value = options.get(name)
+    if value is None:
+        return None
+    low, high = _check_range(name, value)
+    if low != high:
+        raise ValueError(f"options[{name!r}] must be a number in [0, 1], got {value!r}")
+    return low
 
 
 def _find_question(

@@ -78,6 +78,16 @@ class EpisodeFacts:
         return self._batch.beta(0)
 
     @property
+    def latency_weight(self) -> float:
+        """The weight w of sequential tokens in the cost of this episode."""
+        return self._batch.latency_weight(0)
+
+    @property
+    def observes_latency(self) -> bool:
+        """Whether observations show w and clock / L."""
+        return self._config.observes_latency
+
+    @property
     def spent(self) -> int:
         """Visible spent, tokens: charges, reconciled with the bill once an end is revealed."""
         return int(self._ledger["spent"])

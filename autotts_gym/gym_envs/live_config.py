@@ -8,7 +8,11 @@ from typing import Literal, Unpack
 
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.gym_envs.env_config import CommonEnvOptions, EnvConfig
-from autotts_gym.live.connection import ConnectionOptions, expected_branch_tokens
+from autotts_gym.live.connection import (
+    ConnectionOptions,
+    expected_branch_tokens,
+    expected_longest_tokens,
+)
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.live.live_traces import LiveTraces
 from autotts_gym.traces.branch_width import MAX_WIDTH
@@ -63,5 +67,6 @@ class LiveEnvConfig(EnvConfig):
             width,
             mean_tokens,
             live.protocol.probe_tokens,
+            expected_longest_tokens(live, width),
         )
         super().__init__(self.live_traces, **options)

@@ -73,14 +73,15 @@ class AutoTTSLiveEnv(AutoTTSEnv):
 
     ## Rewards
     As in ``AutoTTS-v0``. C is ``max_branches`` times the expected tokens of a branch: those of the
-    ``reference`` environment, or ``mean_tokens``, or ``max_tokens`` if neither is given. Without a
-    gold answer, the accuracy reward is 0.
+    ``reference`` environment, or ``mean_tokens``, or ``max_tokens`` if neither is given. L is that
+    of the ``reference`` environment, or ``max_tokens``. Without a gold answer, the accuracy reward
+    is 0.
 
     ## Starting State
     ``reset(options={"question": ..., "gold": ...})`` asks a question, given as text, or as row or
-    id of one of ``questions``; without it, one of those is drawn. ``gold`` is optional. ``beta`` as
-    in ``AutoTTS-v0``. There is no ``branch_order``: branches are sampled when they are opened, with
-    their own seeds if ``reset`` gets a seed.
+    id of one of ``questions``; without it, one of those is drawn. ``gold`` is optional. ``beta``
+    and ``latency_weight`` as in ``AutoTTS-v0``. There is no ``branch_order``: branches are sampled
+    when they are opened, with their own seeds if ``reset`` gets a seed.
 
     ## Episode End
     As in ``AutoTTS-v0``. If the model fails permanently, ``step`` raises :class:`LiveError`, whose
@@ -211,7 +212,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         branch_seed = None if seed is None else int(self.np_random.integers(2**62))
         order = np.arange(self.max_branches)  # branch i is recorded in row i
         result = super().reset(options={**options, "branch_order": order})
-        self._episode_start = EpisodeStart(0, self.beta, order)
+        self._episode_start = EpisodeStart(0, self.beta, order, self.latency_weight)
         self._played = []
         end = None if self._deadline is None else self._start_time + self._deadline
         self._branches = LiveBranches(

@@ -21,7 +21,11 @@ from autotts_gym.mdp.fields import FLOAT_MAX
 from autotts_gym.mdp.generation_confidence import UNKNOWN
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS
 from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
-from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES
+from autotts_gym.mdp.macro_features import (
+    NUM_ALL_GLOBAL_FEATURES,
+    NUM_BRANCH_FEATURES,
+    NUM_GLOBAL_FEATURES,
+)
 from autotts_gym.traces import registry
 
 #: Bound of the features; Box bounds must be finite.
@@ -35,8 +39,19 @@ def action_space(max_branches: int, *, atomic: bool) -> spaces.Discrete:
     return spaces.Discrete(actions.count(max_branches) if atomic else NUM_MACRO_ACTIONS)
 
 
-def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
-    """The observation space; it is the same for every environment."""
+def _num_features(latency: bool) -> int:
+    """Number of entries of ``globals``."""
+    return NUM_ALL_GLOBAL_FEATURES if latency else NUM_GLOBAL_FEATURES
+
+
+def observation_space(max_branches: int, *, atomic: bool, latency: bool = False) -> spaces.Dict:
+    """The observation space; it is the same for every environment.
+
+    Args:
+        max_branches: N.
+        atomic: play single actions.
+        latency: whether ``globals`` has the entries about latency.
+    """
     low, high = np.float32(-_FEATURE_MAX), np.float32(_FEATURE_MAX)
     num_actions = int(action_space(max_branches, atomic=atomic).n)
     return spaces.Dict(
@@ -46,7 +61,7 @@ def observation_space(max_branches: int, *, atomic: bool) -> spaces.Dict:
             "branch_generation_confidence": spaces.Box(
                 np.float32(UNKNOWN), np.float32(FLOAT_MAX), (max_branches,), np.float32
             ),
-            "globals": spaces.Box(low, high, (NUM_GLOBAL_FEATURES,), np.float32),
+            "globals": spaces.Box(low, high, (_num_features(latency),), np.float32),
         }
     )
 
@@ -71,7 +86,9 @@ class MacroEnvConfig(EnvConfig):
         super().__init__(env, **options)
 
     def _arrays_space(self) -> spaces.Dict:
-        return observation_space(self.config.max_branches, atomic=self._atomic)
+        return observation_space(
+            self.config.max_branches, atomic=self._atomic, latency=self.observes_latency
+        )
 
     def action_space(self) -> spaces.Discrete:
         return action_space(self.config.max_branches, atomic=self._atomic)
@@ -85,7 +102,7 @@ class MacroEnvConfig(EnvConfig):
         n = self.config.max_branches
         return flat_observation.consecutive(
             {
-                "globals": NUM_GLOBAL_FEATURES,
+                "globals": _num_features(self.observes_latency),
                 "branches": n * NUM_BRANCH_FEATURES,
                 "branch_generation_confidence": n,
                 "action_mask": int(self.action_space().n),
@@ -105,8 +122,8 @@ class MacroEnv(AutoTTSEnv):
 
     ## Description
     The process of :class:`autotts_gym.gym_envs.autotts_env.AutoTTSEnv`, played by macro-actions. A
-    macro-action is a bundle of actions, and a step plays all of them: its reward and
-    ``info["cost"]`` are sums over the bundle.
+    macro-action is a bundle of actions, and a step plays all of them: its reward and the costs in
+    ``info`` are sums over the bundle.
 
     ## Action Space
     {macro_action_table}
@@ -141,6 +158,9 @@ class MacroEnv(AutoTTSEnv):
     ln1p(x) is ln(1 + x):
 
     {global_feature_table}
+
+    With ``latency_weight``, ``globals`` has two more entries, 28 and 29: w, the weight of
+    sequential tokens in the cost, and the clock as a share of L, up to 2.
 
     ``observation="flat"`` gives one float32 array instead, which consists of ``globals``,
     ``branches`` (branch after branch), ``branch_generation_confidence`` over 20 (−1 stays −1) and
@@ -269,7 +289,9 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._base = base
         self._tracker = MacroTracker(base.max_branches, atomic=atomic)
         self.action_space = action_space(base.max_branches, atomic=atomic)
-        self.observation_space = observation_space(base.max_branches, atomic=atomic)
+        self.observation_space = observation_space(
+            base.max_branches, atomic=atomic, latency=base.observes_latency
+        )
         self._unknown = np.full(base.max_branches, UNKNOWN, np.float32)
 
     def reset(
@@ -288,9 +310,9 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Play a macro-action.
 
         Returns:
-            As of ``AutoTTS-v0``. The ``info`` is that of the last action, except ``cost`` (the sum
-            over the bundle), ``invalid_action`` (whether the macro-action was illegal) and
-            ``action_mask``.
+            As of ``AutoTTS-v0``. The ``info`` is that of the last action, except ``cost``,
+            ``token_cost`` and ``latency_cost`` (sums over the bundle), ``invalid_action`` (whether
+            the macro-action was illegal) and ``action_mask``.
 
         Raises:
             gymnasium.error.InvalidAction: there is no such macro-action.
@@ -299,7 +321,8 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         macro_action = operator.index(action)
         if not self.action_space.contains(macro_action):
             raise error.InvalidAction(f"action {macro_action} is outside {self.action_space}")
-        total_reward, cost, invalid = 0.0, np.float64(0), np.int8(0)
+        total_reward, invalid = 0.0, np.int8(0)
+        costs = dict.fromkeys(("cost", "token_cost", "latency_cost"), np.float64(0))
         terminated = truncated = False
         legal = bool(self._tracker.mask(self._base.view)[macro_action])
         for single_action in self._tracker.bundle(self._base.view, macro_action):
@@ -307,14 +330,15 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 continue
             _, reward, terminated, truncated, info = self.env.step(single_action)
             total_reward += float(reward)
-            cost += info["cost"]
+            for key in costs:
+                costs[key] += info[key]
             invalid |= info["invalid_action"]
             if terminated or truncated:
                 break
         self._tracker.follow(self._base.view)
         observation = self._observation()
         mask = observation["action_mask"].copy()
-        info |= {"cost": cost, "invalid_action": invalid, "action_mask": mask}
+        info |= {**costs, "invalid_action": invalid, "action_mask": mask}
         return observation, total_reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -328,11 +352,12 @@ class MacroActions(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def _observation(self) -> dict[str, Any]:
         tracker, confidences = self._tracker, self._base.generation_view.confidences
+        features = tracker.all_features if self._base.observes_latency else tracker.features
         return {
             "action_mask": tracker.mask(self._base.view).copy(),
             "branches": tracker.branch_features.copy(),
             "branch_generation_confidence": confidences[0].copy()
             if confidences.size
             else self._unknown.copy(),
-            "globals": tracker.features.copy(),
+            "globals": features.copy(),
         }

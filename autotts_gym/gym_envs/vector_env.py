@@ -214,21 +214,26 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             truncated |= playing & (self._elapsed >= self._time_limit)
             some_end = some_end or bool(truncated.any())
         invalid = (outcomes & ILLEGAL != 0).astype(np.int8)
-        cost = batch.costs.copy()
+        step_info = {
+            "invalid_action": invalid,
+            "cost": batch.costs.copy(),
+            "token_cost": batch.token_costs.copy(),
+            "latency_cost": batch.latency_costs.copy(),
+        }
         infos: dict[str, Any] = {}
         if some_end:
-            infos = self._finish(terminated | truncated, invalid, cost)
-        infos |= self._infos(self._all, invalid, cost)
+            infos = self._finish(terminated | truncated, step_info)
+        infos |= self._infos(self._all, step_info)
         return self._copy(), batch.rewards.copy(), terminated, truncated, infos
 
     def _finish(
-        self, ended: NDArray[np.bool_], invalid: NDArray[np.int8], cost: NDArray[np.float64]
+        self, ended: NDArray[np.bool_], step_info: dict[str, NDArray[Any]]
     ) -> dict[str, Any]:
         """Write the results of ended episodes; in ``SAME_STEP``, start the next ones.
 
         Args:
             ended: bool[E].
-            invalid, cost: of the step; those of episodes that start are cleared.
+            step_info: flags and costs of the step; those of episodes that start are cleared.
 
         Returns:
             The final observations and infos of episodes that another one follows.
@@ -240,9 +245,10 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             return {}
         observations = self._final_observations(rows)
-        final = self._infos(ended, invalid, cost)
+        final = self._infos(ended, step_info)
         self._start(rows.tolist())
-        invalid[ended], cost[ended] = 0, 0
+        for values in step_info.values():
+            values[ended] = 0
         return {
             "final_obs": observations,
             "_final_obs": ended.copy(),
@@ -263,15 +269,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             observations[e] |= {key: array[e] for key, array in self._constants.items()}
         return observations
 
-    def _infos(
-        self, mask: NDArray[np.bool_], invalid: NDArray[np.int8], cost: NDArray[np.float64]
-    ) -> dict[str, Any]:
+    def _infos(self, mask: NDArray[np.bool_], step_info: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """The infos of sub-environments ``mask`` (bool[E]), as Gymnasium's ``_add_info`` does."""
-        step: dict[str, NDArray[Any]] = {
-            "action_mask": self._batch.mask,
-            "invalid_action": invalid,
-            "cost": cost,
-        }
+        step = {"action_mask": self._batch.mask, **step_info}
         infos: dict[str, Any] = {}
         for key, values in (step | self._batch.info._asdict()).items():
             infos[key] = self._masked(values, mask)

@@ -15,29 +15,40 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Accuracy and cost as a vector reward, in MO-Gymnasium's convention.
 
     ``step`` returns ``[accuracy, −cost]``, float64[2]. The accuracy is 1 in the step that ends the
-    episode with the correct answer, otherwise 0. The cost is the increase of total tokens in this
-    step, divided by C. Weighted with ``(β, 1 − β)``, their sum is the reward of the environment
-    without penalties for illegal actions. ``reward_space`` has the bounds; it is also set on
-    ``env.unwrapped``, where MO-Gymnasium's wrappers read it.
+    episode with the correct answer, otherwise 0. The cost is that of the environment's reward: the
+    increase of total tokens in this step, divided by C, or with ``latency_weight`` its mixture with
+    the increase of sequential tokens. Weighted with ``(β, 1 − β)``, their sum is the reward of the
+    environment without penalties for illegal actions.
+
+    With ``latency=True``, ``step`` returns ``[accuracy, −tokens, −latency]``, float64[3]: the
+    increase of total tokens, divided by C, and the increase of sequential tokens, divided by L. The
+    weights are then ``(β, (1 − β) · (1 − w), (1 − β) · w)``.
+
+    ``reward_space`` has the bounds; it is also set on ``env.unwrapped``, where MO-Gymnasium's
+    wrappers read it.
 
     Args:
         env: ``AutoTTS-v0``, wrapped or not.
+        latency: return total and sequential tokens as two costs.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        RecordConstructorArgs.__init__(self)
+    def __init__(self, env: gym.Env[Any, Any], *, latency: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, latency=latency)
         super().__init__(env)
-        low, high = np.array([0.0, -np.inf]), np.array([1.0, np.inf])
+        self._costs = ("token_cost", "latency_cost") if latency else ("cost",)
+        self.reward_dim = 1 + len(self._costs)
+        low = np.array([0.0] + [-np.inf] * len(self._costs))
+        high = np.array([1.0] + [np.inf] * len(self._costs))
         self.reward_space = spaces.Box(low, high, dtype=np.float64)
-        self.reward_dim = 2
         env.unwrapped.set_wrapper_attr("reward_space", self.reward_space)
         env.unwrapped.set_wrapper_attr("reward_dim", self.reward_dim)
 
     def step(self, action: Any) -> tuple[Any, NDArray[np.float64], bool, bool, dict[str, Any]]:
-        """Play one action; the reward is ``[accuracy, −cost]``."""
+        """Play one action; the reward is ``[accuracy, −cost]``, or has two costs."""
         observation, _, terminated, truncated, info = self.env.step(action)
         # Not -info["cost"], which is -0.0 if the cost is 0.
-        reward = np.array([info["accuracy_reward"], 0.0 - info["cost"]])
+        costs = (0.0 - info[key] for key in self._costs)
+        reward = np.array([info["accuracy_reward"], *costs])
         return observation, reward, terminated, truncated, info
 
 

@@ -12,7 +12,7 @@ from autotts_gym.inference.text_engine import Api, create_engine
 from autotts_gym.inference.vllm_engine import LocalEngine
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.traces import registry
-from autotts_gym.traces.store import Card, TraceError
+from autotts_gym.traces.store import Card, TraceError, TraceStore
 
 _DEFAULT_INTERVAL = 500
 _DEFAULT_MAX_TOKENS = 40_960
@@ -154,8 +154,24 @@ def expected_branch_tokens(live: LiveModel) -> float:
     return float(live.max_tokens)
 
 
+def expected_longest_tokens(live: LiveModel, width: int) -> float:
+    """Expected longest of ``width`` branches, tokens: L of the reference, or the maximum."""
+    if live.reference:
+        return _reference_store(live.reference).longest_tokens(width)
+    return float(live.max_tokens)
+
+
 def reference_card(reference: str | os.PathLike[str]) -> Card:
     """Return the card of a reference environment.
+
+    Raises:
+        TraceError: the environment does not exist, or the name matches several.
+    """
+    return _reference_store(reference).card
+
+
+def _reference_store(reference: str | os.PathLike[str]) -> TraceStore:
+    """Open a reference environment.
 
     Raises:
         TraceError: the environment does not exist, or the name matches several.
@@ -166,4 +182,4 @@ def reference_card(reference: str | os.PathLike[str]) -> Card:
             f"reference {os.fspath(reference)!r} matches several environments: "
             f"{', '.join(stores)}; name one of them"
         )
-    return next(iter(stores.values())).card
+    return next(iter(stores.values()))

@@ -33,6 +33,8 @@ class LiveTraces(TraceDataset):
         width: number of branches.
         mean_tokens: expected tokens of a whole branch, for C.
         probe_tokens: maximum tokens of a probe.
+        longest_tokens: expected longest of ``width`` branches, tokens, for L; by default the
+            maximum length of a branch.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class LiveTraces(TraceDataset):
         width: int,
         mean_tokens: float,
         probe_tokens: int,
+        longest_tokens: float | None = None,
     ) -> None:
         self._interval, self._depth, self._width = interval, depth, width
         classes = min(width * depth + 1, _MAX_CLASSES)
@@ -71,6 +74,8 @@ class LiveTraces(TraceDataset):
             probes=cells,
             depth=depth,
             mean_tokens=mean_tokens,
+            longest_of=width,
+            longest_tokens=depth * interval if longest_tokens is None else longest_tokens,
             fingerprint="live",
         )
         super().__init__({name: TraceStore(card, tables=tables)})

@@ -1,7 +1,8 @@
 """Batches of episodes: structure of arrays, one compiled call for a step of all of them.
 
 The single environment is a batch of one. Rewards are computed here: the return of an episode is
-``β · correct − (1 − β) · true cost / C``, minus the penalties for illegal actions.
+``β · correct − (1 − β) · ((1 − w) · tokens / C + w · sequential tokens / L)``, minus the penalties
+for illegal actions.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ TERMINATED: Final = 1
 TRUNCATED: Final = 2
 ILLEGAL: Final = 4
 
+# Rows of the costs of a step: what it is charged, and the two parts of it.
+COST: Final = 0
+TOKENS: Final = 1
+LATENCY: Final = 2
+
 
 class EpisodeStart(NamedTuple):
     """What an episode starts from.
@@ -39,11 +45,13 @@ class EpisodeStart(NamedTuple):
         question: its row in the dataset.
         beta: β in [0, 1].
         order: int64[max_branches], the question's branches in the order in which they open.
+        latency_weight: w in [0, 1]; None for that of the episode's configuration.
     """
 
     question: int
     beta: float
     order: NDArray[np.int64]
+    latency_weight: float | None = None
 
 
 class BatchArrays(NamedTuple):
@@ -61,9 +69,14 @@ class BatchArrays(NamedTuple):
 
 @inlined
 def play_action(episode: EpisodeState, view: View, generation: GenerationView, action: int):
-    """Play one action; returns its reward, the change of cost as a share of C, and the outcome."""
+    """Play one action.
+
+    Returns:
+        Its reward, its cost (the mixture of the two parts that follow), the change of tokens as a
+        share of C, the change of the clock as a share of L, and the outcome.
+    """
     ledger = episode.ledger
-    before = ledger.spent
+    spent_before, clock_before = ledger.spent, ledger.clock
     afforded = rules.affords_interval(episode), rules.affords_probe(episode)
     touched = rules.act(episode, action)
     outcome = 0
@@ -78,7 +91,7 @@ def play_action(episode: EpisodeState, view: View, generation: GenerationView, a
             for i in range(ledger.opened):
                 observation.update_branch_mask(view, episode, i)
         observation.update_globals(view, episode)
-    spent = ledger.spent
+    spent, clock = ledger.spent, ledger.clock
     if ledger.ended:
         outcome |= TERMINATED
         if rules.is_correct(episode):
@@ -87,9 +100,11 @@ def play_action(episode: EpisodeState, view: View, generation: GenerationView, a
         ledger.ended = 1
         outcome |= TRUNCATED
     if ledger.ended:
-        spent = ledger.true_spent
-    cost = (spent - before) / ledger.full_cost
-    return reward - (1 - ledger.beta) * cost, cost, outcome
+        spent, clock = ledger.true_spent, ledger.true_clock
+    tokens = (spent - spent_before) / ledger.full_cost
+    latency = (clock - clock_before) / ledger.full_latency
+    cost = (1 - ledger.latency_weight) * tokens + ledger.latency_weight * latency
+    return reward - (1 - ledger.beta) * cost, cost, tokens, latency, outcome
 
 
 @entry_point(packed=BatchArrays)
@@ -98,13 +113,15 @@ def _step(batch, actions, rewards, costs, outcomes):
     for e in range(len(actions)):
         if actions[e] == SKIP:
             rewards[e] = 0.0
-            costs[e] = 0.0
+            costs[:, e] = 0.0
             outcomes[e] = 0
             continue
         episode = state_of(batch.episodes, e)
         view = view_of(batch.views, e)
         generation = generation_view_of(batch.generation, e)
-        rewards[e], costs[e], outcomes[e] = play_action(episode, view, generation, actions[e])
+        rewards[e], costs[COST, e], costs[TOKENS, e], costs[LATENCY, e], outcomes[e] = play_action(
+            episode, view, generation, actions[e]
+        )
         ended += episode.ledger.ended
     return ended
 
@@ -136,7 +153,7 @@ def play_queues(batch, queues, counts, outcomes):
                 break
             if by_tokens:
                 ledger.billing = s.BY_TOKENS
-            _, _, outcome = play_action(episode, view, generation, action)
+            _, _, _, _, outcome = play_action(episode, view, generation, action)
             ledger.billing = configured
             queues[e, played] = action
             played += 1
@@ -145,13 +162,14 @@ def play_queues(batch, queues, counts, outcomes):
 
 
 @entry_point(packed=BatchArrays)
-def _reset(batch, initial, questions, chosen, rows, betas, orders):
+def _reset(batch, initial, questions, chosen, rows, betas, weights, orders):
     for k in range(len(chosen)):
         e = chosen[k]
         episode = state_of(batch.episodes, e)
         view = view_of(batch.views, e)
         question = questions[rows[k]]
         rules.begin(episode, initial[question.store], question, rows[k], orders[k], betas[k])
+        episode.ledger.latency_weight = weights[k]
         observation.write_initial(view, episode)
         observation.clear_generation(generation_view_of(batch.generation, e))
         observation.update_globals(view, episode)
@@ -170,14 +188,18 @@ class Batch:
         invalid_penalty: penalty for an illegal action, in units of reward.
         view: arrays to write the observations to; newly allocated by default.
         flat: slices of the observations as one array; those are not written by default.
+        observes_latency: whether observations show w and the clock as a share of L.
 
     Attributes:
         ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 2, K], order: int64[E, N]: the
             state of the episodes, see :mod:`autotts_gym.mdp.state`.
         view, generation: the observations, with an axis of episodes.
         full_costs: float64[S], C of each store, tokens.
-        rewards: float64[E], costs: float64[E] (shares of C), outcomes: uint8[E] (bits), of the
-            latest step.
+        rewards: float64[E], outcomes: uint8[E] (bits), of the latest step.
+        costs: float64[E], what the latest step is charged: (1 − w) · ``token_costs`` +
+            w · ``latency_costs``.
+        token_costs: float64[E], change of tokens as a share of C.
+        latency_costs: float64[E], change of the clock as a share of L.
         flat: float32[E, F], see :mod:`autotts_gym.mdp.flat_observation`; F = 0 if not wanted.
         info: the numbers of the episodes that ``info`` holds; :meth:`conclude` writes results.
     """
@@ -193,11 +215,14 @@ class Batch:
         invalid_penalty: float,
         view: View | None = None,
         flat: dict[str, slice] | None = None,
+        *,
+        observes_latency: bool = False,
     ) -> None:
         n = config.max_branches
         dataset.check_width(n)
         self.dataset = dataset
         self.config = config
+        self._observes_latency = observes_latency
         self._initial = np.stack([config.ledger(store) for store in dataset.stores])
         self._initial["invalid_penalty"] = invalid_penalty
         self.full_costs: NDArray[np.float64] = self._initial["full_cost"]
@@ -217,7 +242,7 @@ class Batch:
         )
         self.actions = np.zeros(num_envs, np.int64)
         self.rewards = np.zeros(num_envs)
-        self.costs = np.zeros(num_envs)
+        self._costs = np.zeros((3, num_envs))
         self.outcomes = np.zeros(num_envs, np.uint8)
         self.info = InfoArrays.allocate(num_envs)
         self.flat_slices = flat or {}
@@ -230,6 +255,9 @@ class Batch:
         self.ledger: Records = self._state.ledger
         self.branches: Records = self._state.branches
         self.codes, self.order = self._state.codes, self._state.order
+        self.costs: NDArray[np.float64] = self._costs[COST]
+        self.token_costs: NDArray[np.float64] = self._costs[TOKENS]
+        self.latency_costs: NDArray[np.float64] = self._costs[LATENCY]
         self._packed = pack(BatchArrays(self._state, self.view, self.generation))
         dataset = self.dataset
         self._info_packed = pack(
@@ -246,7 +274,7 @@ class Batch:
             self._packed,
             self.actions,
             self.rewards,
-            self.costs,
+            self._costs,
             self.outcomes,
         )
 
@@ -256,6 +284,9 @@ class Batch:
         "branches",
         "codes",
         "order",
+        "costs",
+        "token_costs",
+        "latency_costs",
         "_packed",
         "_info_packed",
         "_flat_packed",
@@ -305,7 +336,8 @@ class Batch:
 
     def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
         """Start ``episodes``, each from its entry of ``starts``."""
-        rows, betas, orders = zip(*starts, strict=True)
+        rows, betas, orders, weights = zip(*starts, strict=True)
+        configured = self.config.latency_weight
         chosen = np.array(episodes, np.int64)
         _reset(
             self._packed,
@@ -314,6 +346,7 @@ class Batch:
             chosen,
             np.array(rows, np.int64),
             np.array(betas, np.float64),
+            np.array([configured if w is None else w for w in weights], np.float64),
             np.array(orders, np.int64),
         )
         update_info(self._info_packed, chosen)
@@ -340,7 +373,7 @@ class Batch:
 
     def observed(self) -> dict[str, NDArray[Any]]:
         """See :func:`~autotts_gym.mdp.observed_arrays.by_key`."""
-        return observed_arrays.by_key(self.view, self.generation)
+        return observed_arrays.by_key(self.view, self.generation, latency=self._observes_latency)
 
     @property
     def betas(self) -> NDArray[np.float64]:
@@ -351,6 +384,10 @@ class Batch:
     def beta(self, e: int) -> float:
         """β of episode ``e``."""
         return float(self.ledger["beta"][e])
+
+    def latency_weight(self, e: int) -> float:
+        """The latency weight w of episode ``e``."""
+        return float(self.ledger["latency_weight"][e])
 
     def full_cost(self, e: int) -> float:
         """C of the environment that episode ``e`` plays, tokens."""

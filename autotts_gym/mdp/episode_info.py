@@ -40,12 +40,15 @@ class InfoField(NamedTuple):
 STEP_FIELDS: Final = (
     InfoField("action_mask", "int8 (A,)", "", "legal actions"),
     InfoField("invalid_action", "int8", "", "1 if the action was illegal"),
-    InfoField("cost", "float64", "", "`c / C` of the step"),
+    InfoField("cost", "float64", "", "(1 − w) · `token_cost` + w · `latency_cost`"),
+    InfoField("token_cost", "float64", "", "`c / C` of the step"),
+    InfoField("latency_cost", "float64", "", "`l / L` of the step"),
 )
 
 #: Keys of the episode; the fields of :class:`InfoArrays`.
 FIELDS: Final = (
     InfoField("beta", "float64", "", "β of the episode"),
+    InfoField("latency_weight", "float64", "", "w of the episode"),
     InfoField("correct", "int8", "0", "1 if the answer is the gold answer"),
     InfoField("has_gold", "int8", "0", "1 if the gold answer is known"),
     InfoField("answer_class", "int64", "−1", "class of the answer in the episode; −1 none"),
@@ -56,7 +59,9 @@ FIELDS: Final = (
     InfoField("env_index", "int64", "−1", "number of the environment among those of `env`"),
     InfoField("question", "int64", "−1", "row of the question in its environment"),
     InfoField("accuracy_reward", "float64", "0", "part of the return: 0 or 1"),
-    InfoField("cost_reward", "float64", "0", "part of the return: −true cost / C"),
+    InfoField("cost_reward", "float64", "0", "(1 − w) · `token_reward` + w · `latency_reward`"),
+    InfoField("token_reward", "float64", "0", "part of the return: −tokens / C"),
+    InfoField("latency_reward", "float64", "0", "part of the return: −sequential tokens / L"),
 )
 
 #: Keys that exist with ``info_strings=True`` only.
@@ -87,6 +92,7 @@ class InfoArrays(NamedTuple):
     """The values of ``FIELDS`` of E episodes; each array has the shape (E,)."""
 
     beta: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
+    latency_weight: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
     correct: Annotated[NDArray[np.int8], Axes(np.int8, 1)]
     has_gold: Annotated[NDArray[np.int8], Axes(np.int8, 1)]
     answer_class: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
@@ -98,6 +104,8 @@ class InfoArrays(NamedTuple):
     question: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
     accuracy_reward: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
     cost_reward: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
+    token_reward: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
+    latency_reward: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
 
     @classmethod
     def allocate(cls, num_envs: int) -> InfoArrays:
@@ -135,6 +143,8 @@ def update_info(sources: Any, rows: Any) -> None:
         store = sources.questions[row].store
         correct = ended and rules.is_correct(episode)
         info.beta[e] = ledger.beta
+        weight = ledger.latency_weight
+        info.latency_weight[e] = weight
         info.correct[e] = correct
         info.has_gold[e] = sources.has_gold[row] if ended else 0
         info.answer_class[e] = ledger.answer if ended else -1
@@ -145,4 +155,8 @@ def update_info(sources: Any, rows: Any) -> None:
         info.env_index[e] = store if ended else -1
         info.question[e] = row - sources.first_question[store] if ended else -1
         info.accuracy_reward[e] = correct
-        info.cost_reward[e] = -ledger.true_spent / ledger.full_cost if ended else 0.0
+        tokens = -ledger.true_spent / ledger.full_cost if ended else 0.0
+        latency = -ledger.true_clock / ledger.full_latency if ended else 0.0
+        info.cost_reward[e] = (1 - weight) * tokens + weight * latency
+        info.token_reward[e] = tokens
+        info.latency_reward[e] = latency

@@ -58,7 +58,9 @@ LEDGER_FIELDS: Final = (
     Field("question", "row of the question in the dataset", hidden=True),
     Field("has_generation_confidence", "1 if the environment records generation confidences"),
     Field("beta", "β", dtype="f8"),
+    Field("latency_weight", "w, the weight of sequential tokens in the cost", dtype="f8"),
     Field("full_cost", "C, tokens", dtype="f8"),
+    Field("full_latency", "L, tokens", dtype="f8"),
     Field("invalid_penalty", "reward subtracted for an illegal action", dtype="f8"),
 )
 
@@ -165,6 +167,8 @@ class GlobalColumn(NamedTuple):
         low, high: bounds; larger values are clipped to ``high``.
         meaning: what it holds, with its unit.
         value: function of the ledger, as for :class:`BranchColumn`.
+        latency: whether it is shown only where sequential tokens can have a weight; such columns
+            are the last.
     """
 
     name: str
@@ -172,6 +176,7 @@ class GlobalColumn(NamedTuple):
     high: float
     meaning: str
     value: Callable[[Any], Any]
+    latency: bool = False
 
 
 def _remaining(ledger: Any) -> Any:
@@ -204,7 +209,32 @@ GLOBAL_COLUMNS: Final = (
         lambda ledger: ledger.clock / ledger.full_cost,
     ),
     GlobalColumn("beta", 0.0, 1.0, "β", lambda ledger: ledger.beta),
+    GlobalColumn(
+        "latency_weight",
+        0.0,
+        1.0,
+        "w, the weight of sequential tokens in the cost",
+        lambda ledger: ledger.latency_weight,
+        latency=True,
+    ),
+    GlobalColumn(
+        "latency",
+        0.0,
+        FLOAT_MAX,
+        "visible clock, in units of L",
+        lambda ledger: ledger.clock / ledger.full_latency,
+        latency=True,
+    ),
 )
+
+
+def shown_globals(latency: bool) -> tuple[GlobalColumn, ...]:
+    """The entries of ``globals`` in an environment.
+
+    Args:
+        latency: whether sequential tokens can have a weight in the cost.
+    """
+    return tuple(column for column in GLOBAL_COLUMNS if latency or not column.latency)
 
 
 def _index(columns: tuple[Any, ...], name: str) -> int:
@@ -224,3 +254,5 @@ SPENT: Final = _index(GLOBAL_COLUMNS, "spent")
 REMAINING: Final = _index(GLOBAL_COLUMNS, "remaining")
 CLOCK: Final = _index(GLOBAL_COLUMNS, "clock")
 BETA: Final = _index(GLOBAL_COLUMNS, "beta")
+LATENCY_WEIGHT: Final = _index(GLOBAL_COLUMNS, "latency_weight")
+LATENCY: Final = _index(GLOBAL_COLUMNS, "latency")

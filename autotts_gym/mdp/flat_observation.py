@@ -43,14 +43,18 @@ BRANCH_NUMBERS: Final = {
     "confidence": "confidence of the latest probe over 20; −1 none",
 }
 _K: Final = len(BRANCH_NUMBERS)
-_G: Final = len(f.GLOBAL_COLUMNS)
 
 
-def slices(max_branches: int, max_classes: int) -> dict[str, slice]:
-    """The slices of the array of ``AutoTTS-v0``, by name."""
+def slices(max_branches: int, max_classes: int, *, latency: bool) -> dict[str, slice]:
+    """The slices of the array of ``AutoTTS-v0``, by name.
+
+    Args:
+        max_branches, max_classes: N and M.
+        latency: whether ``globals`` has the entries about latency.
+    """
     return consecutive(
         {
-            "globals": _G,
+            "globals": len(f.shown_globals(latency)),
             "branches": max_branches * _K,
             "class_votes": max_classes,
             "action_mask": actions.count(max_branches),
@@ -111,7 +115,9 @@ def write_flat(sources: Any) -> None:
         row = flat[e]
         classes = view.classes.shape[1]
         n = view.branches.shape[1]
-        for k in range(_G):
+        # The entries of ``globals`` that are shown: what the other slices leave.
+        shown = flat.shape[1] - n * _K - classes - view.mask.shape[0]
+        for k in range(shown):
             value = view.globals[k] / n if k == f.OPENED else view.globals[k]
             row[k] = min(value, LIMIT)
         most = 1  # an answer without votes does not lead
@@ -120,7 +126,7 @@ def write_flat(sources: Any) -> None:
         depth = max(ledger.depth_limit, 1)
         for i in range(n):
             column = view.branches[:, i]
-            b = row[_G + i * _K : _G + (i + 1) * _K]
+            b = row[shown + i * _K : shown + (i + 1) * _K]
             b[:] = 0
             if column[f.STATUS] == s.UNOPENED:
                 continue
@@ -141,7 +147,7 @@ def write_flat(sources: Any) -> None:
                 b[9] = min(generation[e, i] / _CONFIDENCE_SCALE, LIMIT)
             if view.confidences.shape[0] > 0 and view.confidences[i] >= 0:
                 b[10] = min(view.confidences[i] / _CONFIDENCE_SCALE, LIMIT)
-        first = _G + n * _K
+        first = shown + n * _K
         for c in range(classes):
             row[first + c] = view.classes[VOTES, c] / n
         first += classes

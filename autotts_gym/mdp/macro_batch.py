@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import flat_observation
 from autotts_gym.mdp.actions import max_legal_actions
-from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart, play_action
+from autotts_gym.mdp.batch import (
+    COST,
+    LATENCY,
+    SKIP,
+    TOKENS,
+    Batch,
+    BatchArrays,
+    EpisodeStart,
+    play_action,
+)
 from autotts_gym.mdp.flat_observation import LIMIT
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.macro_actions import (
@@ -22,6 +31,7 @@ from autotts_gym.mdp.macro_actions import (
 from autotts_gym.mdp.macro_features import (
     BRANCH_RECORD,
     GLOBAL_RECORD,
+    NUM_ALL_GLOBAL_FEATURES,
     NUM_BRANCH_FEATURES,
     NUM_GLOBAL_FEATURES,
     update_features,
@@ -70,7 +80,7 @@ class MacroArrays(NamedTuple):
 
         Args:
             branch_features: float32[E, N, NUM_BRANCH_FEATURES].
-            global_features: float32[E, NUM_GLOBAL_FEATURES].
+            global_features: float32[E, NUM_ALL_GLOBAL_FEATURES].
         """
         num_envs, n, _ = branch_features.shape
         return cls(
@@ -115,7 +125,7 @@ def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, at
     ended = 0
     for e in range(len(actions)):
         rewards[e] = 0.0
-        costs[e] = 0.0
+        costs[:, e] = 0.0
         outcomes[e] = 0
         if actions[e] == SKIP:
             continue
@@ -134,9 +144,13 @@ def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, at
             if history.shape[1] > 0:
                 history[e, lengths[e]] = queue[k]
                 lengths[e] += 1
-            reward, cost, outcome = play_action(episode, view, generation, queue[k])
+            reward, cost, tokens, latency, outcome = play_action(
+                episode, view, generation, queue[k]
+            )
             rewards[e] += reward
-            costs[e] += cost
+            costs[COST, e] += cost
+            costs[TOKENS, e] += tokens
+            costs[LATENCY, e] += latency
             outcomes[e] |= outcome
             if episode.ledger.ended:
                 break
@@ -183,14 +197,16 @@ class MacroTracker:
     Attributes:
         branch_features: float32[N, NUM_BRANCH_FEATURES].
         features: float32[NUM_GLOBAL_FEATURES], global features.
+        all_features: float32[NUM_ALL_GLOBAL_FEATURES], the same with those about latency.
     """
 
     def __init__(self, max_branches: int, *, atomic: bool = False) -> None:
         self._atomic = atomic
         branch_features = np.zeros((1, max_branches, NUM_BRANCH_FEATURES), np.float32)
-        features = np.zeros((1, NUM_GLOBAL_FEATURES), np.float32)
+        features = np.zeros((1, NUM_ALL_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(branch_features, features)
-        self.branch_features, self.features = branch_features[0], features[0]
+        self.branch_features, self.all_features = branch_features[0], features[0]
+        self.features = self.all_features[:NUM_GLOBAL_FEATURES]
         self._queue = np.empty(0, np.int32)
         self._depth_limit = 0
         self._packed_view: tuple[View, NDArray[np.int64]] | None = None
@@ -246,12 +262,14 @@ class MacroBatch(Batch):
         flat: as for ``Batch``.
         keep_actions: keep the actions of every episode in ``history``.
         atomic: ``actions`` are single actions of ``AutoTTS-v0``; the observation is the same.
+        observes_latency: as for ``Batch``.
 
     Attributes:
         history: int32[E, L], ids of the actions of each episode; L = 0 if they are not kept.
         lengths: int64[E], number of actions in ``history``.
         branch_features: float32[E, N, NUM_BRANCH_FEATURES].
         features: float32[E, NUM_GLOBAL_FEATURES], global features.
+        all_features: float32[E, NUM_ALL_GLOBAL_FEATURES], the same with those about latency.
         episode_memory: EPISODE_MEMORY[E], see :mod:`autotts_gym.mdp.macro_memory`.
     """
 
@@ -267,6 +285,8 @@ class MacroBatch(Batch):
         keep_actions: bool = False,
         atomic: bool = False,
         flat: dict[str, slice] | None = None,
+        *,
+        observes_latency: bool = False,
     ) -> None:
         self._atomic = atomic
         n = config.max_branches
@@ -275,18 +295,27 @@ class MacroBatch(Batch):
         self.lengths = np.zeros(num_envs, np.int64)
         self._queue = np.empty(max_bundle_length(n, dataset.depth), np.int32)
         self.branch_features = np.zeros((num_envs, n, NUM_BRANCH_FEATURES), np.float32)
-        self.features = np.zeros((num_envs, NUM_GLOBAL_FEATURES), np.float32)
-        self._macro = MacroArrays.allocate(self.branch_features, self.features)
+        self.all_features = np.zeros((num_envs, NUM_ALL_GLOBAL_FEATURES), np.float32)
+        self._macro = MacroArrays.allocate(self.branch_features, self.all_features)
         super().__init__(
-            dataset, config, num_envs, max_depth, max_classes, plane, invalid_penalty, flat=flat
+            dataset,
+            config,
+            num_envs,
+            max_depth,
+            max_classes,
+            plane,
+            invalid_penalty,
+            flat=flat,
+            observes_latency=observes_latency,
         )
 
     def _bind(self) -> None:
         super()._bind()
+        self.features = self.all_features[:, :NUM_GLOBAL_FEATURES]
         # The records share the memory of the features, also after a copy.
         self._macro = self._macro._replace(
             branches=self.branch_features.view(BRANCH_RECORD)[..., 0],
-            globals=self.features.view(GLOBAL_RECORD)[..., 0],
+            globals=self.all_features.view(GLOBAL_RECORD)[..., 0],
         )
         self.episode_memory: Records = self._macro.episode_memory
         self._macro_packed = pack(
@@ -296,7 +325,7 @@ class MacroBatch(Batch):
             self._macro_packed,
             self.actions,
             self.rewards,
-            self.costs,
+            self._costs,
             self.outcomes,
             self._queue,
             self.history,
@@ -305,7 +334,7 @@ class MacroBatch(Batch):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        bound = ("episode_memory", "_macro_packed", "_macro_step_arguments")
+        bound = ("features", "episode_memory", "_macro_packed", "_macro_step_arguments")
         return {k: v for k, v in super().__getstate__().items() if k not in bound}
 
     @property
@@ -320,7 +349,7 @@ class MacroBatch(Batch):
             "action_mask": self.mask,
             "branches": self.branch_features,
             "branch_generation_confidence": confidences,
-            "globals": self.features,
+            "globals": self.all_features if self._observes_latency else self.features,
         }
 
     def step(self) -> int:

@@ -35,7 +35,7 @@ class Feature(NamedTuple):
     Attributes:
         name: its name; policy files store it.
         meaning: what it holds.
-        former_name: its name in policy files of version 0.1.
+        former_name: its name in policy files of version 0.1; empty if these do not have it.
     """
 
     name: str
@@ -93,10 +93,18 @@ GLOBAL_FEATURES: Final = (
     Feature("can_branch", "1 if BRANCH is legal", "room"),
 )
 
+#: Further entries of ``globals`` where sequential tokens can have a weight in the cost.
+LATENCY_FEATURES: Final = (
+    Feature("latency_weight", "w, the weight of sequential tokens in the cost", ""),
+    Feature("latency", "clock as a share of L, up to 2", ""),
+)
+
 BRANCH_FEATURE_NAMES: Final = tuple(feature.name for feature in BRANCH_FEATURES)
 GLOBAL_FEATURE_NAMES: Final = tuple(feature.name for feature in GLOBAL_FEATURES)
 NUM_BRANCH_FEATURES: Final = len(BRANCH_FEATURES)
 NUM_GLOBAL_FEATURES: Final = len(GLOBAL_FEATURES)
+#: Entries of ``globals`` with those about latency.
+NUM_ALL_GLOBAL_FEATURES: Final = len(GLOBAL_FEATURES + LATENCY_FEATURES)
 
 #: Of these branch features, exactly one is 1 for an opened branch.
 STATUS_FEATURES: Final = slice(0, 3)
@@ -105,7 +113,7 @@ BRANCH_RECORD: Final = record_type(
     tuple(Field(name, "", dtype="f4") for name in BRANCH_FEATURE_NAMES)
 )
 GLOBAL_RECORD: Final = record_type(
-    tuple(Field(name, "", dtype="f4") for name in GLOBAL_FEATURE_NAMES)
+    tuple(Field(x.name, "", dtype="f4") for x in GLOBAL_FEATURES + LATENCY_FEATURES)
 )
 
 
@@ -299,3 +307,5 @@ def _update_globals(
     shallowest = min(counts.shallowest_running, 4.0) / 2
     record.shallowest_running = shallowest if counts.running > 0 else 0.0
     record.can_branch = view.mask[actions.BRANCH]
+    record.latency_weight = float(view.globals[f.LATENCY_WEIGHT])
+    record.latency = min(float(view.globals[f.LATENCY]), 2.0)

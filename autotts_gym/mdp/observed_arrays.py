@@ -152,18 +152,25 @@ ARRAYS: Final = (
 
 
 def space(
-    max_branches: int, max_depth: int, max_classes: int, *, plane: bool, confidences: bool
+    max_branches: int,
+    max_depth: int,
+    max_classes: int,
+    *,
+    plane: bool,
+    confidences: bool,
+    latency: bool,
 ) -> spaces.Dict:
     """The observation space.
 
     Its bounds depend on these arguments only, so that a policy trained on one environment fits
     another. Every array has one axis, which is what RL libraries expect.
     """
+    columns = f.shown_globals(latency)
     sizes = {
         "N": max_branches,
         "M": max_classes,
         "A": actions.count(max_branches),
-        "G": len(f.GLOBAL_COLUMNS),
+        "G": len(columns),
         "N · D": max_branches * max_depth,
     }
     boxes: dict[str, spaces.Space[Any]] = {}
@@ -174,18 +181,24 @@ def space(
         low = np.full(shape, array.low, array.dtype)
         high = np.full(shape, max_branches if array.high is None else array.high, array.dtype)
         if array.key == "globals":
-            low[:] = [column.low for column in f.GLOBAL_COLUMNS]
-            high[:] = [column.high for column in f.GLOBAL_COLUMNS]
+            low[:] = [column.low for column in columns]
+            high[:] = [column.high for column in columns]
         boxes[array.key] = spaces.Box(low, high, dtype=array.dtype)
     return spaces.Dict(boxes)
 
 
-def by_key(view: View, generation: GenerationView) -> dict[str, NDArray[Any]]:
+def by_key(view: View, generation: GenerationView, *, latency: bool) -> dict[str, NDArray[Any]]:
     """The arrays of a batch by their keys, each with a first axis of episodes.
 
     An array that cannot change during an episode is read-only: observations can share it.
+
+    Args:
+        view, generation: the arrays of the batch.
+        latency: whether ``globals`` has the entries about latency.
     """
-    return {array.key: array.select(view, generation) for array in ARRAYS}
+    arrays = {array.key: array.select(view, generation) for array in ARRAYS}
+    arrays["globals"] = arrays["globals"][:, : len(f.shown_globals(latency))]
+    return arrays
 
 
 def table(indent: str = "") -> str:
@@ -195,7 +208,7 @@ def table(indent: str = "") -> str:
         kind = f"{np.dtype(array.dtype).name} ({array.shape},)"
         if array.key == "globals":
             rows.append((f"`{array.key}`", kind, "", "G entries:"))
-            rows += [("", "", _bounds(c.low, c.high), c.meaning) for c in f.GLOBAL_COLUMNS]
+            rows += [("", "", _bounds(c.low, c.high), _meaning(c)) for c in f.GLOBAL_COLUMNS]
         else:
             bounds = _bounds(array.low, array.high)
             rows.append((f"`{array.key}`", kind, bounds, array.meaning))
@@ -206,6 +219,10 @@ def table(indent: str = "") -> str:
         for row in rows
     )
     return f"\n{indent}".join(f"| {line} |" for line in lines)
+
+
+def _meaning(column: f.GlobalColumn) -> str:
+    return f"{column.meaning} (only with `latency_weight`)" if column.latency else column.meaning
 
 
 def _bounds(low: float, high: float | None) -> str:

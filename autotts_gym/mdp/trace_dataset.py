@@ -31,6 +31,7 @@ class EpisodeConfig:
         probe_tokens: tokens that a probe costs, or ``"recorded"``: as recorded with each probe.
         auto_probe: BRANCH and CONTINUE also probe; PROBE is never legal.
         step_limit: actions after which an episode is truncated; None for no limit.
+        latency_weight: w in [0, 1], the weight of sequential tokens in the cost.
 
     Raises:
         ValueError: an argument is invalid; the message names it, its value and what is valid.
@@ -42,6 +43,7 @@ class EpisodeConfig:
     probe_tokens: int | Literal["recorded"] = 0
     auto_probe: bool = False
     step_limit: int | None = None
+    latency_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.billing not in BILLINGS:
@@ -55,6 +57,10 @@ class EpisodeConfig:
             _check_int("probe_tokens", self.probe_tokens, 0, np.iinfo(np.int32).max)
         if not isinstance(self.auto_probe, bool | np.bool_):
             raise ValueError(f"auto_probe must be True or False, got {self.auto_probe!r}")
+        weight = self.latency_weight
+        is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight <= 1:
+            raise ValueError(f"latency_weight must be a number in [0, 1], got {weight!r}")
 
     def ledger(self, store: TraceStore) -> Records:
         """The initial ledger of an episode over ``store``, a LEDGER record.
@@ -83,7 +89,9 @@ class EpisodeConfig:
         ledger["auto_probe"] = self.auto_probe
         ledger["step_limit"] = s.NO_BUDGET if self.step_limit is None else self.step_limit
         ledger["has_generation_confidence"] = store.tables.confidence_sums is not None
+        ledger["latency_weight"] = self.latency_weight
         ledger["full_cost"] = self.max_branches * store.card.mean_tokens
+        ledger["full_latency"] = store.longest_tokens(self.max_branches)
         return ledger
 
 

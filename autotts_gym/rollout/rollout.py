@@ -137,6 +137,7 @@ class Rollout(EpisodePlayer):
             budget=config.budget,
             probe_tokens=config.probe_tokens,
             step_limit=config.step_limit,
+            latency_weight=config.latency_weight,
         )
         self._branches = env._batch.branches[0]
         self._codes = env._batch.codes[0, s.CODE_OF]

@@ -56,6 +56,7 @@ class GuestEnv:
         self.predicts = attributes[memory_layout.PREDICTABLE] == 1
         self.beta: float = self._floats[memory_layout.BETA]
         self.mean_tokens: float = self._floats[memory_layout.MEAN_TOKENS]
+        self.latency_weight: float = self._floats[memory_layout.LATENCY_WEIGHT]
         self.has_generation_confidence = attributes[memory_layout.HAS_GENERATION_CONFIDENCE] == 1
         self._queue = array("i")
         self._billing_flag = 0

@@ -34,7 +34,8 @@ ATTRIBUTES: Final = 8  # their number
 # float64 values before the confidences.
 BETA: Final = 0
 MEAN_TOKENS: Final = 1
-FLOATS: Final = 2  # their number
+LATENCY_WEIGHT: Final = 2
+FLOATS: Final = 3  # their number
 
 #: Size of an int64 and of a float64, bytes.
 WORD: Final = 8
@@ -50,7 +51,7 @@ _MAX_CLASSES: Final = (1 << 15) - 1
 class Layout:
     """Offsets within a slot.
 
-    A slot begins, as float64, with β, the mean tokens of a branch and, if there are any, the
+    A slot begins, as float64, with β, the mean tokens of a branch, w and, if there are any, the
     confidences of the N branches and the sums of the token confidences of their D intervals. Then
     follow, as int64: the attributes, the action mask, the columns of N branches as in an
     observation, the number of tokens in each of the sums, the null flags of K classes, and the end

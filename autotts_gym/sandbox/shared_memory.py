@@ -67,6 +67,7 @@ class SlotMemory:
                 self.words[slot, layout.nulls :][:classes] = 0
         self.revealed[slots] = 0
         self.floats[slots, memory_layout.BETA] = ledger["beta"][slots]
+        self.floats[slots, memory_layout.LATENCY_WEIGHT] = ledger["latency_weight"][slots]
         self.floats[slots, memory_layout.MEAN_TOKENS] = ledger["full_cost"][slots] / layout.branches
         attributes[slots, memory_layout.HAS_GENERATION_CONFIDENCE] = ledger[
             "has_generation_confidence"

@@ -90,5 +90,6 @@ def _look(episode: Any, i: int) -> None:
         see(i)
     episode.facts.answer_text(0)
     _ = episode.opened, episode.interval, episode.depth_limit, episode.spent, episode.clock
-    _ = episode.remaining, episode.mean_tokens, episode.has_generation_confidence
+    _ = episode.remaining, episode.mean_tokens, episode.latency_weight
+    _ = episode.has_generation_confidence
     episode.note("a number", i)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from autotts_gym.traces.store import TraceStore
-
-#: Default maximum number of branches, as in the published table (SC@64).
-MAX_WIDTH: Final = 64
+from autotts_gym.traces.store_tables import MAX_WIDTH as MAX_WIDTH
 
 
 def default_width(stores: Iterable[TraceStore]) -> int:

@@ -44,6 +44,9 @@ class Card:
         depth: intervals of the deepest branch, max n + 1.
         mean_tokens: mean tokens of a branch; every question has the same weight.
         fingerprint: sha256 of everything that affects an episode.
+        longest_of, longest_tokens: expected tokens of the longest of ``longest_of`` branches of a
+            question, mean over the questions; None in older stores. See
+            :meth:`~autotts_gym.traces.store.TraceStore.longest_tokens`.
         synthetic: whether the traces were generated rather than sampled from a model.
         format: version of the store format.
         details: additional entries (model, sampling, source, licence, ...).
@@ -56,6 +59,8 @@ class Card:
     depth: int
     mean_tokens: float
     fingerprint: str
+    longest_of: int | None = None
+    longest_tokens: float | None = None
     synthetic: bool = False
     format: int = FORMAT
     details: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +68,8 @@ class Card:
     def dump(self) -> str:
         """Return the card as YAML."""
         entries = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "details"}
-        return bounded_yaml.dump(entries | self.details)
+        known = {name: value for name, value in entries.items() if value is not None}
+        return bounded_yaml.dump(known | self.details)
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -105,15 +111,24 @@ class Card:
                 raise TraceError(
                     f"{name} must be an integer from {least} to {maximum}, got {_short(value)}"
                 )
-        mean = self.mean_tokens
-        if type(mean) not in (int, float) or not (math.isfinite(mean) and mean > 0):
-            raise TraceError(f"mean_tokens must be a number above 0, got {_short(mean)}")
+        _check_positive("mean_tokens", self.mean_tokens)
+        if self.longest_of is not None or self.longest_tokens is not None:
+            if type(self.longest_of) is not int or self.longest_of < 1:
+                raise TraceError(
+                    f"longest_of must be an integer of at least 1, got {_short(self.longest_of)}"
+                )
+            _check_positive("longest_tokens", self.longest_tokens)
         if not isinstance(self.fingerprint, str) or not _FINGERPRINT.fullmatch(self.fingerprint):
             raise TraceError(f"fingerprint must be a sha256 in hex, got {_short(self.fingerprint)}")
         if not isinstance(self.synthetic, bool):
             raise TraceError(f"synthetic must be true or false, got {_short(self.synthetic)}")
         if not all(isinstance(key, str) for key in self.details):
             raise TraceError("its keys must be strings")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if type(value) not in (int, float) or not (math.isfinite(value) and value > 0):
+        raise TraceError(f"{name} must be a number above 0, got {_short(value)}")
 
 
 def check_interval(interval: object) -> None:

@@ -217,10 +217,30 @@ class TraceStore:
             raise TraceError(f"{self.path}: {error}") from None
         # Rewards and the depth limit use figures of the card, so these are checked too.
         figures = tables.card_figures()
-        wrong = [name for name, value in figures.items() if getattr(self.card, name) != value]
+        kept = {name: getattr(self.card, name) for name in figures}
+        wrong = [
+            name
+            for name, value in kept.items()
+            # The cards of older stores do not have all entries.
+            if value is not None and value != figures[name]
+        ]
         if wrong:
             raise TraceError(mismatch(self.path, wrong))
         return tables
+
+    def longest_tokens(self, width: int) -> float:
+        """Expected tokens of the longest of ``width`` branches of a question, mean over questions.
+
+        The branches are drawn from those that are stored, without replacement; if fewer are stored,
+        the longest counts. It is read from the card for the width there
+        (:attr:`~autotts_gym.traces.card.Card.longest_of`), and otherwise computed.
+
+        Raises:
+            TraceError: the tables are needed, and are damaged.
+        """
+        if self.card.longest_of == width and self.card.longest_tokens is not None:
+            return self.card.longest_tokens
+        return self.tables.longest_tokens(width)
 
     def branch_texts(self) -> list[str | None] | None:
         """Return the text of every branch, or None if texts were not recorded."""

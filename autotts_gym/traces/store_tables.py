@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 _FINGERPRINT: Final = 1
 
 
+#: Default maximum number of branches, as in the published table (SC@64).
+MAX_WIDTH: Final = 64
+
+
 @dataclass(frozen=True)
 class RawAnswers:
     """The answers as the model wrote them, of which the answer classes were made.
@@ -137,6 +141,7 @@ class Tables:
 
     def card_figures(self) -> dict[str, Any]:
         """Return the entries of the card that are computed from the tables."""
+        width = min(MAX_WIDTH, int(self.branch_counts.min()))
         starts = np.cumsum(self.branch_counts) - self.branch_counts
         means = np.add.reduceat(self.tokens, starts) / self.branch_counts
         return {
@@ -146,4 +151,33 @@ class Tables:
             "depth": int(self.lengths.max()) + 1,
             # fsum rounds once, so the figure is the same on every machine.
             "mean_tokens": math.fsum(means) / len(means),
+            "longest_of": width,
+            "longest_tokens": self.longest_tokens(width),
         }
+
+    def longest_tokens(self, width: int) -> float:
+        """Expected tokens of the longest of ``width`` branches of a question.
+
+        They are drawn from its stored branches without replacement; if a question has fewer, its
+        longest branch counts. Exact up to rounding, and the same on every machine; every question
+        has the same weight.
+        """
+        counts = self.branch_counts.tolist()
+        questions = np.repeat(np.arange(len(counts)), counts)
+        ascending = self.tokens[np.lexsort((self.tokens, questions))]
+        shares = {n: _longest_shares(n, min(width, n)) for n in set(counts)}
+        weighted = ascending * np.concatenate([shares[n] for n in counts])
+        return math.fsum(weighted.tolist()) / len(counts)
+
+
+def _longest_shares(n: int, width: int) -> NDArray[np.float64]:
+    """Probabilities of the 1st to n-th shortest of n branches to be the longest of ``width`` drawn.
+
+    That of the j-th is C(j − 1, width − 1) / C(n, width).
+    """
+    shares = np.zeros(n)
+    draws, longest = math.comb(n, width), 1  # C(j − 1, width − 1), an exact integer
+    for j in range(width, n + 1):
+        shares[j - 1] = longest / draws
+        longest = longest * j // (j - width + 1)
+    return shares

@@ -431,7 +431,10 @@ INFO: dict[str, type] = {
     "action_mask": np.ndarray,
     "invalid_action": np.int8,
     "cost": np.float64,
+    "token_cost": np.float64,
+    "latency_cost": np.float64,
     "beta": np.float64,
+    "latency_weight": np.float64,
     "correct": np.int8,
     "has_gold": np.int8,
     "answer_class": np.int64,
@@ -443,6 +446,8 @@ INFO: dict[str, type] = {
     "question": np.int64,
     "accuracy_reward": np.float64,
     "cost_reward": np.float64,
+    "token_reward": np.float64,
+    "latency_reward": np.float64,
 }
 STRINGS: dict[str, type] = {"answer": str, "gold": str, "env": str}
 

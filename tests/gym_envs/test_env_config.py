@@ -45,6 +45,9 @@ PENALTY = "invalid_penalty must be a finite number of at least 0, got "
         ({"beta": float("nan")}, "beta must be a number in [0, 1]"),
         ({"beta": "much"}, "beta must be a number in [0, 1]"),
         ({"beta": None}, "beta must be a number in [0, 1]"),
+        ({"latency_weight": 1.5}, "latency_weight must be a number in [0, 1] or a range"),
+        ({"latency_weight": "much"}, "latency_weight must be a number in [0, 1]"),
+        ({"latency_weight": None}, "latency_weight must be a number in [0, 1]"),
         ({"billing": "free"}, 'billing must be "tokens" or "interval", got \'free\''),
         ({"max_branches": 0}, "max_branches must be at least 1, got 0"),
         ({"max_branches": 2.0}, "max_branches must be an integer, got 2.0"),
@@ -190,7 +193,7 @@ def test_reset_options_fix_the_episode_start(two_stores: list[str]) -> None:
     # All options together fix the episode, regardless of the seed.
     fixed = {"env": two_stores[0], "question": 0, "beta": 0.3, "branch_order": [2, 1]}
     for seed in range(2):
-        for question, beta, order in draw_starts(config, fixed, seed):
+        for question, beta, order, _ in draw_starts(config, fixed, seed):
             assert (question, beta, order.tolist()) == (0, 0.3, [2, 1])
 
 

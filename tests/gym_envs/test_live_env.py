@@ -69,7 +69,8 @@ def recorded_store(env: AutoTTSLiveEnv) -> TraceStore:
             )
         )
     store = TraceStore.from_branches([Question("?", traces.gold(0) or "", branches)], env.interval)
-    card = replace(store.card, depth=env.depth_limit, mean_tokens=float(env.live.max_tokens))
+    longest = float(env.live.max_tokens)
+    card = replace(store.card, depth=env.depth_limit, mean_tokens=longest, longest_tokens=longest)
     return TraceStore(card, tables=store.tables)
 
 

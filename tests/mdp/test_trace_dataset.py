@@ -94,6 +94,9 @@ def test_initial_ledger_of_a_store():
     config = EpisodeConfig(billing="interval", budget=70, step_limit=5)
     assert values(config.ledger(RECORDED), *names) == [20, 4, 70, s.BY_INTERVAL, 5, -1]
     assert config.ledger(RECORDED)["full_cost"] == 64 * RECORDED.card.mean_tokens
+    assert config.ledger(RECORDED)["full_latency"] == RECORDED.longest_tokens(64)
+    assert config.ledger(RECORDED)["latency_weight"] == 0
+    assert EpisodeConfig(latency_weight=0.25).ledger(RECORDED)["latency_weight"] == 0.25
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ CURIOUS = """
 def solve(episode, beta):
     state = int(beta * 1_000_000)
     seen = [episode.interval, episode.depth_limit, episode.remaining, episode.max_branches, beta]
-    seen += [episode.mean_tokens, episode.has_generation_confidence]
+    seen += [episode.mean_tokens, episode.latency_weight, episode.has_generation_confidence]
     facts = episode.facts
     for _ in range(60):
         state = (state * 1103515245 + 12345) % 2147483648
@@ -123,7 +123,7 @@ def solve(episode, beta):
 def test_observations_are_equal(random: Random) -> None:
     store = stores.random_store(random, costs=random.random() < 0.5)
     setting = stores.random_config(random, [store])
-    names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit")
+    names = ("max_branches", "billing", "budget", "probe_tokens", "step_limit", "latency_weight")
     config = EpisodeConfig(**{name: setting[name] for name in names})
     count = 8
     questions = np.array([random.randrange(store.card.questions) for _ in range(count)])

@@ -7,7 +7,9 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -178,6 +180,8 @@ def test_tables_and_card(tmp_path: Path) -> None:
         depth=3,
         mean_tokens=562.5,  # of 615 and 510: each question weighs the same
         fingerprint=full().card.fingerprint,
+        longest_of=1,
+        longest_tokens=562.5,
         details={"model": "m"},
     )
     assert repr(store) == f"<TraceStore {store.path}: 2 questions, 3 branches, Δ=500>"
@@ -590,6 +594,8 @@ def test_damaged_table(tmp_path: Path, table: str) -> None:
         ("probes", 0),
         ("depth", 9),
         ("mean_tokens", 100.0),
+        ("longest_of", 2),
+        ("longest_tokens", 100.0),
     ],
 )
 def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
@@ -602,6 +608,48 @@ def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
     named = "fingerprint" if fact == "interval" else fact
     with pytest.raises(TraceError, match=rf"do not match the {named} of its card\.yaml"):
         _ = store.tables
+
+
+def store_of(lengths: list[list[int]]) -> TraceStore:
+    """A store with branches of these tokens, one list for each question."""
+    return TraceStore.from_branches(
+        [Question("?", "7", [Branch([], tokens, "7") for tokens in one]) for one in lengths], 10
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 10**9), min_size=1, max_size=7), min_size=1, max_size=4))
+def test_longest_tokens_are_the_mean_over_all_subsets(lengths: list[list[int]]) -> None:
+    store = store_of(lengths)
+    for width in range(1, 9):
+        subsets = [list(combinations(one, min(width, len(one)))) for one in lengths]
+        expected = fmean(fmean(map(max, chosen)) for chosen in subsets)
+        assert store.longest_tokens(width) == pytest.approx(expected, rel=1e-13)
+        assert store.tables.longest_tokens(width) == store.longest_tokens(width)
+    assert store.card.longest_of == min(map(len, lengths))
+
+
+def test_longest_tokens_of_many_branches() -> None:
+    """Of 1..n, the expected maximum of k is k (n + 1) / (k + 1)."""
+    store = store_of([list(range(3000, 0, -1))])
+    assert store.card.longest_of == 64
+    for width in (64, 63, 2999, 3000, 4000):
+        k = min(width, 3000)
+        assert store.longest_tokens(width) == pytest.approx(k * 3001 / (k + 1), rel=1e-14)
+
+
+def test_cards_of_older_stores_lack_the_longest_branch(tmp_path: Path) -> None:
+    full().save(tmp_path / "store")
+    card = tmp_path / "store/card.yaml"
+    facts = yaml.safe_load(card.read_text("utf-8"))
+    assert facts.pop("longest_of") == 1
+    assert facts.pop("longest_tokens") == 562.5
+    card.write_text(yaml.safe_dump(facts), "utf-8")
+    store = TraceStore.open(tmp_path / "store")
+    assert store.card.longest_tokens is None
+    assert store.longest_tokens(1) == 562.5
+    assert store.longest_tokens(64) == (1200 + 510) / 2  # fewer are stored
+    assert "longest" not in store.card.dump()
 
 
 @pytest.mark.parametrize(
@@ -619,6 +667,10 @@ def test_tampered_card(tmp_path: Path, fact: str, value: Any) -> None:
         ("mean_tokens", "few", "mean_tokens must be a number above 0"),
         ("mean_tokens", float("nan"), "mean_tokens must be a number above 0"),
         ("mean_tokens", -1, "mean_tokens must be a number above 0"),
+        ("longest_of", 0, "longest_of must be an integer of at least 1"),
+        ("longest_of", None, "longest_of must be an integer of at least 1"),
+        ("longest_tokens", None, "longest_tokens must be a number above 0"),
+        ("longest_tokens", float("inf"), "longest_tokens must be a number above 0"),
         ("fingerprint", None, "fingerprint must be a sha256 in hex"),
         ("fingerprint", "../../etc", "fingerprint must be a sha256 in hex"),
         ("synthetic", "yes", "synthetic must be true or false"),

@@ -24,11 +24,11 @@ probe), latest(i) (the answer there), finished(i), confidence(i) (of that probe;
 recorded). How sure the model was of the text that probes have waited for, if recorded:
 generation_confidence(i, window) and lowest_confidence(i, window), over windows of intervals. State
 of the episode: opened (branches), max_branches, interval (tokens), depth_limit (intervals),
-mean_tokens (of a branch), has_generation_confidence, spent (total tokens), clock (sequential
-tokens) and remaining (tokens; -1 without a budget). Answers are numbered 0, 1, … in the
-order in which they first appear in the episode; is_null(answer) is true if the probe found no
-answer. Hidden until a probe: a branch's answer and confidences, and whether it has finished.
-Always hidden: which answer is correct.
+mean_tokens (of a branch), latency_weight (of sequential tokens in the cost, 0 to 1),
+has_generation_confidence, spent (total tokens), clock (sequential tokens) and remaining (tokens; -1
+without a budget). Answers are numbered 0, 1, … in the order in which they first appear in the
+episode; is_null(answer) is true if the probe found no answer. Hidden until a probe: a branch's
+answer and confidences, and whether it has finished. Always hidden: which answer is correct.
 
 Code that numba can compile runs compiled, including helper functions of this file; other code runs
 as plain Python, slower, with the same results. ``autotts benchmark`` reports which, and why.
