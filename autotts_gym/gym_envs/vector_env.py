@@ -162,8 +162,10 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                 if seeds[e] is not None:
                     self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
         self._start(rows, [self._config.draw(self._generators[e], options) for e in rows])
-        flags, costs = np.zeros(self.num_envs, np.int8), np.zeros(self.num_envs)
-        return self._copy(), self._infos(mask, flags, costs)
+        costs = ("cost", "token_cost", "latency_cost")
+        step_info: dict[str, NDArray[Any]] = {key: np.zeros(self.num_envs) for key in costs}
+        step_info["invalid_action"] = np.zeros(self.num_envs, np.int8)
+        return self._copy(), self._infos(mask, step_info)
 
     def _start(self, episodes: list[int], starts: list[EpisodeStart] | None = None) -> None:
         if starts is None:

@@ -1,8 +1,7 @@
 """Batches of episodes: structure of arrays, one compiled call for a step of all of them.
 
-The single environment is a batch of one. Rewards are computed here: the return of an episode is
-``β · correct − (1 − β) · ((1 − w) · tokens / C + w · sequential tokens / L)``, minus the penalties
-for illegal actions.
+The single environment is a batch of one. :mod:`autotts_gym.mdp.transition` has the step of an
+episode.
 """
 
 from __future__ import annotations
@@ -18,24 +17,18 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
 from autotts_gym.mdp.episode_info import InfoArrays, InfoSources, update_info
 from autotts_gym.mdp.flat_observation import FlatSources, write_flat
-from autotts_gym.mdp.jit import entry_point, inlined
+from autotts_gym.mdp.jit import entry_point
 from autotts_gym.mdp.observation import GenerationView, View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import pack
-from autotts_gym.mdp.state import EpisodeArrays, EpisodeState, Records, state_of
+from autotts_gym.mdp.state import EpisodeArrays, Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
+from autotts_gym.mdp.transition import COST, LATENCY, TOKENS, play_action
+from autotts_gym.mdp.transition import ILLEGAL as ILLEGAL
+from autotts_gym.mdp.transition import TERMINATED as TERMINATED
+from autotts_gym.mdp.transition import TRUNCATED as TRUNCATED
 
 #: Passed instead of an action: do not step this episode.
 SKIP: Final = -1
-
-# Bits of an outcome.
-TERMINATED: Final = 1
-TRUNCATED: Final = 2
-ILLEGAL: Final = 4
-
-# Rows of the costs of a step: what it is charged, and the two parts of it.
-COST: Final = 0
-TOKENS: Final = 1
-LATENCY: Final = 2
 
 
 class EpisodeStart(NamedTuple):
@@ -65,46 +58,6 @@ class BatchArrays(NamedTuple):
     episodes: EpisodeArrays
     views: View
     generation: GenerationView
-
-
-@inlined
-def play_action(episode: EpisodeState, view: View, generation: GenerationView, action: int):
-    """Play one action.
-
-    Returns:
-        Its reward, its cost (the mixture of the two parts that follow), the change of tokens as a
-        share of C, the change of the clock as a share of L, and the outcome.
-    """
-    ledger = episode.ledger
-    spent_before, clock_before = ledger.spent, ledger.clock
-    afforded = rules.affords_interval(episode), rules.affords_probe(episode)
-    touched = rules.act(episode, action)
-    outcome = 0
-    reward = 0.0
-    if touched == -2:
-        outcome = ILLEGAL
-        reward -= ledger.invalid_penalty
-    elif touched >= 0:
-        observation.update_generation(generation, view, episode, touched)
-        observation.update_branch(view, episode, touched)
-        if afforded != (rules.affords_interval(episode), rules.affords_probe(episode)):
-            for i in range(ledger.opened):
-                observation.update_branch_mask(view, episode, i)
-        observation.update_globals(view, episode)
-    spent, clock = ledger.spent, ledger.clock
-    if ledger.ended:
-        outcome |= TERMINATED
-        if rules.is_correct(episode):
-            reward += ledger.beta
-    elif ledger.steps >= ledger.step_limit:
-        ledger.ended = 1
-        outcome |= TRUNCATED
-    if ledger.ended:
-        spent, clock = ledger.true_spent, ledger.true_clock
-    tokens = (spent - spent_before) / ledger.full_cost
-    latency = (clock - clock_before) / ledger.full_latency
-    cost = (1 - ledger.latency_weight) * tokens + ledger.latency_weight * latency
-    return reward - (1 - ledger.beta) * cost, cost, tokens, latency, outcome
 
 
 @entry_point(packed=BatchArrays)

@@ -10,16 +10,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import flat_observation
 from autotts_gym.mdp.actions import max_legal_actions
-from autotts_gym.mdp.batch import (
-    COST,
-    LATENCY,
-    SKIP,
-    TOKENS,
-    Batch,
-    BatchArrays,
-    EpisodeStart,
-    play_action,
-)
+from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart
 from autotts_gym.mdp.flat_observation import LIMIT
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.macro_actions import (
@@ -47,6 +38,7 @@ from autotts_gym.mdp.observation import View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import Axes, pack
 from autotts_gym.mdp.state import Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
+from autotts_gym.mdp.transition import COST, LATENCY, TOKENS, play_action
 
 # --- compiled code -------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ MAX_FRAME_ACTIONS: Final = FRAME_SIZE // 4
 #: Maximum size of the text that follows a code, bytes.
 MAX_TEXT_SIZE: Final = 2048
 
-# Outcome bits, as in autotts_gym.mdp.batch, which the episode's process does not import.
+# Outcome bits, as in autotts_gym.mdp.transition, which the episode's process does not import.
 TERMINATED: Final = 1
 TRUNCATED: Final = 2
 

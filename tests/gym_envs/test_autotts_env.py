@@ -505,7 +505,8 @@ def test_info_is_complete_and_consistent(step_limit: int | None, two_stores: lis
         for _, reward, terminated, truncated, info in steps[:-1]:
             assert types_of(info) == INFO | STRINGS
             # The result is hidden until the end.
-            hidden = info.keys() - {"action_mask", "invalid_action", "cost"}
+            costs = {"cost", "token_cost", "latency_cost"}
+            hidden = info.keys() - {"action_mask", "invalid_action"} - costs
             assert {key: info[key] for key in hidden} == {key: initial[key] for key in hidden}
             assert (type(reward), terminated, truncated) == (float, False, False)
         _, _, terminated, truncated, info = steps[-1]
