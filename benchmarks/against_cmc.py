@@ -32,12 +32,18 @@ from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Resul
 from autotts_gym.evaluation.runs import IncompleteRun, Run
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.traces import registry
+from autotts_gym.traces.branch_width import default_width
 from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore
 
 BETAS = (0.25, 0.5, 0.75, 1.0)
 KNOBS = tuple(round(0.1 * k, 1) for k in range(11))
 NEW = "new"
+
+
+def episode_config(stores: dict[str, TraceStore]) -> EpisodeConfig:
+    """Options of the episodes: 64 branches, or as many as every question has."""
+    return EpisodeConfig(max_branches=default_width(stores.values()))
 
 
 def play(
@@ -49,11 +55,10 @@ def play(
 ) -> list[list[Run]]:
     """Play agents; returns the runs of each."""
     played = []
+    config = episode_config(stores)
     for agent in agents:
         rows = list(
-            benchmark.run(
-                [load(agent)], stores, betas, range(seeds), folder, config=EpisodeConfig()
-            )
+            benchmark.run([load(agent)], stores, betas, range(seeds), folder, config=config)
         )
         assert not any(isinstance(row, IncompleteRun) for row in rows)
         played.append([row for row in rows if isinstance(row, Run)])
@@ -136,8 +141,9 @@ def main() -> None:
         played = play(agents, stores, KNOBS, given.seeds, folder)
     rows = played[0] if len(played) == 1 else out_of_fold(contenders, played)
     rows = [replace(row, agent=NEW) for row in rows]
+    config = episode_config(stores)
     results = Results(
-        agents=[AgentRecord.from_agent(load("cmc"), EpisodeConfig())],
+        agents=[AgentRecord.from_agent(load("cmc"), config)],
         environments=[
             EnvironmentRecord.from_store(n, s, split_of(s.path)) for n, s in stores.items()
         ],
@@ -145,7 +151,7 @@ def main() -> None:
         incomplete=[],
         order="random",
         seeds=list(range(given.seeds)),
-        config=EpisodeConfig(),
+        config=config,
         protocol="",
     )
     analysis = Analysis.from_results(results)

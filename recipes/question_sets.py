@@ -45,11 +45,13 @@ class Kind:
         name: name of the dataset in reasoning-gym.
         count: number of questions.
         level: parameters of the dataset; those that are missing have reasoning-gym's defaults.
+        equality: ``"form"`` if an answer must be written like the gold answer.
     """
 
     name: str
     count: int
     level: dict[str, Any]
+    equality: str = "value"
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,12 @@ QUESTION_SETS: Final = {
         (
             Kind("chain_sum", 10, {"min_terms": 3, "max_terms": 3, **_TWO_DIGITS}),
             Kind("chain_sum", 10, {"min_terms": 4, "max_terms": 4, **_TWO_DIGITS}),
-            Kind("fraction_simplification", 10, {"max_value": 30, "max_factor": 20, **_PLAIN}),
-            Kind("fraction_simplification", 10, {"max_value": 90, "max_factor": 30, **_PLAIN}),
+            Kind(
+                "fraction_simplification", 10, {"max_value": 30, "max_factor": 20, **_PLAIN}, "form"
+            ),
+            Kind(
+                "fraction_simplification", 10, {"max_value": 90, "max_factor": 30, **_PLAIN}, "form"
+            ),
             Kind("gcd", 20, {"min_value": 10, "max_value": 60}),
         ),
     ),
@@ -100,7 +106,9 @@ QUESTION_SETS: Final = {
         (
             Kind("products", 30, {"min_digits": 1, "max_digits": 2}),
             Kind("lcm", 15, {"min_value": 2, "max_value": 9}),
-            Kind("fraction_simplification", 15, {"max_value": 9, "max_factor": 6, **_PLAIN}),
+            Kind(
+                "fraction_simplification", 15, {"max_value": 9, "max_factor": 6, **_PLAIN}, "form"
+            ),
         ),
     ),
     "small-numbers": QuestionSet(
@@ -134,6 +142,7 @@ def generate(question_set: QuestionSet) -> list[dict[str, Any]]:
                 "answer": str(entry["answer"]),
                 "kind": kind.name,
                 "level": kind.level,
+                **({"equality": kind.equality} if kind.equality != "value" else {}),
             }
             numbers[kind.name] += 1
             placed.append(((i + 0.5) / kind.count, row))

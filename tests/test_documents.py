@@ -25,6 +25,7 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
+from autotts_gym.traces.branch_width import default_width
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -149,7 +150,8 @@ def test_controller_compiles(page: str, file: str, tmp_path: Path) -> None:
     path = tmp_path / file
     path.write_text(text, "utf-8")
     (store,) = registry.open_stores(registry.DEFAULT).values()
-    rollout = Rollout(load(str(path)), store, EpisodeConfig())
+    config = EpisodeConfig(max_branches=default_width([store]))
+    rollout = Rollout(load(str(path)), store, config)
     assert (rollout.path, rollout.reason) == ("compiled", "")
 
 

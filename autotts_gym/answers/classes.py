@@ -12,19 +12,22 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from autotts_gym.answers.answer_pairs import answers_equal
+from autotts_gym.answers.answer_pairs import Equality, answers_equal
 from autotts_gym.answers.equality import equal_as_share, specificity
 from autotts_gym.answers.identity import estimate, nodes
 from autotts_gym.answers.reading import read_answer
-from autotts_gym.answers.values import Quantity
+from autotts_gym.answers.values import Answer, Quantity
 
 
-def answer_classes(answers: Iterable[str], gold: str | None = None) -> dict[str, str]:
+def answer_classes(
+    answers: Iterable[str], gold: str | None = None, equality: Equality = "value"
+) -> dict[str, str]:
     """Find the classes of the answers to a question.
 
     Args:
         answers: answers; null answers must not be among them.
         gold: the gold answer, which takes part like any other answer; None if there is none.
+        equality: which answers are equal (:func:`~autotts_gym.answers.answer_pairs.answers_equal`).
 
     Returns:
         The representative of each answer's class. It is the gold answer if that is in the class,
@@ -32,6 +35,24 @@ def answer_classes(answers: Iterable[str], gold: str | None = None) -> dict[str,
     """
     given = set(answers)
     members = sorted(given | ({gold} if gold is not None else set()), key=_rank)
+    classes = _forms(members) if equality == "form" else _values(members)
+    representatives: dict[str, str] = {}
+    for equal in classes:
+        chosen = gold if gold is not None and gold in equal else min(equal, key=_rank)
+        representatives |= {member: chosen for member in equal if member in given}
+    return representatives
+
+
+def _forms(members: list[str]) -> list[list[str]]:
+    """Classes of answers that are written alike."""
+    classes: dict[Answer, list[str]] = {}
+    for answer in members:
+        classes.setdefault(read_answer(answer), []).append(answer)
+    return list(classes.values())
+
+
+def _values(members: list[str]) -> list[list[str]]:
+    """Classes of answers with equal values."""
     classes: list[list[str]] = []
     by_level: dict[int, list[str]] = {}
     for answer in members:
@@ -48,11 +69,7 @@ def answer_classes(answers: Iterable[str], gold: str | None = None) -> dict[str,
             else:
                 classes[home] += group
         classes += new
-    representatives: dict[str, str] = {}
-    for equal in classes:
-        chosen = gold if gold is not None and gold in equal else min(equal, key=_rank)
-        representatives |= {member: chosen for member in equal if member in given}
-    return representatives
+    return classes
 
 
 class AnswerGroup(NamedTuple):
@@ -158,7 +175,9 @@ def _equals_as_share(answer: str, members: list[str]) -> bool:
     return any(equal_as_share(share, read_answer(member)) for member in members)
 
 
-def fitting_class(answer: str, classes: Sequence[list[str]]) -> int | None:
+def fitting_class(
+    answer: str, classes: Sequence[list[str]], equality: Equality = "value"
+) -> int | None:
     """The only one of these classes all of whose answers equal this one.
 
     For classes that grow, as those of a live episode do. An empty class, as that of a null answer,
@@ -167,7 +186,7 @@ def fitting_class(answer: str, classes: Sequence[list[str]]) -> int | None:
     found = [
         number
         for number, members in enumerate(classes)
-        if members and all(answers_equal(answer, member) for member in members)
+        if members and all(answers_equal(answer, member, equality) for member in members)
     ]
     if len(found) > 1:
         # 5.0 goes where 5 went, whatever else it equals.

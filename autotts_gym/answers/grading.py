@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from autotts_gym.answers.answer_pairs import RULES_VERSION, answers_equal
+from autotts_gym.answers.answer_pairs import RULES_VERSION, Equality, answers_equal
 from autotts_gym.answers.extraction import extract_answer
 
 #: Boxes and marks in which gold answers are given.
@@ -45,7 +45,7 @@ def gold_answer(gold: str) -> str:
     return formula if len(formula) + 2 <= len(gold) and formula and "$" not in formula else gold
 
 
-def grade(gold: str, answer: str) -> bool:
+def grade(gold: str, answer: str, equality: Equality = "value") -> bool:
     r"""Whether an answer equals the gold answer, as everywhere in this package.
 
     ``\frac{1}{2}`` equals ``0.5``, and ``(B)`` equals ``B``; :doc:`/answers` states the rules. It
@@ -56,21 +56,26 @@ def grade(gold: str, answer: str) -> bool:
             ``####``.
         answer: an answer; a whole output of a model needs
             :func:`~autotts_gym.answers.grading.grade_text`.
+        equality: ``"form"`` if the answer must also be written like the gold answer, for questions
+            such as "simplify the fraction 16/26".
     """
-    return answers_equal(gold_answer(gold), gold_answer(answer))
+    return answers_equal(gold_answer(gold), gold_answer(answer), equality)
 
 
-def grade_text(gold: str, text: str, extractors: Sequence[str]) -> GradedAnswer:
+def grade_text(
+    gold: str, text: str, extractors: Sequence[str], equality: Equality = "value"
+) -> GradedAnswer:
     """Extract the last answer of a text, and grade it.
 
     Args:
         gold: the gold answer, as in :func:`grade`.
         text: output of a model.
         extractors: extractors (:mod:`autotts_gym.answers.extraction`), tried in order.
+        equality: as in :func:`grade`.
 
     Raises:
         ValueError: an extractor is invalid.
     """
     found = extract_answer(text, extractors)
-    equal = not found.null and answers_equal(gold_answer(gold), found.answer)
+    equal = not found.null and answers_equal(gold_answer(gold), found.answer, equality)
     return GradedAnswer(found.answer, found.null, equal)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autotts_gym.answers.answer_pairs import check_equality
 from autotts_gym.answers.extraction import check_extractors
 from autotts_gym.answers.grading import grade, grade_text
 
@@ -60,7 +61,7 @@ def grade_row(
 
     Args:
         row: has ``gold``, and ``answer`` or ``text``. Its own ``extractors``, a list, go before
-            those of the argument.
+            those of the argument. Its ``equality`` is ``"value"`` by default, or ``"form"``.
         extractors: extractors for ``text``; None if rows must have their own.
         summary: counts the row.
 
@@ -72,10 +73,11 @@ def grade_row(
         ValueError: a field is missing or invalid.
     """
     gold = _text(row, "gold")
+    equality = check_equality(row.get("equality", "value"))
     summary.rows += 1
     if "text" not in row:
         answer = _text(row, "answer")
-        equal = grade(gold, answer)
+        equal = grade(gold, answer, equality)
         summary.equal += equal
         return {**row, "answer": answer, "equal": equal}
     chosen = row.get("extractors", extractors)
@@ -87,7 +89,7 @@ def grade_row(
     if not isinstance(chosen, list | tuple):
         raise ValueError(f"extractors must be a list such as ['boxed'], got {chosen!r:.80}")
     check_extractors(chosen)
-    graded = grade_text(gold, _text(row, "text"), chosen)
+    graded = grade_text(gold, _text(row, "text"), chosen, equality)
     summary.equal += graded.equal
     if graded.null:
         summary.null[graded.answer] = summary.null.get(graded.answer, 0) + 1

@@ -16,6 +16,14 @@ def regrade(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of the new environment; must not exist.")
     ],
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Questions, by id, whose answers must be written like the gold answer to equal "
+            "it: 2/4 is not 1/2. Repeat for several.",
+        ),
+    ] = None,
 ) -> None:
     """Write an environment with answer classes made anew from its raw answers, without a model.
 
@@ -30,7 +38,10 @@ def regrade(
     with progress_bar() as progress:
         task = progress.add_task("comparing answers", total=len(store))
         made = regrade_store(
-            store, out, lambda done, total: progress.update(task, completed=done, total=total)
+            store,
+            out,
+            lambda done, total: progress.update(task, completed=done, total=total),
+            form=form or (),
         )
     changes = changed_answers(store, made)
     for question, was, now, was_right, is_right in changes:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autotts_gym.answers.answer_pairs import Equality
+
 
 @dataclass(frozen=True)
 class AskedQuestion:
@@ -17,16 +19,18 @@ class AskedQuestion:
         gold: gold answer, not normalised; empty if there is none.
         history: messages of a conversation before ``text``, its last message: role and content of
             each.
+        equality: which answers count as equal.
     """
 
     id: str
     text: str
     gold: str = ""
     history: tuple[tuple[str, str], ...] = ()
+    equality: Equality = "value"
 
 
 def questions_digest(questions: Sequence[AskedQuestion]) -> str:
-    """Return the sha256 of ids, texts, gold answers and histories, in order."""
+    """Return the sha256 of ids, texts, gold answers, histories and equalities, in order."""
     hashed = hashlib.sha256(f"autotts-questions {len(questions)}\n".encode())
     for question in questions:
         history = [text for message in question.history for text in message]
@@ -34,4 +38,6 @@ def questions_digest(questions: Sequence[AskedQuestion]) -> str:
             encoded = text.encode()
             # Lengths first, so that different lists never hash the same bytes.
             hashed.update(len(encoded).to_bytes(8, "little") + encoded)
+        if question.equality != "value":
+            hashed.update(f"equality {question.equality}\n".encode())
     return hashed.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from autotts_gym.collection.asked_question import AskedQuestion
@@ -11,6 +11,7 @@ from autotts_gym.collection.branch_confidence import recorded_top_tokens
 from autotts_gym.collection.collection_journal import BranchKey
 from autotts_gym.collection.collection_warnings import FALLBACK
 from autotts_gym.collection.plan import CollectionPlan
+from autotts_gym.collection.regrading import equalities
 from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import Question, TraceError, TraceStore
 
@@ -70,17 +71,20 @@ def missing_branches(
             nothing to add.
     """
     by_id = {question.id: question for question in asked}
+    chosen = equalities(store)
     questions: list[AskedQuestion] = []
     keys: list[BranchKey] = []
     existing: dict[int, Question] = {}
     for row, old in enumerate(store):
+        kept = AskedQuestion(old.id, old.text, old.gold, equality=chosen.get(old.id, "value"))
         given = by_id.pop(old.id, None)
-        if given is not None and (given.text, given.gold) != (old.text, old.gold):
+        if given is not None and replace(given, history=()) != kept:
             raise TraceError(
-                f"question {old.id!r} has another text or gold answer in the environment to extend"
+                f"question {old.id!r} has another text, gold answer or equality in the environment "
+                "to extend"
             )
         existing[row] = old
-        questions.append(given or AskedQuestion(old.id, old.text, old.gold))
+        questions.append(given or kept)
         if given is not None:
             keys += [(row, b) for b in range(len(old.branches), plan.branches)]
     for question in by_id.values():

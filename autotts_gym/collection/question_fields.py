@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from autotts_gym.answers.answer_pairs import check_equality
 from autotts_gym.answers.grading import gold_answer
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.choice_options import (
@@ -25,6 +26,9 @@ ANSWER_FIELDS: Final = (
     *("answer", "gold_answer", "final_answer", "expected_answer", "gold", "target", "solution"),
     *("answerkey", "correct answer", "answer_index", "answer_idx"),
 )
+
+#: Field that says whether answers must be written like the gold answer.
+EQUALITY_FIELD: Final = "equality"
 
 
 def rows_to_questions(
@@ -82,7 +86,11 @@ def rows_to_questions(
             raise TraceError(f"{where}: {error}") from None
         if options is None and answer_name is not None and row.get(answer_name) not in (None, ""):
             gold = gold_answer(_read_scalar(row, answer_name, f"{where}: answer"))
-        questions.append(AskedQuestion(identity, text, gold, history))
+        try:
+            equality = check_equality(row.get(EQUALITY_FIELD) or "value")
+        except ValueError as error:
+            raise TraceError(f"{where}: {error}") from None
+        questions.append(AskedQuestion(identity, text, gold, history, equality))
     return questions
 
 

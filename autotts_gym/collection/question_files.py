@@ -30,7 +30,9 @@ def read_questions(
 
     Options of multiple choice (:mod:`autotts_gym.collection.choice_options`) are appended to the
     question as ``A) ...``, and the gold answer is the letter of the right one. A question may be a
-    list of messages, each with a role and a content; the last is the user's.
+    list of messages, each with a role and a content; the last is the user's. A field ``equality``
+    with the value ``form`` says that answers must be written like the gold answer, as in "simplify
+    the fraction".
 
     Args:
         source: a UTF-8 file with one question per row (``.jsonl``, ``.json`` with a list, ``.csv``

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from autotts_gym.answers.answer_pairs import RULES_VERSION
+from autotts_gym.answers.answer_pairs import RULES_VERSION, Equality
 from autotts_gym.answers.classes import answer_classes
 from autotts_gym.answers.grading import gold_answer
 from autotts_gym.traces.records import Branch, Question, is_null
@@ -17,12 +18,27 @@ from autotts_gym.traces.store import TraceError, TraceStore
 RULES_ENTRY: Final = "answer_rules"
 SOURCE_ENTRY: Final = "regraded_from"
 
+#: Entry of the card: ids of the questions whose equal answers are written alike.
+FORM_ENTRY: Final = "equal_in_form"
 
-def classify_answers(question: Question) -> Question:
+
+def equalities(store: TraceStore) -> dict[str, Equality]:
+    """Equality of the questions of a store, by id, where it is not that of values."""
+    return {str(name): "form" for name in store.card.details.get(FORM_ENTRY, ())}
+
+
+def form_entry(chosen: Mapping[str, Equality]) -> dict[str, list[str]]:
+    """What the card says about equalities, by the ids of questions."""
+    ids = [name for name, equality in chosen.items() if equality == "form"]
+    return {FORM_ENTRY: ids} if ids else {}
+
+
+def classify_answers(question: Question, equality: Equality = "value") -> Question:
     """The question with new answer classes, made of the raw answers and the gold answer.
 
     Args:
         question: its branches have raw answers, or else their answers count as these.
+        equality: which answers are equal.
 
     Returns:
         The question with its raw answers. Answers are the representatives of their classes
@@ -36,7 +52,7 @@ def classify_answers(question: Question) -> Question:
         for raw, null in zip(branch.raw or (), branch.nulls or (), strict=True)
         if not null
     }
-    classes = answer_classes(given, gold or None)
+    classes = answer_classes(given, gold or None, equality)
     return replace(question, gold=gold, branches=[_classified(b, classes) for b in branches])
 
 
@@ -61,6 +77,8 @@ def regrade(
     store: TraceStore,
     target: str | os.PathLike[str],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    form: Sequence[str] = (),
 ) -> TraceStore:
     """Write a new store with answer classes made anew, without a model.
 
@@ -68,6 +86,8 @@ def regrade(
         store: a store of any format; the answers of a store without raw answers count as these.
         target: folder of the new store; must not exist.
         progress: called with the number of questions done, and their total number.
+        form: shell patterns of the ids of questions whose equal answers must be written alike,
+            beside those that the card names.
 
     Returns:
         The new store, opened from ``target``. Its card says with which version of the rules its
@@ -75,16 +95,23 @@ def regrade(
 
     Raises:
         FrozenError: ``target`` exists.
-        TraceError: the store cannot be read.
+        TraceError: the store cannot be read, or a pattern fits no question.
     """
+    chosen = equalities(store)
+    for pattern in form:
+        found = fnmatch.filter(store.tables.ids, pattern)
+        if not found:
+            raise TraceError(f"no question has an id like {pattern!r}")
+        chosen |= dict.fromkeys(found, "form")
     questions = []
     for done, question in enumerate(store, 1):
-        questions.append(classify_answers(question))
+        questions.append(classify_answers(question, chosen.get(question.id, "value")))
         progress(done, len(store))
     details = {
         **store.card.details,
         RULES_ENTRY: RULES_VERSION,
         SOURCE_ENTRY: store.card.fingerprint,
+        **form_entry(chosen),
     }
     made = TraceStore.from_branches(
         questions, store.card.interval, synthetic=store.card.synthetic, details=details

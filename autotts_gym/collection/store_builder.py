@@ -26,7 +26,7 @@ from autotts_gym.collection.collection_warnings import FALLBACK, misses_first_ex
 from autotts_gym.collection.collector import needs_closing_probe
 from autotts_gym.collection.extension import EXTENDS_ENTRY, BranchPlan, all_branches
 from autotts_gym.collection.plan import CollectionPlan, probe_positions
-from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers
+from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers, form_entry
 from autotts_gym.inference.engine import Generated
 from autotts_gym.inference.protocol import Protocol
 from autotts_gym.traces.store import NULL_ANSWERS, Branch, Question, TraceError, TraceStore
@@ -88,8 +88,8 @@ def build_store(
         for q, question in enumerate(questions)
     ]
     stored = []
-    for done, unclassified in enumerate(raw, 1):
-        stored.append(classify_answers(unclassified))
+    for done, (asked, unclassified) in enumerate(zip(questions, raw, strict=True), 1):
+        stored.append(classify_answers(unclassified, asked.equality))
         if progress is not None:
             progress(done, len(raw))
     card: dict[str, Any] = {
@@ -104,6 +104,7 @@ def build_store(
         "null_answers": sorted(NULL_ANSWERS),
         **card_entry(top_tokens),
         RULES_ENTRY: RULES_VERSION,
+        **form_entry({question.id: question.equality for question in questions}),
         "collected": branches.add_counts(_collection_summary(contents, stored, protocol)),
     }
     if branches.fingerprint:

@@ -26,7 +26,7 @@ from autotts_gym.collection.collector import CollectionProgress, collect
 from autotts_gym.collection.engine_watch import EngineWatch
 from autotts_gym.collection.pipeline import model_details, work_folder
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers
+from autotts_gym.collection.regrading import RULES_ENTRY, classify_answers, equalities
 from autotts_gym.collection.store_builder import CUT, UNANSWERED, build_branch
 from autotts_gym.inference.engine import Engine, EngineError, Generated
 from autotts_gym.inference.prober import Prober
@@ -91,8 +91,9 @@ def probe_store(
         chosen, details = run_sync(_probe(engine, work, journal, protocol, concurrency, progress))
         probed = _Probed(journal.contents, interval, chosen, _keeps_confidence(store, interval))
         questions = []
-        for done, question in enumerate(probed.questions(work.stored), 1):
-            questions.append(classify_answers(question))
+        pairs = zip(work.asked, probed.questions(work.stored), strict=True)
+        for done, (asked, question) in enumerate(pairs, 1):
+            questions.append(classify_answers(question, asked.equality))
             if merge_progress is not None:
                 merge_progress(done, len(work.stored))
         card = {
@@ -133,10 +134,14 @@ class _Work:
                     )
                 encoded = branch.text.encode()
                 digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        chosen = equalities(store)
         widest = max(len(question.branches) for question in stored)
         return cls(
             stored,
-            [AskedQuestion(question.id, question.text, question.gold) for question in stored],
+            [
+                AskedQuestion(q.id, q.text, q.gold, equality=chosen.get(q.id, "value"))
+                for q in stored
+            ],
             CollectionPlan(widest, interval, max_tokens=2**31 - 1),
             [(q, b) for q, question in enumerate(stored) for b in range(len(question.branches))],
             {

@@ -208,7 +208,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self.np_random,
         )
         self._question_text = question.text
-        self._traces.start_question(gold_answer(question.gold) or None)
+        self._traces.start_question(gold_answer(question.gold) or None, question.equality)
         branch_seed = None if seed is None else int(self.np_random.integers(2**62))
         order = np.arange(self.max_branches)  # branch i is recorded in row i
         result = super().reset(options={**options, "branch_order": order})

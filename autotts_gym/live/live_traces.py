@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from autotts_gym.answers.answer_pairs import Equality
 from autotts_gym.answers.classes import fitting_class
 from autotts_gym.inference.protocol import Probe
 from autotts_gym.mdp import state as s
@@ -86,13 +87,15 @@ class LiveTraces(TraceDataset):
         self.traces = s.Traces(**{k: _read_only(array) for k, array in arrays.items()})
         self.start_question(None)
 
-    def start_question(self, gold: str | None) -> None:
+    def start_question(self, gold: str | None, equality: Equality = "value") -> None:
         """Reset all branches for a new question.
 
         Args:
             gold: its gold answer; None if it is not known.
+            equality: which answers are equal.
         """
         self._gold = gold
+        self._equality = equality
         self._codes: dict[tuple[str, bool], int] = {}
         self._classes: list[list[str]] = []  # the answers of each code; empty for a null answer
         self._answers = [[]]
@@ -150,7 +153,7 @@ class LiveTraces(TraceDataset):
         """
         code = self._codes.get((answer, null))
         if code is None:
-            code = None if null else fitting_class(answer, self._classes)
+            code = None if null else fitting_class(answer, self._classes, self._equality)
             if code is None:
                 code = self._new_code(answer, null)
             else:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotts_gym.answers import classes
 from autotts_gym.answers.answer_pairs import answers_equal
-from autotts_gym.answers.classes import answer_classes
+from autotts_gym.answers.classes import answer_classes, fitting_class
 
 POOL = [
     *("5", "5.0", "5 cm", "5 m", "x=5", "y=5", "50%", "50", "0.5", "1/2", r"\frac12", "B", "(B)"),
@@ -81,3 +83,33 @@ def test_numbers_that_differ_are_not_compared_one_by_one(monkeypatch: pytest.Mon
     answers = [*map(str, range(1000)), r"\frac{1}{3}", "0.333333"]
     assert len(set(answer_classes(answers).values())) == len(answers)
     assert {frozenset(pair) for pair in compared} == {frozenset((r"\frac{1}{3}", "0.333333"))}
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("8/13", r"$\frac{8}{13}$"), ("8/13", r"\dfrac8{13}"), ("1/2", r"\boxed{1/2}"), ("7", "7.")],
+)
+def test_equal_in_form(a: str, b: str) -> None:
+    assert answers_equal(a, b, "form")
+    assert answers_equal(b, a, "form")
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("8/13", "16/26"), ("1/2", "0.5"), ("3", "6/2"), ("1/2", "x=1/2"), ("5", "5 cm")]
+)
+def test_equal_values_in_another_form(a: str, b: str) -> None:
+    assert answers_equal(a, b)
+    assert not answers_equal(a, b, "form")
+    assert answer_classes([b], a, "form") == {b: b}
+
+
+@given(st.lists(st.sampled_from(POOL), min_size=1))
+def test_classes_in_form_are_those_of_the_pairs(answers: list[str]) -> None:
+    classes = answer_classes(answers, None, "form")
+    for a, b in itertools.product(answers, answers):
+        equal = answers_equal(a, b, "form")
+        assert (classes[a] == classes[b]) == equal
+        assert not equal or answers_equal(a, b)
+    assert fitting_class(answers[0], [[answers[-1]]], "form") == (
+        0 if classes[answers[0]] == classes[answers[-1]] else None
+    )

@@ -50,7 +50,7 @@ def contested() -> TraceStore:
 @pytest.fixture(scope="module")
 def stores() -> dict[str, TraceStore]:
     """A bundled one; a deep one; one with many ties; and one with few probes per branch."""
-    (bundled,) = registry.open_stores(registry.DEFAULT).values()
+    (bundled,) = registry.open_stores("tinylm/medium/chain").values()
     return {
         "bundled": bundled,
         "deep": generate(questions=5, branches=80, seed=1, interval=15),

@@ -94,3 +94,31 @@ def test_regrade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("regrade", tmp_path / "old", "--out", tmp_path / "new") == 1
     assert _run("regrade", tmp_path / "new", "--out", tmp_path / "again") == 0
     assert TraceStore.open(tmp_path / "again").card.fingerprint == new.card.fingerprint
+
+
+def test_equality_in_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of grading, and of an environment, whose card remembers it."""
+    rows = [{"gold": "1/2", "answer": answer, "equality": "form"} for answer in ("2/4", r"\frac12")]
+    out = tmp_path / "graded.jsonl"
+    assert _run("grade", _write(tmp_path / "rows.jsonl", rows), "--out", out) == 0
+    assert [json.loads(line)["equal"] for line in out.read_text("utf-8").splitlines()] == [
+        False,
+        True,
+    ]
+    bad = _write(tmp_path / "bad.jsonl", [{"gold": "1", "answer": "1", "equality": "exact"}])
+    assert _run("grade", bad) == 1
+    assert "equality must be 'value' or 'form', got 'exact'" in capsys.readouterr().err
+
+    branches = [Branch(["2/4"], 20, r"\frac12"), Branch(["0.5"], 20, "2/4")]
+    questions = [Question("?", "1/2", branches, name) for name in ("simplify-0", "halve-0")]
+    TraceStore.from_branches(questions, 10).save(tmp_path / "old")
+    assert _run("regrade", tmp_path / "old", "--form", "x-*", "--out", tmp_path / "none") == 1
+    assert "no question has an id like 'x-*'" in capsys.readouterr().err
+    arguments = ("--form", "simplify-*", "--out", tmp_path / "new")
+    assert _run("regrade", tmp_path / "old", *arguments) == 0
+    assert _run("regrade", tmp_path / "new", "--out", tmp_path / "again") == 0
+    for name in ("new", "again"):
+        store = TraceStore.open(tmp_path / name)
+        assert store.card.details["equal_in_form"] == ["simplify-0"]
+        finals = [[branch.final for branch in question.branches] for question in store]
+        assert finals == [["1/2", "2/4"], ["1/2", "1/2"]]

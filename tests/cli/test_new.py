@@ -20,7 +20,7 @@ from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.traces import registry
 
 ROOT = Path(__file__).parents[2]
-(STORE,) = registry.open_stores(registry.DEFAULT).values()
+(STORE,) = registry.open_stores("tinylm/medium/chain").values()
 
 
 def play(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,5 +117,7 @@ def test_nothing_to_add_and_changed_questions(server: ScriptedServer, tmp_path: 
     with pytest.raises(TraceError, match="nothing to add"):
         collect(server, tmp_path / "new", QUESTIONS[:2], plan(1), extends=old)
     other = [AskedQuestion("plain-1", "plain 1", "58")]
-    with pytest.raises(TraceError, match="'plain-1' has another text or gold answer"):
-        collect(server, tmp_path / "new", other, plan(3), extends=old)
+    strict = [replace(QUESTIONS[1], equality="form")]
+    for changed in (other, strict):
+        with pytest.raises(TraceError, match="has another text, gold answer or equality"):
+            collect(server, tmp_path / "new", changed, plan(3), extends=old)

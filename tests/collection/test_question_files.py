@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,18 @@ def test_common_field_names(tmp_path: Path) -> None:
     # The default name takes precedence over other common names.
     path = write_rows(tmp_path / "x.jsonl", [{"problem": "no", "question": "1?", "gold": 1.5}])
     assert read_questions(path) == [AskedQuestion("0", "1?", "1.5")]
+
+
+def test_equality(tmp_path: Path) -> None:
+    rows = [{"question": f"{k}?", "equality": value} for k, value in enumerate(["form", "", None])]
+    questions = read_questions(write_rows(tmp_path / "x.jsonl", rows))
+    assert [question.equality for question in questions] == ["form", "value", "value"]
+    assert questions_digest(questions) != questions_digest(
+        [replace(question, equality="value") for question in questions]
+    )
+    path = write_rows(tmp_path / "bad.jsonl", [{"question": "1?", "equality": "exact"}])
+    with pytest.raises(TraceError, match="line 1: equality must be 'value' or 'form', got 'exact'"):
+        read_questions(path)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from autotts_gym.answers.answer_pairs import RULES_VERSION
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JournalContents, SampledTrace
 from autotts_gym.collection.plan import CollectionPlan
+from autotts_gym.collection.regrading import equalities
 from autotts_gym.collection.store_builder import build_branch, build_store
 from autotts_gym.inference.engine import Generated, Sampling
 from autotts_gym.inference.protocol import Protocol
@@ -243,6 +244,25 @@ def test_equal_answers_are_merged() -> None:
     ]
     assert merged.card.details["collected"]["answers_merged"] == 2
     assert done[-1] == (1, 1)
+
+
+def test_questions_whose_answers_must_be_written_alike() -> None:
+    boxed = Protocol.from_dict(
+        "boxed",
+        {**PROTOCOL, "probe": {"suffix": "\\boxed{", "max_tokens": 9}, "answers": ["boxed"]},
+    )
+    texts = [r"</think>\boxed{\frac12}", r"</think>\boxed{2/4}"]
+    contents = JournalContents(
+        sessions=[{"seconds": 0.0}],
+        traces={(q, b): trace(5, text) for q in range(2) for b, text in enumerate(texts)},
+        probes={(q, b): [] for q in range(2) for b in range(2)},
+    )
+    asked = [AskedQuestion("halve", "?", "1/2"), AskedQuestion("reduce", "?", "1/2", (), "form")]
+    store = build_store(contents, asked, CollectionPlan(2, 10), boxed)
+    finals = [[branch.final for branch in question.branches] for question in store]
+    assert finals == [["1/2", "1/2"], ["1/2", "2/4"]]
+    assert store.card.details["equal_in_form"] == ["reduce"]
+    assert equalities(store) == {"reduce": "form"}
 
 
 def test_a_real_no_is_not_a_null_answer(tmp_path: Path) -> None:

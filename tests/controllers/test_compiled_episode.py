@@ -21,7 +21,7 @@ ORDERS = np.array([np.roll(np.arange(8), q) for q in QUESTIONS])
 
 @pytest.fixture(scope="module")
 def store() -> TraceStore:
-    (store,) = registry.open_stores(registry.DEFAULT).values()
+    (store,) = registry.open_stores("tinylm/medium/chain").values()
     return store
 
 

@@ -37,3 +37,9 @@ def test_a_class_never_changes() -> None:
     assert _codes(_traces(None), *answers) == [0, 0, 1, 0]
     answers = ("5 cm", False), ("5 m", False), ("5", False), ("5.0", False)
     assert _codes(_traces(None), *answers) == [0, 1, 2, 2]
+
+
+def test_answers_that_must_be_written_alike() -> None:
+    traces = _traces(None)
+    traces.start_question("1/2", "form")
+    assert _codes(traces, ("2/4", False), (r"\frac12", False), ("0.5", False)) == [1, 0, 2]

@@ -100,7 +100,7 @@ def test_random_episodes_match_the_reference(random: Random) -> None:
     ],
 )
 def test_bundled_agents_match_the_reference(agent: str, beta: float, config: EpisodeConfig) -> None:
-    (store,) = registry.open_stores(registry.DEFAULT).values()
+    (store,) = registry.open_stores("tinylm/medium/chain").values()
     rows = range(0, 60, 5)
     questions = TraceStore.from_branches([store.question(row) for row in rows], store.card.interval)
     arguments = {name: getattr(config, name) for name in CONFIG_FIELDS}
