@@ -34,7 +34,7 @@ def benchmark(
     *,
     betas: float | str | Iterable[float] | None = None,
     seeds: int | str | Iterable[int] | None = None,
-    protocol: Literal["paper"] | None = None,
+    protocol: Literal["paper", "field"] | None = None,
     order: Literal["published", "random"] | None = None,
     billing: Literal["tokens", "interval"] | None = None,
     out: StrPath = "results",
@@ -64,7 +64,8 @@ def benchmark(
         betas: values of β for controllers that take β; default 0, 0.5 and 1.
         seeds: seeds of the branch orders, as numbers or text such as ``"0-9"``, the default.
         protocol: ``"paper"``: reproduce the published table. Adds the published controllers, and
-            sets ``order``, ``billing`` and the defaults of ``betas`` and ``seeds``.
+            sets ``order``, ``billing`` and the defaults of ``betas`` and ``seeds``. ``"field"``:
+            compare all bundled controllers. Adds them, and sets the default of ``betas``.
         order: ``"random"`` (default): one branch order per question and seed; ``"published"``: one
             per seed, the same for all questions.
         billing: bill generated tokens (``"tokens"``, the default) or every started interval in
@@ -96,7 +97,7 @@ def benchmark(
     """
     from autotts_gym.evaluation.backends import create_pool
     from autotts_gym.evaluation.benchmark_session import (
-        DEFAULT_BETAS,
+        default_betas,
         default_seeds,
         plan_benchmark,
         play_benchmark,
@@ -105,7 +106,7 @@ def benchmark(
     stores = open_envs(envs)
     plan = plan_benchmark(
         load_controllers(controllers, untrusted, weaker_sandbox),
-        DEFAULT_BETAS if betas is None else beta_list(betas),
+        default_betas(protocol) if betas is None else beta_list(betas),
         integer_list(default_seeds(protocol) if seeds is None else seeds, "seeds"),
         protocol=protocol,
         order=order,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from autotts_gym.api.catalogue import load_controllers
-from autotts_gym.cli import benchmark_table, published_table
+from autotts_gym.cli import benchmark_table, field_table, published_table
 from autotts_gym.cli.console import (
     ProgressLines,
     exit_on_interrupt,
@@ -43,6 +43,7 @@ class Protocol(StrEnum):
     """Values of ``--protocol``."""
 
     paper = "paper"
+    field = "field"
 
 
 def benchmark(
@@ -63,7 +64,8 @@ def benchmark(
         typer.Option(
             help="paper: reproduce the published table. Sets agents, β, seeds (0-99), order and "
             "billing, and prints the published figures below the measured ones. Additional agents "
-            "are billed by interval."
+            "are billed by interval. field: compare all bundled controllers at their published "
+            "settings in one table."
         ),
     ] = None,
     order: Annotated[
@@ -130,25 +132,25 @@ def benchmark(
     """
     from autotts_gym.evaluation.backends import create_pool
     from autotts_gym.evaluation.benchmark_session import (
-        DEFAULT_BETAS,
+        default_betas,
         default_seeds,
         plan_benchmark,
         play_benchmark,
     )
 
-    if protocol and (order or billing):
+    if protocol == Protocol.paper and (order or billing):
         raise ValueError("--protocol paper sets the order and the billing; omit both options")
     if action_limit is not None and action_limit < 1:
         raise ValueError(f"--action-limit must be at least 1, got {action_limit}")
     if not (agents or protocol):
-        raise ValueError("give at least one agent, such as cmc, or --protocol paper")
+        raise ValueError("give at least one agent, such as cmc, or --protocol")
     loaded = load_controllers(agents or [], untrusted, weaker_sandbox)
     if untrusted:
         _print_protections(loaded)
     stores = open_environments(env)
     plan = plan_benchmark(
         loaded,
-        DEFAULT_BETAS if beta is None else parse_numbers(beta),
+        default_betas(protocol) if beta is None else parse_numbers(beta),
         parse_integers(default_seeds(protocol) if seeds is None else seeds),
         protocol=protocol.value if protocol else None,
         order=order.value if order else None,
@@ -165,8 +167,11 @@ def benchmark(
             plan, stores, out, interpret=interpret, pool=pool, progress=update
         )
     if results.runs:
-        benchmark_table.print_tables(results, analysis, stores)
-        if protocol:
+        if protocol == Protocol.field:
+            field_table.print_tables(results, analysis, stores)
+        else:
+            benchmark_table.print_tables(results, analysis, stores)
+        if protocol == Protocol.paper:
             published_table.print_tables(results, analysis)
     _print_execution(results, interpret)
     _print_failures(results)

@@ -46,7 +46,7 @@ def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, Trac
     for scope in analysis.scopes:
         if not analysis.rows_in(scope):
             continue
-        _print_title(scope, [environments[name] for name in scope.environments], len(results.seeds))
+        print_title(scope, [environments[name] for name in scope.environments], len(results.seeds))
         wide_console.print(_table(results, analysis, scope))
         for line in _sweep_lines(analysis, scope):
             print_dim(line)
@@ -89,7 +89,8 @@ def _print_legend(results: Results, analysis: Analysis) -> None:
         print_dim("Synthetic traces are generated, not sampled from a model.")
 
 
-def _print_title(scope: Scope, environments: Sequence[EnvironmentRecord], seeds: int) -> None:
+def print_title(scope: Scope, environments: Sequence[EnvironmentRecord], seeds: int) -> None:
+    """Print the line above a table: the scope, its split, its questions and seeds."""
     synthetic = any(env.synthetic for env in environments)
     questions = sum(env.questions for env in environments)
     split = f", {scope.split}" if scope.split and not scope.is_average else ""

@@ -33,6 +33,7 @@ def run(
     config: EpisodeConfig | Mapping[str, EpisodeConfig] | None = None,
     interpret: bool = False,
     settle: bool = False,
+    can_play: Callable[[str, TraceStore], bool] = lambda agent, store: True,
     pool: WorkerPool | None = None,
     progress: Callable[[str, int], None] = lambda label, episodes: None,
 ) -> Iterator[Run | IncompleteRun]:
@@ -53,6 +54,7 @@ def run(
             a question.
         interpret: run controllers as plain Python even if they can be compiled.
         settle: compute settled tokens, see :mod:`autotts_gym.mdp.settled_tokens`.
+        can_play: whether an agent, given by its name, is played on a store.
         pool: workers that play; by default the current process, which cannot interrupt a program
             that never returns.
         progress: called with a label and the number of episodes that were just finished.
@@ -80,6 +82,8 @@ def run(
         else:
             agent_config = config or EpisodeConfig(default_width(stores.values()))
         for env, store in stores.items():
+            if not can_play(agent.name, store):
+                continue
             for beta in betas if agent.takes_beta else [None]:
                 cache = ResultCache(cells, agent, beta, store, order, agent_config, settle)
                 rows.append((env, caches.setdefault(cache.key, cache)))

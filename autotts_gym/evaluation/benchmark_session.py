@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
-from autotts_gym.evaluation import published_protocol
+from autotts_gym.evaluation import field_protocol, published_protocol
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.backends import WorkerPool
 from autotts_gym.evaluation.benchmark import run
@@ -26,6 +26,8 @@ from autotts_gym.traces.store import TraceStore
 
 #: Values of β, where none are given; the published protocol has the same.
 DEFAULT_BETAS = published_protocol.BETAS
+#: Name of a protocol.
+Protocol = Literal["paper", "field"]
 #: Seeds of the branch orders, where none are given.
 DEFAULT_SEEDS = "0-9"
 
@@ -58,14 +60,32 @@ class BenchmarkPlan:
 
     def episode_count(self, stores: Mapping[str, TraceStore]) -> int:
         """Number of episodes on ``stores``, cached ones included."""
-        rows = sum(len(self.betas) if agent.takes_beta else 1 for agent in self.agents)
-        questions = sum(store.card.questions for store in stores.values())
-        return rows * len(self.seeds) * questions
+        return sum(
+            (len(self.betas) if agent.takes_beta else 1) * len(self.seeds) * store.card.questions
+            for agent in self.agents
+            for store in stores.values()
+            if self.can_play(agent.name, store)
+        )
+
+    def can_play(self, agent: str, store: TraceStore) -> bool:
+        """Whether an agent is played on a store: the protocol ``field`` leaves some out."""
+        return self.protocol != "field" or field_protocol.can_play(agent, store)
 
 
 def default_seeds(protocol: str | None) -> str:
     """Seeds of the branch orders where none are given, such as ``"0-9"``."""
-    return published_protocol.SEEDS if protocol else DEFAULT_SEEDS
+    return published_protocol.SEEDS if protocol == "paper" else DEFAULT_SEEDS
+
+
+def default_betas(protocol: str | None) -> tuple[float, ...]:
+    """Values of β where none are given."""
+    return field_protocol.BETAS if protocol == "field" else DEFAULT_BETAS
+
+
+def _protocol_agents(protocol: str | None) -> list[Agent]:
+    """The agents that a protocol plays."""
+    names = {"paper": published_protocol.AGENTS, "field": field_protocol.AGENTS}
+    return [load(name) for name in names.get(protocol or "", ())]
 
 
 def plan_benchmark(
@@ -73,7 +93,7 @@ def plan_benchmark(
     betas: Sequence[float],
     seeds: Sequence[int],
     *,
-    protocol: Literal["paper"] | None = None,
+    protocol: Protocol | None = None,
     order: Order | None = None,
     billing: Literal["tokens", "interval"] | None = None,
     stores: Mapping[str, TraceStore] | None = None,
@@ -85,16 +105,17 @@ def plan_benchmark(
     """Plan a benchmark.
 
     Args:
-        agents: agents; the published protocol plays its own before them.
+        agents: agents; a protocol plays its own before them.
         betas: values of β.
         seeds: seeds of the branch orders.
-        protocol: ``"paper"`` for the published agents, orders and billing.
+        protocol: ``"paper"`` for the published agents, orders and billing; ``"field"`` for all
+            bundled controllers, see :mod:`autotts_gym.evaluation.field_protocol`.
         order: how branch orders are drawn; default ``"random"``.
-        billing: default ``"tokens"``; with a protocol, of agents that it does not name:
-            ``"interval"``.
+        billing: default ``"tokens"``; with the protocol ``"paper"``, of agents that it does not
+            name: ``"interval"``.
         stores: environments that will be played, for the default of ``max_branches``.
         max_branches: N, the maximum width of an episode, branches; default 64, or the smallest
-            number of branches of a question of ``stores``; with a protocol, 64.
+            number of branches of a question of ``stores``; with the protocol ``"paper"``, 64.
         budget: B, tokens of an episode; None for no budget.
         action_limit: number of actions after which an episode fails; None for no limit.
         latency_weight: w in [0, 1], which controllers can read.
@@ -102,21 +123,21 @@ def plan_benchmark(
     Raises:
         ValueError: there is no agent, or an argument is out of range.
     """
-    if protocol not in (None, "paper"):
-        raise ValueError(f'protocol must be "paper" or None, got {protocol!r}')
-    if protocol and (order or billing):
+    if protocol not in (None, *get_args(Protocol)):
+        raise ValueError(f'protocol must be "paper", "field" or None, got {protocol!r}')
+    is_paper = protocol == "paper"
+    if is_paper and (order or billing):
         raise ValueError('protocol="paper" sets order and billing: leave them out')
     if action_limit is not None and action_limit < 1:
         raise ValueError(f"action_limit must be at least 1, got {action_limit}")
-    published = [load(name) for name in published_protocol.AGENTS] if protocol else []
-    played = list(dict.fromkeys([*published, *agents]))
+    played = list(dict.fromkeys([*_protocol_agents(protocol), *agents]))
     if not played:
         raise ValueError('give a controller, such as "cmc", or protocol="paper"')
     if max_branches is None:
-        max_branches = MAX_WIDTH if protocol or not stores else default_width(stores.values())
+        max_branches = MAX_WIDTH if is_paper or not stores else default_width(stores.values())
     config = EpisodeConfig(
         max_branches=max_branches,
-        billing=billing or ("interval" if protocol else "tokens"),
+        billing=billing or ("interval" if is_paper else "tokens"),
         budget=budget,
         step_limit=action_limit,
         latency_weight=latency_weight,
@@ -124,9 +145,9 @@ def plan_benchmark(
     configs = {
         agent.name: replace(config, billing=published_protocol.BILLING[agent.name])
         for agent in played
-        if protocol and agent.name in published_protocol.BILLING
+        if is_paper and agent.name in published_protocol.BILLING
     }
-    chosen_order: Order = "published" if protocol else order or "random"
+    chosen_order: Order = "published" if is_paper else order or "random"
     return BenchmarkPlan(played, betas, seeds, chosen_order, config, configs, protocol or "")
 
 
@@ -169,6 +190,7 @@ def play_benchmark(
             config=configs,
             interpret=interpret,
             settle=True,
+            can_play=plan.can_play,
             pool=pool,
             progress=progress,
         )

@@ -151,7 +151,7 @@ class Results:
         seeds: seeds of the branch orders.
         config: configuration of the episodes; the billing of :class:`AgentRecord` overrides its
             billing.
-        protocol: ``"paper"`` for the published protocol, else empty.
+        protocol: ``"paper"`` or ``"field"``; empty without a protocol.
         version: version of this package.
     """
 

@@ -138,7 +138,7 @@ def test_failures_are_listed(two_stores: list[str], tmp_path: Path) -> None:
         ({"controllers": "cmc", "workers": -1}, "workers must be at least 0"),
         ({"controllers": "cmc", "time_limit": 0.0}, "time_limit must be above 0"),
         ({"controllers": "cmc", "action_limit": 0}, "action_limit must be at least 1"),
-        ({"protocol": "papers"}, 'protocol must be "paper" or None'),
+        ({"protocol": "papers"}, 'protocol must be "paper", "field" or None'),
         ({"protocol": "paper", "order": "random"}, "sets order and billing"),
     ],
 )

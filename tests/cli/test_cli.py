@@ -361,6 +361,23 @@ def test_the_published_protocol(autotts: Command, user_envs: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_protocol_field(autotts: Command, user_envs: Path) -> None:
+    """One table with the published settings; what the traces lack is said below it."""
+    branches = [Branch(["7", "7"], 2500, "7"), Branch(["8"], 1200, "7")] * 4
+    made = TraceStore.from_branches([Question("?", "7", branches)] * 2, 1000)
+    made.save(user_envs / "plain")
+    done = autotts("benchmark", "--protocol", "field", "--env", "plain", "--seeds", "0")
+    assert (done.code, done.err) == (0, "")
+    # All 8 branches are right: the cheapest controllers beat self-consistency, none beats first.
+    assert re.search(r"^ 1 self_consistency +100\.0 .* 14\.8k +2\.5k +8 .*\b7\b", done.out, re.M)
+    assert re.search(r"^ 7 first_finish β=0\.5 +100\.0 ", done.out, re.M)
+    assert re.search(r"^12 mars β=0\.5 +100\.0 .* \+0\.0 ", done.out, re.M)
+    assert "deepconf_online β" not in done.out
+    assert "not played, for want of generation confidences: deepconf_online, " in done.out
+    assert "…" not in done.out.partition("[95%")[0]
+
+
+@pytest.mark.slow
 def test_benchmark_without_a_budget(autotts: Command) -> None:
     done = autotts("benchmark", "cmc", "--budget", 0, "--seeds", "0", "--beta", "0.5")
     assert (done.code, done.err) == (0, "")

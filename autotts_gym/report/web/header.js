@@ -52,7 +52,7 @@ function drawFacts() {
     ["Budget", config.budget == null ? "none" : `${formatCount(config.budget)} tokens per episode`],
     ["Cost of a probe", probeCostText(config.probe_tokens)],
     ["Billing", billings.join("; ")],
-    ["Protocol", run.protocol ? `published (${run.protocol})` : null],
+    ["Protocol", run.protocol === "paper" ? "published (paper)" : run.protocol || null],
     ["Action limit", config.step_limit ? formatCount(config.step_limit) : null],
     ["Failed episodes", run.failed ? `${formatCount(run.failed)}, counted as incorrect` : null],
     ["Version", `autotts_gym ${run.version}`],
