@@ -136,8 +136,22 @@ def switch_model(
     return chance
 
 
-def mars(run: Run, beta: float, kept: float | None = None) -> str:
-    """MARS; with ``kept``, on DeepConf: filtered, and weighted by confidence."""
+def mars(
+    run: Run,
+    beta: float,
+    kept: float | None = None,
+    *,
+    oracle: bool = False,
+    fixed_gamma: float | None = None,
+) -> str:
+    """MARS; with ``kept``, on DeepConf: filtered, and weighted by confidence.
+
+    Args:
+        run, beta: the episode.
+        kept: percentage of the warm-up branches that the filter keeps.
+        oracle: use the true switches of all branches, which no controller can see.
+        fixed_gamma: γ, instead of the calibrated one.
+    """
     warm = run.open(min(WIDTH, WARM_UP))
     while any(i in run.running() for i in warm):
         run.advance(i for i in warm if i in run.running())
@@ -169,6 +183,8 @@ def mars(run: Run, beta: float, kept: float | None = None) -> str:
     pairs = [(i, d) for i in warm for d in range(1, run.end(i))]
     chance = switch_model([features(run, *p) for p in pairs], [switches(*p) for p in pairs])
 
+    if fixed_gamma is not None:
+        gamma = fixed_gamma
     finals = [ballot(i, last, 0.0) for i in warm]
     guard = leader((b.answer, b.weight) for b in finals)
     others = run.open(WIDTH)
@@ -183,8 +199,9 @@ def mars(run: Run, beta: float, kept: float | None = None) -> str:
                 dropped.add(i)
                 run.pruned.add(i)
             if i not in dropped:
-                running = depth < run.end(i)
-                q = chance(features(run, i, depth)) if running else 0.0
+                q = 0.0
+                if depth < run.end(i):
+                    q = switches(i, depth) if oracle else chance(features(run, i, depth))
                 ballots.append(ballot(i, depth, q))
         answer = safe_leader(ballots, gamma, 0.5 + clipped(beta))
         if answer is not None and (depth > 1 or answer == guard):

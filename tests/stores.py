@@ -93,6 +93,37 @@ def with_generation(store: TraceStore, seed: int = 0) -> TraceStore:
     return TraceStore.from_tables(tables, store.card.interval)
 
 
+def confident_branch(random: Random, interval: int, answers: list[str]) -> Branch:
+    """A branch that mostly settles on an answer, with a confidence for every token."""
+    n = random.choice([0, 1, 2, 5, 9, 14])
+    favourite = random.choice(answers[:2])
+    changes = random.randint(0, n)
+    shown = [favourite if k >= changes else random.choice(answers) for k in range(n)]
+    closing = random.randint(1, 2 * interval)
+    counts = [*[interval] * n, closing]
+    level = random.uniform(4, 16)
+    sums = [round(8 * count * (level + random.uniform(-2, 2))) / 8 for count in counts]
+    return Branch(
+        probes=shown,
+        tokens=n * interval + closing,
+        final=favourite if random.random() < 0.8 else random.choice(answers),
+        confidence_sums=sums,
+        confidence_tokens=counts,
+    )
+
+
+def confident_store(interval: int = 40, branches: int = 70) -> TraceStore:
+    """Questions with few, many and null answers, so that ties and late changes are frequent."""
+    random = Random(interval)
+    questions = []
+    for row in range(40):
+        answers = ["7", "8", "No", "9", "", "10", "11", "12"][: 2 + row % 7]
+        random.shuffle(answers)
+        options = [confident_branch(random, interval, answers) for _ in range(branches)]
+        questions.append(Question("?", "7", options))
+    return TraceStore.from_branches(questions, interval)
+
+
 def random_config(random: Random, stores: list[TraceStore]) -> dict[str, Any]:
     """Arguments of an environment with ``stores``, except β."""
     tables = [store.tables for store in stores]

@@ -9,17 +9,17 @@ import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from stores import confident_store
 
 from autotts_gym.rollout.branch_orders import branch_orders
 from autotts_gym.traces import registry
 from autotts_gym.traces.published_import import read_published
-from autotts_gym.traces.store import Branch, Question, TraceStore
+from autotts_gym.traces.store import TraceStore
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHARED = Path(__file__).parents[3] / "shared"
@@ -40,37 +40,6 @@ def field_controllers() -> Iterator[ModuleType]:
         yield importlib.import_module("field_controllers")
 
 
-def random_branch(random: Random, interval: int, answers: list[str]) -> Branch:
-    """A branch that mostly settles on an answer, with a confidence for every token."""
-    n = random.choice([0, 1, 2, 5, 9, 14])
-    favourite = random.choice(answers[:2])
-    changes = random.randint(0, n)
-    shown = [favourite if k >= changes else random.choice(answers) for k in range(n)]
-    closing = random.randint(1, 2 * interval)
-    counts = [*[interval] * n, closing]
-    level = random.uniform(4, 16)
-    sums = [round(8 * count * (level + random.uniform(-2, 2))) / 8 for count in counts]
-    return Branch(
-        probes=shown,
-        tokens=n * interval + closing,
-        final=favourite if random.random() < 0.8 else random.choice(answers),
-        confidence_sums=sums,
-        confidence_tokens=counts,
-    )
-
-
-def contested(interval: int = 40, branches: int = 70) -> TraceStore:
-    """Questions with few, many and null answers, so that ties and late changes are frequent."""
-    random = Random(interval)
-    questions = []
-    for row in range(40):
-        answers = ["7", "8", "No", "9", "", "10", "11", "12"][: 2 + row % 7]
-        random.shuffle(answers)
-        options = [random_branch(random, interval, answers) for _ in range(branches)]
-        questions.append(Question("?", "7", options))
-    return TraceStore.from_branches(questions, interval)
-
-
 def compare(module: Any, name: str, store: TraceStore, rows: Any, width: int) -> None:
     questions = np.asarray(rows)
     orders = branch_orders("random", np.ones_like(questions), questions, store, width)
@@ -84,7 +53,7 @@ def compare(module: Any, name: str, store: TraceStore, rows: Any, width: int) ->
 @pytest.mark.parametrize("name", [*OTHERS, *NEED_CONFIDENCE])
 def test_random_traces(name: str, field_controllers: ModuleType) -> None:
     """Widths below the warm-up, between the two, and above 64."""
-    store = contested()
+    store = confident_store()
     for width in (70, 33, 17, 3, 1):
         compare(field_controllers, name, store, range(40 if width > 64 else 8), width)
 
