@@ -62,6 +62,9 @@ class SummaryRow(TypedDict):
     tokens_ratio: float
     tokens_ratio_low: float
     tokens_ratio_high: float
+    sequential_ratio: float
+    undominated: bool
+    undominated_share: float
 
 
 class BenchmarkResult:

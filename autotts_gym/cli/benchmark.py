@@ -176,8 +176,8 @@ def benchmark(
     _print_execution(results, interpret)
     _print_failures(results)
     print_dim(
-        f"wrote {out / 'episodes.parquet'}, summary.csv, benchmark.json, frontier.png and "
-        f"latency.png; for an HTML report, run: autotts report {out}"
+        f"wrote {out / 'episodes.parquet'}, summary.csv, benchmark.json, frontier.png, latency.png "
+        f"and tradeoff.png; for an HTML report, run: autotts report {out}"
     )
     if results.incomplete:
         raise typer.Exit(1)

@@ -14,7 +14,8 @@ from autotts_gym.cli.formatting import format_interval, format_ratio, format_tho
 from autotts_gym.utils.terminal_text import one_line
 
 if TYPE_CHECKING:
-    from autotts_gym.evaluation.analysis import Analysis, Row, Scope
+    from autotts_gym.evaluation.analysis import Analysis, Cost, Row, Scope
+    from autotts_gym.evaluation.comparison import Comparison
     from autotts_gym.evaluation.results import EnvironmentRecord, Results
     from autotts_gym.evaluation.runs import Run
     from autotts_gym.traces.store import TraceStore
@@ -40,7 +41,8 @@ _NUMBER_HEADINGS: Final = (
 def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, TraceStore]) -> None:
     """Print one table per environment and per average, and a legend below the last.
 
-    Below each table: the comparisons of the β sweeps, and the oracle bounds of an environment.
+    Below each table: the comparisons of the β sweeps, the frontiers within the costs of the first
+    row, and the oracle bounds of an environment.
     """
     environments = {env.name: env for env in results.environments}
     for scope in analysis.scopes:
@@ -48,7 +50,8 @@ def print_tables(results: Results, analysis: Analysis, stores: Mapping[str, Trac
             continue
         print_title(scope, [environments[name] for name in scope.environments], len(results.seeds))
         wide_console.print(_table(results, analysis, scope))
-        for line in _sweep_lines(analysis, scope):
+        lines = (_sweep_lines, _both_costs_lines, _frontier_lines)
+        for line in (line for make in lines for line in make(analysis, scope)):
             print_dim(line)
         if not scope.is_average:
             for line in _bound_lines(results, scope, stores[scope.name]):
@@ -73,9 +76,11 @@ def _print_legend(results: Results, analysis: Analysis) -> None:
     )
     print_dim(
         f"Δ accuracy (points) and token ratio: paired with {reference}. *: no other row is as "
-        "accurate for fewer tokens. wasted: share of the tokens that were spent after the final "
+        "accurate for fewer tokens. +: no other row is as accurate for at most its tokens and its "
+        "sequential tokens. wasted: share of the tokens that were spent after the final "
         "answer last changed, or on an incorrect answer. area: mean accuracy under the frontier "
-        "over log-tokens, from the cheapest to the most expensive row of the table."
+        "over log-tokens, from the cheapest to the most expensive row of the table. (%) of a "
+        "frontier: share of the bootstrap replicates in which the row is on it."
     )
     agents_by_billing: dict[str, list[str]] = {}
     for agent in results.agents:
@@ -108,7 +113,9 @@ def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
     for heading in _NUMBER_HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     reference = analysis.rows_in(scope)[0]
-    on_frontier = {point.row for point in analysis.frontier(scope) if point.on_frontier}
+    undominated = {point.row for point in analysis.tradeoffs(scope) if point.undominated}
+    marks = dict.fromkeys(undominated, "+")
+    marks |= {point.row: "*" for point in analysis.frontier(scope) if point.on_frontier}
     for row in analysis.rows_in(scope):
         means = analysis.means(scope, row).value
         differences = ("", "")
@@ -120,7 +127,7 @@ def _table(results: Results, analysis: Analysis, scope: Scope) -> Table:
         table.add_row(
             escape(one_line(str(row))),
             escape(format_interval(analysis.estimate(scope, row, "correct"), 100, ".1f"))
-            + ("*" if row in on_frontier else " "),
+            + marks.get(row, " "),
             format_thousands(means["tokens"]),
             format_thousands(means["sequential_tokens"]),
             f"{means['probes']:,.0f}",
@@ -180,6 +187,62 @@ def _sweep_lines(analysis: Analysis, scope: Scope) -> list[str]:
             parts.append(f"{gain} points of accuracy for its tokens")
         parts.append(f"area {format_interval(analysis.area(scope, agent), 100, '.1f')}")
         lines.append(f"{agent}, interpolated over β: {'; '.join(parts)}")
+    return lines
+
+
+def _both_costs_lines(analysis: Analysis, scope: Scope) -> list[str]:
+    """Lines that compare β sweeps with rows, within both of their costs.
+
+    The rows are the first of the table, and those of CMC. A sweep is compared at the accuracy of
+    the row: its tokens with at most the row's sequential tokens, and the reverse.
+    """
+    rows = analysis.rows_in(scope)
+    references = dict.fromkeys([rows[0], *(row for row in rows if row.agent == "cmc")])
+    lines = []
+    for agent in dict.fromkeys(row.agent for row in rows):
+        if len(analysis.rows_in(scope, agent)) < 2:
+            continue
+        for row in references:
+            if row.agent == agent:
+                continue
+            tokens, latency = (
+                analysis.compare(scope, agent, row, cost, within_both=True)
+                for cost in ("tokens", "sequential_tokens")
+            )
+            if math.isnan(tokens.cost.value):
+                lines.append(f"{agent} does not reach {row}'s accuracy within both of its costs")
+            else:
+                lines.append(
+                    f"{agent} at {row}'s accuracy and latency: {_cost(tokens)} tokens; at its "
+                    f"accuracy and tokens: {_cost(latency)} sequential tokens"
+                )
+    return lines
+
+
+def _cost(comparison: Comparison) -> str:
+    """Format the cost of a sweep, with its ratio to that of the row."""
+    # If even the cheapest point will do, its cost is only an upper bound.
+    bound = "at most " if comparison.all_better else ""
+    ratio = format_ratio(comparison.cost_ratio)
+    return f"{bound}{format_thousands(comparison.cost.value)} (ratio {ratio})"
+
+
+def _frontier_lines(analysis: Analysis, scope: Scope) -> list[str]:
+    """Lines with the frontiers of either cost, where the other is at most the first row's."""
+    reference = analysis.rows_in(scope)[0]
+    means = analysis.means(scope, reference).value
+    lines = []
+    costs: tuple[Cost, Cost] = ("tokens", "sequential_tokens")
+    for cost, other in (costs, costs[::-1]):
+        points = analysis.frontier(scope, cost, means[other])
+        on = [
+            str(point.row) + ("" if math.isnan(point.share) else f" ({100 * point.share:.0f}%)")
+            for point in points
+            if point.on_frontier
+        ]
+        bound = f"{format_thousands(means[other])} {other.replace('_', ' ')}"
+        name = cost.replace("_", " ")
+        lines.append(f"frontier over {name}, within {reference}'s {bound}: {', '.join(on)}")
     return lines
 
 

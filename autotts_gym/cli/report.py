@@ -81,13 +81,11 @@ def report(
 
 def _write_figures(results: Path, folder: Path) -> None:
     from autotts_gym.evaluation.analysis import Analysis
-    from autotts_gym.evaluation.plots import FIGURES, save_frontier
+    from autotts_gym.evaluation.plots import save_figures
     from autotts_gym.evaluation.results import Results
 
     loaded = Results.load(results)
     analysis = Analysis.from_results(loaded)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, cost in FIGURES.items():
-        for suffix in (".png", ".svg"):
-            save_frontier(analysis, folder / f"{name}{suffix}", cost, loaded.synthetic)
-    print_dim(f"wrote frontier and latency plots as .png and .svg to {folder}")
+    save_figures(analysis, folder, loaded.synthetic, (".png", ".svg"))
+    print_dim(f"wrote frontier, latency and tradeoff plots as .png and .svg to {folder}")

@@ -24,10 +24,10 @@ from autotts_gym.evaluation.bootstrap import (
     ratio,
     resample,
 )
-from autotts_gym.evaluation.comparison import Comparison, compare_sweep
+from autotts_gym.evaluation.comparison import OTHER_COST, Comparison, compare_sweep
 from autotts_gym.evaluation.pareto import frontier_area, on_frontier
 from autotts_gym.evaluation.results import Results
-from autotts_gym.evaluation.runs import Run
+from autotts_gym.evaluation.runs import Run, check_benchmarks
 from autotts_gym.traces import registry
 from autotts_gym.traces.exceptions import TraceError
 from autotts_gym.traces.splits import split_of
@@ -93,6 +93,27 @@ class Point:
     share: float
 
 
+@dataclass(frozen=True)
+class Tradeoff:
+    """A row with its accuracy and both costs.
+
+    Attributes:
+        row: the row.
+        tokens, sequential_tokens: means per question.
+        accuracy: between 0 and 1.
+        undominated: whether no other row of the scope has at least its accuracy for at most its
+            tokens and its sequential tokens, and is strictly better in one of the three.
+        share: share of the bootstrap replicates in which it is undominated; NaN without replicates.
+    """
+
+    row: Row
+    tokens: float
+    sequential_tokens: float
+    accuracy: float
+    undominated: bool
+    share: float
+
+
 class Analysis:
     """Estimates, comparisons and frontiers of a benchmark's rows.
 
@@ -152,7 +173,7 @@ class Analysis:
         self.rows = list(dict.fromkeys(Row(run.agent, run.beta) for run in runs))
         self._means: dict[tuple[str, Row], Means] = {}
         benchmarks = benchmarks or {}
-        _check_benchmarks(tables, benchmarks)
+        check_benchmarks(tables, benchmarks)
         for env, env_runs in tables.items():
             benchmark = benchmarks.get(env, "")
             try:
@@ -230,19 +251,56 @@ class Analysis:
 
     # --- frontiers -------------------------------------------------------------------------------
 
-    def frontier(self, scope: Scope, cost: Cost = "tokens") -> list[Point]:
-        """All rows of a scope by rising cost, each marked if it is on the Pareto frontier."""
+    def frontier(self, scope: Scope, cost: Cost = "tokens", bound: float = np.inf) -> list[Point]:
+        """All rows of a scope by rising cost, each marked if it is on the Pareto frontier.
+
+        Args:
+            scope: the scope.
+            cost: the cost.
+            bound: the highest mean of the other cost: rows with more are left out, in every
+                replicate by its own means.
+        """
         rows = self.rows_in(scope)
-        costs, drawn_costs = self._columns(scope, rows, cost)
-        accuracies, drawn_accuracies = self._columns(scope, rows, "correct")
-        on = on_frontier(costs, accuracies)
-        drawn_on = on_frontier(drawn_costs, drawn_accuracies)
-        shares = drawn_on.mean(axis=0) if len(drawn_on) else np.full(len(rows), np.nan)
+        costs, drawn_costs = self.columns(scope, rows, cost)
+        accuracies, drawn_accuracies = self.columns(scope, rows, "correct")
+        others, drawn_others = self.columns(scope, rows, OTHER_COST[cost])
+        # Without a cost and an accuracy, a row that is left out dominates no other.
+        inside, drawn_inside = others <= bound, drawn_others <= bound
+        on = on_frontier(np.where(inside, costs, np.inf), np.where(inside, accuracies, -np.inf))
+        drawn_on = drawn_inside & on_frontier(
+            np.where(drawn_inside, drawn_costs, np.inf),
+            np.where(drawn_inside, drawn_accuracies, -np.inf),
+        )
+        shares = _shares(drawn_on)
         points = [
             Point(row, float(costs[i]), float(accuracies[i]), bool(on[i]), float(shares[i]))
             for i, row in enumerate(rows)
+            if inside[i]
         ]
         return sorted(points, key=lambda point: (point.cost, -point.accuracy))
+
+    def tradeoffs(self, scope: Scope) -> list[Tradeoff]:
+        """The rows of a scope with both costs, in the order of the table."""
+        rows = self.rows_in(scope)
+        if not rows:
+            return []
+        (tokens, drawn_tokens), (sequential, drawn_sequential), (accuracies, drawn_accuracies) = (
+            self.columns(scope, rows, metric)
+            for metric in ("tokens", "sequential_tokens", "correct")
+        )
+        undominated = on_frontier(tokens, accuracies, sequential)
+        shares = _shares(on_frontier(drawn_tokens, drawn_accuracies, drawn_sequential))
+        return [
+            Tradeoff(
+                row,
+                float(tokens[i]),
+                float(sequential[i]),
+                float(accuracies[i]),
+                bool(undominated[i]),
+                float(shares[i]),
+            )
+            for i, row in enumerate(rows)
+        ]
 
     def area(self, scope: Scope, agent: str, cost: Cost = "tokens") -> Estimate:
         """The mean accuracy along an agent's frontier over the logarithm of the cost.
@@ -256,9 +314,9 @@ class Analysis:
             ValueError: the agent has no row in the scope.
         """
         sweep = self._sweep(scope, agent)
-        costs, drawn_costs = self._columns(scope, sweep, cost)
-        accuracies, drawn_accuracies = self._columns(scope, sweep, "correct")
-        all_costs, all_drawn = self._columns(scope, self.rows_in(scope), cost)
+        costs, drawn_costs = self.columns(scope, sweep, cost)
+        accuracies, drawn_accuracies = self.columns(scope, sweep, "correct")
+        all_costs, all_drawn = self.columns(scope, self.rows_in(scope), cost)
         return Estimate.from_replicates(
             float(frontier_area(all_costs.min(), all_costs.max(), costs, accuracies)),
             frontier_area(
@@ -266,14 +324,29 @@ class Analysis:
             ),
         )
 
-    def compare(self, scope: Scope, agent: str, row: Row, cost: Cost = "tokens") -> Comparison:
+    def compare(
+        self,
+        scope: Scope,
+        agent: str,
+        row: Row,
+        cost: Cost = "tokens",
+        *,
+        within_both: bool = False,
+    ) -> Comparison:
         """Compare an agent's β sweep with a row, at equal accuracy and at equal cost.
+
+        Args:
+            scope: the scope.
+            agent: the agent with the sweep.
+            row: the row.
+            cost: the cost that is compared.
+            within_both: the sweep must not have more than the row of the other cost either.
 
         Raises:
             ValueError: the agent has no row in the scope, or the row is not part of it.
         """
         sweep = [self.means(scope, point) for point in self._sweep(scope, agent)]
-        return compare_sweep(sweep, self.means(scope, row), cost)
+        return compare_sweep(sweep, self.means(scope, row), cost, within_both=within_both)
 
     def _sweep(self, scope: Scope, agent: str) -> list[Row]:
         rows = self.rows_in(scope, agent)
@@ -283,7 +356,7 @@ class Analysis:
             )
         return rows
 
-    def _columns(self, scope: Scope, rows: Sequence[Row], metric: str) -> tuple[Floats, Floats]:
+    def columns(self, scope: Scope, rows: Sequence[Row], metric: str) -> tuple[Floats, Floats]:
         """A metric of some rows, float64[R], and its replicates, float64[B, R]."""
         means = [self.means(scope, row) for row in rows]
         values = np.array([row_means.value[metric] for row_means in means])
@@ -297,6 +370,11 @@ def _installed_split(env: str) -> str:
         return split_of(registry.resolve(env).get(env))
     except TraceError:
         return ""
+
+
+def _shares(drawn: NDArray[np.bool_]) -> Floats:
+    """Share of the replicates, bool[B, R], in which each row is marked; NaN without replicates."""
+    return drawn.mean(axis=0) if len(drawn) else np.full(drawn.shape[1], np.nan)
 
 
 def _scopes(environments: Sequence[str], splits: Mapping[str, str]) -> list[Scope]:
@@ -313,23 +391,3 @@ def _scopes(environments: Sequence[str], splits: Mapping[str, str]) -> list[Scop
             name = "average without a split"
         scopes.append(Scope(name, members, split))
     return scopes
-
-
-def _check_benchmarks(
-    tables: Mapping[str, Mapping[Row, Run]], benchmarks: Mapping[str, str]
-) -> None:
-    """Check that environments of one benchmark have the same questions.
-
-    Raises:
-        ValueError: they do not.
-    """
-    known: dict[str, tuple[str, NDArray[np.int64]]] = {}
-    for env, env_runs in tables.items():
-        if benchmark := benchmarks.get(env):
-            questions = np.unique(next(iter(env_runs.values())).episodes["question"])
-            first, expected = known.setdefault(benchmark, (env, questions))
-            if not np.array_equal(questions, expected):
-                raise ValueError(
-                    f"{first} and {env} should hold the same questions, those of {benchmark}, but "
-                    f"played different ones ({len(expected)} and {len(questions)})"
-                )

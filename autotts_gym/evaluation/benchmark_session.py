@@ -214,11 +214,10 @@ def play_benchmark(
 
 def _write_summary_and_plots(results: Results, folder: Path) -> Analysis:
     """Write ``summary.csv``, and the plots if at least one run is complete."""
-    from autotts_gym.evaluation.plots import FIGURES, save_frontier
+    from autotts_gym.evaluation.plots import save_figures
 
     analysis = Analysis.from_results(results)
     write_summary(results, analysis, folder / "summary.csv")
     if results.runs:
-        for name, cost in FIGURES.items():
-            save_frontier(analysis, folder / f"{name}.png", cost, results.synthetic)
+        save_figures(analysis, folder, results.synthetic)
     return analysis

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotts_gym.utils.parquet import read_table, write_table
 
@@ -191,3 +192,27 @@ def _run_slices(table: pa.Table) -> Iterator[tuple[int, int, RunKey]]:
         if stop > start:
             agent, beta, env = (key[int(start)].as_py() for key in keys)
             yield int(start), int(stop), (agent, beta, env)
+
+
+def check_benchmarks(
+    tables: Mapping[str, Mapping[Any, Run]], benchmarks: Mapping[str, str]
+) -> None:
+    """Check that environments of one benchmark have the same questions.
+
+    Args:
+        tables: runs by environment and row.
+        benchmarks: digest of the questions of environments, by name.
+
+    Raises:
+        ValueError: they do not.
+    """
+    known: dict[str, tuple[str, NDArray[np.int64]]] = {}
+    for env, env_runs in tables.items():
+        if benchmark := benchmarks.get(env):
+            questions = np.unique(next(iter(env_runs.values())).episodes["question"])
+            first, expected = known.setdefault(benchmark, (env, questions))
+            if not np.array_equal(questions, expected):
+                raise ValueError(
+                    f"{first} and {env} should hold the same questions, those of {benchmark}, but "
+                    f"played different ones ({len(expected)} and {len(questions)})"
+                )

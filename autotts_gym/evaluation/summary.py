@@ -27,14 +27,18 @@ _ESTIMATES: Final = (
     *(_COLUMN_NAMES.get(metric, metric) for metric in METRICS),
     "accuracy_difference",
     "tokens_ratio",
+    "sequential_ratio",
 )
 
 #: Columns of the summary. ``beta`` is None for an agent without the knob. ``_low`` and ``_high``
-#: are the ends of 95% intervals. ``accuracy_difference`` and ``tokens_ratio`` compare with the
-#: first row of the scope, paired.
+#: are the ends of 95% intervals. ``accuracy_difference``, ``tokens_ratio`` and
+#: ``sequential_ratio`` compare with the first row of the scope, paired. ``undominated``: no other
+#: row of the scope is as accurate for at most its tokens and sequential tokens;
+#: ``undominated_share`` is the share of the bootstrap replicates in which that holds.
 COLUMNS: Final = (
     *("env", "split", "synthetic", "agent", "beta", "billing", "episodes", "failed"),
     *(f"{name}{end}" for name in _ESTIMATES for end in ("", "_low", "_high")),
+    *("undominated", "undominated_share"),
 )
 
 
@@ -43,11 +47,12 @@ def summary_rows(results: Results, analysis: Analysis) -> list[dict[str, Value]]
     table = []
     for scope in analysis.scopes:
         rows = analysis.rows_in(scope)
-        for row in rows:
+        for row, tradeoff in zip(rows, analysis.tradeoffs(scope), strict=True):
             estimates = [
                 *(analysis.estimate(scope, row, metric) for metric in METRICS),
                 analysis.difference(scope, row, rows[0], "correct"),
                 analysis.ratio(scope, row, rows[0], "tokens"),
+                analysis.ratio(scope, row, rows[0], "sequential_tokens"),
             ]
             values = [
                 value
@@ -55,7 +60,8 @@ def summary_rows(results: Results, analysis: Analysis) -> list[dict[str, Value]]
                 for value in (estimate.value, estimate.low, estimate.high)
             ]
             facts = _facts(results, scope, row)
-            table.append(dict(zip(COLUMNS, [*facts, *values], strict=True)))
+            dominance = tradeoff.undominated, tradeoff.share
+            table.append(dict(zip(COLUMNS, [*facts, *values, *dominance], strict=True)))
     return table
 
 

@@ -169,6 +169,7 @@ def _scope(
     schedules: Mapping[str, Schedule],
 ) -> dict[str, Any]:
     rows = analysis.rows_in(scope)
+    tradeoffs = {point.row: point for point in analysis.tradeoffs(scope)}
     inside = [run for run in results.runs if run.env in scope.environments]
     return {
         "name": scope.name,
@@ -183,6 +184,8 @@ def _scope(
                 "row": indices["rows"][row],
                 "episodes": sum(len(r.episodes["seed"]) for r in inside if _row(r) == row),
                 "failed": sum(len(r.failures) for r in inside if _row(r) == row),
+                "undominated": tradeoffs[row].undominated,
+                "undominated_share": _rounded(tradeoffs[row].share),
             }
             for row in rows
         ],

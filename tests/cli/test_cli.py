@@ -312,6 +312,7 @@ def test_benchmark(autotts: Command) -> None:
         "frontier.png",
         "latency.png",
         "summary.csv",
+        "tradeoff.png",
     ]
 
 

@@ -45,8 +45,9 @@ def test_options(autotts: Command, played: Path, tmp_path: Path) -> None:
     assert f"wrote {out}: " in done.out
     assert ", 2 episodes" in done.out
     drawn = sorted(path.name for path in Path("deep/figures").iterdir())
-    assert drawn == ["frontier.png", "frontier.svg", "latency.png", "latency.svg"]
-    for name in ("frontier", "latency"):
+    names = ("frontier", "latency", "tradeoff")
+    assert drawn == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
+    for name in names:
         with Image.open(f"deep/figures/{name}.png") as image:
             assert image.width > 700
         assert "<svg" in Path(f"deep/figures/{name}.svg").read_text("utf-8")

@@ -289,6 +289,57 @@ def test_frontier_over_sequential_tokens() -> None:
     assert [p.row for p in analysis.frontier(scope, "sequential_tokens") if p.on_frontier] == [B]
 
 
+def test_frontier_within_a_bound_of_the_other_cost() -> None:
+    few, many = random_outcomes(0, rate=0.3), np.ones((4, 12), bool)
+    analysis = Analysis(
+        [
+            make_run("slow", correct=many, tokens=50, sequential=random_costs(40, 60)),
+            make_run("quick", correct=few, tokens=100, sequential=10),
+            make_run("wide", correct=many, tokens=900, sequential=20),
+        ]
+    )
+    (scope,) = analysis.scopes
+    assert [p.row.agent for p in analysis.frontier(scope) if p.on_frontier] == ["slow"]
+    points = analysis.frontier(scope, "tokens", bound=30)
+    assert [(p.row.agent, p.on_frontier, p.share) for p in points] == [
+        ("quick", True, 1),
+        ("wide", True, 1),
+    ]
+    assert analysis.frontier(scope, "tokens", bound=5) == []
+    # At the mean of the slow row, it is within the bound in about half of the replicates.
+    mean = analysis.means(scope, Row("slow", None)).value["sequential_tokens"]
+    slow = analysis.frontier(scope, "tokens", bound=mean)[0]
+    assert slow.row.agent == "slow"
+    assert 0.3 < slow.share < 0.7
+    reverse = analysis.frontier(scope, "sequential_tokens", bound=200)
+    assert [(p.row.agent, p.on_frontier) for p in reverse] == [("quick", True), ("slow", True)]
+
+
+def random_costs(low: int, high: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).integers(low, high, (4, 12))
+
+
+def test_rows_that_no_other_row_dominates_in_both_costs() -> None:
+    correct = random_outcomes(0)
+    runs = [
+        make_run("a", correct=correct, tokens=100, sequential=90),
+        make_run("b", correct=correct, tokens=900, sequential=10),
+        make_run("middle", correct=correct, tokens=500, sequential=50),
+        make_run("worse", correct=correct, tokens=500, sequential=51),
+    ]
+    analysis = Analysis(runs)
+    (scope,) = analysis.scopes
+    found = analysis.tradeoffs(scope)
+    assert [(p.row.agent, p.undominated, p.share) for p in found] == [
+        ("a", True, 1),
+        ("b", True, 1),
+        ("middle", True, 1),
+        ("worse", False, 0),
+    ]
+    assert (found[0].tokens, found[0].sequential_tokens) == (100, 90)
+    assert found[0].accuracy == correct.mean()
+
+
 def test_area_from_the_cheapest_to_the_most_expensive_row() -> None:
     all_correct, none, half = np.ones((2, 4)), np.zeros((2, 4)), np.tile([0, 1], (2, 2))
     analysis = Analysis(
@@ -361,10 +412,17 @@ def all_results(analysis: Analysis) -> list[Any]:
     for scope in analysis.scopes:
         rows = analysis.rows_in(scope)
         found.append(analysis.missing(scope))
+        found += analysis.tradeoffs(scope)
         for cost in ("tokens", "sequential_tokens"):
             found += analysis.frontier(scope, cost)
             found += [analysis.area(scope, row.agent, cost) for row in rows]
-            found += [analysis.compare(scope, a.agent, b, cost) for a in rows for b in rows]
+            found += analysis.frontier(scope, cost, bound=50)
+            for both in (False, True):
+                found += [
+                    analysis.compare(scope, a.agent, b, cost, within_both=both)
+                    for a in rows
+                    for b in rows
+                ]
         for metric in METRICS:
             found += [analysis.estimate(scope, row, metric) for row in rows]
             found += [analysis.ratio(scope, a, b, metric) for a in rows for b in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,6 +29,79 @@ def test_each_replicate_has_its_own_frontier(drawn: list[list[int]]) -> None:
     together = on_frontier(costs, accuracies)
     alone = [on_frontier(c, a) for c, a in zip(costs, accuracies, strict=True)]
     np.testing.assert_array_equal(together, alone)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=12
+    )
+)
+def test_frontier_of_two_costs(rows: list[tuple[int, int, int]]) -> None:
+    on = on_frontier(*np.array(rows, float).T)
+    for i, row in enumerate(rows):
+        cost, accuracy, other = row
+        dominated = any(
+            c <= cost and a >= accuracy and o <= other and (c, a, o) != row for c, a, o in rows
+        )
+        assert on[i] != dominated
+    for k in (0, 2):  # what one cost does not dominate, two do not
+        costs, accuracies = np.array(rows, float).T[[k, 1]]
+        alone = on_frontier(costs, accuracies)
+        unique = [rows.count(row) == 1 for row in rows]
+        same = [[r[k] == row[k] and r[1] == row[1] for r in rows].count(True) for row in rows]
+        assert all(on[i] for i in np.flatnonzero(alone) if unique[i] and same[i] == 1)
+
+
+points_of_two_costs = st.lists(
+    st.tuples(st.integers(1, 1000), st.integers(0, 20).map(lambda n: n / 20), st.integers(1, 1000)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(points_of_two_costs, st.floats(0, 1), st.integers(1, 1000), st.integers(1, 1000))
+def test_sweeps_within_two_costs(
+    sweep: list[tuple[float, float, float]], accuracy: float, cost: int, bound: int
+) -> None:
+    """Against a dense sampling of the lines between points of adjacent cost."""
+    costs, accuracies, others = np.array(sorted(sweep, key=lambda p: p[0]), float).T
+    x, z = np.log(costs), np.log(others)
+    share = np.linspace(0, 1, 501)
+    lines = [
+        np.concatenate([[v[0]], *(a + share * (b - a) for a, b in pairwise(v))])
+        for v in (x, accuracies, z)
+    ]
+    slack = 1e-9
+    inside = lines[2] <= np.log(bound) + slack
+    needed = cost_at(accuracy, costs, accuracies, bound, others)
+    reached = accuracy_at(cost, costs, accuracies, bound, others)
+    enough = inside & (lines[1] >= accuracy - slack)
+    cheap = inside & (lines[0] <= np.log(cost) + slack)
+    step = max((abs(np.diff(line)).max(initial=0) for line in lines), default=0) + 1e-6
+    if enough.any() and not np.isnan(needed):
+        assert np.log(needed) <= lines[0][enough].min() + 1e-6
+    if not np.isnan(needed):
+        near = abs(lines[0] - np.log(needed)) <= step
+        assert (near & (lines[1] >= accuracy - step) & (lines[2] <= np.log(bound) + step)).any()
+    strict = (lines[2] <= np.log(bound) - slack) & (lines[1] >= accuracy + slack)
+    assert not (strict.any() and np.isnan(needed))
+    if not np.isnan(reached):
+        assert reached >= lines[1][cheap].max(initial=0) - 1e-6
+        near = (lines[0] <= np.log(cost) + step) & (lines[2] <= np.log(bound) + step)
+        assert (near & (lines[1] >= reached - step)).any()
+    else:
+        assert not ((lines[2] < np.log(bound) - slack) & (lines[0] < np.log(cost) - slack)).any()
+
+
+def test_cost_within_a_bound() -> None:
+    costs, accuracies = np.array([10.0, 1000.0]), np.array([0.4, 0.6])
+    others = np.array([900.0, 9.0])  # the cheap point is slow
+    assert cost_at(0.4, costs, accuracies) == pytest.approx(10)
+    assert cost_at(0.4, costs, accuracies, 90, others) == pytest.approx(100)
+    assert cost_at(0.55, costs, accuracies, 90, others) == pytest.approx(10**2.5)
+    assert np.isnan(cost_at(0.4, costs, accuracies, 5, others))
+    assert accuracy_at(100, costs, accuracies, 90, others) == pytest.approx(0.5)
+    assert np.isnan(accuracy_at(50, costs, accuracies, 90, others))
 
 
 def test_interpolation_is_linear_in_log_cost() -> None:

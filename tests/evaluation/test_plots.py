@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from autotts_gym.evaluation import plots
 from autotts_gym.evaluation.analysis import Analysis
 from autotts_gym.evaluation.bootstrap import METRICS
-from autotts_gym.evaluation.plots import frontier_figure, plot_frontier, save_frontier
+from autotts_gym.evaluation.plots import (
+    frontier_figure,
+    plot_frontier,
+    save_figures,
+    save_frontier,
+    tradeoff_figure,
+)
 from autotts_gym.evaluation.runs import Run
 
 
@@ -112,6 +120,41 @@ def test_the_latency_frontier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (line,) = lines(panel)
     assert points(line) == [(3_000, 75), (2_000, 75)]  # along β
     assert "sequential" in panel.get_xlabel()
+
+
+def test_latency_is_the_colour_of_tradeoffs() -> None:
+    quick, slow = make_run(tokens=9_000), make_run("slow", None, tokens=9_000)
+    wide = make_run("wide", None, tokens=9_000, correct=(True, False, False, False))
+    for run, latency in ((quick, 100), (slow, 1_000), (wide, 10_000)):
+        run.episodes["sequential_tokens"] = np.full(4, latency)
+    figure = tradeoff_figure(Analysis([quick, slow, wide]))
+    panel, bar = figure.axes
+    assert "sequential tokens" in bar.get_ylabel()
+    assert "total tokens" in panel.get_xlabel()
+    dots = panel.collections
+    colours = [tuple(dot.get_facecolor()[0]) for dot in dots]
+    ends = [to_rgba(colour) for colour in (plots._LATENCY_COLOURS[0], plots._LATENCY_COLOURS[-1])]
+    np.testing.assert_allclose([colours[0], colours[2]], ends, atol=0.01)
+    assert len(set(colours)) == 3
+    # Only the first has an edge: the others are slower, and not better.
+    assert [dot.get_edgecolor()[0][3] for dot in dots] == [1, 0, 0]
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["cmc", "slow", "wide", "undominated"]
+    assert [text.get_text() for text in panel.texts] == ["β=0.5"]
+
+
+def test_all_figures_are_saved(tmp_path: Path) -> None:
+    saved = save_figures(Analysis([make_run()]), tmp_path, suffixes=(".png", ".svg"))
+    assert sorted(path.name for path in saved) == sorted(
+        f"{name}.{suffix}"
+        for name in ("frontier", "latency", "tradeoff")
+        for suffix in ("png", "svg")
+    )
+    assert sorted(saved) == sorted(tmp_path.iterdir())
+    content = (tmp_path / "tradeoff.svg").read_bytes()
+    save_figures(Analysis([make_run()]), tmp_path, suffixes=(".svg",))
+    assert (tmp_path / "tradeoff.svg").read_bytes() == content
 
 
 def test_plot_on_given_axes() -> None:

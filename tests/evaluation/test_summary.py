@@ -71,6 +71,10 @@ def test_a_row_for_every_agent_environment_and_average(tmp_path: Path) -> None:
     share = float(second["tokens"]) / float(first["tokens"])
     assert float(second["tokens_ratio"]) == pytest.approx(share, rel=1e-4)
     assert (first["accuracy_difference"], first["tokens_ratio"]) == ("0", "1")
+    share = float(second["sequential_tokens"]) / float(first["sequential_tokens"])
+    assert float(second["sequential_ratio"]) == pytest.approx(share, rel=1e-4)
+    assert {row["undominated"] for row in rows} <= {"true", "false"}
+    assert all(0 <= float(row["undominated_share"]) <= 1 for row in rows)
 
 
 def test_one_question_has_no_interval(tmp_path: Path, controller: Callable[..., Agent]) -> None:

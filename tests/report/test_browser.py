@@ -132,7 +132,8 @@ def test_fits_the_window_without_requests(
     page = browser.open(written.path, width)
     page.until(lambda: page.text("action"))
     assert page.js("return document.documentElement.scrollWidth") <= width
-    for plot in ("plot-tokens", "plot-sequential_tokens", "plot-questions", "plot-notes"):
+    plots = ("plot-tokens", "plot-sequential_tokens", "plot-tradeoff")
+    for plot in (*plots, "plot-questions", "plot-notes"):
         assert page.all(f"#{plot} .main-svg"), plot
         assert page[plot].size["width"] <= width
     assert page.js("return performance.getEntriesByType('resource').length") == 0

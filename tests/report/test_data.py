@@ -67,6 +67,9 @@ def test_metrics_are_those_of_the_analysis(data: dict[str, Any], analysis: Analy
     for scope, shown in zip(analysis.scopes, data["scopes"], strict=True):
         rows = analysis.rows_in(scope)
         assert [data["rows"][row["row"]]["name"] for row in shown["rows"]] == list(map(str, rows))
+        for point, figures in zip(analysis.tradeoffs(scope), shown["rows"], strict=True):
+            assert figures["undominated"] == point.undominated
+            assert figures["undominated_share"] == pytest.approx(point.share, rel=1e-5)
         for a, figures in zip(rows, shown["rows"], strict=True):
             tokens = analysis.estimate(scope, a, "tokens")
             assert figures["tokens"] == pytest.approx(

@@ -1,4 +1,4 @@
-/** The frontier plots: accuracy against total and sequential tokens. */
+/** The frontier plots: accuracy against total tokens, sequential tokens, and both. */
 import {
   PLOT_CONFIG, agentColor, agentMarker, agentSwatch, atLeastOne, cssColor, logAxis, plotLayout,
 } from "./charts.js";
@@ -221,8 +221,68 @@ function drawPlot(cost) {
   }), PLOT_CONFIG);
 }
 
+/** Colours of sequential tokens, from few to many, as in the figures of the benchmark. */
+const LATENCY_COLORS = [[0, "#9ecae1"], [0.25, "#41b6c4"], [0.5, "#225ea8"], [0.75, "#4a1486"],
+  [1, "#1a0633"]];
+
+/** Accuracy against total tokens; sequential tokens are the colour of the points. */
+function drawTradeoff() {
+  const scope = selectedScope();
+  /** @param {ScopeRow} row */
+  const latency = (row) => Math.log10(atLeastOne(row.sequential_tokens[0]));
+  const latencies = scope.rows.map(latency);
+  const low = Math.min(...latencies), high = Math.max(...latencies);
+  const ticks = [0, 0.5, 1].map((share) => low + share * (high - low));
+  const traces = agentsOf(scope.rows).map((agent, k) => {
+    const rows = scope.rows.filter((row) => data.rows[row.row].agent === agent)
+      .sort((a, b) => (data.rows[a.row].beta ?? 0) - (data.rows[b.row].beta ?? 0));
+    return {
+      x: rows.map((row) => atLeastOne(row.tokens[0])),
+      y: rows.map((row) => percent(row.correct)),
+      mode: "lines+markers+text",
+      line: { color: cssColor("--muted"), width: 1 },
+      marker: {
+        color: rows.map(latency), cmin: low, cmax: Math.max(high, low + 0.01),
+        colorscale: LATENCY_COLORS, size: 12, symbol: agentMarker(agent),
+        line: {
+          color: cssColor("--ink"), width: rows.map((row) => (row.undominated ? 2.5 : 0)),
+        },
+        ...(k === 0 && {
+          colorbar: {
+            thickness: 12, tickvals: ticks, ticktext: ticks.map((tick) => formatTokens(10 ** tick)),
+            title: { text: "sequential tokens", side: "right" },
+          },
+        }),
+      },
+      text: betaLabels(rows, "tokens", scope),
+      textposition: "bottom right",
+      textfont: { color: cssColor("--ink"), size: 11 },
+      cliponaxis: false,
+      hovertext: rows.map((row) => `${hoverText(row)}<br>${dominanceText(row)}`),
+      hoverinfo: "text",
+    };
+  });
+  const accuracies = scope.rows.map((row) => percent(row.correct));
+  const room = Math.max(0.08 * (Math.max(...accuracies) - Math.min(...accuracies)), 1);
+  Plotly.react("plot-tradeoff", traces, plotLayout({
+    xaxis: logAxis(scope.rows.map((row) => atLeastOne(row.tokens[0])), COST_TITLES.tokens),
+    yaxis: {
+      title: { text: "accuracy (%)", standoff: 4 },
+      range: [Math.min(...accuracies) - room, Math.max(...accuracies) + room],
+    },
+  }), PLOT_CONFIG);
+}
+
+/** @param {ScopeRow} row */
+function dominanceText(row) {
+  const share = row.undominated_share;
+  return (row.undominated ? "undominated" : "dominated")
+    + (share == null ? "" : ` (undominated in ${formatPercent(share)}% of the replicates)`);
+}
+
 export function drawFrontiers() {
   drawLegend();
   drawPlot("tokens");
   drawPlot("sequential_tokens");
+  drawTradeoff();
 }

@@ -92,6 +92,12 @@ const COLUMNS = [
   comparisonColumn("d-accuracy", "accuracy difference", 0, formatDifference, 0, false),
   comparisonColumn("d-tokens", "token ratio", 3, formatRatio, 1, true),
   comparisonColumn("d-sequential", "sequential ratio", 6, formatRatio, 1, true),
+  {
+    key: "undominated", title: "undominated", descending: true,
+    value: (row) => (row.undominated ? 1 : 0) + (row.undominated_share ?? 0),
+    cell: (row) => (row.undominated ? "yes" : "no")
+      + (row.undominated_share == null ? "" : ` (${formatPercent(row.undominated_share)}%)`),
+  },
 ];
 
 export function drawRows() {

@@ -38,6 +38,10 @@ interface ScopeRow {
   sequential_tokens: Interval;
   actions: Interval;
   probes: Interval;
+  /** Whether no other row is as accurate for at most both costs. */
+  undominated: boolean;
+  /** Share of the bootstrap replicates in which it is so. */
+  undominated_share: number | null;
 }
 
 type Cost = "tokens" | "sequential_tokens";
