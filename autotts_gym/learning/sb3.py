@@ -114,8 +114,10 @@ class Sb3VecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-def _own_all(observation: dict[str, NDArray[Any]]) -> None:
+def _own_all(observation: Any) -> None:
     """Copy the arrays that observations share: PyTorch warns of arrays that are read-only."""
+    if not isinstance(observation, dict):
+        return  # a flat observation is a copy
     for key, array in observation.items():
         if not array.flags.writeable:
             observation[key] = array.copy()
