@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "libraries"
 
 #: The modules that each script needs, besides those of this package's extras.
 NEEDED = {
+    "behaviour_cloning": ["minari", "h5py", "torch"],
     "cleanrl_ppo": ["torch"],
     "minari_dataset": ["minari", "h5py", "jax"],
     "mo_gymnasium_vector": ["mo_gymnasium"],

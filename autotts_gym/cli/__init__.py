@@ -21,6 +21,7 @@ from autotts_gym.cli.judge import judge
 from autotts_gym.cli.model import app as model
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
+from autotts_gym.cli.record import record
 from autotts_gym.cli.regrade import regrade
 from autotts_gym.cli.report import report
 from autotts_gym.cli.solve import solve
@@ -49,6 +50,7 @@ for command in (
     solve,
     new,
     train,
+    record,
     discover,
     judge,
 ):
