@@ -218,7 +218,10 @@ def test_weighted_vote_prefers_short_branches() -> None:
 def test_is_registered_and_passes_the_checker(store: TraceStore) -> None:
     env = gym.make("AutoTTS-Decisions-v0", disable_env_checker=True)
     assert env.action_space == gym.spaces.Discrete(d.NUM_MACRO_ACTIONS)
-    assert isinstance(env.get_wrapper_attr("action_masks")(), np.ndarray)
+    with pytest.raises(gym.error.ResetNeeded, match="before action_masks"):
+        env.get_wrapper_attr("action_masks")()
+    env.reset(seed=0)
+    assert env.get_wrapper_attr("action_masks")().dtype == np.bool_
     assert isinstance(env.unwrapped, MacroEnv)
     assert env.unwrapped.describe(3) == d.NAMES[3] == "WIDEN_1"
     check_env(env.unwrapped)
