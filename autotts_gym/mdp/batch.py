@@ -153,8 +153,8 @@ class Batch:
             w · ``latency_costs``.
         token_costs: float64[E], change of tokens as a share of C.
         latency_costs: float64[E], change of the clock as a share of L.
-        flat: float32[E, F], see :mod:`autotts_gym.mdp.flat_observation`; F = 0 if not wanted.
-        info: the numbers of the episodes that ``info`` holds; :meth:`conclude` writes results.
+        flat: float32[E, F], see ``mdp/flat_observation.py``; F = 0 if not wanted.
+        info: the numbers of the episodes that ``info`` holds; ``conclude`` writes results.
     """
 
     def __init__(

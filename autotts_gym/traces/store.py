@@ -233,7 +233,7 @@ class TraceStore:
 
         The branches are drawn from those that are stored, without replacement; if fewer are stored,
         the longest counts. It is read from the card for the width there
-        (:attr:`~autotts_gym.traces.card.Card.longest_of`), and otherwise computed.
+        (``longest_of``), and otherwise computed.
 
         Raises:
             TraceError: the tables are needed, and are damaged.
