@@ -139,7 +139,7 @@ def test_every_episode_method_is_described() -> None:
     assert "episode._" not in protocol
     task = prompts.task()
     assert all(f"β = {beta:g}" in task for beta in BETAS)
-    assert "`leaders(votes: NDArray[np.int64], slots: int) -> tuple[int, int, int]`" in task
+    assert "`vote(answers: NDArray[np.int64], votes: NDArray[np.int64], slots: int" in task
 
 
 def test_best_and_latest_candidate() -> None:

@@ -229,9 +229,9 @@ def test_exhausted_budget(
 
 def test_budget_limits_completion_tokens(server: ScriptedServer, proposer: Made) -> None:
     server.chat = model = Model({**answer("no"), "usage": None})
-    (proposal,) = proposer(budget=Budget(tokens=4000)).propose(2, HISTORY)
+    (proposal,) = proposer(budget=Budget(tokens=5000)).propose(2, HISTORY)
     size = proposal.cost["prompt_tokens"]  # an estimate, since the server reports no usage
-    assert model.asked[0]["max_tokens"] == 4000 - size
+    assert model.asked[0]["max_tokens"] == 5000 - size
     assert len(model.asked) == 1
     assert "then the budget is exhausted" in proposal.error
 
