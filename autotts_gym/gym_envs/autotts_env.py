@@ -25,9 +25,16 @@ Observation = dict[str, NDArray[Any]]
 
 #: Attributes that refer to arrays of the batch or to a window; a copy makes them anew.
 _NOT_COPIED: Final = ("_rows", "_flat", "_mask", "_ledger", "_results", "_costs", "_window")
-#: Values of a flag in ``info``.
-_FLAGS: Final = (np.int8(0), np.int8(1))
-_NO_COST: Final = np.float64(0)
+#: A flag in ``info`` that is set.
+_ONE: Final = np.int8(1)
+#: What ``info`` holds of the latest step, before there is any.
+_NO_STEP: Final[dict[str, Any]] = {
+    "action_mask": np.zeros(0, np.int8),
+    "invalid_action": np.int8(0),
+    "cost": np.float64(0),
+    "token_cost": np.float64(0),
+    "latency_cost": np.float64(0),
+}
 
 
 class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
@@ -223,17 +230,11 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             self._revealed.clear([0])
         self._running = True
         self._last_action = ""
-        self._initial_info = self._episode_info()
+        # A step copies this dictionary, which is faster than to build it.
+        self._initial_info = _NO_STEP | self._episode_info()
         if self.render_mode == "human":
             self.render()
-        return self._observe(), {
-            "action_mask": self._mask.copy(),
-            "invalid_action": _FLAGS[0],
-            "cost": _NO_COST,
-            "token_cost": _NO_COST,
-            "latency_cost": _NO_COST,
-            **self._initial_info,
-        }
+        return self._observe(), self._initial_info | {"action_mask": self._mask.copy()}
 
     def step(self, action: SupportsIndex) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one action.
@@ -259,20 +260,18 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         observed = self._observe()
         terminated = outcome & TERMINATED != 0
         truncated = outcome & TRUNCATED != 0
-        episode_info = self._initial_info
+        info = self._initial_info.copy()
+        info["action_mask"] = self._mask.copy()
+        if outcome & ILLEGAL:
+            info["invalid_action"] = _ONE
+        costs, token_costs, latency_costs = self._costs
+        info["cost"] = costs[0]
+        info["token_cost"] = token_costs[0]
+        info["latency_cost"] = latency_costs[0]
         if terminated or truncated:
             self._running = False
             batch.conclude([0])
-            episode_info = self._episode_info()
-        costs, token_costs, latency_costs = self._costs
-        info = {
-            "action_mask": self._mask.copy(),
-            "invalid_action": _FLAGS[outcome & ILLEGAL != 0],
-            "cost": costs[0],
-            "token_cost": token_costs[0],
-            "latency_cost": latency_costs[0],
-            **episode_info,
-        }
+            info |= self._episode_info()
         if self._revealed is not None:
             self._revealed.update(batch)
             self._last_action = self.describe(number)
