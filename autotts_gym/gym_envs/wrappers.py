@@ -37,9 +37,7 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         super().__init__(env)
         self._costs = ("token_cost", "latency_cost") if latency else ("cost",)
         self.reward_dim = 1 + len(self._costs)
-        low = np.array([0.0] + [-np.inf] * len(self._costs))
-        high = np.array([1.0] + [np.inf] * len(self._costs))
-        self.reward_space = spaces.Box(low, high, dtype=np.float64)
+        self.reward_space = _reward_space(len(self._costs))
         env.unwrapped.set_wrapper_attr("reward_space", self.reward_space)
         env.unwrapped.set_wrapper_attr("reward_dim", self.reward_dim)
 
@@ -50,6 +48,42 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         costs = (0.0 - info[key] for key in self._costs)
         reward = np.array([info["accuracy_reward"], *costs])
         return observation, reward, terminated, truncated, info
+
+
+class MultiObjectiveVector(gym.vector.VectorWrapper[Any, Any, Any]):
+    """:class:`MultiObjective` of a vector environment: rewards are float64[E, 2] or float64[E, 3].
+
+    Args:
+        envs: the vector environment of ``AutoTTS-v0`` or ``AutoTTS-Decisions-v0``.
+        latency: return total and sequential tokens as two costs.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv[Any, Any, Any], *, latency: bool = False) -> None:
+        super().__init__(envs)
+        self._costs = ("token_cost", "latency_cost") if latency else ("cost",)
+        self.reward_space = _reward_space(len(self._costs))
+        self.reward_dim = 1 + len(self._costs)
+        # MO-Gymnasium's wrappers read them there.
+        base: Any = envs.unwrapped
+        base.reward_space, base.reward_dim = self.reward_space, self.reward_dim
+
+    def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], Any, Any, dict[str, Any]]:
+        """Play one action in every sub-environment; see :class:`MultiObjective`."""
+        observations, _, terminated, truncated, infos = self.env.step(actions)
+        keys = ("accuracy_reward", *self._costs)
+        rewards = np.stack([infos[key] for key in keys], axis=-1)
+        if "final_info" in infos:  # the infos of episodes that ended are those of the next ones
+            ended = infos["_final_info"]
+            final = np.stack([infos["final_info"][key] for key in keys], axis=-1)
+            rewards[ended] = final[ended]
+        rewards[:, 1:] = 0.0 - rewards[:, 1:]
+        return observations, rewards, terminated, truncated, infos
+
+
+def _reward_space(costs: int) -> spaces.Box:
+    """The space of a reward of the accuracy and so many costs."""
+    low, high = np.array([0.0] + [-np.inf] * costs), np.array([1.0] + [np.inf] * costs)
+    return spaces.Box(low, high, dtype=np.float64)
 
 
 class FrameRecorder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):

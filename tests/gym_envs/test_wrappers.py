@@ -12,13 +12,14 @@ import mo_gymnasium.wrappers as mo
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeLimit
 from mo_gymnasium.wrappers.vector import MOSyncVectorEnv
 from stores import random_action
 
 import autotts_gym  # noqa: F401 - registers AutoTTS-v0
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
-from autotts_gym.gym_envs.wrappers import FrameRecorder, MultiObjective
+from autotts_gym.gym_envs.wrappers import FrameRecorder, MultiObjective, MultiObjectiveVector
 
 CONFIG: dict[str, Any] = {"max_branches": 4, "beta": (0, 1), "invalid_penalty": 0.125}
 
@@ -94,6 +95,42 @@ def test_mo_gymnasium_vector_env() -> None:
     assert rewards.shape == (2, 2)
     assert terminated.tolist() == [True, False]
     np.testing.assert_allclose(rewards, [[0, 0], [0, -infos["cost"][1]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("latency", [True, False])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_vector_rewards_are_those_of_single_environments(
+    latency: bool, mode: AutoresetMode
+) -> None:
+    config = {**CONFIG, "latency_weight": 0.25}
+    envs: Any = gym.make_vec("AutoTTS-v0", 3, autoreset_mode=mode, **config)
+    envs = MultiObjectiveVector(envs, latency=latency)
+    assert envs.reward_space.shape == (envs.reward_dim,) == (3 if latency else 2,)
+    singles = [MultiObjective(AutoTTSEnv(**config), latency=latency) for _ in range(3)]
+    envs.reset(seed=5)
+    for e, single in enumerate(singles):
+        single.reset(seed=5 + e)
+    random, idle, correct = Random(1), np.zeros(3, bool), 0.0
+    for _ in range(150):
+        masks = [single.get_wrapper_attr("action_masks")().tolist() for single in singles]
+        actions = [random_action(random, mask) for mask in masks]
+        _, rewards, terminated, truncated, _ = envs.step(np.array(actions))
+        assert rewards.dtype == np.float64
+        for e, single in enumerate(singles):
+            if idle[e] and mode is AutoresetMode.NEXT_STEP:
+                single.reset()
+                assert not rewards[e].any()
+                continue
+            result: Any = single.step(actions[e])
+            assert np.array_equal(rewards[e], result[1])
+            assert rewards[e] in envs.reward_space
+            correct += rewards[e][0]
+            if result[2] and mode is not AutoresetMode.NEXT_STEP:
+                single.reset()
+        idle = terminated | truncated
+        if mode is AutoresetMode.DISABLED and idle.any():
+            envs.reset(options={"reset_mask": idle})
+    assert correct > 0
 
 
 # --- FrameRecorder -------------------------------------------------------------------------------
