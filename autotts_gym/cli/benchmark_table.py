@@ -196,27 +196,17 @@ def _both_costs_lines(analysis: Analysis, scope: Scope) -> list[str]:
     The rows are the first of the table, and those of CMC. A sweep is compared at the accuracy of
     the row: its tokens with at most the row's sequential tokens, and the reverse.
     """
+    from autotts_gym.evaluation.both_costs import compare_both_costs
+
     rows = analysis.rows_in(scope)
     references = dict.fromkeys([rows[0], *(row for row in rows if row.agent == "cmc")])
-    lines = []
-    for agent in dict.fromkeys(row.agent for row in rows):
-        if len(analysis.rows_in(scope, agent)) < 2:
-            continue
-        for row in references:
-            if row.agent == agent:
-                continue
-            tokens, latency = (
-                analysis.compare(scope, agent, row, cost, within_both=True)
-                for cost in ("tokens", "sequential_tokens")
-            )
-            if math.isnan(tokens.cost.value):
-                lines.append(f"{agent} does not reach {row}'s accuracy within both of its costs")
-            else:
-                lines.append(
-                    f"{agent} at {row}'s accuracy and latency: {_cost(tokens)} tokens; at its "
-                    f"accuracy and tokens: {_cost(latency)} sequential tokens"
-                )
-    return lines
+    return [
+        f"{found.agent} does not reach {found.row}'s accuracy within both of its costs"
+        if math.isnan(found.tokens.cost.value)
+        else f"{found.agent} at {found.row}'s accuracy and latency: {_cost(found.tokens)} tokens; "
+        f"at its accuracy and tokens: {_cost(found.latency)} sequential tokens"
+        for found in compare_both_costs(analysis, scope, references)
+    ]
 
 
 def _cost(comparison: Comparison) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from autotts_gym.evaluation.analysis import Analysis, Cost, Row, Scope
 from autotts_gym.evaluation.bootstrap import METRICS, REPLICATES, Estimate
+from autotts_gym.evaluation.both_costs import compare_both_costs
 from autotts_gym.evaluation.oracle_bounds import ceiling, pass_at
 from autotts_gym.evaluation.plots import COLOURS
 from autotts_gym.evaluation.results import Results
@@ -198,6 +199,16 @@ def _scope(
                 for b in rows
             ]
             for a in rows
+        ],
+        "within": [
+            {
+                "agent": indices["agents"][found.agent],
+                "row": indices["rows"][found.row],
+                "tokens": _interval(found.tokens.cost) + _interval(found.tokens.cost_ratio),
+                "sequential_tokens": _interval(found.latency.cost)
+                + _interval(found.latency.cost_ratio),
+            }
+            for found in compare_both_costs(analysis, scope, rows)
         ],
         "frontier": {
             cost: [

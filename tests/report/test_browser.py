@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
+from autotts_gym.evaluation.analysis import Analysis, Row
 from autotts_gym.evaluation.results import Results
 from autotts_gym.report import WrittenReport, write_report
 
@@ -272,16 +274,34 @@ def test_the_table_sorts(page: Page) -> None:
 
 def test_rows_are_compared_with_the_selected_row(page: Page) -> None:
     page.choose("scope", "easy")
-    ratios = page.column("table", 10)
+    ratios = page.column("table", 11)
     assert ratios[0] == "–"
     tokens = numbers(page.column("table", 4))
     assert numbers(ratios[1:]) == pytest.approx([t / tokens[0] for t in tokens[1:]], rel=0.06)
     page.choose("reference", "cmc β=1")
-    ratios = page.column("table", 10)
+    ratios = page.column("table", 11)
     assert ratios[3] == "–"
     assert numbers(ratios[:1]) == pytest.approx([tokens[0] / tokens[3]], rel=0.06)
-    interval = page.all("#table tbody tr:first-child td:nth-child(10) small")
+    interval = page.all("#table tbody tr:first-child td:nth-child(11) small")
     assert interval[0].text.startswith("[")
+    assert {text.split()[0] for text in page.column("table", 9)} <= {"yes", "no"}
+
+
+def test_sweeps_are_compared_at_the_accuracy_of_the_selected_row(
+    page: Page, results: Results
+) -> None:
+    page.choose("scope", "easy")
+    page.choose("reference", "self_consistency")
+    analysis = Analysis.from_results(results)
+    scope, row = analysis.scopes[0], Row("self_consistency", None)
+    agents = page.column("within-table", 1)
+    assert agents == ["cmc", "two_probes"]
+    for agent, cell in zip(agents, page.column("within-table", 3), strict=True):
+        found = analysis.compare(scope, agent, row, within_both=True).cost_ratio.value
+        ratio = cell.split()[0]
+        assert (ratio == "–") == math.isnan(found)
+        if ratio != "–":
+            assert numbers([ratio]) == pytest.approx([found], rel=0.06)
 
 
 def test_question_by_question(page: Page, results: Results) -> None:

@@ -67,6 +67,19 @@ def test_metrics_are_those_of_the_analysis(data: dict[str, Any], analysis: Analy
     for scope, shown in zip(analysis.scopes, data["scopes"], strict=True):
         rows = analysis.rows_in(scope)
         assert [data["rows"][row["row"]]["name"] for row in shown["rows"]] == list(map(str, rows))
+        for found in shown["within"]:
+            agent, row = data["agents"][found["agent"]]["name"], analysis.rows[found["row"]]
+            assert agent != row.agent
+            expected = analysis.compare(scope, agent, row, "tokens", within_both=True)
+            cells = [
+                getattr(estimate, end)
+                for estimate in (expected.cost, expected.cost_ratio)
+                for end in ("value", "low", "high")
+            ]
+            shown_cells = [np.nan if x is None else x for x in found["tokens"]]
+            assert shown_cells == pytest.approx(cells, rel=1e-5, nan_ok=True)
+        sweeps = [a for a in ("cmc", "two_probes") if len(analysis.rows_in(scope, a)) > 1]
+        assert len(shown["within"]) == sum(row.agent != a for a in sweeps for row in rows) > 0
         for point, figures in zip(analysis.tradeoffs(scope), shown["rows"], strict=True):
             assert figures["undominated"] == point.undominated
             assert figures["undominated_share"] == pytest.approx(point.share, rel=1e-5)

@@ -89,16 +89,56 @@ const COLUMNS = [
     cell: (row) => formatCount(row.episodes)
       + (row.failed ? `, ${formatCount(row.failed)} failed` : ""),
   },
-  comparisonColumn("d-accuracy", "accuracy difference", 0, formatDifference, 0, false),
-  comparisonColumn("d-tokens", "token ratio", 3, formatRatio, 1, true),
-  comparisonColumn("d-sequential", "sequential ratio", 6, formatRatio, 1, true),
   {
     key: "undominated", title: "undominated", descending: true,
     value: (row) => (row.undominated ? 1 : 0) + (row.undominated_share ?? 0),
     cell: (row) => (row.undominated ? "yes" : "no")
       + (row.undominated_share == null ? "" : ` (${formatPercent(row.undominated_share)}%)`),
   },
+  comparisonColumn("d-accuracy", "accuracy difference", 0, formatDifference, 0, false),
+  comparisonColumn("d-tokens", "token ratio", 3, formatRatio, 1, true),
+  comparisonColumn("d-sequential", "sequential ratio", 6, formatRatio, 1, true),
 ];
+
+/** @typedef {Within & { id: number }} WithinRow */
+
+/**
+ * @param {Cost} cost
+ * @param {string} title
+ * @returns {Column<WithinRow>[]}
+ */
+function withinColumns(cost, title) {
+  return [
+    {
+      key: cost, title, value: (row) => row[cost][0],
+      cell: (row) => intervalElement(row[cost].slice(0, 3), formatTokens),
+    },
+    {
+      key: `ratio-${cost}`, title: "ratio", value: (row) => row[cost][3],
+      cell: (row) => comparison(row[cost].slice(3), formatRatio, 1, true),
+    },
+  ];
+}
+
+/** @type {Column<WithinRow>[]} */
+const WITHIN_COLUMNS = [
+  {
+    key: "agent", title: "agent, over β", text: "text", value: (row) => row.agent,
+    cell: (row) => element("span", { class: "agent" }, agentSwatch(row.agent),
+      data.agents[row.agent].name),
+  },
+  ...withinColumns("tokens", "total tokens, at most its latency"),
+  ...withinColumns("sequential_tokens", "sequential tokens, at most its tokens"),
+];
+
+/** The β sweeps at the accuracy of the reference row, within both of its costs. */
+function drawWithin() {
+  const rows = selectedScope().within.filter((row) => row.row === state.reference)
+    .map((row) => ({ ...row, id: row.agent }));
+  byId("within").hidden = rows.length === 0;
+  byId("within-row").textContent = rowName(state.reference);
+  drawSortableTable(byId("within-table"), WITHIN_COLUMNS, rows, state.withinOrder);
+}
 
 export function drawRows() {
   const scope = selectedScope();
@@ -113,4 +153,5 @@ export function drawRows() {
     class: /** @type {string | false} */ (k === reference && "reference"),
   }));
   drawSortableTable(byId("table"), COLUMNS, rows, state.rowOrder);
+  drawWithin();
 }

@@ -16,6 +16,8 @@ export const state = {
   /** @type {SortOrder} */
   rowOrder: { key: "order", descending: false },
   /** @type {SortOrder} */
+  withinOrder: { key: "agent", descending: false },
+  /** @type {SortOrder} */
   questionOrder: { key: "advantage", descending: true },
 };
 

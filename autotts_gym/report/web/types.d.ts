@@ -47,6 +47,14 @@ interface ScopeRow {
 type Cost = "tokens" | "sequential_tokens";
 type Metric = Cost | "correct" | "actions" | "probes";
 
+/** What an agent's β sweep needs for a row's accuracy: cost and ratio, with intervals. */
+interface Within {
+  agent: number;
+  row: number;
+  tokens: (number | null)[];
+  sequential_tokens: (number | null)[];
+}
+
 /** An environment, or the average of several. */
 interface Scope {
   name: string;
@@ -59,6 +67,8 @@ interface Scope {
   rows: ScopeRow[];
   /** pairs[a][b]: accuracy difference, token ratio, sequential ratio; nine numbers. */
   pairs: (number | null)[][][];
+  /** β sweeps at the accuracy of rows, within both of their costs. */
+  within: Within[];
   frontier: Record<Cost, number[]>;
   /** By agent and index of β: accuracy, tokens, sequential tokens. */
   positions: Record<number, ([number, number, number] | null)[]>;
