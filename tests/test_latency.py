@@ -213,6 +213,13 @@ def test_a_weight_changes_nothing_else() -> None:
     assert len(weights) == 5
 
 
+def test_a_rendered_text_shows_a_weight() -> None:
+    for weight, shown in ((0.0, False), (0.25, True)):
+        env = AutoTTSEnv(max_branches=3, latency_weight=weight, render_mode="ansi")
+        env.reset(seed=0)
+        assert ("w 0.25" in env.render()) == shown
+
+
 # --- controllers ---------------------------------------------------------------------------------
 
 PROGRAM = """

@@ -75,4 +75,5 @@ def scene_of(batch: Batch, e: int, revealed: RevealedAnswers, last_action: str) 
         last_action=last_action,
         outcome=outcome,
         title=f"{dataset.names[store]}, question {question}",
+        latency_weight=batch.latency_weight(e),
     )

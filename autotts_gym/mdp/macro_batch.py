@@ -197,14 +197,27 @@ class MacroTracker:
         branch_features = np.zeros((1, max_branches, NUM_BRANCH_FEATURES), np.float32)
         features = np.zeros((1, NUM_ALL_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(branch_features, features)
-        self.branch_features, self.all_features = branch_features[0], features[0]
-        self.features = self.all_features[:NUM_GLOBAL_FEATURES]
+        self._bind()
         self._queue = np.empty(0, np.int32)
         self._depth_limit = 0
         self._packed_view: tuple[View, NDArray[np.int64]] | None = None
 
+    def _bind(self) -> None:
+        """Make the features of the records' memory."""
+        macro, n = self._macro, self._macro.branches.shape[1]
+        self.branch_features = macro.branches.view(np.float32).reshape(n, NUM_BRANCH_FEATURES)
+        self.all_features = macro.globals.view(np.float32)
+        self.features = self.all_features[:NUM_GLOBAL_FEATURES]
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_packed_view": None}  # a copy has its arrays at other addresses
+        # A copy has its arrays at other addresses, and binds its features anew.
+        left_out = ("branch_features", "all_features", "features")
+        kept = {key: value for key, value in self.__dict__.items() if key not in left_out}
+        return kept | {"_packed_view": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
 
     def mask(self, view: View) -> NDArray[np.int8]:
         """Legal macro-actions, int8[NUM_MACRO_ACTIONS]; or legal actions, int8[2 + 4N]."""

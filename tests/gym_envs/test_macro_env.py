@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium as gym
@@ -345,3 +346,16 @@ def test_max_episode_steps_means_the_same_everywhere(name: str, mode: AutoresetM
                 *(env.reset(options={"reset_mask": ended.copy()}) for env in envs)
             )
     assert ends > 3
+
+
+def test_copies_observe_their_own_episode(store: TraceStore) -> None:
+    env = MacroActions(AutoTTSEnv(store, max_branches=12))
+    env.reset(seed=3)
+    env.step(d.WIDEN_1)
+    before = env.step(d.WIDEN_1)[0]
+    other = copy.deepcopy(env)
+    for _ in range(3):
+        action = int(np.flatnonzero(env.action_masks())[-1])
+        found, expected = other.step(action)[0], env.step(action)[0]
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert not np.array_equal(expected["globals"], before["globals"])

@@ -59,6 +59,8 @@ def render_ansi(scene: Scene, width: int = 120) -> str:
     columns = ceil(scene.depth_limit / stride)
     margin = len(str(len(scene.status) - 1)) + 2
     figures = f"spent {spent_text(scene)}   clock {scene.clock:,} tokens   β {scene.beta:.3g}"
+    if scene.latency_weight:
+        figures += f"   w {scene.latency_weight:.3g}"
     action = (
         f"last action {printable(scene.last_action) or 'none yet'}   {printable(scene.outcome)}"
     )

@@ -59,6 +59,8 @@ class Scene:
         last_action: for example ``"CONTINUE(12)"``; empty before the first action.
         outcome: how the episode ended; empty while it runs.
         title: name of the environment and the question.
+        latency_weight: the weight w of sequential tokens in the cost; shown as text, unless
+            it is 0.
     """
 
     plane: NDArray[np.int16]
@@ -76,6 +78,7 @@ class Scene:
     last_action: str
     outcome: str
     title: str
+    latency_weight: float = 0.0
 
 
 def count_votes(scene: Scene) -> list[tuple[int, int]]:

@@ -53,6 +53,7 @@ function drawFacts() {
     ["Cost of a probe", probeCostText(config.probe_tokens)],
     ["Billing", billings.join("; ")],
     ["Protocol", run.protocol === "paper" ? "published (paper)" : run.protocol || null],
+    ["Weight of latency", config.latency_weight ? String(config.latency_weight) : null],
     ["Action limit", config.step_limit ? formatCount(config.step_limit) : null],
     ["Failed episodes", run.failed ? `${formatCount(run.failed)}, counted as incorrect` : null],
     ["Version", `autotts_gym ${run.version}`],

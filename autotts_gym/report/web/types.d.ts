@@ -119,6 +119,7 @@ interface PageData {
       budget: number | null;
       step_limit: number | null;
       probe_tokens: number | "recorded";
+      latency_weight: number;
     };
     replicates: number;
     failed: number;
