@@ -35,7 +35,7 @@ DOCS = ROOT / "docs"
 NOT_RUN = re.compile(
     r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
     r"|train autotts-ppo --env tinylm/small|discover --env tinylm/small/chain --env"
-    r"|found\.py --env tinylm --beta"
+    r"|found\.py --env tinylm --beta|boards"
 )
 
 

@@ -18,6 +18,7 @@ from autotts_gym.cli.envs import envs
 from autotts_gym.cli.grade import grade
 from autotts_gym.cli.import_ import import_
 from autotts_gym.cli.judge import judge
+from autotts_gym.cli.leaderboard import leaderboard
 from autotts_gym.cli.model import app as model
 from autotts_gym.cli.new import new
 from autotts_gym.cli.play import play
@@ -46,6 +47,7 @@ for command in (
     regrade,
     benchmark,
     report,
+    leaderboard,
     play,
     solve,
     new,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
 
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.errors import AgentError
@@ -25,6 +26,9 @@ from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import TraceError, TraceStore
 
+#: Subfolder of results with the programs that come with them.
+PROGRAMS: Final = "controllers"
+
 Played = TypeVar("Played", AgentRecord, EnvironmentRecord)
 Found = TypeVar("Found")
 
@@ -36,15 +40,22 @@ class Sources:
     Attributes:
         stores, agents: by their names in the results.
         problems: what is missing, and what a page omits as a result, one sentence each.
+        missing: why stores and agents are missing, by name.
     """
 
     stores: dict[str, TraceStore]
     agents: dict[str, Agent]
     problems: list[str]
+    missing: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, results: Results, trusted: bool | None = None, *, weaker_sandbox: bool = False
+        cls,
+        results: Results,
+        trusted: bool | None = None,
+        *,
+        weaker_sandbox: bool = False,
+        handed_in: Path | None = None,
     ) -> Sources:
         """Find the stores and agents of results.
 
@@ -55,16 +66,24 @@ class Sources:
                 :mod:`autotts_gym.evaluation.trusted_programs`.
             weaker_sandbox: run the others even if the sandbox of this machine lacks a protection;
                 otherwise, they are missing there.
+            handed_in: folder of the results, if they are someone else's: programs are searched in
+                its subfolder ``controllers`` first, and by default only bundled ones run outside a
+                sandbox.
         """
-        problems: list[str] = []
-        stores = _find_all(results.environments, _find_store, problems, "its episodes and bounds")
-        agents = _find_all(
+        stores, lost_stores = _find_all(results.environments, _find_store)
+        agents, lost_agents = _find_all(
             results.agents,
-            lambda played: _find_agent(played, trusted, weaker_sandbox),
-            problems,
-            "its episodes and schedule",
+            lambda played: _find_agent(played, trusted, weaker_sandbox, handed_in),
         )
-        return cls(stores, agents, problems)
+        problems = [
+            f"{name} {reason}: {omitted} are omitted"
+            for lost, omitted in (
+                (lost_stores, "its episodes and bounds"),
+                (lost_agents, "its episodes and schedule"),
+            )
+            for name, reason in lost.items()
+        ]
+        return cls(stores, agents, problems, lost_stores | lost_agents)
 
 
 class _MissingError(Exception):
@@ -72,15 +91,16 @@ class _MissingError(Exception):
 
 
 def _find_all(
-    wanted: list[Played], find: Callable[[Played], Found], problems: list[str], omitted: str
-) -> dict[str, Found]:
-    found = {}
+    wanted: list[Played], find: Callable[[Played], Found]
+) -> tuple[dict[str, Found], dict[str, str]]:
+    """What is found, and why the others are missing, both by name."""
+    found, lost = {}, {}
     for played in wanted:
         try:
             found[played.name] = find(played)
         except _MissingError as problem:
-            problems.append(f"{played.name} {problem}: {omitted} are omitted")
-    return found
+            lost[played.name] = str(problem)
+    return found, lost
 
 
 def _find_store(played: EnvironmentRecord) -> TraceStore:
@@ -105,13 +125,19 @@ def _candidate_stores(played: EnvironmentRecord) -> Iterator[TraceStore]:
         yield from registry.open_stores(played.name).values()
 
 
-def _find_agent(played: AgentRecord, trusted: bool | None, weaker_sandbox: bool) -> Agent:
+def _find_agent(
+    played: AgentRecord, trusted: bool | None, weaker_sandbox: bool, handed_in: Path | None
+) -> Agent:
     # The name of a class in a file follows a colon.
-    _, colon, program = played.name.partition(":")
+    stem, colon, program = played.name.partition(":")
+    places = [f"{played.path}{colon}{program}", played.name]
+    if handed_in is not None:
+        file = handed_in / PROGRAMS / f"{Path(stem).name}.py"
+        places.insert(0, f"{file}{colon}{program}")
     exists = False
-    for place in (f"{played.path}{colon}{program}", played.name):
+    for place in places:
         try:
-            found = _load(place, played, trusted, weaker_sandbox)
+            found = _load(place, played, trusted, weaker_sandbox, handed_in is not None)
         except MissingProtectionError as error:
             raise _MissingError(f"is not played again, because {error}") from error
         except (AgentError, OSError, ValueError):
@@ -125,7 +151,7 @@ def _find_agent(played: AgentRecord, trusted: bool | None, weaker_sandbox: bool)
 
 
 def _load(
-    place: str, played: AgentRecord, trusted: bool | None, weaker_sandbox: bool
+    place: str, played: AgentRecord, trusted: bool | None, weaker_sandbox: bool, handed_in: bool
 ) -> Agent | None:
     """The agent at a place; None if it is not the one that was played."""
     if not is_program(place):  # an installed package's function, or a policy, which has no code
@@ -135,7 +161,8 @@ def _load(
     if not may_have_digest(source, program, played.digest):
         return None
     if trusted is None:
-        trusted = not played.untrusted and (is_bundled(path) or is_trusted(played.digest))
+        known = is_bundled(path) or (not handed_in and is_trusted(played.digest))
+        trusted = known and not played.untrusted
     agent: Agent
     if trusted:
         agent = agent_from_source(path, source, program)

@@ -218,3 +218,52 @@ interface PlotElement extends HTMLElement {
   on(event: "plotly_click", listener: (event: { points: { x: number }[] }) => void): void;
   removeAllListeners?(event: string): void;
 }
+
+// The data of a leaderboard's page (see leaderboard/tables.py).
+
+type CellFigure = "correct" | "tokens" | "sequential_tokens" | "probes" | "difference" | "ratio";
+
+/** The figures of a row in a column; the last two only where self_consistency was played. */
+interface LeaderboardCell {
+  correct: Interval;
+  tokens: Interval;
+  sequential_tokens: Interval;
+  probes: Interval;
+  difference?: Interval;
+  ratio?: Interval;
+}
+
+interface LeaderboardRow {
+  name: string;
+  /** Whether the row is shown at first. */
+  main: boolean;
+  failed: number;
+  cells: (LeaderboardCell | null)[];
+}
+
+/** One split of a board. */
+interface LeaderboardPart {
+  title: string;
+  columns: { name: string; synthetic: boolean }[];
+  rows: LeaderboardRow[];
+}
+
+interface LeaderboardData {
+  version: string;
+  /** Most episodes of every row that were replayed; null for all. */
+  sample: number | null;
+  sample_seed: number;
+  replicates: number;
+  boards: { setting: string; parts: LeaderboardPart[] }[];
+  environments: {
+    name: string; split: string; synthetic: boolean; model: string; questions: number;
+    branches: number; fingerprint: string; benchmark: string;
+  }[];
+  controllers: { name: string; digest: string; replayed: string; folders: string[] }[];
+  folders: {
+    name: string; version: string; protocol: string; runs: number; episodes: number;
+    replayed: number; digest: string;
+  }[];
+  /** Name and fault of every refused folder. */
+  refused: [string, string][];
+}
