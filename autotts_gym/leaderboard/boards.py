@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from autotts_gym.controllers import loader
 from autotts_gym.evaluation import field_protocol
 from autotts_gym.evaluation.analysis import Analysis, Row, Scope
 from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord
@@ -83,8 +84,7 @@ class Board:
 
     def is_main(self, row: Row) -> bool:
         """Whether a row is shown at first: bundled controllers at their published β only."""
-        record = self.agents[row.agent]
-        return record.name not in field_protocol.AGENTS or row in field_protocol.ROWS
+        return row.agent not in field_protocol.AGENTS or row in field_protocol.ROWS
 
 
 @dataclass
@@ -102,10 +102,11 @@ def boards(leaderboard: Leaderboard) -> list[Board]:
     """Merge the verified folders of a leaderboard, one board for each setting.
 
     A run that two folders have is shown once; they were found to be equal. Two controllers of one
-    name are told apart by the start of their digests.
+    name are told apart by the start of their digests, and so is a program that has the name of a
+    bundled one.
     """
     entries = leaderboard.entries
-    names = _row_names(agent for e in entries for agent in e.entry.results.agents)
+    names = _row_names(entries)
     environment_names = _environment_names(entries)
     collected: dict[Setting, _Collected] = {}
     for verified in entries:
@@ -148,18 +149,24 @@ def _board(setting: Setting, collected: _Collected) -> Board:
     return Board(setting, analysis, environments, collected.agents, collected.sources, failed)
 
 
-def _row_names(agents: Iterable[AgentRecord]) -> dict[tuple[str, str], str]:
+def _row_names(entries: Iterable[VerifiedEntry]) -> dict[tuple[str, str], str]:
     """The name of each controller on the page, by its recorded name and digest."""
-    digests: dict[str, list[str]] = {}
-    for agent in agents:
-        of_name = digests.setdefault(agent.name, [])
-        if agent.digest not in of_name:
-            of_name.append(agent.digest)
-    return {
-        (name, digest): name if len(of_name) == 1 else f"{name} ({digest[:8]})"
-        for name, of_name in digests.items()
-        for digest in of_name
-    }
+    digests: dict[str, set[str]] = {}
+    foreign: set[tuple[str, str]] = set()
+    for verified in entries:
+        for agent in verified.entry.results.agents:
+            digests.setdefault(agent.name, set()).add(agent.digest)
+            if verified.sources.agents[agent.name].is_untrusted:
+                foreign.add((agent.name, agent.digest))
+    bundled = {*loader.names(), *loader.trained()}
+    names = {}
+    for name, of_name in digests.items():
+        # Those that could have the plain name: only the bundled one, if there is one.
+        rivals = {d for d in of_name if name not in bundled or (name, d) not in foreign}
+        for digest in of_name:
+            is_plain = rivals == {digest}
+            names[name, digest] = name if is_plain else f"{name} ({digest[:8]})"
+    return names
 
 
 def _environment_names(entries: Iterable[VerifiedEntry]) -> dict[str, str]:

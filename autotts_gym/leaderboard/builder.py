@@ -19,7 +19,7 @@ from autotts_gym.leaderboard.consistency import (
     first_difference,
     row_name,
 )
-from autotts_gym.leaderboard.entries import Entry, RefusedError, find_folders
+from autotts_gym.leaderboard.entries import Entry, RefusalError, find_folders
 from autotts_gym.leaderboard.replay import COMPARED, episode_config, replay
 from autotts_gym.report.sources import Sources
 from autotts_gym.traces import registry
@@ -103,7 +103,7 @@ def build_leaderboard(
     for name, folder in folders.items():
         try:
             consistent.append(_read(name, folder, weaker_sandbox))
-        except RefusedError as error:
+        except RefusalError as error:
             refused[name] = str(error)
     disputed = _disputed([entry for entry, _ in consistent])
     verified: list[VerifiedEntry] = []
@@ -112,7 +112,7 @@ def build_leaderboard(
         chosen = _choose(entry.results.runs, sample, rng, disputed.get(entry.name, {}))
         try:
             replay(entry.results, sources, chosen)
-        except RefusedError as error:
+        except RefusalError as error:
             refused[entry.name] = str(error)
         else:
             replayed = sum(map(len, chosen.values()))
@@ -125,7 +125,7 @@ def _read(name: str, folder: Path, weaker_sandbox: bool) -> tuple[Entry, Sources
     """Read a folder, find what it was played with, and check all that needs no replay.
 
     Raises:
-        RefusedError: it is inconsistent, or an environment or a controller is missing.
+        RefusalError: it is inconsistent, or an environment or a controller is missing.
     """
     entry = Entry.load(name, folder)
     played = {run.agent for run in entry.results.runs}
@@ -141,22 +141,22 @@ def _read(name: str, folder: Path, weaker_sandbox: bool) -> tuple[Entry, Sources
     sources = Sources.of(results, weaker_sandbox=weaker_sandbox, handed_in=folder)
     for env in results.environments:
         if env.name in sources.missing:
-            raise RefusedError(_missing_environment(env.name, env.fingerprint, sources))
+            raise RefusalError(_missing_environment(env.name, env.fingerprint, sources))
         check_environment(env, sources.stores[env.name])
     for agent in results.agents:
         if agent.name in sources.missing:
-            raise RefusedError(
+            raise RefusalError(
                 f"{agent.name} {sources.missing[agent.name]}: its program (sha256 "
                 f"{agent.digest[:12]}) must be bundled, or a file in the subfolder controllers"
             )
     keys = set()
     for run in results.runs:
         if run.key in keys:
-            raise RefusedError(f"{row_name(run)}: recorded twice")
+            raise RefusalError(f"{row_name(run)}: recorded twice")
         keys.add(run.key)
         takes_beta = sources.agents[run.agent].takes_beta
         if takes_beta != (run.beta is not None):
-            raise RefusedError(f"{row_name(run)}: {'has no' if takes_beta else 'takes no'} β")
+            raise RefusalError(f"{row_name(run)}: {'has no' if takes_beta else 'takes no'} β")
         check_episodes(results, run, sources.stores[run.env])
     return replace(entry, results=results), sources
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.evaluation.results import EnvironmentRecord, Results
 from autotts_gym.evaluation.runs import Run
-from autotts_gym.leaderboard.entries import RefusedError
+from autotts_gym.leaderboard.entries import RefusalError
 from autotts_gym.traces.splits import split_of
 from autotts_gym.traces.store import TraceStore
 
@@ -28,13 +28,13 @@ def check_environment(recorded: EnvironmentRecord, store: TraceStore) -> None:
     """Compare the record of an environment with its traces.
 
     Raises:
-        RefusedError: an entry differs.
+        RefusalError: an entry differs.
     """
     actual = EnvironmentRecord.from_store(recorded.name, store, split_of(store.path))
     for entry in fields(EnvironmentRecord):
         was, now = getattr(recorded, entry.name), getattr(actual, entry.name)
         if entry.name not in _NOT_COMPARED and was != now:
-            raise RefusedError(f"{recorded.name}: {entry.name} recorded {was!r}, here {now!r}")
+            raise RefusalError(f"{recorded.name}: {entry.name} recorded {was!r}, here {now!r}")
 
 
 def check_episodes(results: Results, run: Run, store: TraceStore) -> None:
@@ -44,39 +44,35 @@ def check_episodes(results: Results, run: Run, store: TraceStore) -> None:
     gold answer; one that failed has no answer.
 
     Raises:
-        RefusedError: they are not; the message names the first episode.
+        RefusalError: they are not; the message names the first episode.
     """
     seeds = np.unique(np.asarray(results.seeds, np.int64))
-    count = store.card.questions
-    expected = np.repeat(seeds, count), np.tile(np.arange(count), len(seeds))
     seed, question = (np.asarray(run.episodes[name]) for name in ("seed", "question"))
-    if not (np.array_equal(seed, expected[0]) and np.array_equal(question, expected[1])):
-        raise RefusedError(
-            f"{row_name(run)}: {_first_gap(seed, question, *expected)}; every question must be "
-            f"played once with each of the {len(seeds)} seeds of benchmark.json, sorted by seed "
-            "and question"
+    if gap := _first_gap(seed, question, seeds, store.card.questions):
+        raise RefusalError(
+            f"{row_name(run)}: {gap}; every question must be played once with each of the "
+            f"{len(seeds)} seeds of benchmark.json, sorted by seed and question"
         )
     _check_correctness(run, store, question)
     _check_order(run, "sequential_tokens", "tokens")
     _check_order(run, "probes", "actions")
-    for place in run.failures:
-        if place not in set(zip(seed.tolist(), question.tolist(), strict=True)):
-            raise RefusedError(f"{row_name(run)}: a failure of an episode that is not there")
+    played = set(zip(seed.tolist(), question.tolist(), strict=True))
+    if not played.issuperset(run.failures):
+        raise RefusalError(f"{row_name(run)}: an episode failed that is not in episodes.parquet")
 
 
 def _first_gap(
-    seed: NDArray[np.int64],
-    question: NDArray[np.int64],
-    seeds: NDArray[np.int64],
-    questions: NDArray[np.int64],
+    seed: NDArray[np.int64], question: NDArray[np.int64], seeds: NDArray[np.int64], count: int
 ) -> str:
-    """Where the episodes first differ from those that are expected."""
-    shared = min(len(seed), len(seeds))
-    differs = (seed[:shared] != seeds[:shared]) | (question[:shared] != questions[:shared])
-    k = int(np.argmax(differs)) if differs.any() else shared
-    if k == len(seeds):
-        return f"{len(seed)} episodes recorded, {len(seeds)} expected"
-    return f"question {questions[k]}, seed {seeds[k]} is missing"
+    """Where the episodes first differ from ``count`` questions for each seed; empty if nowhere."""
+    expected = len(seeds) * count
+    shared = np.arange(min(len(seed), expected))
+    row, column = np.divmod(shared, count)
+    differs = (seed[: len(shared)] != seeds[row]) | (question[: len(shared)] != column)
+    k = int(np.argmax(differs)) if differs.any() else len(shared)
+    if k < expected:
+        return f"question {k % count}, seed {seeds[k // count]} is missing"
+    return "" if len(seed) == expected else f"{len(seed)} episodes recorded, {expected} expected"
 
 
 def _check_correctness(run: Run, store: TraceStore, question: NDArray[np.int64]) -> None:
@@ -111,8 +107,8 @@ def _check_order(run: Run, smaller: str, larger: str) -> None:
         raise _difference(run, k, smaller, run.episodes[smaller][k], f"at most {limit} {larger}")
 
 
-def _difference(run: Run, k: int, what: str, recorded: object, should: str) -> RefusedError:
-    return RefusedError(f"{episode_name(run, k)}: {what} recorded {recorded}, must be {should}")
+def _difference(run: Run, k: int, what: str, recorded: object, should: str) -> RefusalError:
+    return RefusalError(f"{episode_name(run, k)}: {what} recorded {recorded}, must be {should}")
 
 
 def episode_name(run: Run, k: int) -> str:

@@ -18,7 +18,7 @@ _MANIFEST: Final = "benchmark.json"
 _MAX_LEVELS: Final = 4
 
 
-class RefusedError(ValueError):
+class RefusalError(ValueError):
     """A results folder that does not belong on a leaderboard; the message says why."""
 
 
@@ -43,16 +43,16 @@ class Entry:
         """Read a results folder.
 
         Raises:
-            RefusedError: a file is missing or damaged, or no row is complete.
+            RefusalError: a file is missing or damaged, or no row is complete.
         """
         try:
             results = Results.load(folder)
             with open_regular(folder / "episodes.parquet", LARGE_FILE) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError) as error:
-            raise RefusedError(str(error)) from error
+            raise RefusalError(str(error)) from error
         if not results.runs:
-            raise RefusedError("it has no complete row")
+            raise RefusalError("it has no complete row")
         return cls(name, folder, results, digest)
 
 
@@ -63,8 +63,8 @@ def find_folders(places: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
         places: results folders, and folders that contain some.
 
     Returns:
-        The folders by name: the path below the place, and the folder's own name for a place that
-        is a results folder; in order.
+        The folders by name, in order. A name is the path below the place, or the name of a place
+        that is itself a results folder.
 
     Raises:
         ValueError: a place is no folder, or contains no results, or two names are equal.

@@ -19,7 +19,7 @@ from autotts_gym.controllers.errors import AgentError, GivenUpError
 from autotts_gym.evaluation.results import Results
 from autotts_gym.evaluation.runs import Run
 from autotts_gym.leaderboard.consistency import episode_name, row_name
-from autotts_gym.leaderboard.entries import RefusedError
+from autotts_gym.leaderboard.entries import RefusalError
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.report.sources import Sources
 from autotts_gym.rollout.branch_orders import branch_orders
@@ -54,7 +54,7 @@ def replay(results: Results, sources: Sources, chosen: Mapping[int, NDArray[np.i
         chosen: indices of episodes, int64[K], by index of the run.
 
     Raises:
-        RefusedError: an episode ends differently, or cannot be played; the message names the first.
+        RefusalError: an episode ends differently, or cannot be played; the message names the first.
     """
     numbers = sorted(chosen, key=lambda n: (results.runs[n].agent, results.runs[n].env, n))
     for (agent, env), group in groupby(
@@ -64,10 +64,10 @@ def replay(results: Results, sources: Sources, chosen: Mapping[int, NDArray[np.i
         config = episode_config(results, agent)
         try:
             _replay_runs(results, runs, sources.agents[agent], sources.stores[env], config)
-        except RefusedError:
+        except RefusalError:
             raise
         except (GivenUpError, AgentError, ValueError) as error:
-            raise RefusedError(f"{row_name(runs[0][0])}: cannot be replayed: {error}") from error
+            raise RefusalError(f"{row_name(runs[0][0])}: cannot be replayed: {error}") from error
 
 
 def episode_config(results: Results, agent: str) -> EpisodeConfig:
@@ -110,7 +110,7 @@ def _player(
 def _compare(
     run: Run, chosen: NDArray[np.int64], played: EpisodeResults, version: str, *, killed: bool
 ) -> None:
-    """Raise ``RefusedError`` for the first episode that did not end as recorded.
+    """Raise ``RefusalError`` for the first episode that did not end as recorded.
 
     Costs of episodes that a limit killed depend on the machine and are not compared.
     """
@@ -142,8 +142,8 @@ def _plain(value: Any) -> Any:
 
 def _differs(
     run: Run, number: int, what: str, recorded: object, replayed: object, version: str
-) -> RefusedError:
-    return RefusedError(
+) -> RefusalError:
+    return RefusalError(
         f"{episode_name(run, number)}: {what} recorded {recorded!r} (by autotts_gym {version}), "
         f"replayed {replayed!r}"
     )

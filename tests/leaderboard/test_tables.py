@@ -118,6 +118,25 @@ def test_two_controllers_of_one_name_are_told_apart(board: Leaderboard) -> None:
     )
 
 
+def test_a_foreign_program_with_a_bundled_name_is_not_the_reference(board: Leaderboard) -> None:
+    _, foreign = board.entries
+    results, sources = foreign.entry.results, foreign.sources
+    renamed = replace(
+        results,
+        agents=[replace(results.agents[0], name="self_consistency")],
+        runs=[replace(run, agent="self_consistency", beta=None) for run in results.runs[:1]],
+    )
+    agents = {"self_consistency": sources.agents["three_branches"]}
+    imitation = replace(
+        foreign,
+        entry=replace(foreign.entry, results=renamed),
+        sources=replace(sources, agents=agents),
+    )
+    (one,) = boards(replace(board, entries=[imitation]))
+    assert list(one.agents) == [f"self_consistency ({results.agents[0].digest[:8]})"]
+    assert one.is_main(one.analysis.rows[0])
+
+
 def test_the_page_is_complete_and_safe(board: Leaderboard, tmp_path: Path) -> None:
     named = replace(board, refused={"x</script><script>alert(1)</script>": "`why|"})
     write_page(named, tmp_path / "page.html")
