@@ -6,17 +6,22 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autotts_gym.evaluation.results import Results
 from autotts_gym.leaderboard import Leaderboard, build_leaderboard
 from autotts_gym.sandbox import seccomp
 from autotts_gym.sandbox.untrusted_agent import UntrustedAgent
+
+COSTS = ("tokens", "sequential_tokens", "actions", "probes", "settled_tokens")
 
 Forge = Callable[..., Path]
 
@@ -234,6 +239,31 @@ def test_a_dispute_is_settled_by_a_replay(forge: Forge, home: Path) -> None:
         board = build_leaderboard(places, sample=1, sample_seed=0)
         assert list(board.refused) == ["forged"]
         assert "question 2, seed 1: tokens recorded" in board.refused["forged"]
+
+
+@pytest.mark.slow
+@given(
+    run=st.integers(0, 8),
+    k=st.integers(0, 14),
+    column=st.sampled_from(["answer", "correct", *COSTS]),
+    step=st.integers(1, 10_000),
+)
+@settings(max_examples=30, deadline=None)
+def test_no_changed_value_is_accepted(home: Path, run: int, k: int, column: str, step: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = copied(home, Path(place), "bundled")
+        results = Results.load(folder)
+        values = list(results.runs[run].episodes[column])
+        if column == "answer":
+            values[k] = f"{values[k]}{step}"
+        else:
+            values[k] = not values[k] if column == "correct" else values[k] + step
+        results.runs[run].episodes[column] = values
+        results.save(folder)
+        reason = refusal(folder)
+    changed = results.runs[run]
+    assert reason.startswith(f"{changed.agent}{'' if changed.beta is None else ' β='}")
+    assert f"on {changed.env}, question {k % 5}, seed {k // 5}: " in reason
 
 
 @pytest.mark.parametrize("sample", [0, -1])
