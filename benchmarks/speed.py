@@ -31,17 +31,19 @@ import gymnasium as gym
 import numpy as np
 import pyarrow.parquet as pq
 import reference_python
+import torch
 from rich.console import Console
 from rich.table import Table
 
 import autotts_gym
 from autotts_gym.controllers.loader import find, load
+from autotts_gym.controllers.policy_agent import MAX_EPISODES, PolicyAgent, PolicyPlayer
 from autotts_gym.discovery.code_generation import generate_source
 from autotts_gym.discovery.objective import BETAS, SearchSet
 from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.discovery.variation import seed_programs
-from autotts_gym.mdp.trace_dataset import EpisodeConfig
-from autotts_gym.rollout.branch_orders import branch_order
+from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
+from autotts_gym.rollout.branch_orders import branch_order, branch_orders
 from autotts_gym.rollout.rollout import Rollout
 from autotts_gym.sandbox.player import Sandbox
 from autotts_gym.sandbox.untrusted_agent import load_untrusted
@@ -260,6 +262,36 @@ def bulk(bundled: Stores) -> Iterator[Row]:
             f"{measured:,.0f} episodes/s ({1e9 / measured / actions:.0f} ns an action)",
             f"through step {baseline:,.0f}",
             f"{ratio:,.0f}",
+            goal,
+        )
+
+
+def policies() -> Iterator[Row]:
+    """Trained policies whose networks are compiled; baseline the same episodes through torch."""
+    torch.set_num_threads(1)
+    for name, env, goal in (
+        ("ppo/aime24", BUNDLED, "at least 5,000/s"),
+        ("ppo/chain", "tinylm/medium/chain", "at least 1,500/s"),
+    ):
+        agent, store = load(name), registry.open_store(env)
+        assert isinstance(agent, PolicyAgent)
+        rows = np.arange(MAX_EPISODES) % store.card.questions
+        orders = branch_orders("random", np.arange(len(rows)), rows, store, 64)
+        arguments = agent.policy, agent.prices, TraceDataset({env: store}), EpisodeConfig()
+
+        def rate(player: PolicyPlayer, asked: tuple[np.ndarray, ...] = (rows, orders)) -> Rate:
+            return per_second(lambda: player.play(*asked, 0.5), len(asked[0]))
+
+        compiled, by_torch = (
+            PolicyPlayer(*arguments, keep_actions=False, compiles=compiles)
+            for compiles in (True, False)
+        )
+        measured, baseline, ratio = measure_pair(rate(compiled), rate(by_torch))
+        yield (
+            f"{name} in bulk, β = 0.5, {env}",
+            f"{measured:,.0f} episodes/s",
+            f"through torch {baseline:,.0f}",
+            f"{ratio:.1f}",
             goal,
         )
 
@@ -562,6 +594,7 @@ def main() -> None:
             stepping(),
             adapter(),
             bulk(bundled),
+            policies(),
             against_reference(aime24 or bundled),
             growth(bundled, folder),
             sandboxed(bundled),

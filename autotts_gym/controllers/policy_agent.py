@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers import policy_network
 from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.compiled_network import MAX_WEIGHTS, CompiledNetwork
+from autotts_gym.controllers.compiled_policy import PolicyArrays, play_episodes
 from autotts_gym.controllers.episode import Episode
 from autotts_gym.controllers.errors import AgentError
 from autotts_gym.controllers.policy_network import Policy, PolicyError
@@ -21,6 +23,7 @@ from autotts_gym.mdp.actions import BRANCH, decode
 from autotts_gym.mdp.batch import SKIP, TRUNCATED, EpisodeStart
 from autotts_gym.mdp.macro_batch import MacroBatch, MacroTracker
 from autotts_gym.mdp.macro_features import GLOBAL_FEATURE_NAMES, STATUS_FEATURES
+from autotts_gym.mdp.packed_arrays import pack
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
@@ -176,7 +179,11 @@ def opened_width(branches: NDArray[np.float32]) -> int:
 
 
 class PolicyPlayer:
-    """Plays many episodes of a policy at once; everything except the networks runs compiled.
+    """Plays many episodes of a policy at once.
+
+    Networks of up to 100,000 weights (``compiled_network.MAX_WEIGHTS``) play compiled, together
+    with the rules. Larger ones play in batches: torch chooses the actions of all
+    running episodes, and everything else is compiled.
 
     Args:
         policy: the networks.
@@ -184,9 +191,12 @@ class PolicyPlayer:
         dataset: the traces.
         config: configuration of the episodes.
         keep_actions: record the actions of every episode, in the ``history`` of the batch.
+        compiles: False to choose actions with torch in any case; episodes are the same but for
+            ties between actions.
 
     Attributes:
         max_episodes: maximum number of episodes per call of :meth:`play`.
+        compiles: whether the networks are compiled.
 
     Raises:
         AgentError: an mlp policy was trained for another number of branches.
@@ -199,6 +209,8 @@ class PolicyPlayer:
         dataset: TraceDataset,
         config: EpisodeConfig,
         keep_actions: bool,
+        *,
+        compiles: bool = True,
     ) -> None:
         if policy.shape.network == "mlp" and policy.shape.max_branches != config.max_branches:
             raise AgentError(
@@ -206,10 +218,14 @@ class PolicyPlayer:
                 f"it with the same number, not {config.max_branches}"
             )
         self.max_episodes = MAX_EPISODES
+        self.compiles = compiles and policy.shape.num_parameters <= MAX_WEIGHTS
         self._policy, self._prices = policy, prices
         self._dataset, self._config = dataset, config
         self._keep_actions = keep_actions
         self._batch: MacroBatch | None = None
+        self._network: CompiledNetwork | None = None
+        if self.compiles:
+            self._network = CompiledNetwork(policy, config.max_branches)
 
     def play(
         self,
@@ -235,7 +251,16 @@ class PolicyPlayer:
             range(count),
             [EpisodeStart(int(q), reward_beta, o) for q, o in zip(questions, orders, strict=True)],
         )
-        running, truncated = np.arange(count), np.zeros(count, np.bool_)
+        truncated = np.zeros(count, np.bool_)
+        if self._network is not None:
+            self._network.refresh()
+            play_episodes(self._packed, truncated, *batch.bundle_arguments)
+        else:
+            self._play_with_torch(batch, truncated)
+        return batch, truncated
+
+    def _play_with_torch(self, batch: MacroBatch, truncated: NDArray[np.bool_]) -> None:
+        running = np.arange(len(truncated))
         while len(running):
             batch.actions[:] = SKIP
             batch.actions[running] = choose_actions(
@@ -247,7 +272,6 @@ class PolicyPlayer:
             batch.step()
             truncated[running] = batch.outcomes[running] & TRUNCATED != 0
             running = running[batch.ledger["ended"][running] == 0]
-        return batch, truncated
 
     def _batch_of(self, count: int) -> MacroBatch:
         """A batch of at least ``count`` episodes."""
@@ -263,4 +287,13 @@ class PolicyPlayer:
                 keep_actions=self._keep_actions,
                 atomic=self._policy.shape.atomic,
             )
+            if self._network is not None:
+                self._packed = pack(
+                    PolicyArrays(
+                        self._batch.arrays,
+                        self._network.arrays,
+                        self._batch.branch_features,
+                        self._batch.all_features,
+                    )
+                )
         return self._batch

@@ -38,15 +38,16 @@ from autotts_gym.utils.files import write_bytes, write_text
 WEIGHTS: Final = "policy.safetensors"
 CARD: Final = "card.yaml"
 
+BLOCKS: Final = 4  # blocks of actions on branches, see autotts_gym.mdp.actions
+
 #: Logit of an illegal action.
 ILLEGAL_LOGIT: Final = -1e9
 
 _SINGLE_ACTIONS: Final = ("ANSWER", "BRANCH", "CONTINUE(i)", "PROBE(i)", "PRUNE(i)", "ANSWER(i)")
-_BLOCKS: Final = 4  # blocks of actions on branches, see autotts_gym.mdp.actions
 _RARE: Final = -4.0  # logit
 #: Branches whose logits differ by less are alike, and the first of them is chosen: the difference
 #: is rounding, which depends on how many episodes are played at once.
-_TIE: Final = 1e-4
+TIE: Final = 1e-4
 
 #: Size of a weights file, bytes, and units of a layer, in a policy that is loaded.
 _MAX_WEIGHTS: Final = 1 << 26
@@ -107,7 +108,7 @@ class Shape:
                 trunk
                 + _linear(units, units)
                 + _linear(hidden, units)
-                + _linear(units, _BLOCKS)
+                + _linear(units, BLOCKS)
                 + _linear(hidden, 2)
             )
         return trunk + _linear(hidden, self.num_actions)
@@ -214,7 +215,7 @@ class Pointers(nn.Module):
         super().__init__()
         self.branch_projection = nn.Linear(shape.encoder, shape.encoder)
         self.global_projection = nn.Linear(shape.hidden, shape.encoder)
-        self.branch_logits = nn.Linear(shape.encoder, _BLOCKS)
+        self.branch_logits = nn.Linear(shape.encoder, BLOCKS)
         self.global_logits = nn.Linear(shape.hidden, 2)  # ANSWER and BRANCH
 
     def forward(self, embedding: Tensor, encoded: Tensor, max_branches: int) -> Tensor:
@@ -273,7 +274,7 @@ class Policy(nn.Module):
         """
         embedding, encoded = self.actor.encode(branches, features)
         if isinstance(self.logits, Pointers):
-            logits = self.logits(embedding, encoded, (mask.shape[-1] - 2) // _BLOCKS)
+            logits = self.logits(embedding, encoded, (mask.shape[-1] - 2) // BLOCKS)
         else:
             logits = self.logits(embedding)
         return torch.where(mask, logits, ILLEGAL_LOGIT)
@@ -287,12 +288,12 @@ class Policy(nn.Module):
         logits = self.act(branches, features, mask)
         if not self.shape.atomic:
             return logits.argmax(-1)
-        n = (mask.shape[-1] - 2) // _BLOCKS
+        n = (mask.shape[-1] - 2) // BLOCKS
         global_logits = logits[..., :2]
-        branch_logits = logits[..., 2:].reshape(*logits.shape[:-1], _BLOCKS, n)
+        branch_logits = logits[..., 2:].reshape(*logits.shape[:-1], BLOCKS, n)
         kind = torch.cat([global_logits, branch_logits.logsumexp(-1)], -1).argmax(-1)
         block = (kind - 2).clamp(min=0)
-        best = branch_logits >= branch_logits.amax(-1, keepdim=True) - _TIE
+        best = branch_logits >= branch_logits.amax(-1, keepdim=True) - TIE
         branch = best.byte().argmax(-1).gather(-1, block.unsqueeze(-1)).squeeze(-1)
         return torch.where(kind < 2, kind, 2 + block * n + branch)
 

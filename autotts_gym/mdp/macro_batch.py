@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,84 +12,30 @@ from autotts_gym.mdp import flat_observation
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart
 from autotts_gym.mdp.flat_observation import LIMIT
-from autotts_gym.mdp.jit import entry_point, inlined
-from autotts_gym.mdp.macro_actions import (
-    NUM_MACRO_ACTIONS,
-    expand,
-    max_bundle_length,
-    update_mask,
-)
+from autotts_gym.mdp.jit import entry_point
+from autotts_gym.mdp.macro_actions import expand, max_bundle_length
 from autotts_gym.mdp.macro_features import (
     BRANCH_RECORD,
     GLOBAL_RECORD,
     NUM_ALL_GLOBAL_FEATURES,
     NUM_BRANCH_FEATURES,
     NUM_GLOBAL_FEATURES,
-    update_features,
 )
-from autotts_gym.mdp.macro_memory import (
-    BRANCH_MEMORY,
-    EPISODE_MEMORY,
-    Memory,
-    reset_memory,
-    update_memory,
+from autotts_gym.mdp.macro_memory import reset_memory, update_memory
+from autotts_gym.mdp.macro_transition import (
+    MacroArrays,
+    MacroBatchArrays,
+    memory_of,
+    observe,
+    play_macro_action,
 )
-from autotts_gym.mdp.observation import View, generation_view_of, view_of
-from autotts_gym.mdp.packed_arrays import Axes, pack
-from autotts_gym.mdp.state import Records, state_of
+from autotts_gym.mdp.observation import View, view_of
+from autotts_gym.mdp.packed_arrays import pack
+from autotts_gym.mdp.state import Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
-from autotts_gym.mdp.transition import COST, LATENCY, TOKENS, play_action
+from autotts_gym.mdp.transition import COST, LATENCY, TOKENS
 
 # --- compiled code -------------------------------------------------------------------------------
-
-
-class MacroArrays(NamedTuple):
-    """What macro-actions add to the arrays of E episodes.
-
-    Attributes:
-        mean_lengths: float64[E], mean length of a branch of the environment, intervals.
-        branch_memory: BRANCH_MEMORY[E, N].
-        episode_memory: EPISODE_MEMORY[E].
-        branches: BRANCH_RECORD[E, N], branch features.
-        globals: GLOBAL_RECORD[E], global features.
-        mask: int8[E, NUM_MACRO_ACTIONS].
-    """
-
-    mean_lengths: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
-    branch_memory: Annotated[Records, Axes(BRANCH_MEMORY, 2)]
-    episode_memory: Annotated[Records, Axes(EPISODE_MEMORY, 1)]
-    branches: Annotated[Records, Axes(BRANCH_RECORD, 2)]
-    globals: Annotated[Records, Axes(GLOBAL_RECORD, 1)]
-    mask: Annotated[NDArray[np.int8], Axes(np.int8, 2)]
-
-    @classmethod
-    def allocate(
-        cls,
-        branch_features: NDArray[np.float32],
-        global_features: NDArray[np.float32],
-    ) -> MacroArrays:
-        """Arrays that share the memory of the features.
-
-        Args:
-            branch_features: float32[E, N, NUM_BRANCH_FEATURES].
-            global_features: float32[E, NUM_ALL_GLOBAL_FEATURES].
-        """
-        num_envs, n, _ = branch_features.shape
-        return cls(
-            np.ones(num_envs),
-            np.zeros((num_envs, n), BRANCH_MEMORY),
-            np.zeros(num_envs, EPISODE_MEMORY),
-            branch_features.view(BRANCH_RECORD)[..., 0],
-            global_features.view(GLOBAL_RECORD)[..., 0],
-            np.zeros((num_envs, NUM_MACRO_ACTIONS), np.int8),
-        )
-
-
-class MacroBatchArrays(NamedTuple):
-    """The arrays of a batch that is played by macro-actions."""
-
-    batch: BatchArrays
-    macro: MacroArrays
 
 
 class TrackedArrays(NamedTuple):
@@ -97,19 +43,6 @@ class TrackedArrays(NamedTuple):
 
     views: View
     macro: MacroArrays
-
-
-@inlined
-def _memory_of(macro: MacroArrays, e: int) -> Memory:
-    return Memory(macro.branch_memory[e], macro.episode_memory[e])
-
-
-@inlined
-def _observe(macro: MacroArrays, view: View, depth_limit: int, e: int) -> None:
-    """Write features and mask of episode ``e``."""
-    memory, mean_length = _memory_of(macro, e), macro.mean_lengths[e]
-    update_features(view, memory, mean_length, depth_limit, macro.branches[e], macro.globals[e])
-    update_mask(view, memory, mean_length, macro.mask[e])
 
 
 @entry_point(packed=MacroBatchArrays)
@@ -121,59 +54,35 @@ def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, at
         outcomes[e] = 0
         if actions[e] == SKIP:
             continue
-        episode = state_of(arrays.batch.episodes, e)
-        view = view_of(arrays.batch.views, e)
-        generation = generation_view_of(arrays.batch.generation, e)
-        memory = _memory_of(arrays.macro, e)
-        mean_length, limit = arrays.macro.mean_lengths[e], episode.ledger.depth_limit
-        if atomic:
-            count, queue[0] = 0, actions[e]
-        else:
-            count = expand(view, memory, mean_length, limit, actions[e], queue)
-        for k in range(max(count, 1)):
-            if count > 0 and view.mask[queue[k]] == 0:
-                continue
-            if history.shape[1] > 0:
-                history[e, lengths[e]] = queue[k]
-                lengths[e] += 1
-            reward, cost, tokens, latency, outcome = play_action(
-                episode, view, generation, queue[k]
-            )
-            rewards[e] += reward
-            costs[COST, e] += cost
-            costs[TOKENS, e] += tokens
-            costs[LATENCY, e] += latency
-            outcomes[e] |= outcome
-            if episode.ledger.ended:
-                break
-        ended += episode.ledger.ended
-        update_memory(memory, view, mean_length)
-        _observe(arrays.macro, view, limit, e)
+        rewards[e], costs[COST, e], costs[TOKENS, e], costs[LATENCY, e], outcomes[e] = (
+            play_macro_action(arrays, e, actions[e], queue, history, lengths, atomic)
+        )
+        ended += arrays.batch.episodes.ledger[e].ended
     return ended
 
 
 @entry_point(packed=MacroBatchArrays)
 def _begin(arrays, episodes):
     for e in episodes:
-        reset_memory(_memory_of(arrays.macro, e))
+        reset_memory(memory_of(arrays.macro, e))
         limit = arrays.batch.episodes.ledger[e].depth_limit
-        _observe(arrays.macro, view_of(arrays.batch.views, e), limit, e)
+        observe(arrays.macro, view_of(arrays.batch.views, e), limit, e)
 
 
 @entry_point(packed=TrackedArrays)
 def _expand_tracked(arrays, depth_limit, macro_action, queue):
-    view, memory = view_of(arrays.views, 0), _memory_of(arrays.macro, 0)
+    view, memory = view_of(arrays.views, 0), memory_of(arrays.macro, 0)
     return expand(view, memory, arrays.macro.mean_lengths[0], depth_limit, macro_action, queue)
 
 
 @entry_point(packed=TrackedArrays)
 def _observe_tracked(arrays, depth_limit, is_start):
-    view, memory = view_of(arrays.views, 0), _memory_of(arrays.macro, 0)
+    view, memory = view_of(arrays.views, 0), memory_of(arrays.macro, 0)
     if is_start:
         reset_memory(memory)
     else:
         update_memory(memory, view, arrays.macro.mean_lengths[0])
-    _observe(arrays.macro, view, depth_limit, 0)
+    observe(arrays.macro, view, depth_limit, 0)
 
 
 # --- interface -----------------------------------------------------------------------------------
@@ -276,6 +185,7 @@ class MacroBatch(Batch):
         features: float32[E, NUM_GLOBAL_FEATURES], global features.
         all_features: float32[E, NUM_ALL_GLOBAL_FEATURES], the same with those about latency.
         episode_memory: EPISODE_MEMORY[E], see :mod:`autotts_gym.mdp.macro_memory`.
+        arrays, bundle_arguments: the arrays and the last arguments of :func:`play_macro_action`.
     """
 
     def __init__(
@@ -323,23 +233,23 @@ class MacroBatch(Batch):
             globals=self.all_features.view(GLOBAL_RECORD)[..., 0],
         )
         self.episode_memory: Records = self._macro.episode_memory
-        self._macro_packed = pack(
-            MacroBatchArrays(BatchArrays(self._state, self.view, self.generation), self._macro)
+        self.arrays = MacroBatchArrays(
+            BatchArrays(self._state, self.view, self.generation), self._macro
         )
+        self._macro_packed = pack(self.arrays)
+        self.bundle_arguments = (self._queue, self.history, self.lengths, self._atomic)
         self._macro_step_arguments = (
             self._macro_packed,
             self.actions,
             self.rewards,
             self._costs,
             self.outcomes,
-            self._queue,
-            self.history,
-            self.lengths,
-            self._atomic,
+            *self.bundle_arguments,
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        bound = ("features", "episode_memory", "_macro_packed", "_macro_step_arguments")
+        bound = {"features", "episode_memory", "arrays", "bundle_arguments"}
+        bound |= {"_macro_packed", "_macro_step_arguments"}
         return {k: v for k, v in super().__getstate__().items() if k not in bound}
 
     @property

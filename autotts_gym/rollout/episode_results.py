@@ -104,15 +104,31 @@ def failed_row(ledger: Any, settle: bool = False) -> s.Records:
     return row
 
 
-def answered_row(batch: Batch, e: int) -> s.Records:
-    """Result record of episode ``e`` of a batch, which ended with ANSWER; without settled tokens.
+def answered_rows(batch: Batch, episodes: NDArray[np.int64]) -> s.Records:
+    """Result records of episodes of a batch that ended with ANSWER; without settled tokens.
+
+    Args:
+        batch: the batch.
+        episodes: int64[K], the episodes.
 
     Returns:
-        A RESULT record.
+        RESULT[K].
     """
-    row = failed_row(batch.ledger[e])
-    answer = batch.ledger["answer"][e]  # class number within the episode, by first appearance
-    if answer >= 0:
-        row["code"] = batch.codes[e, s.CODE_OF, answer]
-        row["correct"] = row["code"] == batch.ledger["gold"][e]
+    ledger = batch.ledger[episodes]
+    rows = np.zeros(len(episodes), s.RESULT)
+    rows["tokens"] = ledger["true_spent"]
+    rows["sequential_tokens"] = ledger["true_clock"]
+    rows["steps"] = ledger["steps"]
+    rows["probes"] = ledger["probes"]
+    rows["settled_tokens"] = -1
+    answer = ledger["answer"]  # class number within the episode, by first appearance
+    codes = batch.codes[episodes, s.CODE_OF, np.maximum(answer, 0)]
+    rows["code"] = np.where(answer >= 0, codes, -1)
+    rows["correct"] = (answer >= 0) & (rows["code"] == ledger["gold"])
+    return rows
+
+
+def answered_row(batch: Batch, e: int) -> s.Records:
+    """The record of one episode, see :func:`answered_rows`."""
+    row: s.Records = answered_rows(batch, np.array([e]))[0]
     return row

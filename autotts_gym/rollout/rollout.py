@@ -27,9 +27,10 @@ from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import max_legal_actions
+from autotts_gym.mdp.macro_batch import MacroBatch
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_player import EpisodePlayer
-from autotts_gym.rollout.episode_results import answered_row, failed_row
+from autotts_gym.rollout.episode_results import answered_rows, failed_row
 from autotts_gym.traces.store import TraceStore
 
 
@@ -52,7 +53,8 @@ class Rollout(EpisodePlayer):
         ValueError: the agent is untrusted, or the configuration does not fit the store.
 
     Attributes:
-        path: ``"compiled"``, ``"python"``, or ``"policy"`` for a trained policy.
+        path: ``"compiled"``, ``"python"``, or ``"policy"`` for a trained policy
+            (:class:`~autotts_gym.controllers.policy_agent.PolicyPlayer`).
         reason: why the controller is not compiled, for example the first line of numba's message;
             empty if it is.
         extra_args: see above.
@@ -261,21 +263,33 @@ class Rollout(EpisodePlayer):
             first = int(played[0])
             chosen = slice(first, min(first + self._player.max_episodes, len(questions)))
             batch, truncated = self._player.play(questions[chosen], orders[chosen], beta)
-            for e, k in enumerate(range(chosen.start, chosen.stop)):
-                if truncated[e]:
-                    self._fail(k, "StepLimitError: the episode was truncated by its step limit")
-                    results[k] = failed_row(batch.ledger[e], self._settle)
-                else:
-                    results[k] = answered_row(batch, e)
-                    results["settled_tokens"][k] = self._settled_tokens(
-                        int(questions[k]),
-                        orders[k],
-                        batch.branches[e],
-                        batch.history[e, : batch.lengths[e]] if self._settle else (),
-                    )
-                if self._keep_logs:
-                    self.logs.append(batch.history[e, : batch.lengths[e]].copy())
+            results[chosen] = answered_rows(batch, np.arange(chosen.stop - first))
+            for e in np.flatnonzero(truncated).tolist():
+                self._fail(first + e, "StepLimitError: the episode was truncated by its step limit")
+                results[first + e] = failed_row(batch.ledger[e], self._settle)
+            if self._settle or self._keep_logs:
+                self._follow_actions(
+                    batch, truncated, questions[chosen], orders[chosen], results[chosen]
+                )
             played[0] = chosen.stop
+
+    def _follow_actions(
+        self,
+        batch: MacroBatch,
+        truncated: NDArray[np.bool_],
+        questions: NDArray[np.int64],
+        orders: NDArray[np.int64],
+        results: s.Records,
+    ) -> None:
+        """Compute the settled tokens of episodes that a policy has played, and keep their logs."""
+        for e, question in enumerate(questions.tolist()):
+            log = batch.history[e, : batch.lengths[e]]
+            if not truncated[e]:
+                results["settled_tokens"][e] = self._settled_tokens(
+                    question, orders[e], batch.branches[e], log
+                )
+            if self._keep_logs:
+                self.logs.append(log.copy())
 
 
 class _LedgerCopy(gym.Wrapper[Any, Any, Any, Any]):
