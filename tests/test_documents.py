@@ -34,7 +34,7 @@ DOCS = ROOT / "docs"
 #: server, or they take too long.
 NOT_RUN = re.compile(
     r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
-    r"|train autotts-ppo --env tinylm/small|discover --env tinylm/small/chain --env"
+    r"|(?:train autotts-ppo|discover) --env qwen"
     r"|found\.py --env tinylm --beta|boards"
 )
 

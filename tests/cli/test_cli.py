@@ -100,7 +100,7 @@ ERRORS: dict[str, tuple[tuple[object, ...], str]] = {
         "file: ",
     ),
     "play no such agent": (("play", "nosuch"), "there is no agent 'nosuch'"),
-    "play no such question": (("play", "cmc", "--question", 99), r"is 99; valid rows are 0\.\.59"),
+    "play no such question": (("play", "cmc", "--question", 99), r"is 99; valid rows are 0\.\.29"),
     "play β outside": (("play", "cmc", "--beta", 2), "beta must be a number"),
     "play an image": (("play", "cmc", "--image", "x.jpg"), r"must end in \.png or \.gif"),
     "play nowhere": (("play", "first.py", "--image", "file/x.png"), "file/x.png: Not a directory"),
