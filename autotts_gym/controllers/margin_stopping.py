@@ -82,7 +82,7 @@ def safe_leader(ballots: Ballots, gamma: float, scale: float) -> int:
     A running branch that switches costs the margin of the leader over a challenger 2γ times its
     weight if it votes for the leader, −1 times if it votes for the challenger, and γ times
     otherwise. The leader is safe if its margin over every answer with votes, and over an answer
-    that nobody votes for yet, exceeds ``scale`` times the expected cost.
+    that has no vote yet, exceeds ``scale`` times the expected cost.
 
     Args:
         ballots: at one checkpoint.

@@ -102,7 +102,7 @@ def boards(leaderboard: Leaderboard) -> list[Board]:
     """Merge the verified folders of a leaderboard, one board for each setting.
 
     A run that two folders have is shown once; they were found to be equal. Two controllers of one
-    name are told apart by the start of their digests, and so is a program that has the name of a
+    name are distinguished by the start of their digests, and so is a program that has the name of a
     bundled one.
     """
     entries = leaderboard.entries
@@ -172,7 +172,7 @@ def _row_names(entries: Iterable[VerifiedEntry]) -> dict[tuple[str, str], str]:
 def _environment_names(entries: Iterable[VerifiedEntry]) -> dict[str, str]:
     """The name of each environment on the page, by its fingerprint: the first recorded one.
 
-    Two environments of one name are told apart by the start of their fingerprints.
+    Two environments of one name are distinguished by the start of their fingerprints.
     """
     names: dict[str, str] = {}
     for verified in entries:

@@ -84,7 +84,7 @@ def build_leaderboard(
     Args:
         places: results folders, and folders that contain some.
         sample: number of episodes of every row and environment that are played again; None for all.
-        sample_seed: random seed of the sample; by default one that nobody could know in advance.
+        sample_seed: random seed of the sample; by default an unpredictable one.
         weaker_sandbox: play programs even if the sandbox of this machine lacks a protection;
             otherwise, their folders are refused there.
         progress: called with a label, the number of finished folders, and the number of all.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,13 +41,16 @@ def field_controllers() -> Iterator[ModuleType]:
         yield importlib.import_module("field_controllers")
 
 
-def compare(module: Any, name: str, store: TraceStore, rows: Any, width: int) -> None:
+def outcomes(module: Any, name: str, store: TraceStore, rows: Any, width: int) -> tuple[Any, Any]:
+    """Outcomes of the controller and of its description, at every β and billing."""
     questions = np.asarray(rows)
     orders = branch_orders("random", np.ones_like(questions), questions, store, width)
-    for beta in BETAS:
-        for billing in ("tokens", "interval"):
-            expected = module.outcomes(name, store, questions, orders, beta, billing)
-            assert module.played(name, store, questions, orders, beta, billing) == expected, beta
+    settings = list(product(BETAS, ("tokens", "interval")))
+    played, described = (
+        {chosen: play(name, store, questions, orders, *chosen) for chosen in settings}
+        for play in (module.played, module.outcomes)
+    )
+    return played, described
 
 
 @pytest.mark.slow
@@ -55,14 +59,17 @@ def test_random_traces(name: str, field_controllers: ModuleType) -> None:
     """Widths below the warm-up, between the two, and above 64."""
     store = confident_store()
     for width in (70, 33, 17, 3, 1):
-        compare(field_controllers, name, store, range(40 if width > 64 else 8), width)
+        rows = range(40 if width > 64 else 8)
+        played, described = outcomes(field_controllers, name, store, rows, width)
+        assert played == described
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*OTHERS, *NEED_CONFIDENCE])
 def test_bundled_traces(name: str, field_controllers: ModuleType) -> None:
     (store,) = registry.open_stores(WITH_CONFIDENCE).values()
-    compare(field_controllers, name, store, range(10), 32)
+    played, described = outcomes(field_controllers, name, store, range(10), 32)
+    assert played == described
 
 
 @pytest.mark.slow
@@ -70,7 +77,8 @@ def test_bundled_traces(name: str, field_controllers: ModuleType) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_published_traces(name: str, field_controllers: ModuleType) -> None:
     store = read_published(PUBLISHED / "Qwen3-4B" / "aime24.json")
-    compare(field_controllers, name, store, range(0, 30, 6), 64)
+    played, described = outcomes(field_controllers, name, store, range(0, 30, 6), 64)
+    assert played == described
 
 
 def test_all_controllers_are_compared(field_controllers: ModuleType) -> None:
