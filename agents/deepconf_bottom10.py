@@ -14,13 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from autotts_gym.controllers.helpers import (
-    answer_with,
+    answer_most_confident,
     confidence_window,
-    leaders,
     open_branches,
-    percentile,
     require_generation_confidence,
-    weighted_vote,
 )
 
 #: Maximum number of branches.
@@ -76,16 +73,4 @@ def solve(episode, beta):
         found = len(lowest) > 0
         bottoms[count] = total / len(lowest) if found else episode.generation_confidence(i)
         count += 1
-    if count == 0:
-        return answer_with(episode, -1)
-    threshold = percentile(bottoms[:count], 100 - schedule(beta).kept)
-    episode.note("threshold", threshold)
-    answers = np.empty(count, np.int64)
-    votes = np.zeros(count)
-    slots = 0
-    for k in range(count):
-        answer = episode.latest(finished[k])
-        if bottoms[k] >= threshold and bottoms[k] > 0 and not episode.is_null(answer):
-            slots = weighted_vote(answers, votes, slots, answer, bottoms[k])
-    best, _, _ = leaders(votes, slots)
-    return answer_with(episode, answers[best] if best >= 0 else -1)
+    return answer_most_confident(episode, finished[:count], bottoms[:count], schedule(beta).kept)

@@ -13,13 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from autotts_gym.controllers.helpers import (
-    answer_with,
+    answer_most_confident,
     confidence_window,
-    leaders,
-    percentile,
     read,
     require_generation_confidence,
-    weighted_vote,
 )
 
 #: Maximum number of branches.
@@ -53,16 +50,4 @@ def solve(episode, beta):
             finished[count] = i
             tails[count] = episode.generation_confidence(i, window)
             count += 1
-    if count == 0:
-        return answer_with(episode, -1)
-    threshold = percentile(tails[:count], 100 - schedule(beta).kept)
-    episode.note("threshold", threshold)
-    answers = np.empty(count, np.int64)
-    votes = np.zeros(count)
-    slots = 0
-    for k in range(count):
-        answer = episode.latest(finished[k])
-        if tails[k] >= threshold and tails[k] > 0 and not episode.is_null(answer):
-            slots = weighted_vote(answers, votes, slots, answer, tails[k])
-    best, _, _ = leaders(votes, slots)
-    return answer_with(episode, answers[best] if best >= 0 else -1)
+    return answer_most_confident(episode, finished[:count], tails[:count], schedule(beta).kept)

@@ -185,6 +185,36 @@ def leaders(votes: NDArray[np.int64] | NDArray[np.float64], slots: int) -> tuple
     return winner, first, second
 
 
+def answer_most_confident(
+    episode: Episode,
+    branches: NDArray[np.int64],
+    confidences: NDArray[np.float64],
+    kept: float,
+) -> None:
+    """End the episode with the vote of the most confident branches, weighted by confidence.
+
+    Args:
+        branches: finished branches; null answers among theirs do not vote.
+        confidences: of each of them, a measure of its confidence.
+        kept: percentage of the branches that vote, the most confident ones.
+    """
+    if len(branches) == 0:
+        answer_with(episode, -1)
+        return
+    threshold = percentile(confidences, 100 - kept)
+    episode.note("threshold", threshold)
+    answers = np.empty(len(branches), np.int64)
+    votes = np.zeros(len(branches))
+    slots = 0
+    for k in range(len(branches)):
+        answer = episode.latest(branches[k])
+        confidence = confidences[k]
+        if confidence >= threshold and confidence > 0 and not episode.is_null(answer):
+            slots = weighted_vote(answers, votes, slots, answer, confidence)
+    best, _, _ = leaders(votes, slots)
+    answer_with(episode, answers[best] if best >= 0 else -1)
+
+
 def require_generation_confidence(episode: Episode) -> None:
     """Check that the environment records generation confidences.
 
