@@ -25,6 +25,7 @@ from typing import Any, Unpack
 import gymnasium as gym
 import numpy as np
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.controllers.agent import Agent
 from autotts_gym.controllers.loader import load
 from autotts_gym.gym_envs.live_config import LiveEnvOptions
@@ -56,6 +57,12 @@ class Solution:
             the time of the failure.
         timed_out: whether the deadline ended the episode. The answer is then the best one at that
             time.
+        branch: number of the branch that the answer comes from; None if no branch was opened.
+        reasoning: reasoning of that branch; empty if the protocol does not mark its end.
+        text: text of that branch after its reasoning. If a probe forced the answer, it ends with
+            the answer of the probe.
+        is_cut: whether that branch ended at the maximum length.
+        prompt_tokens: tokens of the prompt; 0 if the server takes no token ids.
     """
 
     answer: str
@@ -73,6 +80,11 @@ class Solution:
     self_consistency_seconds: float | None = None
     error: str = ""
     timed_out: bool = False
+    branch: int | None = None
+    reasoning: str = ""
+    text: str = ""
+    is_cut: bool = False
+    prompt_tokens: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return the attributes as a dictionary, for JSON."""
@@ -111,7 +123,7 @@ class _Watched(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def solve(
-    question: str,
+    question: str | AskedQuestion,
     agent: str | os.PathLike[str] | Callable[..., Any] | Agent = "cmc",
     *,
     gold: str | None = None,
@@ -122,7 +134,7 @@ def solve(
     """Answer a question.
 
     Args:
-        question: text of the question.
+        question: text of the question, or a question with the messages before it.
         agent: a controller: its name or path, a function, or an ``Agent``.
         gold: gold answer, if known.
         seed: random seed of the branches' samples.
@@ -142,7 +154,9 @@ def solve(
         SolveInterrupted: Ctrl-C during the episode; it has the best answer so far.
         ValueError: an argument is invalid.
     """
-    _check_text(question, "question")
+    asked = question if isinstance(question, AskedQuestion) else AskedQuestion("live", question)
+    for text in (asked.text, *(text for message in asked.history for text in message)):
+        _check_text(text, "question")
     _check_text(gold or "", "gold")
     if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
         raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
@@ -153,7 +167,7 @@ def solve(
         played: gym.Env[Any, Any] = env if watch is None else _Watched(env, watch)
         error, timed_out = "", False
         try:
-            info = controller.play(played, seed=seed, question=question, gold=gold)
+            info = controller.play(played, seed=seed, question=asked, gold=gold)
         except DeadlineError as failure:
             info, timed_out = failure.info, True
         except LiveError as failure:
@@ -178,7 +192,7 @@ def _check_text(text: str, name: str) -> None:
 
 
 async def solve_async(
-    question: str,
+    question: str | AskedQuestion,
     agent: str | os.PathLike[str] | Callable[..., Any] | Agent = "cmc",
     *,
     gold: str | None = None,
@@ -189,42 +203,74 @@ async def solve_async(
     """Like :func:`solve`, as a coroutine: one ``live`` model can answer many questions at once.
 
     Every call has a thread of its own, so that no call waits for others. If the coroutine is
-    cancelled, it stops waiting immediately. Generation on the model is aborted after the
-    controller's next action.
+    cancelled, it stops waiting and aborts generation on the model immediately.
     """
-    cancelled = False
-
-    def check(env: AutoTTSLiveEnv) -> None:
-        if cancelled:
-            raise asyncio.CancelledError
-        if watch is not None:
-            watch(env)
-
+    thread = SolveThread(question, agent, gold=gold, seed=seed, watch=watch, **options)
     try:
-        return await _in_thread(
-            functools.partial(solve, question, agent, gold=gold, seed=seed, watch=check, **options)
-        )
+        return await asyncio.wrap_future(thread.future)
     finally:
-        cancelled = True
+        thread.cancel()
 
 
-async def _in_thread(work: Callable[[], Solution]) -> Solution:
-    """Run a function in a new thread; asyncio's pool has few, which others use as well."""
-    loop = asyncio.get_running_loop()
-    future: concurrent.futures.Future[Solution] = concurrent.futures.Future()
+class SolveThread:
+    """A call of :func:`solve` in a new thread; asyncio's pool has few, which others use as well.
 
-    def run() -> None:
-        future.set_running_or_notify_cancel()  # from here on, it cannot be cancelled
+    Args:
+        question, agent, gold, seed, watch, options: as for :func:`solve`.
+
+    Attributes:
+        future: the solution. It cannot be cancelled, and has a result or an exception when the
+            thread ends.
+    """
+
+    def __init__(
+        self,
+        question: str | AskedQuestion,
+        agent: str | os.PathLike[str] | Callable[..., Any] | Agent = "cmc",
+        *,
+        gold: str | None = None,
+        seed: int | None = None,
+        watch: Callable[[AutoTTSLiveEnv], None] | None = None,
+        **options: Unpack[LiveEnvOptions],
+    ) -> None:
+        self.future: concurrent.futures.Future[Solution] = concurrent.futures.Future()
+        self.future.set_running_or_notify_cancel()  # from here on, it cannot be cancelled
+        self._cancelled = False
+        self._env: AutoTTSLiveEnv | None = None
+        self._watch = watch
+        work = functools.partial(
+            solve, question, agent, gold=gold, seed=seed, watch=self._check, **options
+        )
+        threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._run, work),
+            name="autotts-solve",
+            daemon=True,
+        ).start()
+
+    def cancel(self) -> None:
+        """Abort generation on the model; the episode ends at the controller's next action.
+
+        The solution then has an ``error``, and what was generated. Without effect at the end.
+        """
+        self._cancelled = True
+        if self._env is not None:
+            self._env.cancel()
+
+    def _run(self, work: Callable[[], Solution]) -> None:
         try:
             result = work()
         except BaseException as error:
-            future.set_exception(error)
+            self.future.set_exception(error)
         else:
-            future.set_result(result)
+            self.future.set_result(result)
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="autotts-solve", daemon=True).start()
-    return await asyncio.wrap_future(future, loop=loop)
+    def _check(self, env: AutoTTSLiveEnv) -> None:
+        self._env = env
+        if self._cancelled:
+            env.cancel()
+        elif self._watch is not None:
+            self._watch(env)
 
 
 def _make_solution(
@@ -239,6 +285,9 @@ def _make_solution(
         tokens, longest = self_consistency_cost(env.live.reference, env.max_branches)
         if info["sequential_tokens"]:
             seconds = longest * info["wall_seconds"] / info["sequential_tokens"]
+    branch = env.answering_branch
+    text, cut = ("", False) if branch is None else env.branch_text(branch)
+    reasoning, rest = env.live.protocol.split_reasoning(text)
     return Solution(
         answer=info["answer"],
         votes=dict(sorted(votes.items(), key=lambda item: -item[1])),
@@ -255,6 +304,11 @@ def _make_solution(
         self_consistency_seconds=seconds,
         error=error,
         timed_out=timed_out,
+        branch=branch,
+        reasoning=reasoning,
+        text=rest,
+        is_cut=cut,
+        prompt_tokens=env.prompt_tokens,
     )
 
 

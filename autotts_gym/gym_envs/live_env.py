@@ -21,7 +21,7 @@ from autotts_gym.gym_envs.live_questions import choose_question
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.text_engine import Api
 from autotts_gym.live.connection import connect
-from autotts_gym.live.live_branches import BranchEnd, DeadlinePassedError, LiveBranches
+from autotts_gym.live.live_branches import BranchEnd, BranchText, DeadlinePassedError, LiveBranches
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s
@@ -78,8 +78,9 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     is 0.
 
     ## Starting State
-    ``reset(options={"question": ..., "gold": ...})`` asks a question, given as text, or as row or
-    id of one of ``questions``; without it, one of those is drawn. ``gold`` is optional. ``beta``
+    ``reset(options={"question": ..., "gold": ...})`` asks a question, given as text, as an
+    ``AskedQuestion`` (which may have the messages before it), or as row or id of one of
+    ``questions``; without it, one of those is drawn. ``gold`` is optional. ``beta``
     and ``latency_weight`` as in ``AutoTTS-v0``. There is no ``branch_order``: branches are sampled
     when they are opened, with their own seeds if ``reset`` gets a seed.
 
@@ -192,7 +193,8 @@ class AutoTTSLiveEnv(AutoTTSEnv):
 
         Raises:
             ValueError: an option is unknown or invalid, or there is no question to ask.
-            EngineError: the model cannot be reached.
+            EngineError: the model cannot be reached, or the question is too long for it.
+            DeadlinePassedError: the deadline passes before the model has the question.
         """
         options = dict(options or {})
         self._close_branches()
@@ -303,9 +305,15 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             The ``info`` of the episode so far, as that of :class:`LiveError`.
         """
         self._running = False
-        info = self._partial_result()
-        self._close_branches()
-        return info
+        return self._partial_result()  # closes the branches
+
+    def cancel(self) -> None:
+        """Abort all generation, without waiting; the next action raises :class:`LiveError`.
+
+        It may be called from any thread.
+        """
+        if (branches := self._branches) is not None:
+            branches.cancel()
 
     @property
     def is_running(self) -> bool:
@@ -335,6 +343,32 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         opened = self._batch.branches[0, : self.opened]
         voting = opened[(opened["status"] == s.ACTIVE) & (opened["latest"] >= 0)]
         return dict(Counter(voting["latest"].tolist()))
+
+    @property
+    def answering_branch(self) -> int | None:
+        """The branch that the answer comes from; None if there is no branch.
+
+        Of several with the same answer, one that has ended, and the first of these. Without an
+        answer, the branches of the episode are compared in the same way.
+        """
+        if self._played:
+            name, i = actions.decode(self._played[-1], self.max_branches)
+            if name == "ANSWER" and i is not None:
+                return i
+        opened = self._batch.branches[0, : self.opened]
+        gives = (opened["status"] == s.ACTIVE) & (opened["latest"] == self._ledger["answer"])
+        fitting = np.flatnonzero(gives if gives.any() else opened["status"] >= 0)
+        return min(fitting.tolist(), key=lambda i: not opened["finished"][i], default=None)
+
+    def branch_text(self, i: int) -> BranchText:
+        """Text of branch ``i`` of the last episode up to its last probe."""
+        assert self._branches is not None
+        return self._branches.text(i)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Number of tokens of the prompt."""
+        return 0 if self._branches is None else self._branches.prompt_tokens
 
     @property
     def opened(self) -> int:

@@ -28,13 +28,17 @@ def choose_question(
 
     Args:
         questions: the environment's questions.
-        question: reset option: a row, an id or a text; None draws a row at random.
+        question: reset option: a row, an id, a text or an ``AskedQuestion``; None draws a row at
+            random.
         gold: reset option: a gold answer, which replaces that of the list; or None.
         rng: random generator of the environment.
 
     Raises:
         ValueError: an option is invalid, or there is no question to draw.
     """
+    if isinstance(question, AskedQuestion):
+        chosen = question if gold is None else replace(question, gold=gold)
+        return ChosenQuestion(-1, chosen)
     if isinstance(question, bool) or not isinstance(question, str | int | np.integer | None):
         raise ValueError(f"options['question'] must be a text, a row or an id, got {question!r}")
     if gold is not None and not isinstance(gold, str):

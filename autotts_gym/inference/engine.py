@@ -112,9 +112,13 @@ class Engine(abc.ABC):
 
     Attributes:
         concurrency: default number of traces that a collection samples concurrently.
+        has_end_token: whether the tokens of a generation that the model ended include an
+            end-of-sequence token.
     """
 
     concurrency: int = 256
+
+    has_end_token: bool = True
 
     @property
     def retries(self) -> int:

@@ -14,7 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent
 
 from autotts_gym.inference.bounded_body import MAX_EVENT, BoundedBody, ServerFaultError
 from autotts_gym.inference.engine import EngineError, Generated
-from autotts_gym.inference.http_headers import hide_values, is_local
+from autotts_gym.inference.http_headers import hide_values, is_local, request_id_header
 from autotts_gym.inference.http_responses import (
     TransientError,
     check_status,
@@ -127,6 +127,20 @@ class ServerConnection:
         paused = time.monotonic() < self._paused_until
         return self._consecutive_failures > 0 and (paused or self.active > 0)
 
+    async def answers(self, limit: float) -> bool:
+        """Whether the server answers a request for its models within ``limit`` seconds."""
+        try:
+            async with asyncio.timeout(limit):
+                await self.request("/models", None, lambda content, url: content)
+        except TransientError:
+            return False
+        except EngineError:  # a server that refuses a request works
+            self._record_success()
+        except TimeoutError:
+            self._record_failure(0.0)
+            return False
+        return True
+
     async def request(
         self,
         path: str,
@@ -150,7 +164,9 @@ class ServerConnection:
         url = redact(target)
         async with self._tracked(url), contextlib.AsyncExitStack() as stack:
             method = "GET" if body is None else "POST"
-            opening = self._next_client().stream(method, target, json=body)
+            opening = self._next_client().stream(
+                method, target, json=body, headers=request_id_header()
+            )
             text = await self._wait(self._read(stack, opening, url))
             result = read(parse_object(text, url), url)
             self._record_success()
@@ -186,7 +202,7 @@ class ServerConnection:
         url = redact(target)
         async with self._tracked(url), contextlib.AsyncExitStack() as stack:
             opening = stack.enter_async_context(
-                self._next_client().stream("POST", target, json=body)
+                self._next_client().stream("POST", target, json=body, headers=request_id_header())
             )
             response = await self._wait(opening)
             if response.status_code != 200:
@@ -211,6 +227,12 @@ class ServerConnection:
         self._record_data()
         self._stalls.record_success()
         self._consecutive_failures = 0
+
+    def _record_failure(self, retry_after: float) -> None:
+        """Pause, for longer with every failure; ``retry_after`` is what the server asks for."""
+        self._consecutive_failures += 1
+        pause = max(retry_after, 0.2 * 2 ** min(self._consecutive_failures, 8))
+        self._paused_until = time.monotonic() + min(pause, 30.0)
 
     def seconds_without_data(self) -> float:
         """Seconds since the server sent data to any request; 0 without requests in progress."""
@@ -265,9 +287,7 @@ class ServerConnection:
             error.args = (hide_values(str(error), self._headers),)
             if not isinstance(error, TransientError):
                 raise
-            self._consecutive_failures += 1
-            pause = max(error.retry_after, 0.2 * 2 ** min(self._consecutive_failures, 8))
-            self._paused_until = time.monotonic() + min(pause, 30.0)
+            self._record_failure(error.retry_after)
             raise
         finally:
             self.active -= 1

@@ -6,6 +6,7 @@ since 0.10.2), and its ``/tokenize`` converts text, so that the client needs no 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import math
@@ -33,6 +34,7 @@ from autotts_gym.inference.http_responses import (
     read_version,
 )
 from autotts_gym.inference.token_confidence import TOP_TOKENS
+from autotts_gym.utils.redaction import redact
 
 __all__ = ["RefusedError", "ServerEngine", "TransientError"]
 
@@ -59,6 +61,7 @@ class ServerEngine(Engine):
         model: name of the model on the servers; by default, the only one that they serve.
         api_key: sent as a bearer token.
         headers: further headers of every request.
+        server_headers: further headers of the requests to some of the servers, by base URL.
         stall: seconds without data from a server after which its requests fail, and are sent again.
             A request that waits in the server's queue does not fail while others receive data. The
             time doubles while stalls repeat, up to ``patience``: such a server is slow, not dead.
@@ -76,6 +79,7 @@ class ServerEngine(Engine):
         *,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        server_headers: Mapping[str, Mapping[str, str]] | None = None,
         stall: float = 120.0,
         patience: float = 600.0,
         concurrency: int = 512,
@@ -89,8 +93,13 @@ class ServerEngine(Engine):
         sent = check_headers(headers or {})
         if api_key and "authorization" not in map(str.lower, sent):
             sent |= check_headers({"Authorization": f"Bearer {api_key}"})
+        own = {u.rstrip("/"): check_headers(h) for u, h in (server_headers or {}).items()}
+        if unknown := own.keys() - set(urls):
+            shown = ", ".join(map(redact, sorted(unknown)))
+            raise ValueError(f"server_headers has {shown}, which is not one of the base URLs")
         self._servers = [
-            ServerConnection(url, sent, stall, max(stall, patience), concurrency) for url in urls
+            ServerConnection(url, sent | own.get(url, {}), stall, max(stall, patience), concurrency)
+            for url in urls
         ]
         self._model = model
         self._patience = patience
@@ -281,6 +290,22 @@ class ServerEngine(Engine):
     def silent_seconds(self) -> float:
         return min(map(ServerConnection.seconds_without_data, self._servers))
 
+    async def check_servers(self, limit: float) -> dict[str, bool]:
+        """Ask every server for its models.
+
+        A server that fails gets no other requests for a while, if there is another one; a server
+        that answers gets them again.
+
+        Args:
+            limit: seconds that a server may take.
+
+        Returns:
+            For each base URL, without secrets, whether the server answered.
+        """
+        answered = await asyncio.gather(*(server.answers(limit) for server in self._servers))
+        urls = [server.shown_url for server in self._servers]
+        return dict(zip(urls, answered, strict=True))
+
     async def close(self) -> None:
         for server in self._servers:
             await server.close()
@@ -300,7 +325,7 @@ class ServerEngine(Engine):
     ) -> T:
         """Send a request that is not a completion to any of the servers."""
         if body is not None:
-            body = {"model": await self._model_name(), **body}
+            body = {"model": await self.model_name(), **body}
         async for attempt in self._retrying(_Patience(self._patience)):
             with attempt:
                 return await self._choose_server().request(path, body, read, root=root)
@@ -309,7 +334,7 @@ class ServerEngine(Engine):
     async def _completion_body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
         body: dict[str, Any] = {
-            "model": await self._model_name(),
+            "model": await self.model_name(),
             "max_tokens": request.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -325,7 +350,8 @@ class ServerEngine(Engine):
             body["stop"] = list(request.stop)
         return body
 
-    async def _model_name(self) -> str:
+    async def model_name(self) -> str:
+        """The model's name on the servers."""
         if self._model is None:
             await self.describe()
         assert self._model is not None

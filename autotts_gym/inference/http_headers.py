@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Final
 
 import httpx
 
 from autotts_gym.utils.redaction import HIDDEN, redact
 
+#: Id of the work that requests belong to; it must be a valid part of a header. Empty for none.
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("REQUEST_ID", default="")
+
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 #: Length from which the value of a header is hidden in messages; a shorter one would hide parts of
 #: ordinary words.
 _SHORTEST_SECRET: Final = 4
+
+
+_next_number = itertools.count(1).__next__
+
+
+def request_id_header() -> dict[str, str]:
+    """The header ``X-Request-Id`` of the next request: ``REQUEST_ID`` and a number.
+
+    vLLM's server takes it as the id of the request, which must be unique.
+    """
+    work = REQUEST_ID.get()
+    return {"X-Request-Id": f"{work}-{_next_number()}"} if work else {}
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,10 @@ from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
 from autotts_gym.inference.protocol import QUESTION, Protocol
 
 
+class PromptTooLongError(EngineError):
+    """A prompt leaves no room for a trace in the model's context."""
+
+
 class Prober:
     """Prompts and probes an engine with a protocol; create it with :meth:`create`.
 
@@ -79,13 +83,13 @@ class Prober:
             limit: upper bound of the result, tokens.
 
         Raises:
-            EngineError: the context has no room for a trace.
+            PromptTooLongError: the context has no room for a trace.
         """
         if self._max_model_len is None:
             return limit
         room = self._max_model_len - len(prompt) - len(self._suffix) - self.protocol.probe_tokens
         if room < 1:
-            raise EngineError(
+            raise PromptTooLongError(
                 f"the prompt has {len(prompt)} tokens and the model's context "
                 f"{self._max_model_len}: with a probe there is no room for a trace"
             )
@@ -105,7 +109,7 @@ class Prober:
             The output of each probe, with log-probabilities. Equal probes are generated once.
         """
         probe = self.protocol.content["probe"]
-        end = self._reasoning_length(trace)
+        end = self.reasoning_length(trace)
         ends = [min(cut, end) for cut in cuts]
         distinct = list(dict.fromkeys(ends))
         generated = await self.engine.complete(
@@ -121,7 +125,7 @@ class Prober:
         by_end = dict(zip(distinct, generated, strict=True))
         return [by_end[at] for at in ends]
 
-    def _reasoning_length(self, trace: Sequence[int]) -> int:
+    def reasoning_length(self, trace: Sequence[int]) -> int:
         """Number of tokens of a trace before the end of its reasoning."""
         end = self.engine.find(trace, self._closing) if self._closing else None
         return len(trace) if end is None else end

@@ -173,6 +173,23 @@ class Protocol:
         confidence = math.exp(min(mean, 0.0))
         return Probe(extracted.answer, confidence, len(generated.tokens), extracted.null)
 
+    def probe_text(self, generated: Generated) -> str:
+        """The suffix and the output of a probe, without what follows the answer."""
+        text = self.suffix + generated.text + self._brace_of_stop(generated)
+        return text[: extract_answer(text, self.extractors, first=True).end]
+
+    def split_reasoning(self, text: str) -> tuple[str, str]:
+        """Split the text of a branch at the end of its reasoning.
+
+        Returns:
+            The reasoning, and what follows it. Without ``close``, everything is the latter; if
+            ``close`` does not occur in the text, everything is reasoning.
+        """
+        if not self.close:
+            return "", text
+        reasoning, _, rest = text.partition(self.close)
+        return reasoning.removeprefix(self.content.get("open", "")), rest
+
     def _brace_of_stop(self, generated: Generated) -> str:
         """The brace that ended a probe: engines leave the string out at which they stop."""
         stops = self.content["probe"].get("stop", ())

@@ -41,6 +41,8 @@ class TextEngine(ServerEngine):
         chat: use ``/chat/completions`` instead of ``/completions``.
     """
 
+    has_end_token = False
+
     def __init__(
         self,
         base_urls: str | Sequence[str],
@@ -141,7 +143,7 @@ class TextEngine(ServerEngine):
     async def _text_body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
         body: dict[str, Any] = {
-            "model": await self._model_name(),
+            "model": await self.model_name(),
             "max_tokens": request.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

@@ -6,9 +6,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,8 +17,12 @@ from autotts_gym.inference.protocol import Probe
 from autotts_gym.inference.token_confidence import ConfidenceSums, interval_counts
 from autotts_gym.live.live_model import LiveModel
 
+T = TypeVar("T")
+
 #: Number of parts in which an interval is streamed.
 _PARTS_PER_INTERVAL: Final = 4
+#: Seconds within which the text of a branch must be decoded.
+_DECODING_TIME: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,19 @@ class BranchEnd:
     tokens: int
     final: str
     null: bool = False
+
+
+class BranchText(NamedTuple):
+    """The text of a branch up to its last probe.
+
+    Attributes:
+        text: what the model wrote; if a probe forced the answer, with the suffix of the probe and
+            its output.
+        cut: whether generation ended at the maximum length.
+    """
+
+    text: str
+    cut: bool
 
 
 class DeadlinePassedError(EngineError):
@@ -56,6 +73,10 @@ class _Branch:
         aborted: it was pruned.
         sums: its generation confidence by interval.
         revealed: that at its last probe, and the number of tokens in each sum; None if unknown.
+        texts: text of the parts that were generated.
+        closing: suffix and output of the last probe that ran; empty without one.
+        shown: number of tokens at the last probe that the episode read, and its ``closing``; None
+            without one.
     """
 
     sums: ConfidenceSums
@@ -67,6 +88,9 @@ class _Branch:
     probe: asyncio.Task[Probe | BranchEnd] | None = None
     aborted: bool = False
     revealed: tuple[list[float], list[int]] | None = None
+    texts: list[str] = field(default_factory=list)
+    closing: str = ""
+    shown: tuple[int, str] | None = None
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         return [task for task in (self.generation, self.probe) if task is not None]
@@ -85,8 +109,10 @@ class LiveBranches:
 
     Raises:
         EngineError: the model failed, or the prompt leaves no room for a branch.
+        DeadlinePassedError: the deadline has passed.
 
     Attributes:
+        prompt_tokens: number of tokens of the prompt; of no meaning for an engine of texts.
         probe_tokens: tokens that probes generated so far.
     """
 
@@ -103,9 +129,12 @@ class LiveBranches:
         self._seed = seed
         self._deadline = deadline
         self._is_waiting = False
+        self._cancelled = False
         self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
         self._prober = model.run(model.prober())
-        self._prompt = model.run(model.with_timeout(self._prober.prompt(question, history)))
+        prompt = model.with_timeout(self._prober.prompt(question, history))
+        self._prompt = model.run(self._before_deadline(prompt))
+        self.prompt_tokens = len(self._prompt)
         self._max_tokens = self._prober.max_trace_tokens(self._prompt, model.max_tokens)
         self.probe_tokens = 0
 
@@ -130,7 +159,13 @@ class LiveBranches:
         return self._model.run(self._wait_and_probe(i))
 
     def check_deadline(self) -> None:
-        """Raise ``DeadlinePassedError`` if the deadline has passed."""
+        """Check that the episode may go on.
+
+        Raises:
+            DeadlinePassedError: the deadline has passed.
+            EngineError: the episode was cancelled.
+        """
+        self._check_cancelled()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise DeadlinePassedError("the deadline has passed")
 
@@ -146,6 +181,22 @@ class LiveBranches:
     def abort(self, i: int) -> None:
         """Abort the generation of branch ``i``, without waiting."""
         self._model.call_soon(self._abort, i)
+
+    def text(self, i: int) -> BranchText:
+        """Text of branch ``i`` up to its last probe."""
+        return self._model.run(self._text(i))
+
+    def cancel(self) -> None:
+        """Abort all generation, without waiting; further probes raise ``EngineError``.
+
+        Unlike the other methods, it may be called from any thread.
+        """
+        self._cancelled = True
+        self._model.call_soon(self._abort_all)
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled:
+            raise EngineError("the episode was cancelled")
 
     def close(self) -> None:
         """Abort all generation, and wait until it has ended."""
@@ -167,6 +218,8 @@ class LiveBranches:
     # --- on the model's event loop ---------------------------------------------------------------
 
     def _extend(self, i: int) -> None:
+        if self._cancelled:
+            return
         branch = self._branches[i]
         branch.target = min(branch.target + self._model.interval, self._max_tokens)
         if branch.generation is None or branch.generation.done():
@@ -189,6 +242,7 @@ class LiveBranches:
                 branch.probe = None
             async for part in model.engine.stream(request, every):
                 branch.tokens += part.tokens
+                branch.texts.append(part.text)
                 branch.sums.add(part)
                 branch.ended = part.finish == "stop"
             if not branch.ended and len(branch.tokens) >= self._max_tokens:
@@ -221,19 +275,27 @@ class LiveBranches:
         return branch.probe
 
     async def _wait_and_probe(self, i: int) -> Probe | BranchEnd:
-        timeout = asyncio.timeout_at(self._deadline)
+        self._check_cancelled()
         self._is_waiting = True
         try:
             for other in self._branches:
                 self._probe_eagerly(other)
+            return await self._before_deadline(self._wait_for_probe(i))
+        except asyncio.CancelledError:
+            self._check_cancelled()
+            raise
+        finally:
+            self._is_waiting = False
+
+    async def _before_deadline(self, awaitable: Awaitable[T]) -> T:
+        timeout = asyncio.timeout_at(self._deadline)
+        try:
             async with timeout:
-                return await self._wait_for_probe(i)
+                return await awaitable
         except TimeoutError as error:
             if timeout.expired():
                 raise DeadlinePassedError("the deadline has passed") from error
             raise
-        finally:
-            self._is_waiting = False
 
     async def _wait_for_probe(self, i: int) -> Probe | BranchEnd:
         branch, patience = self._branches[i], self._model.patience
@@ -249,6 +311,7 @@ class LiveBranches:
         if branch.generation is not None:
             branch.generation.result()  # raises the error of a failed generation
         result = await self._start_probe(branch)
+        branch.shown = len(branch.tokens), branch.closing
         if (confidence := branch.sums.result) is not None:
             counts = interval_counts(len(branch.tokens), self._model.interval)
             branch.revealed = confidence.sums, counts
@@ -256,14 +319,17 @@ class LiveBranches:
 
     async def _run_probe(self, branch: _Branch) -> Probe:
         requests = self._prober.probe(self._prompt, branch.tokens, [len(branch.tokens)])
-        probe = self._prober.protocol.read_probe((await self._model.with_timeout(requests))[0])
+        generated = (await self._model.with_timeout(requests))[0]
+        probe = self._prober.protocol.read_probe(generated)
         self.probe_tokens += probe.tokens
+        branch.closing = self._prober.protocol.probe_text(generated)
         return probe
 
     async def _read_end(self, branch: _Branch) -> BranchEnd:
         """Read the final answer of an ended branch; a probe closes a branch that was cut."""
         tokens = len(branch.tokens)
         length = self._whole_intervals(tokens)
+        branch.closing = ""
         text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
         found = self._prober.protocol.final_answer(text)
         final, null = found.answer, found.null
@@ -271,6 +337,25 @@ class LiveBranches:
             probe = await self._run_probe(branch)
             final, null, tokens = probe.answer, probe.null, tokens + probe.tokens
         return BranchEnd(length, max(tokens, 1), final, null)
+
+    async def _text(self, i: int) -> BranchText:
+        branch = self._branches[i]
+        count, closing = branch.shown or (len(branch.tokens), "")
+        tokens = branch.tokens[:count]
+        if closing:
+            tokens = tokens[: self._prober.reasoning_length(tokens)]
+        elif branch.ended and not branch.cut and self._model.engine.has_end_token:
+            tokens = tokens[:-1]
+        try:
+            async with asyncio.timeout(_DECODING_TIME):
+                text = await self._model.engine.decode(tokens) if tokens else ""
+        except (EngineError, TimeoutError):  # the text as it came may have broken characters
+            text = "".join(branch.texts)
+        return BranchText(text + closing, branch.cut)
+
+    def _abort_all(self) -> None:
+        for i in range(len(self._branches)):
+            self._abort(i)
 
     def _abort(self, i: int) -> None:
         self._branches[i].aborted = True

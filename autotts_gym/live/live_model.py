@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -62,14 +63,12 @@ class LiveModel:
         generation_confidence: bool = True,
     ) -> None:
         check_interval(interval)
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise ValueError(f"max_tokens must be an integer of at least 1, got {max_tokens!r}")
         if not patience > 0:
             raise ValueError(f"patience must be above 0 seconds, got {patience!r}")
         self.engine = engine
         self.protocol = protocol
         self.interval = interval
-        self.max_tokens = max_tokens
+        self.max_tokens = _check_max_tokens(max_tokens)
         self.sampling = sampling or Sampling()
         self.eager = eager
         self.patience = patience
@@ -81,6 +80,34 @@ class LiveModel:
             target=self._loop.run_forever, name="autotts-live", daemon=True
         )
         self._thread.start()
+
+    def derive(
+        self,
+        *,
+        protocol: Protocol | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+    ) -> LiveModel:
+        """Return the same model with other settings.
+
+        Args:
+            protocol, sampling, max_tokens: new settings; None keeps the present one.
+
+        Returns:
+            A model that shares the engine and the event loop of this one; only one of them is to be
+            closed.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        derived = copy.copy(self)
+        if protocol is not None:
+            derived.protocol, derived._prober = protocol, None
+        if sampling is not None:
+            derived.sampling = sampling
+        if max_tokens is not None:
+            derived.max_tokens = _check_max_tokens(max_tokens)
+        return derived
 
     @property
     def depth_limit(self) -> int:
@@ -96,14 +123,22 @@ class LiveModel:
         Raises:
             EngineError: the model is closed.
         """
-        if self._loop.is_closed():
-            coroutine.close()
-            raise EngineError(f"{self.engine}: the model is closed")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = self.submit(coroutine)
         try:
             return future.result()
         finally:
             future.cancel()  # if waiting was interrupted, as by Ctrl-C
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine on the model's event loop, without waiting for it.
+
+        Raises:
+            EngineError: the model is closed.
+        """
+        if self._loop.is_closed():
+            coroutine.close()
+            raise EngineError(f"{self.engine}: the model is closed")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def with_timeout(self, awaitable: Awaitable[T]) -> T:
         """Await a short operation.
@@ -155,3 +190,9 @@ class LiveModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_max_tokens(max_tokens: int) -> int:
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+        raise ValueError(f"max_tokens must be an integer of at least 1, got {max_tokens!r}")
+    return max_tokens

@@ -1,0 +1,102 @@
+"""The controllers that requests may choose: loaded at start, and played once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import gymnasium as gym
+
+from autotts_gym.controllers.agent import Agent
+from autotts_gym.controllers.errors import AgentError, failure_message
+from autotts_gym.controllers.loader import load, names, trained
+from autotts_gym.gym_envs.autotts_env import AutoTTSEnv
+from autotts_gym.mdp import actions
+
+#: Questions of the rehearsal.
+_QUESTIONS: Final = 4
+
+
+class ControllerList(Mapping[str, Agent]):
+    """The controllers of a gateway by name, in the operator's order.
+
+    Args:
+        controllers: names or paths.
+
+    Raises:
+        AgentError: a controller cannot be loaded, or two have the same name.
+    """
+
+    def __init__(self, controllers: Sequence[str]) -> None:
+        self._agents: dict[str, Agent] = {}
+        known = {*names(), *trained()}
+        for given in controllers:
+            agent = load(given)
+            # A bundled name is shown as it is given, such as ppo/chain; a path never is.
+            name = given if given in known else agent.name
+            if name in self._agents:
+                raise AgentError(f"two controllers are called {name!r}: rename one of the files")
+            self._agents[name] = agent
+
+    def __getitem__(self, name: str) -> Agent:
+        return self._agents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._agents)
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    @property
+    def default(self) -> str:
+        """Name of the first controller."""
+        return next(iter(self._agents))
+
+    def rehearse(self, reference: str | None = None, max_branches: int = 8) -> list[str]:
+        """Play every controller on recorded traces.
+
+        This compiles what is compiled at the first episode, and finds controllers that fail.
+
+        Args:
+            reference: environment with the traces; by default, a bundled one.
+            max_branches: maximum width of the episodes.
+
+        Returns:
+            Names of the controllers that probe branches before their end.
+
+        Raises:
+            AgentError: a controller fails.
+        """
+        store = {} if reference is None else {"env": reference}
+        env = AutoTTSEnv(**store, beta=0.5, invalid_action="raise")  # type: ignore[arg-type]
+        watched = _ProbeWatch(env)
+        looks_inside = []
+        for name, agent in self._agents.items():
+            watched.unfinished_probes = 0
+            for seed in range(_QUESTIONS):
+                try:
+                    agent.play(watched, seed=seed)
+                except Exception as error:  # whatever the controller raises
+                    raise AgentError(
+                        f"{name}: fails on recorded traces: {failure_message(error)}"
+                    ) from error
+            if watched.unfinished_probes:
+                looks_inside.append(name)
+        env.close()
+        return looks_inside
+
+
+class _ProbeWatch(gym.Wrapper[Any, Any, Any, Any]):
+    """Counts the probes of branches that have not ended."""
+
+    def __init__(self, env: AutoTTSEnv) -> None:
+        super().__init__(env)
+        self._max_branches = env.max_branches
+        self.unfinished_probes = 0
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        name, i = actions.decode(int(action), self._max_branches)
+        if name == "PROBE" and not result[0]["branch_finished"][i]:
+            self.unfinished_probes += 1
+        return result

@@ -1,0 +1,159 @@
+"""The upstreams of a gateway: checks of their health, and requests that are passed through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+import tenacity
+
+from autotts_gym.gateway.api_errors import ApiError
+from autotts_gym.gateway.gateway_metrics import GatewayMetrics
+from autotts_gym.inference.http_engine import ServerEngine
+from autotts_gym.inference.http_headers import check_base_urls, is_local, request_id_header
+from autotts_gym.live.live_model import LiveModel
+from autotts_gym.utils.redaction import redact
+
+#: Seconds that an upstream may take to answer a check, and to accept a connection.
+_CHECK_TIMEOUT: Final = 5.0
+#: Status codes after which a request is sent to another upstream.
+_TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
+_BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=10)
+
+
+class UpstreamPool:
+    """Checks upstreams, and passes requests through to them.
+
+    Args:
+        urls: base URLs.
+        headers: headers of the requests to each, by base URL.
+        metrics: where the health is recorded.
+
+    Attributes:
+        up: whether each upstream answered the last check.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        headers: Mapping[str, Mapping[str, str]],
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._urls = check_base_urls(urls)
+        self._shown = [redact(url) for url in self._urls]
+        self._headers = headers
+        self._metrics = metrics
+        self._active = [0] * len(self._urls)
+        self._retries = 0
+        self.up = [True] * len(self._urls)
+        self._clients = [
+            httpx.AsyncClient(
+                headers={"Accept-Encoding": "identity", **headers.get(url, {})},
+                timeout=httpx.Timeout(None, connect=_CHECK_TIMEOUT),
+                limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
+                trust_env=not is_local(url),
+            )
+            for url in self._urls
+        ]
+
+    async def watch(self, live: LiveModel, interval: float) -> None:
+        """Check the upstreams again and again.
+
+        Args:
+            live: the model on the upstreams.
+            interval: seconds between two checks.
+        """
+        assert isinstance(live.engine, ServerEngine)
+        while True:
+            found = await asyncio.wrap_future(
+                live.submit(live.engine.check_servers(_CHECK_TIMEOUT))
+            )
+            self.up = [found[url] for url in self._shown]
+            for url, answered in found.items():
+                self._metrics.upstream_up.labels(url).set(answered)
+            retries = live.engine.retries
+            self._metrics.retries.inc(retries - self._retries)
+            self._retries = retries
+            await asyncio.sleep(interval)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients:
+            await client.aclose()
+
+    @contextlib.asynccontextmanager
+    async def forward(
+        self, path: str, body: Mapping[str, Any], deadline: float
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request to an upstream; its response is to be read as a stream.
+
+        A failure before the response is retried, on another upstream if there is one.
+
+        Args:
+            path: path below the base URL.
+            body: JSON body.
+            deadline: time of ``time.monotonic()`` until which failures are retried.
+
+        Raises:
+            ApiError: no upstream can be reached.
+        """
+        content = json.dumps(body, allow_nan=False).encode()
+        failed: set[int] = set()
+        for attempt in range(1, 1 << 30):
+            k = self._choose(failed)
+            self._active[k] += 1
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    response = await self._open(stack, k, path, content, deadline)
+                    is_last = time.monotonic() + 1.0 >= deadline
+                    if response is not None and (response.status_code not in _TRANSIENT or is_last):
+                        yield response
+                        return
+            finally:
+                self._active[k] -= 1
+            failed.add(k)
+            if len(failed) == len(self._urls):
+                failed.clear()
+                state: Any = _Attempts(attempt)
+                pause = _BACKOFF(state)
+                if time.monotonic() + pause >= deadline:
+                    raise ApiError(502, "the model server cannot be reached", outcome="upstream")
+                await asyncio.sleep(pause)
+
+    def _choose(self, failed: set[int]) -> int:
+        """The upstream with the fewest requests; those that work and have not failed first."""
+        return min(
+            range(len(self._urls)),
+            key=lambda k: (k in failed, not self.up[k], self._active[k]),
+        )
+
+    async def _open(
+        self,
+        stack: contextlib.AsyncExitStack,
+        k: int,
+        path: str,
+        content: bytes,
+        deadline: float,
+    ) -> httpx.Response | None:
+        """The response of an upstream; None if it fails."""
+        headers = {"Content-Type": "application/json", **request_id_header()}
+        opening = self._clients[k].stream(
+            "POST", self._urls[k] + path, content=content, headers=headers
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await stack.enter_async_context(opening)
+        except (httpx.HTTPError, TimeoutError):
+            return None
+
+
+class _Attempts:
+    """What the wait of tenacity reads: the number of attempts."""
+
+    def __init__(self, number: int) -> None:
+        self.attempt_number = number
