@@ -82,7 +82,7 @@ def _state(episode):
     return EpisodeState(
         view_at(episode.ledger, (1,), s.LEDGER)[0],
         view_at(episode.branches, (n,), s.BRANCH),
-        view_at(episode.codes, (2, episode.classes_), np.int16),
+        view_at(episode.codes, (s.CODE_ROWS, episode.classes_), np.int16),
         view_at(episode.order, (n,), np.int64),
         traces,
     )
@@ -106,14 +106,22 @@ def _action_id(episode, block, i):
 
 
 @inlined
-def _count_step(episode, action):
-    """Log a played action, and truncate the episode at its step limit."""
+def _count_steps(episode, action, count):
+    """Log an action played ``count`` times, and truncate the episode at its step limit."""
     ledger = _state(episode).ledger
-    view_at(episode.log_, (_UNUSED_LENGTH,), np.int32)[ledger.steps] = action
-    ledger.steps += 1
+    log = view_at(episode.log_, (_UNUSED_LENGTH,), np.int32)
+    first = ledger.steps
+    for k in range(first, first + count):
+        log[k] = action
+    ledger.steps = first + count
     if ledger.steps >= ledger.step_limit and ledger.ended == 0:
         ledger.ended = 1
         raise StepLimitError("the episode was truncated by its step limit")
+
+
+@inlined
+def _count_step(episode, action):
+    _count_steps(episode, action, 1)
 
 
 def _method(function: F) -> F:
@@ -172,6 +180,28 @@ def extend(episode, i):
         raise IllegalActionError("CONTINUE is illegal here")
     rules.extend(state, i)
     _count_step(episode, _action_id(episode, actions.CONTINUE, i))
+
+
+@_called_method
+def extend_fully(episode, i):
+    if not episode.can_extend(i):
+        return 0
+    state = _state(episode)
+    ledger = state.ledger
+    count = min(ledger.depth_limit - state.branches[i].requested, ledger.step_limit - ledger.steps)
+    count = rules.affordable_intervals(state, count)
+    rules.extend_by(state, i, count)
+    _count_steps(episode, _action_id(episode, actions.CONTINUE, i), count)
+    return count
+
+
+@_called_method
+def read(episode, i):
+    b = _state(episode).branches[_check_branch(episode, i)]
+    episode.extend_fully(i)
+    if episode.can_probe(i):
+        episode.probe(i)
+    return b.latest, b.finished == 1
 
 
 @_method

@@ -43,8 +43,7 @@ def read(episode: Episode, start: int, stop: int) -> None:
             if i == episode.opened and episode.can_branch():
                 episode.branch()
                 requested = True
-            while i < episode.opened and episode.can_extend(i):
-                episode.extend(i)
+            if episode.extend_fully(i) > 0:
                 requested = True
         episode.probe_all()
 

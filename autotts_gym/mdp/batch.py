@@ -144,7 +144,7 @@ class Batch:
         observes_latency: whether observations show w and the clock as a share of L.
 
     Attributes:
-        ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 2, K], order: int64[E, N]: the
+        ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 3, K], order: int64[E, N]: the
             state of the episodes, see :mod:`autotts_gym.mdp.state`.
         view, generation: the observations, with an axis of episodes.
         full_costs: float64[S], C of each store, tokens.

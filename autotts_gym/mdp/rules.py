@@ -38,6 +38,21 @@ def affords_interval(episode: EpisodeState) -> bool:
 
 
 @inlined
+def affordable_intervals(episode: EpisodeState, most: int) -> int:
+    """How many intervals the budget covers, requested one after the other without probes.
+
+    Args:
+        episode: the episode.
+        most: at least 1; the result is at most this number.
+    """
+    ledger = episode.ledger
+    left = ledger.budget - ledger.spent - ledger.extend_charge
+    if (most - 1) * ledger.interval <= left:  # the common case, without a division
+        return most
+    return max(left // ledger.interval + 1, 0)
+
+
+@inlined
 def affords_probe(episode: EpisodeState) -> bool:
     """Whether the budget covers one more probe."""
     ledger = episode.ledger
@@ -99,21 +114,32 @@ def bill(branch, depth, interval):
 
 
 @inlined
-def extend(episode: EpisodeState, i: int) -> None:
-    """CONTINUE(i): request one more interval. Does not block; free past the end of the branch."""
+def extend_by(episode: EpisodeState, i: int, count: int) -> None:
+    """``count`` times CONTINUE(i), in closed form; ``count`` is at least 1.
+
+    The bill never falls with depth, so after the first request no other one changes the maxima.
+    """
     ledger = episode.ledger
     b = episode.branches[i]
     interval = ledger.interval
     depth = b.requested
-    tokens = interval
-    if depth >= b.length or b.billing == s.BY_TOKENS:  # else the bill grows by exactly Δ
-        tokens = bill(b, depth + 1, interval) - bill(b, depth, interval)
-    b.requested = depth + 1
-    ledger.spent += interval
+    end = depth + count
+    charge = count * interval
+    tokens = charge
+    if end > b.length or b.billing == s.BY_TOKENS:  # else the bill grows by Δ at each request
+        tokens = bill(b, end, interval) - bill(b, depth, interval)
+    b.requested = end
+    ledger.spent += charge
     ledger.true_spent += tokens
-    b.ready = max(b.ready, ledger.clock) + interval
+    b.ready = max(b.ready, ledger.clock) + charge
     b.ready_end = max(b.ready_end, ledger.clock) + tokens
     b.true_ready = max(b.true_ready, ledger.true_clock) + tokens
+
+
+@inlined
+def extend(episode: EpisodeState, i: int) -> None:
+    """CONTINUE(i): request one more interval. Does not block; free past the end of the branch."""
+    extend_by(episode, i, 1)
 
 
 @compiled
@@ -199,19 +225,18 @@ def plurality(episode: EpisodeState) -> int:
     """
     opened = episode.ledger.opened
     branches = episode.branches
+    votes = episode.codes[s.VOTES]
+    for answer_class in range(episode.ledger.classes):
+        votes[answer_class] = 0
+    for i in range(opened):
+        if branches[i].status == s.ACTIVE and branches[i].latest >= 0:
+            votes[branches[i].latest] += 1
     best = -1
     most = 0
     for i in range(opened):
         latest = branches[i].latest
-        # A class is counted in full at its first vote; later counts cannot change the winner.
-        if branches[i].status != s.ACTIVE or latest < 0 or latest == best:
-            continue
-        votes = 0
-        for j in range(opened):
-            # Both conditions are computed: without a jump, the compiler vectorises the loop.
-            votes += (branches[j].status == s.ACTIVE) & (branches[j].latest == latest)
-        if votes > most:
-            most = votes
+        if branches[i].status == s.ACTIVE and latest >= 0 and votes[latest] > most:
+            most = votes[latest]
             best = latest
     return best
 

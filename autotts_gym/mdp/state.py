@@ -35,9 +35,12 @@ UNOPENED: Final = 0
 ACTIVE: Final = 1
 PRUNED: Final = 2
 
-# Rows of codes: from stored answer codes to the episode's classes, and back.
+# Rows of codes: from stored answer codes to the episode's classes, and back; and votes by class,
+# which a function that counts votes overwrites.
 CLASS_OF: Final = 0  # stored code -> class by first appearance, -1 before it is revealed
 CODE_OF: Final = 1  # class -> stored code
+VOTES: Final = 2
+CODE_ROWS: Final = 3
 
 
 def record_type(fields: tuple[Field, ...], size: int | None = None) -> np.dtype[np.void]:
@@ -90,7 +93,7 @@ class EpisodeState(NamedTuple):
     Attributes:
         ledger: a LEDGER record.
         branches: BRANCH[N].
-        codes: int16[2, K], K the largest number of answer classes of any question.
+        codes: int16[3, K], K the largest number of answer classes of any question.
         order: int64[N], row in ``Traces.branches`` of the branch that is opened as i-th.
         traces: the recorded branches.
     """
@@ -108,7 +111,7 @@ class EpisodeArrays(NamedTuple):
     Attributes:
         ledger: LEDGER[E].
         branches: BRANCH[E, N].
-        codes: int16[E, 2, K].
+        codes: int16[E, 3, K].
         order: int64[E, N].
         traces: shared by all episodes.
     """
@@ -127,7 +130,7 @@ class EpisodeArrays(NamedTuple):
         return cls(
             np.zeros(num_envs, LEDGER),
             np.zeros((num_envs, max_branches), BRANCH),
-            np.zeros((num_envs, 2, classes), np.int16),
+            np.zeros((num_envs, CODE_ROWS, classes), np.int16),
             np.zeros((num_envs, max_branches), np.int64),
             traces,
         )

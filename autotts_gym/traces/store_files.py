@@ -116,6 +116,7 @@ def write_tables(
         pq.write_table(pa.table(columns), folder / f"{name}.parquet", compression="zstd")
 
 
+@parquet.memory_returned()
 def read_tables(folder: Path, card: Card) -> Tables:
     """Read the Parquet files of a store; they must have as many rows as its card says.
 

@@ -29,6 +29,8 @@ _MAX_COLUMNS: Final = 1000
 _INDEX_BYTES: Final = 4
 #: Rows that are decoded at a time where strings cannot be decoded to indices.
 _BATCH_ROWS: Final = 64
+#: Size of a file, bytes, above which several threads decode it.
+_THREADED_SIZE: Final = 1 << 20
 
 
 class ParquetError(ValueError):
@@ -41,6 +43,19 @@ class DamagedError(ParquetError):
 
 class RowCountError(ParquetError):
     """A file with another number of rows than expected."""
+
+
+@contextlib.contextmanager
+def memory_returned() -> Iterator[None]:
+    """Allocate with malloc: pyarrow's own allocator keeps tens of MB after it has read a file."""
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def read_table(
@@ -64,20 +79,20 @@ def read_table(
             Parquet file, ``RowCountError`` if it has another number of rows.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    limit = min(_FREE_BYTES + _MAX_EXPANSION * check_regular(path), _MAX_BYTES)
+    size = check_regular(path)
+    limit = min(_FREE_BYTES + _MAX_EXPANSION * size, _MAX_BYTES)
     with _damage_named():
         # pq.read_table would import the code for partitioned data sets, which is slow.
-        with pq.ParquetFile(path) as file:
+        with _open(path) as file:
             schema = file.schema_arrow
             names = _chosen_columns(schema, columns, optional)
             strings = _string_leaves(file, names)
             _check_metadata(file, names, strings, rows, limit)
         plain = pa.schema([schema.field(name) for name in names])
         if not strings:
-            with pq.ParquetFile(path) as file:
-                return file.read(columns=names)
+            with _open(path) as file:
+                return file.read(columns=names, use_threads=size > _THREADED_SIZE)
         return pa.concat_tables(
             [pa.Table.from_batches([], plain), *_decoded_parts(path, names, strings, plain, limit)]
         )
@@ -89,10 +104,8 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         OSError, ParquetError: as for :func:`read_table`.
     """
-    import pyarrow.parquet as pq
-
     check_regular(path, ANY_SIZE)
-    with _damage_named(), pq.ParquetFile(path) as file:
+    with _damage_named(), _open(path) as file:
         return _chosen_columns(file.schema_arrow, None, ())
 
 
@@ -113,11 +126,10 @@ def iterate_tables(
         OSError, ParquetError: as for :func:`read_table`.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     left = _FREE_BYTES + _MAX_EXPANSION * check_regular(path, ANY_SIZE)
     with _damage_named():
-        with pq.ParquetFile(path) as file:
+        with _open(path) as file:
             schema = file.schema_arrow
             names = _chosen_columns(schema, columns, optional)
             strings = _string_leaves(file, names)
@@ -130,6 +142,14 @@ def iterate_tables(
             for part in _decoded_parts(path, names, strings, plain, limit, [group]):
                 left -= part.nbytes
                 yield part
+
+
+def _open(path: str | os.PathLike[str], read_dictionary: Sequence[str] = ()) -> pq.ParquetFile:
+    """Open a file; a small one is read without pyarrow's threads, each of which keeps memory."""
+    import pyarrow.parquet as pq
+
+    large = os.path.getsize(path) > _THREADED_SIZE
+    return pq.ParquetFile(path, read_dictionary=read_dictionary, pre_buffer=large)
 
 
 @contextlib.contextmanager
@@ -244,18 +264,15 @@ def _decoded_parts(
     ``groups`` are the row groups to decode, all by default.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     total = 0
     # Strings are decoded to indices first, because equal ones take no space in the file.
-    with (
-        pq.ParquetFile(path, read_dictionary=strings) as indexed,
-        pq.ParquetFile(path) as file,
-    ):
+    threads = os.path.getsize(path) > _THREADED_SIZE
+    with _open(path, read_dictionary=strings) as indexed, _open(path) as file:
         for group in range(file.num_row_groups) if groups is None else groups:
             parts: Iterable[pa.Table]
             try:
-                parts = [indexed.read_row_group(group, columns=names)]
+                parts = [indexed.read_row_group(group, columns=names, use_threads=threads)]
             except NotImplementedError:  # lists whose strings are partly stored without indices
                 batches = file.iter_batches(_BATCH_ROWS, [group], columns=names)
                 parts = (pa.Table.from_batches([batch]) for batch in batches)

@@ -92,6 +92,11 @@ def act(episode, h, op, i):
             h = mix(h, episode.extend_all())
         elif op == 13:
             h = mix(h, episode.probe_all())
+        elif op == 16:
+            h = mix(h, episode.extend_fully(i))
+        elif op == 17:
+            answer, finished = episode.read(i)
+            h = mix(mix(h, answer), finished)
         elif i % 3 == 0:
             episode.answer(i)
         elif op == 15 and i % 3 == 1:
@@ -107,7 +112,7 @@ def solve(episode, beta):
     for _ in range(70):
         state = (state * 1103515245 + 12345) % 2147483648
         i = state // 65536 % (episode.max_branches + 2) - 1
-        h = act(episode, h, state // 1024 % 16, i)
+        h = act(episode, h, state // 1024 % 18, i)
         h = mix(h, episode.opened)
         h = mix(h, episode.spent)
         h = mix(h, episode.clock)
@@ -174,6 +179,8 @@ ILLEGAL = {
     "extend branch -1": "episode.branch(); episode.extend(-1)",
     "extend beyond all branches": "episode.branch(); episode.extend(99)",
     "probe before opening": "episode.probe(1)",
+    "read branch -1": "episode.branch(); episode.read(-1)",
+    "read beyond all branches": "episode.read(2)",
     "probe one depth twice": "episode.branch(); episode.probe(0); episode.probe(0)",
     "probe a finished branch": "read(episode, 0); episode.probe(0)",
     "probe branch -1": "episode.branch(); episode.probe(-1)",

@@ -9,13 +9,15 @@ file of any name. It plays one episode through the object ``episode``, and ends 
 
 Actions. Branches are numbered from 0, in the order in which they are opened:
 
-    episode.branch()       open the next branch, request its first interval; returns its index
-    episode.extend(i)      request one more interval of branch i, without waiting for it
-    episode.probe(i)       wait for branch i; returns (current answer, whether it is finished)
-    episode.prune(i)       stop branch i; it no longer votes
-    episode.answer(i)      end with branch i's latest answer; answer() ends with the plurality
-    episode.extend_all()   extend every branch that can be extended; returns how many
-    episode.probe_all()    probe every branch that can be probed; returns how many
+    episode.branch()         open the next branch, request its first interval; returns its index
+    episode.extend(i)        request one more interval of branch i, without waiting for it
+    episode.probe(i)         wait for branch i; returns (current answer, whether it is finished)
+    episode.prune(i)         stop branch i; it no longer votes
+    episode.answer(i)        end with branch i's latest answer; answer() ends with the plurality
+    episode.extend_fully(i)  extend branch i for as long as that is legal; returns how often
+    episode.read(i)          extend_fully(i), then probe(i) if that is legal; returns as probe(i)
+    episode.extend_all()     extend every branch that can be extended; returns how many
+    episode.probe_all()      probe every branch that can be probed; returns how many
 
 Legality: can_branch(), can_extend(i), can_probe(i), can_prune(i), can_answer(i). An illegal action
 raises an exception, and the episode counts as incorrect.
@@ -57,8 +59,7 @@ def read_branches(episode, first):
         # probe, so a batch takes as long as its longest branch. Intervals requested beyond a
         # branch's end, which is not yet known, are never generated and cost nothing.
         for i in range(first, episode.opened):
-            while episode.can_extend(i):
-                episode.extend(i)
+            episode.extend_fully(i)
         # One round is enough, unless a token budget stops the requests. Probing then refunds what
         # was charged beyond the ends of branches, and another round can use it.
         probes = episode.probe_all()
