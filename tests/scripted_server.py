@@ -7,7 +7,7 @@ counts every generated token, so that tests can detect repeated work.
 A prompt is a question and a line break. The first word of the question selects the output:
 
 =========  =====================================================================================
-``plain``  some reasoning, ``</think>``, an answer, noise, the end
+``plain``  some reasoning, ``</think>``, an answer, noise, the end; so do other words
 ``silent`` some reasoning and the end, without an answer
 ``empty``  only the end
 ``never``  endless reasoning; an answer after a probe closes it
@@ -103,7 +103,7 @@ class Script:
             return token
         reasoning = {"plain": 3 + _hash("r", self.question, self.salt) % 150, "silent": 60}
         reasoning |= {"empty": 0, "never": 10**9, "mute": 10**9}
-        if self.depth < reasoning[self.kind]:
+        if self.depth < reasoning.get(self.kind, reasoning["plain"]):
             self.depth += 1
             return ord(_LETTERS[_hash(self.question, self.salt, self.depth) % len(_LETTERS)])
         if self.kind in ("silent", "empty"):
@@ -252,6 +252,7 @@ class ScriptedServer:
         left: number of streams whose client disconnected.
         connections: number of connections that were accepted.
         headers: headers of the last request.
+        request_ids: values of ``X-Request-Id`` so far.
         under_way, most_under_way: current and maximum number of completions in progress.
     """
 
@@ -282,6 +283,7 @@ class ScriptedServer:
         self.left = 0
         self.connections = 0
         self.headers: dict[str, str] = {}
+        self.request_ids: list[str] = []
         self.under_way = 0
         self.most_under_way = 0
         self._open: set[asyncio.Transport] = set()
@@ -400,6 +402,8 @@ class ScriptedServer:
     ) -> bool:
         """Answer a request; returns whether to keep the connection."""
         self.headers = headers
+        if "x-request-id" in headers:
+            self.request_ids.append(headers["x-request-id"])
         body = json.loads(content) if content else {}
         asked = self._asked(path, body)
         self.asked.append(asked)

@@ -1,0 +1,91 @@
+"""Fixtures of gateways in front of scripted model servers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import scripted_server
+import tenacity
+from running_gateway import Gateway, running
+from scripted_server import ScriptedServer
+
+from autotts_gym.gateway import upstream_pool
+from autotts_gym.gateway.gateway_settings import GatewaySettings
+from autotts_gym.inference import http_engine
+
+
+@pytest.fixture(scope="package", autouse=True)
+def short_backoff() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
+        patch.setattr(http_engine, "_BACKOFF", backoff)
+        patch.setattr(upstream_pool, "_BACKOFF", backoff)
+        yield
+
+
+@pytest.fixture(scope="package")
+def protocol(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return scripted_server.protocol_file(tmp_path_factory.mktemp("protocol"))
+
+
+@pytest.fixture(scope="package")
+def shared_server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="package")
+def settings(protocol: str) -> Callable[..., GatewaySettings]:
+    """Returns a function that makes settings, with temperature 0 and narrow episodes."""
+
+    def make(*upstreams: str, **changes: Any) -> GatewaySettings:
+        options: dict[str, Any] = {
+            "protocols": (protocol,),
+            "interval": 8,
+            "max_tokens": 160,
+            "temperature": 0.0,
+            "max_branches": 4,
+            "health_interval": 0.2,
+            "patience": 20.0,
+        }
+        return GatewaySettings(upstreams=upstreams, **{**options, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="package")
+def gateway(
+    shared_server: ScriptedServer, settings: Callable[..., GatewaySettings]
+) -> Iterator[Gateway]:
+    """A gateway in front of a healthy server, for tests that change neither."""
+    limits = {"max_beta": 0.8, "max_token_budget": 50_000, "max_timeout": 300.0}
+    with running(settings(shared_server.url, **limits)) as made:
+        yield made
+
+
+class Logged(NamedTuple):
+    """A logged event and its facts."""
+
+    event: str
+    facts: dict[str, Any]
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[Logged]]:
+    """Returns a function that returns what gateways have logged."""
+    caplog.set_level(logging.INFO, logger="autotts_gym.gateway")
+
+    def read() -> list[Logged]:
+        records = [r for r in caplog.records if r.name == "autotts_gym.gateway"]
+        return [Logged(r.getMessage(), getattr(r, "facts", {})) for r in records]
+
+    return read
