@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from scripted_server import END, Script, encode, likeliest, piece
+from scripted_server import CLOSE, END, Script, encode, likeliest, piece
 
 
 class TextServer(ThreadingHTTPServer):
@@ -25,6 +25,8 @@ class TextServer(ThreadingHTTPServer):
             to give log-probabilities.
         break_after: parts after which the next stream breaks off; None for none.
         reasoning: name of a field in which it sends the text apart from the content.
+        whole: whether it is a server of whole chats: it refuses to continue a message, and sends
+            the text before ``</think>`` in the field ``reasoning_content``.
         bodies: all requests for a generation.
         paid: count of each generated token, by (question, depth, after).
     """
@@ -36,6 +38,7 @@ class TextServer(ThreadingHTTPServer):
         self.top_tokens = top_tokens
         self.break_after: int | None = None
         self.reasoning = ""
+        self.whole = False
         self.bodies: list[dict[str, Any]] = []
         self.paid: Counter[tuple[Any, ...]] = Counter()
         self._thread = Thread(target=self.serve_forever, daemon=True)
@@ -89,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if is_chat:
             messages = body["messages"]
+            if self.server.whole and messages[-1]["role"] == "assistant":
+                self._send(400, {"error": {"message": "the last message must be the user's"}})
+                return
             prompt = "".join(m["content"] for m in messages if m["role"] == "user") + "\n"
             prompt += messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
         else:
@@ -121,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         tops = [likeliest(place, max(top, 1)) for _, place in shown]
         if is_chat:
             choice[key] = {self.server.reasoning or "content": text}
+            if self.server.whole:
+                choice[key] = _split(shown)
             if body.get("logprobs"):
                 choice["logprobs"] = {
                     "content": [
@@ -161,6 +169,13 @@ class _Handler(BaseHTTPRequestHandler):
                 choice = self._choice([part], is_chat, "delta", body, top)
                 self.wfile.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
             self.wfile.write(b"data: [DONE]\n\n")
+
+
+def _split(shown: list[tuple[int, Any]]) -> dict[str, str]:
+    """The text before the end of the reasoning, and that after it."""
+    before = "".join(piece(token) for token, place in shown if place[3] is None and token != CLOSE)
+    after = "".join(piece(token) for token, place in shown if place[3] is not None)
+    return {"reasoning_content": before, "content": after}
 
 
 def _named(ranked: tuple[int, float]) -> tuple[str, float]:

@@ -11,7 +11,7 @@ from autotts_gym.utils.keywords import suggest_keywords
 if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
     from autotts_gym.deployment.solver import Solution
-    from autotts_gym.inference.text_engine import Api
+    from autotts_gym.inference.server_apis import Api
     from autotts_gym.live.live_model import LiveModel
 
 

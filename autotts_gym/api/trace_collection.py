@@ -13,7 +13,7 @@ from autotts_gym.utils.keywords import suggest_keywords
 if TYPE_CHECKING:
     from autotts_gym.collection.collector import CollectionProgress
     from autotts_gym.inference.engine import Engine
-    from autotts_gym.inference.text_engine import Api
+    from autotts_gym.inference.server_apis import Api
     from autotts_gym.traces.store import TraceStore
 
 
@@ -228,7 +228,7 @@ def _engine(
 ) -> Engine:
     """An HTTP client if ``base_url`` is given, otherwise vLLM in this process."""
     from autotts_gym.inference.http_engine import ServerEngine
-    from autotts_gym.inference.text_engine import create_engine
+    from autotts_gym.inference.server_apis import create_engine
     from autotts_gym.inference.vllm_engine import LocalEngine
 
     if base_url:

@@ -34,6 +34,7 @@ class ServerApi(StrEnum):
     tokens = "tokens"
     completions = "completions"
     chat = "chat"
+    whole_chat = "whole-chat"
 
 
 Api = Annotated[
@@ -41,7 +42,7 @@ Api = Annotated[
     typer.Option(
         "--api",
         help="What servers take: tokens (vLLM), or text (completions) or messages (chat), as other "
-        "OpenAI-compatible servers do.",
+        "OpenAI-compatible servers do; whole-chat for servers that cannot continue a message.",
     ),
 ]
 Headers = Annotated[

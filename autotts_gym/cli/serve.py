@@ -118,11 +118,7 @@ def serve(
     """
     try:
         from autotts_gym.gateway import gateway_server
-        from autotts_gym.gateway.gateway_settings import (
-            DEFAULT_CONTROLLERS,
-            KEY_VARIABLE,
-            GatewaySettings,
-        )
+        from autotts_gym.gateway.gateway_settings import KEY_VARIABLE, GatewaySettings
     except ImportError as error:
         raise ValueError(
             f"autotts serve needs more packages ({error}): pip install 'autotts-gym[serve]'"
@@ -153,6 +149,6 @@ def serve(
         patience=patience,
         drain=drain,
         api_key_file=api_key_file,
-        controllers=tuple(controller or DEFAULT_CONTROLLERS),
+        controllers=tuple(controller or ()),
     )
     gateway_server.run(settings, host, port, workers)

@@ -52,21 +52,30 @@ class ControllerList(Mapping[str, Agent]):
         """Name of the first controller."""
         return next(iter(self._agents))
 
-    def rehearse(self, reference: str | None = None, max_branches: int = 8) -> list[str]:
+    def rehearse(self, reference: str | None = None, *, whole_branches: bool = False) -> None:
         """Play every controller on recorded traces.
 
         This compiles what is compiled at the first episode, and finds controllers that fail.
 
         Args:
             reference: environment with the traces; by default, a bundled one.
-            max_branches: maximum width of the episodes.
-
-        Returns:
-            Names of the controllers that probe branches before their end.
+            whole_branches: refuse controllers that probe a branch before its end.
 
         Raises:
-            AgentError: a controller fails.
+            AgentError: a controller fails, or is refused.
         """
+        looks_inside = self._play_all(reference)
+        if whole_branches and looks_inside:
+            others = [name for name in names() if name not in self._agents]
+            fitting = [name for name in self._agents if name not in looks_inside]
+            fitting += [name for name in others if not ControllerList([name])._play_all(reference)]
+            raise AgentError(
+                f"{', '.join(looks_inside)}: probes branches before their end, which the API "
+                f"whole-chat cannot do; these read whole branches: {', '.join(fitting)}"
+            )
+
+    def _play_all(self, reference: str | None) -> list[str]:
+        """Play every controller; returns the names of those that probe unfinished branches."""
         store = {} if reference is None else {"env": reference}
         env = AutoTTSEnv(**store, beta=0.5, invalid_action="raise")  # type: ignore[arg-type]
         watched = _ProbeWatch(env)

@@ -87,8 +87,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         ValueError, OSError: a key is missing.
     """
     keys = settings.client_keys()
-    controllers = ControllerList(settings.controllers)
-    controllers.rehearse(settings.reference)
+    controllers = ControllerList(settings.allowed_controllers)
+    controllers.rehearse(settings.reference, whole_branches=settings.reads_whole_branches)
     metrics = GatewayMetrics()
     parts: list[_Parts] = []
 

@@ -30,7 +30,7 @@ def run(
         ValueError, OSError: a setting is invalid, or a key is missing.
     """
     # Checked here, because uvicorn starts workers that fail again and again.
-    ControllerList(settings.controllers)
+    ControllerList(settings.allowed_controllers)
     settings.client_keys()
     settings.upstream_headers()
     request_log.set_up()

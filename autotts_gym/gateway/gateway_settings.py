@@ -11,13 +11,15 @@ from typing import Any, Final
 import msgspec
 
 from autotts_gym.inference.http_headers import check_base_urls
-from autotts_gym.inference.text_engine import Api
+from autotts_gym.inference.server_apis import Api
 
 #: Environment variables: the settings of worker processes, as JSON, and the keys of clients.
 SETTINGS_VARIABLE: Final = "AUTOTTS_GATEWAY_SETTINGS"
 KEY_VARIABLE: Final = "AUTOTTS_API_KEY"
 
-DEFAULT_CONTROLLERS: Final = ("cmc", "self_consistency")
+#: Default controllers, and those for servers that cannot continue a message.
+_CONTROLLERS: Final = ("cmc", "self_consistency")
+_WHOLE_BRANCH_CONTROLLERS: Final = ("self_consistency",)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +31,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
             servers, or one for each; an empty name for a server without a key.
         model: the model's name on the servers; by default, the only one that they serve.
         served_model: the model's name for clients; by default, that on the servers.
-        api: what the servers take; see :mod:`autotts_gym.inference.text_engine`.
+        api: what the servers take; see :mod:`autotts_gym.inference.server_apis`.
         controllers: names or paths of the controllers that requests may choose. The first one is
-            the default.
+            the default. By default, cmc and self_consistency, as far as the servers can run them.
         protocols: names or paths of the protocols that requests may choose; the first one is the
             default. Without any, that of the reference or of the model.
         reference: environment that was collected from this model; see
@@ -63,7 +65,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     served_model: str | None = None
     api: Api = "tokens"
-    controllers: tuple[str, ...] = DEFAULT_CONTROLLERS
+    controllers: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     reference: str | None = None
     interval: int | None = None
@@ -102,17 +104,29 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be at least {least}, got {value!r}")
         if self.max_token_budget is not None and self.max_token_budget < 1:
             raise ValueError(f"max_token_budget must be at least 1, got {self.max_token_budget!r}")
+        if self.reads_whole_branches and self.interval is not None:
+            raise ValueError("with the API whole-chat, the interval is the maximum length")
         if self.beta > self.max_beta:
             raise ValueError(f"beta {self.beta:g} is above max_beta {self.max_beta:g}")
         if self.timeout > self.max_timeout:
             raise ValueError(f"timeout {self.timeout:g} is above max_timeout {self.max_timeout:g}")
-        if not self.controllers:
-            raise ValueError("name at least one controller, such as cmc")
         if len(self.upstream_key_envs) not in (0, 1, len(self.upstreams)):
             raise ValueError(
                 f"give one variable with a key for all upstreams, or one for each of the "
                 f"{len(self.upstreams)}, got {len(self.upstream_key_envs)}"
             )
+
+    @property
+    def reads_whole_branches(self) -> bool:
+        """Whether branches can be neither probed nor continued."""
+        return self.api == "whole-chat"
+
+    @property
+    def allowed_controllers(self) -> tuple[str, ...]:
+        """Names or paths of the controllers that requests may choose."""
+        return self.controllers or (
+            _WHOLE_BRANCH_CONTROLLERS if self.reads_whole_branches else _CONTROLLERS
+        )
 
     def upstream_headers(self, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
         """The headers with the key of each upstream, by base URL.

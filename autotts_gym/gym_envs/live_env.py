@@ -19,7 +19,7 @@ from autotts_gym.gym_envs.env_config import CommonEnvOptions
 from autotts_gym.gym_envs.live_config import LiveEnvConfig
 from autotts_gym.gym_envs.live_questions import choose_question
 from autotts_gym.inference.engine import EngineError
-from autotts_gym.inference.text_engine import Api
+from autotts_gym.inference.server_apis import Api
 from autotts_gym.live.connection import connect
 from autotts_gym.live.live_branches import BranchEnd, BranchText, DeadlinePassedError, LiveBranches
 from autotts_gym.live.live_model import LiveModel
@@ -110,8 +110,8 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     * ``mean_tokens``: expected tokens of a branch.
     * ``questions``: questions that ``reset`` draws from: a file as for ``autotts collect``, or a
       list of :class:`~autotts_gym.collection.asked_question.AskedQuestion`.
-    * ``api``: ``"tokens"`` for vLLM's server; ``"completions"`` or ``"chat"`` for other servers,
-      see :mod:`autotts_gym.inference.text_engine`.
+    * ``api``: ``"tokens"`` for vLLM's server; ``"completions"``, ``"chat"`` or ``"whole-chat"`` for
+      other servers, see :func:`autotts_gym.live.connection.connect`.
     * ``api_key``, ``headers`` (of every request), ``patience`` (seconds without a sign of life
       after which a request fails), ``engine`` (further arguments of the engine).
     * ``generation_confidence``: ask the model for the log-probabilities of its likeliest tokens.

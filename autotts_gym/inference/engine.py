@@ -85,6 +85,7 @@ class Generated:
         confidences: confidence of each token (:mod:`autotts_gym.inference.token_confidence`); empty
             if not requested, or if the engine gives none.
         top_tokens: number of likeliest tokens at each position that these come from, or 0.
+        restarts: whether the generation starts again; earlier parts are void.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -94,6 +95,7 @@ class Generated:
     pieces: list[str] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     top_tokens: int = 0
+    restarts: bool = False
 
     def append(self, more: Generated) -> None:
         """Append the next part, without its token confidences."""
@@ -114,11 +116,13 @@ class Engine(abc.ABC):
         concurrency: default number of traces that a collection samples concurrently.
         has_end_token: whether the tokens of a generation that the model ended include an
             end-of-sequence token.
+        can_continue: whether a generation can be continued from its tokens, and probed.
     """
 
     concurrency: int = 256
 
     has_end_token: bool = True
+    can_continue: bool = True
 
     @property
     def retries(self) -> int:

@@ -361,6 +361,10 @@ class ServerEngine(Engine):
         """The server with the fewest active requests; servers without recent failures first."""
         return min(self._servers, key=lambda server: (server.is_doubtful(), server.active))
 
+    def retrying(self) -> tenacity.AsyncRetrying:
+        """Attempts, until one succeeds, fails permanently, or ``patience`` has run out."""
+        return self._retrying(_Patience(self._patience))
+
     def _retrying(self, patience: _Patience) -> tenacity.AsyncRetrying:
         """Attempts, until one succeeds, fails permanently, or patience has run out."""
 

@@ -14,18 +14,14 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from autotts_gym.inference.bounded_body import ServerFaultError
 from autotts_gym.inference.engine import EngineError, Generated, Request
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.http_responses import RefusedError, TransientError
 from autotts_gym.inference.text_responses import piece_id, piece_text, read_generation
-
-#: How a server is asked: with token ids (vLLM), with text, or with messages.
-Api = Literal["tokens", "completions", "chat"]
-APIS: Final[tuple[Api, ...]] = ("tokens", "completions", "chat")
 
 #: First byte of the token that represents the messages of a prompt.
 _MESSAGES: Final = b"\x02"
@@ -91,7 +87,7 @@ class TextEngine(ServerEngine):
         if request.top_tokens:
             body |= self._logprob_fields(request.top_tokens)
         server = self._choose_server()
-        read = functools.partial(read_generation, top_tokens=request.top_tokens)
+        read = self._stream_reader(request.top_tokens)
         left = _MOST_PIECES * request.max_tokens
         events = server.stream(self._path, body, read)
         async with contextlib.aclosing(events) as parts:
@@ -104,6 +100,10 @@ class TextEngine(ServerEngine):
                 if part.finish:
                     return
         raise TransientError(f"{server.shown_url}{self._path}: the answer broke off")
+
+    def _stream_reader(self, top_tokens: int) -> Callable[[dict[str, Any], str], Generated]:
+        """What reads the chunks of one stream."""
+        return functools.partial(read_generation, top_tokens=top_tokens)
 
     async def _decode_rest(
         self, request: Request, tokens: list[int], yielded: str, last: Generated
@@ -176,22 +176,3 @@ class TextEngine(ServerEngine):
             fields["messages"] = [*prompt["messages"], {"role": "assistant", "content": begun}]
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
         return fields
-
-
-def create_engine(
-    base_urls: str | Sequence[str], model: str | None = None, *, api: Api = "tokens", **options: Any
-) -> ServerEngine:
-    """Create the engine for servers.
-
-    Args:
-        base_urls, model, options: as for :class:`~autotts_gym.inference.http_engine.ServerEngine`.
-        api: ``"tokens"`` for vLLM's server, ``"completions"`` or ``"chat"`` for others.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-    if api not in APIS:
-        raise ValueError(f"api must be one of {', '.join(APIS)}, got {api!r}")
-    if api == "tokens":
-        return ServerEngine(base_urls, model, **options)
-    return TextEngine(base_urls, model, chat=api == "chat", **options)

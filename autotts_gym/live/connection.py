@@ -8,8 +8,9 @@ from typing import Any, TypedDict
 
 from autotts_gym.inference.engine import Engine, Sampling
 from autotts_gym.inference.protocol import Protocol, find_protocol
-from autotts_gym.inference.text_engine import Api, create_engine
+from autotts_gym.inference.server_apis import Api, create_engine
 from autotts_gym.inference.vllm_engine import LocalEngine
+from autotts_gym.inference.whole_chat_engine import WholeChatEngine
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.traces import registry
 from autotts_gym.traces.store import Card, TraceError, TraceStore
@@ -63,12 +64,15 @@ def connect(
             of the reference, else the one that matches the model's name.
         reference: name or path of an environment that was collected from this model. Its card
             provides the protocol, interval, sampling and maximum length that are not given.
-        interval: Δ, tokens. Default: that of the reference, else 500.
+        interval: Δ, tokens. Default: that of the reference, else 500. With the API
+            ``"whole-chat"``, it is the maximum length of a branch.
         max_tokens: maximum length of a branch, tokens. Default: that of the reference, else 40,960
             or the model's maximum length, whichever is less.
         sampling: any of ``temperature``, ``top_p`` and ``top_k``.
         api: ``"tokens"`` for vLLM's server; ``"completions"`` or ``"chat"`` for others, which
-            take text or messages (:mod:`autotts_gym.inference.text_engine`).
+            take text or messages (:mod:`autotts_gym.inference.text_engine`); ``"whole-chat"`` for
+            those that cannot continue a message
+            (:mod:`autotts_gym.inference.whole_chat_engine`).
         api_key: sent to the server.
         headers: further headers of every request to the server.
         patience: seconds without a sign of life after which a request fails.
@@ -110,6 +114,9 @@ def connect(
         longest = facts.get("max_model_len")
         if max_tokens is None and "max_tokens" not in collected and longest:
             live.max_tokens = min(live.max_tokens, int(longest))
+        if isinstance(backend, WholeChatEngine):
+            live.interval = live.max_tokens
+            backend.reasoning_end = live.protocol.close or "\n\n"
     except BaseException:
         live.close()
         raise

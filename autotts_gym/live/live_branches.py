@@ -130,6 +130,7 @@ class LiveBranches:
         self._deadline = deadline
         self._is_waiting = False
         self._cancelled = False
+        self._discarded_tokens = 0
         self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
         self._prober = model.run(model.prober())
         prompt = model.with_timeout(self._prober.prompt(question, history))
@@ -141,7 +142,7 @@ class LiveBranches:
     @property
     def generated_tokens(self) -> int:
         """Tokens generated so far, including those of unfinished branches."""
-        return sum(len(branch.tokens) for branch in self._branches)
+        return self._discarded_tokens + sum(len(branch.tokens) for branch in self._branches)
 
     # --- requests --------------------------------------------------------------------------------
 
@@ -241,13 +242,24 @@ class LiveBranches:
                 branch.probe.cancel()
                 branch.probe = None
             async for part in model.engine.stream(request, every):
+                if part.restarts:
+                    self._discard(branch)
                 branch.tokens += part.tokens
                 branch.texts.append(part.text)
                 branch.sums.add(part)
                 branch.ended = part.finish == "stop"
+                if part.finish and not model.engine.can_continue:
+                    branch.ended, branch.cut = True, part.finish == "length"
             if not branch.ended and len(branch.tokens) >= self._max_tokens:
                 branch.ended = branch.cut = True
             self._probe_eagerly(branch)
+
+    def _discard(self, branch: _Branch) -> None:
+        """Drop what a branch has so far, which was generated nevertheless."""
+        self._discarded_tokens += len(branch.tokens)
+        branch.tokens.clear()
+        branch.texts.clear()
+        branch.sums = ConfidenceSums(self._model.interval)
 
     def _request_seed(self, i: int) -> int | None:
         """Seed of the next request of a branch: different for every part of the branch."""
@@ -333,7 +345,7 @@ class LiveBranches:
         text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
         found = self._prober.protocol.final_answer(text)
         final, null = found.answer, found.null
-        if branch.cut and null:
+        if branch.cut and null and self._model.engine.can_continue:
             probe = await self._run_probe(branch)
             final, null, tokens = probe.answer, probe.null, tokens + probe.tokens
         return BranchEnd(length, max(tokens, 1), final, null)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from running_gateway import running, wait_until
-from scripted_server import ScriptedServer
+from scripted_server import PROTOCOL, ScriptedServer
+from text_server import TextServer
 
+from autotts_gym.controllers.errors import AgentError
+from autotts_gym.gateway.gateway_app import create_app
 from autotts_gym.gateway.gateway_settings import GatewaySettings
 
 Settings = Callable[..., GatewaySettings]
@@ -85,6 +89,40 @@ def test_a_prompt_that_is_too_long(settings: Settings) -> None:
         response = gateway.chat("plain " + "1" * 200)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+# --- other upstreams -----------------------------------------------------------------------------
+
+
+def test_conversations_and_chats_that_cannot_be_continued(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """System prompts, earlier messages and text in parts come to the server unchanged."""
+    content = {**PROTOCOL, "prompt": {"messages": [{"role": "user", "content": "{question}"}]}}
+    protocol = tmp_path / "chat.yaml"
+    protocol.write_text(json.dumps(content))
+    history = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "plain"},
+        {"role": "assistant", "content": "1", "reasoning_content": "as it was"},
+    ]
+    changes = {"api": "whole-chat", "interval": None, "protocols": (str(protocol),)}
+    with TextServer() as server:
+        server.whole, server.top_tokens = True, 20
+        with running(settings(server.url, **changes)) as gateway:
+            assert "self_consistency" in gateway.client.get("/models").text
+            last = {"role": "user", "content": [{"type": "text", "text": " 5"}]}
+            response = gateway.chat("", messages=[*history, last])
+        assert response.status_code == 200, response.text
+        sent = [{k: v for k, v in m.items() if k != "reasoning_content"} for m in history]
+        assert server.bodies[0]["messages"] == [*sent, {"role": "user", "content": " 5"}]
+        assert len(server.bodies) == 4
+        message = response.json()["choices"][0]["message"]
+        assert message["content"].startswith("answer:")
+        assert message["reasoning_content"]
+        inside = settings(server.url, controllers=("cmc", "asc"), **changes)
+        with pytest.raises(AgentError, match=r"cmc: probes .* whole branches: asc, .*esc"):
+            create_app(inside)
 
 
 # --- requests that are passed through ------------------------------------------------------------

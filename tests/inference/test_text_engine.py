@@ -22,7 +22,8 @@ from autotts_gym.deployment.solver import solve
 from autotts_gym.inference.engine import EngineError, Generated, Request, Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.http_responses import TransientError
-from autotts_gym.inference.text_engine import Api, TextEngine, create_engine
+from autotts_gym.inference.server_apis import Api, create_engine
+from autotts_gym.inference.text_engine import TextEngine
 from autotts_gym.inference.text_responses import piece_id, piece_text, read_generation
 from autotts_gym.traces.store import TraceStore
 
@@ -194,7 +195,9 @@ def test_prompts_that_an_api_cannot_take(server: TextServer, tmp_path: Path) -> 
         collect(create_engine(server.url, api="completions"), tmp_path / "a", CHAT)
     with pytest.raises(EngineError, match="use the API completions, or a protocol with messages"):
         collect(create_engine(server.url, api="chat"), tmp_path / "b", PROTOCOL)
-    with pytest.raises(ValueError, match="api must be one of tokens, completions, chat, got 'x'"):
+    with pytest.raises(
+        ValueError, match="api must be one of tokens, completions, chat, whole-chat, got"
+    ):
         create_engine(server.url, api="x")  # type: ignore[arg-type]
 
 
