@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         DiscoveryResult,
         add_probes,
         benchmark,
+        calibrate,
         collect,
         discover,
         grade,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         load_controller,
         load_env,
         load_envs,
+        simulate,
         solve,
         train,
     )
@@ -50,6 +52,7 @@ __all__ = [
     "Sandbox",
     "add_probes",
     "benchmark",
+    "calibrate",
     "collect",
     "discover",
     "grade",
@@ -59,6 +62,7 @@ __all__ = [
     "load_controller",
     "load_env",
     "load_envs",
+    "simulate",
     "solve",
     "train",
 ]

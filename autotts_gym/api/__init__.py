@@ -15,6 +15,7 @@ from autotts_gym.api.catalogue import (
     load_envs,
 )
 from autotts_gym.api.controller_search import DiscoveryResult, discover
+from autotts_gym.api.fleet_simulation import calibrate, simulate
 from autotts_gym.api.policy_training import train
 from autotts_gym.api.question_answering import solve
 from autotts_gym.api.trace_collection import add_probes, collect
@@ -24,6 +25,7 @@ __all__ = [
     "DiscoveryResult",
     "add_probes",
     "benchmark",
+    "calibrate",
     "collect",
     "discover",
     "grade",
@@ -32,6 +34,7 @@ __all__ = [
     "load_controller",
     "load_env",
     "load_envs",
+    "simulate",
     "solve",
     "train",
 ]

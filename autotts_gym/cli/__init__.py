@@ -26,6 +26,7 @@ from autotts_gym.cli.record import record
 from autotts_gym.cli.regrade import regrade
 from autotts_gym.cli.report import report
 from autotts_gym.cli.serve import serve
+from autotts_gym.cli.simulate import simulate
 from autotts_gym.cli.solve import solve
 from autotts_gym.cli.synth import synth
 from autotts_gym.cli.tinylm import app as tinylm
@@ -50,6 +51,7 @@ for command in (
     report,
     leaderboard,
     play,
+    simulate,
     solve,
     serve,
     new,

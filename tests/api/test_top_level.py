@@ -41,6 +41,8 @@ def test_import_loads_nothing_heavy() -> None:
         ("train", {"total_timestep": 1}, "total_timestep", "total_timesteps"),
         ("discover", {"round": 1}, "round", "rounds"),
         ("collect", {"max_token": 1}, "max_token", "max_tokens"),
+        ("simulate", {"rate": 1}, "rate", "rates"),
+        ("calibrate", {"second": 1}, "second", "seconds"),
         ("solve", {"base_ulr": 1}, "base_ulr", "base_url"),
         ("load_env", {"envs": 1}, "envs", "env"),
         ("load_controller", {"controler": 1}, "controler", "controller"),

@@ -1,6 +1,5 @@
 /** What all plots share: colors, markers, layout, logarithmic axes. */
 import { element } from "./dom.js";
-import { data } from "./state.js";
 
 const darkMode = matchMedia("(prefers-color-scheme: dark)");
 
@@ -25,20 +24,19 @@ const MARKER_PATHS = [
   "M3 5.2 5.2 3 8 5.8 10.8 3 13 5.2 10.2 8 13 10.8 10.8 13 8 10.2 5.2 13 3 10.8 5.8 8Z",
 ];
 
-/** @param {number} agent */
-export function agentColor(agent) {
-  const { color } = data.agents[agent];
+/** @param {AgentStyle} agent */
+export function agentColor({ color }) {
   return color === "#000000" && darkMode.matches ? "#ffffff" : color;
 }
 
-/** @param {number} agent */
-export function agentMarker(agent) {
-  return MARKERS[data.agents[agent].marker % MARKERS.length];
+/** @param {AgentStyle} agent */
+export function agentMarker({ marker }) {
+  return MARKERS[marker % MARKERS.length];
 }
 
-/** @param {number} agent */
+/** @param {AgentStyle} agent */
 export function agentSwatch(agent) {
-  const path = MARKER_PATHS[data.agents[agent].marker % MARKERS.length];
+  const path = MARKER_PATHS[agent.marker % MARKER_PATHS.length];
   return element("svg", { width: 16, height: 16, "aria-hidden": "true" },
     element("path", { d: path, fill: agentColor(agent) }));
 }

@@ -21,7 +21,7 @@ function agentsOf(rows) {
 function drawLegend() {
   const severalBillings = new Set(data.agents.map((agent) => agent.billing)).size > 1;
   byId("legend").replaceChildren(...agentsOf(selectedScope().rows).map((agent) => element("span",
-    {}, agentSwatch(agent), data.agents[agent].name,
+    {}, agentSwatch(data.agents[agent]), data.agents[agent].name,
     severalBillings && element("small", {}, `billed by ${data.agents[agent].billing}`))));
   const bounds = selectedScope().bounds.map(([name, value]) => `${name} ${formatPercent(value)}%`);
   byId("bounds").textContent = bounds.length
@@ -98,7 +98,7 @@ function frontierTrace(scope, cost) {
 function agentTrace(scope, cost, agent) {
   const rows = scope.rows.filter((row) => data.rows[row.row].agent === agent)
     .sort((a, b) => (data.rows[a.row].beta ?? 0) - (data.rows[b.row].beta ?? 0));
-  const color = agentColor(agent);
+  const color = agentColor(data.agents[agent]);
   return {
     x: rows.map((row) => atLeastOne(row[cost][0])),
     y: rows.map((row) => percent(row.correct)),
@@ -107,7 +107,7 @@ function agentTrace(scope, cost, agent) {
     mode: "lines+markers+text",
     line: { color, width: 2 },
     marker: {
-      color, size: 11, symbol: agentMarker(agent),
+      color, size: 11, symbol: agentMarker(data.agents[agent]),
       line: { color: cssColor("--paper"), width: 1 },
     },
     text: betaLabels(rows, cost, scope),
@@ -158,7 +158,7 @@ function selectionTraces(cost) {
     y: [100 * position.accuracy],
     mode: "markers",
     marker: {
-      symbol: "star", size: 15, color: agentColor(position.agent),
+      symbol: "star", size: 15, color: agentColor(data.agents[position.agent]),
       line: { color: cssColor("--ink"), width: 1.5 },
     },
     hovertext: [
@@ -243,7 +243,7 @@ function drawTradeoff() {
       line: { color: cssColor("--muted"), width: 1 },
       marker: {
         color: rows.map(latency), cmin: low, cmax: Math.max(high, low + 0.01),
-        colorscale: LATENCY_COLORS, size: 12, symbol: agentMarker(agent),
+        colorscale: LATENCY_COLORS, size: 12, symbol: agentMarker(data.agents[agent]),
         line: {
           color: cssColor("--ink"), width: rows.map((row) => (row.undominated ? 2.5 : 0)),
         },

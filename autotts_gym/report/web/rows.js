@@ -69,7 +69,7 @@ function comparisonColumn(key, title, from, format, equal, lessIsBetter) {
 /** @param {TableRow} row */
 function agentCell(row) {
   const { agent } = data.rows[row.row];
-  return element("span", { class: "agent" }, agentSwatch(agent), data.agents[agent].name);
+  return element("span", { class: "agent" }, agentSwatch(data.agents[agent]), data.agents[agent].name);
 }
 
 /** @type {Column<TableRow>[]} */
@@ -124,7 +124,7 @@ function withinColumns(cost, title) {
 const WITHIN_COLUMNS = [
   {
     key: "agent", title: "agent, over β", text: "text", value: (row) => row.agent,
-    cell: (row) => element("span", { class: "agent" }, agentSwatch(row.agent),
+    cell: (row) => element("span", { class: "agent" }, agentSwatch(data.agents[row.agent]),
       data.agents[row.agent].name),
   },
   ...withinColumns("tokens", "total tokens, at most its latency"),

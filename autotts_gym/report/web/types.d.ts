@@ -3,11 +3,15 @@
 /** [value, low, high]; null where a number does not exist. */
 type Interval = [number | null, number | null, number | null];
 
-interface Agent {
-  name: string;
-  billing: string;
+/** How an agent is drawn in all plots. */
+interface AgentStyle {
   color: string;
   marker: number;
+}
+
+interface Agent extends AgentStyle {
+  name: string;
+  billing: string;
 }
 
 interface Environment {
@@ -266,4 +270,54 @@ interface LeaderboardData {
   }[];
   /** Name and fault of every refused folder. */
   refused: [string, string][];
+}
+
+// The data of a simulation's page (see simulation/simulation_result.py).
+
+/** One controller at one β under one load; see simulation/simulation_points.py. */
+interface SimulationPoint {
+  controller: string;
+  name: string;
+  beta: number | null;
+  rate: number | null;
+  accuracy: number;
+  tokens: number;
+  seconds: number;
+  p50: number;
+  p95: number;
+  p99: number;
+  tokens_per_second: number | null;
+  utilisation: number | null;
+  capacity: number | null;
+  overloaded: boolean;
+  cost: number | null;
+  cost_at_capacity: number | null;
+}
+
+type Percentile = "p50" | "p95" | "p99";
+
+interface SimulationData {
+  version: string;
+  environments: { name: string; synthetic: boolean; questions: number }[];
+  seeds: number[];
+  max_branches: number;
+  questions: number;
+  arrivals: "poisson" | "given";
+  seed: number;
+  warm_up: number;
+  fleet: {
+    servers: number;
+    routing: string;
+    max_episodes: number;
+    gpus_per_server: number;
+    gpu_hour: number | null;
+    max_tokens_per_second: number;
+  };
+  curve: {
+    concurrency: number[];
+    tokens_per_second: number[];
+    max_sequences: number;
+  };
+  points: SimulationPoint[];
+  agents: (AgentStyle & { name: string })[];
 }
