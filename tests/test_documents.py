@@ -35,7 +35,7 @@ DOCS = ROOT / "docs"
 NOT_RUN = re.compile(
     r"qwen3|published[/ ]|--env published|--protocol|--ray|autotts (?:serve|collect|solve)"
     r"|(?:train autotts-ppo|discover) --env qwen"
-    r"|found\.py --env tinylm --beta|boards"
+    r"|found\.py --env tinylm --beta|boards|--calibrate"
 )
 
 
