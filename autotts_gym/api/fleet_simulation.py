@@ -15,7 +15,7 @@ from autotts_gym.utils.keywords import suggest_keywords
 
 if TYPE_CHECKING:
     from autotts_gym.controllers.agent import Agent
-    from autotts_gym.inference.text_engine import Api
+    from autotts_gym.inference.server_apis import Api
     from autotts_gym.simulation import ServerCurve, SimulationResult
     from autotts_gym.simulation.simulation_plan import Routing
     from autotts_gym.traces.store import TraceStore

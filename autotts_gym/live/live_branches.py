@@ -74,6 +74,8 @@ class _Branch:
         sums: its generation confidence by interval.
         revealed: that at its last probe, and the number of tokens in each sum; None if unknown.
         texts: text of the parts that were generated.
+        requests: number of requests to the engine. The texts of a single one can be joined; a
+            character may be broken between two.
         closing: suffix and output of the last probe that ran; empty without one.
         shown: number of tokens at the last probe that the episode read, and its ``closing``; None
             without one.
@@ -89,6 +91,7 @@ class _Branch:
     aborted: bool = False
     revealed: tuple[list[float], list[int]] | None = None
     texts: list[str] = field(default_factory=list)
+    requests: int = 0
     closing: str = ""
     shown: tuple[int, str] | None = None
 
@@ -241,6 +244,7 @@ class LiveBranches:
             if branch.probe is not None:  # a probe at the previous length, which was not used
                 branch.probe.cancel()
                 branch.probe = None
+            branch.requests += 1
             async for part in model.engine.stream(request, every):
                 if part.restarts:
                     self._discard(branch)
@@ -342,7 +346,10 @@ class LiveBranches:
         tokens = len(branch.tokens)
         length = self._whole_intervals(tokens)
         branch.closing = ""
-        text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
+        if branch.requests == 1:
+            text = "".join(branch.texts)
+        else:
+            text = await self._model.with_timeout(self._model.engine.decode(branch.tokens))
         found = self._prober.protocol.final_answer(text)
         final, null = found.answer, found.null
         if branch.cut and null and self._model.engine.can_continue:
@@ -354,6 +361,8 @@ class LiveBranches:
         branch = self._branches[i]
         count, closing = branch.shown or (len(branch.tokens), "")
         tokens = branch.tokens[:count]
+        if not closing and branch.requests == 1:
+            return BranchText("".join(branch.texts), branch.cut)
         if closing:
             tokens = tokens[: self._prober.reasoning_length(tokens)]
         elif branch.ended and not branch.cut and self._model.engine.has_end_token:
