@@ -1,12 +1,14 @@
 """Compare controllers with the Confidence Momentum Controller, as in the documentation.
 
 For each environment and β of CMC, the table shows the tokens at which a controller reaches CMC's
-accuracy along its own β, as a percentage of CMC's tokens, and its accuracy gain at equal tokens.
-Intervals are paired bootstrap intervals over questions and seeds.
+accuracy along its own β, as a percentage of CMC's tokens; its sequential tokens at that point, as a
+percentage of CMC's; and its accuracy gain at equal tokens. With ``--within-latency``, only points
+with at most CMC's sequential tokens count. Intervals are paired bootstrap intervals over questions
+and seeds.
 
-Several trained policies, or folders of ``autotts discover``, each made on a part of the questions,
-are evaluated *out of fold*: each plays the questions on which it was not made, and their episodes
-are combined into one row.
+Several trained policies, or folders of ``autotts discover``, each made on a part of the questions
+or of the environments, are evaluated *out of fold*: each plays the questions and environments on
+which it was not made, and their episodes are combined into one row.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from rich.table import Table
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.evaluation import benchmark
-from autotts_gym.evaluation.analysis import Analysis
+from autotts_gym.evaluation.analysis import Analysis, Row, Scope
 from autotts_gym.evaluation.bootstrap import Estimate
 from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
 from autotts_gym.evaluation.runs import IncompleteRun, Run
-from autotts_gym.mdp.trace_dataset import EpisodeConfig
+from autotts_gym.mdp.trace_dataset import BILLINGS, EpisodeConfig
 from autotts_gym.traces import registry
 from autotts_gym.traces.branch_width import default_width
 from autotts_gym.traces.splits import split_of
@@ -41,21 +43,16 @@ KNOBS = tuple(round(0.1 * k, 1) for k in range(11))
 NEW = "new"
 
 
-def episode_config(stores: dict[str, TraceStore]) -> EpisodeConfig:
-    """Options of the episodes: 64 branches, or as many as every question has."""
-    return EpisodeConfig(max_branches=default_width(stores.values()))
-
-
 def play(
     agents: Sequence[str],
     stores: dict[str, TraceStore],
     betas: Sequence[float],
     seeds: int,
     folder: Path,
+    config: EpisodeConfig,
 ) -> list[list[Run]]:
     """Play agents; returns the runs of each."""
     played = []
-    config = episode_config(stores)
     for agent in agents:
         rows = list(
             benchmark.run([load(agent)], stores, betas, range(seeds), folder, config=config)
@@ -72,36 +69,49 @@ class Contender:
     Attributes:
         agent: name or path, as for ``autotts benchmark``.
         made_on: rows of the questions on which it was made; None for all.
+        environments: digests of the environments on which it was made; None for all.
     """
 
     agent: str
     made_on: list[int] | None
+    environments: list[str] | None = None
 
     @classmethod
     def load(cls, place: str) -> Contender:
         """Load a controller, a trained policy, or the result of ``autotts discover``."""
         run = Path(place) / "run.json"
         if run.exists():
-            made_on = json.loads(run.read_text("utf-8"))["questions"]
-            return cls(str(Path(place) / f"{Path(place).resolve().name}.py"), made_on)
+            content = json.loads(run.read_text("utf-8"))
+            program = Path(place) / f"{Path(place).resolve().name}.py"
+            return cls(str(program), content["questions"], list(content["data"].values()))
         agent = load(place)
         return cls(place, agent.card["questions"] if isinstance(agent, PolicyAgent) else None)
 
-    def unseen(self, questions: int) -> np.ndarray:
-        """bool[questions], the questions on which it was not made."""
+    def unseen(self, questions: int, digest: str) -> np.ndarray:
+        """bool[questions], the questions of an environment on which it was not made."""
+        if self.environments is not None and digest not in self.environments:
+            return np.ones(questions, bool)
         mask = np.full(questions, self.made_on is not None)
         mask[self.made_on or []] = False
         return mask
 
 
-def out_of_fold(contenders: Sequence[Contender], played: Sequence[Sequence[Run]]) -> list[Run]:
-    """Combine the runs of several contenders, each on the questions on which it was not made."""
+def out_of_fold(
+    contenders: Sequence[Contender],
+    played: Sequence[Sequence[Run]],
+    stores: dict[str, TraceStore],
+) -> list[Run]:
+    """Combine the runs of several contenders, each on what it was not made on."""
     joined = []
     for rows in zip(*played, strict=True):
-        count = 1 + max(int(row.episodes["question"].max()) for row in rows)
-        masks = np.stack([contender.unseen(count) for contender in contenders])
+        card = stores[rows[0].env].card
+        masks = np.stack(
+            [contender.unseen(card.questions, card.fingerprint) for contender in contenders]
+        )
         if (masks.sum(axis=0) != 1).any():
-            raise SystemExit("each question must be left out of exactly one fold")
+            raise SystemExit(
+                "each question of each environment must be left out of exactly one fold"
+            )
         kept = [mask[row.episodes["question"]] for row, mask in zip(rows, masks, strict=True)]
         table = {
             key: np.concatenate(
@@ -113,6 +123,18 @@ def out_of_fold(contenders: Sequence[Contender], played: Sequence[Sequence[Run]]
         table = {key: column[order] for key, column in table.items()}
         joined.append(replace(rows[0], episodes=table))
     return joined
+
+
+def sequential_ratio(analysis: Analysis, scope: Scope, row: Row, tokens: float) -> float:
+    """Sequential tokens of the sweep at some tokens, relative to those of a row."""
+    sweep = analysis.rows_in(scope, NEW)
+    spent, clock = (
+        np.array([analysis.estimate(scope, one, metric).value for one in sweep])
+        for metric in ("tokens", "sequential_tokens")
+    )
+    order = np.argsort(spent)
+    at = np.exp(np.interp(np.log(tokens), np.log(spent[order]), np.log(clock[order])))
+    return float(at / analysis.estimate(scope, row, "sequential_tokens").value)
 
 
 def formatted(estimate: Estimate, scale: float, form: str) -> str:
@@ -130,18 +152,23 @@ def main() -> None:
     parser.add_argument("--env", action="append", required=True)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--out", type=Path, help="folder of the episode cache")
+    parser.add_argument(
+        "--within-latency", action="store_true", help="at most CMC's sequential tokens"
+    )
+    parser.add_argument("--billing", choices=BILLINGS, default="tokens")
     given = parser.parse_args()
     torch.set_num_threads(1)
     stores = registry.open_stores(*given.env)
+    # 64 branches, or as many as every question has.
+    config = EpisodeConfig(default_width(stores.values()), given.billing)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
-        (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder)
+        (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder, config)
         contenders = [Contender.load(place) for place in given.controllers]
         agents = [contender.agent for contender in contenders]
-        played = play(agents, stores, KNOBS, given.seeds, folder)
-    rows = played[0] if len(played) == 1 else out_of_fold(contenders, played)
+        played = play(agents, stores, KNOBS, given.seeds, folder, config)
+    rows = played[0] if len(played) == 1 else out_of_fold(contenders, played, stores)
     rows = [replace(row, agent=NEW) for row in rows]
-    config = episode_config(stores)
     results = Results(
         agents=[AgentRecord.from_agent(load("cmc"), config)],
         environments=[
@@ -156,23 +183,28 @@ def main() -> None:
     )
     analysis = Analysis.from_results(results)
     name = given.controllers[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
-    table = Table(title=f"{name}, {given.seeds} seeds", title_justify="left", box=None)
+    within = ", within CMC's sequential tokens" if given.within_latency else ""
+    title = f"{name}, {given.seeds} seeds, billed by {given.billing}{within}"
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("environment")
-    headings = ("CMC's β", "accuracy", "tokens", "% of tokens at equal accuracy")
-    for heading in (*headings, "accuracy gain at equal tokens"):
+    headings = ("CMC's β", "accuracy", "tokens", "sequential", "% of tokens at equal accuracy")
+    for heading in (*headings, "% of sequential there", "accuracy gain at equal tokens"):
         table.add_column(heading, justify="right")
     for scope in analysis.scopes:
         for row in analysis.rows_in(scope, "cmc"):
-            comparison = analysis.compare(scope, NEW, row)
+            comparison = analysis.compare(scope, NEW, row, within_both=given.within_latency)
+            clock = sequential_ratio(analysis, scope, row, comparison.cost.value)
             table.add_row(
                 scope.name,
                 f"{row.beta:g}",
                 f"{100 * analysis.estimate(scope, row, 'correct').value:.1f}",
                 f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
+                f"{analysis.estimate(scope, row, 'sequential_tokens').value:,.0f}",
                 formatted(comparison.cost_ratio, 100, ".0f"),
+                f"{100 * clock:.0f}",
                 formatted(comparison.accuracy_gain, 100, "+.1f"),
             )
-    Console(width=130).print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

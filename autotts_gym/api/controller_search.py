@@ -54,6 +54,7 @@ def discover(
     questions: int | str | Iterable[int] | None = None,
     rounds: int = 5,
     seeds: int | None = None,
+    latency: float | Iterable[float] = 0.0,
     knob: bool = True,
     traces: bool = True,
     weaker_sandbox: bool = False,
@@ -62,6 +63,7 @@ def discover(
     evaluations: int = 120,
     finalists: int = 3,
     seed: int = 0,
+    shrinkage: float | None = None,
     workers: int = 2,
     command: str = "",
     base_url: str = "",
@@ -86,6 +88,8 @@ def discover(
         questions: rows of the questions to search on; default all.
         rounds: number of rounds of proposals.
         seeds: number of branch orders per question; default 8 for the genetic proposer, else 4.
+        latency: weight of sequential tokens in the cost, from 0 to 1, or several weights; the score
+            is a mean over them.
         knob: require that programs take β, and spend more tokens as β rises.
         traces: show proposers diagnoses, and episodes action by action.
         weaker_sandbox: run untrusted programs even if this machine's sandbox lacks a protection.
@@ -94,6 +98,8 @@ def discover(
         evaluations: number of evaluations of the genetic proposer to tune a program's constants.
         finalists: number of programs that the genetic proposer cross-validates at the end.
         seed: random seed of the genetic proposer.
+        shrinkage: penalty of the distance of constants from those that their tuning starts from, of
+            the genetic proposer; by default the value that was best out of fold.
         workers: number of processes of the genetic proposer.
         command: shell command of the command proposer, which writes ``controller.py``.
         base_url: URL of a chat endpoint, for the openai proposer.
@@ -129,6 +135,7 @@ def discover(
         evaluations=evaluations,
         finalists=finalists,
         seed=seed,
+        shrinkage=shrinkage,
         workers=workers,
         command=command,
         base_url=base_url,
@@ -145,6 +152,7 @@ def discover(
         questions=None if questions is None else integer_list(questions, "questions"),
         seeds=seeds,
         rounds=rounds,
+        latency=[latency] if isinstance(latency, float | int) else list(latency),
         knob=knob,
         diagnostics=traces,
         weaker_sandbox=weaker_sandbox,

@@ -25,6 +25,7 @@ from autotts_gym.cli.options import (
     current_command,
     open_environments,
     parse_integers,
+    parse_numbers,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,27 @@ Traces = Annotated[
 ]
 
 
+Latency = Annotated[
+    str,
+    typer.Option(
+        help="Weights of sequential tokens in the cost, such as 0,0.5; the score is a mean over "
+        "them.",
+    ),
+]
+
+
+def parse_latency(text: str) -> list[float]:
+    """Parse weights of latency.
+
+    Raises:
+        typer.BadParameter: the text is not a list of numbers from 0 to 1.
+    """
+    weights = parse_numbers(text)
+    if not all(0 <= weight <= 1 for weight in weights):
+        raise typer.BadParameter(f"--latency must list weights from 0 to 1, got {text!r}")
+    return weights
+
+
 def _proposer_names() -> list[str]:
     from autotts_gym.discovery.proposer_registry import proposer_names
 
@@ -78,6 +100,7 @@ def discover(
     questions: Questions = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of proposals.")] = 5,
     seeds: Seeds = None,
+    latency: Latency = "0",
     knob: Knob = True,
     traces: Traces = True,
     weaker_sandbox: WeakerSandbox = False,
@@ -105,6 +128,15 @@ def discover(
         ),
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=_GENETIC)] = 0,
+    shrinkage: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Penalty of the distance of constants from where their tuning starts; by default "
+            "the value that was best out of fold.",
+            rich_help_panel=_GENETIC,
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes for tuning.", rich_help_panel=_GENETIC)
     ] = 2,
@@ -182,6 +214,7 @@ def discover(
         evaluations=evaluations,
         finalists=finalists,
         seed=seed,
+        shrinkage=shrinkage,
         workers=workers,
         command=command,
         base_url=base_url,
@@ -198,6 +231,7 @@ def discover(
         questions=None if questions is None else parse_integers(questions),
         seeds=seeds,
         rounds=rounds,
+        latency=parse_latency(latency),
         knob=knob,
         diagnostics=traces,
         env_names=env or [],
@@ -209,9 +243,9 @@ def discover(
             choice = search.run(update)
     path = search.save(choice, current_command(out))
     print_line(
-        f"found [bold]{escape(path.stem)}[/]: score {choice.candidate.evaluation.score:.4f}, "
-        f"cross-validated score {choice.unseen:.4f}; {len(search.archive)} programs were "
-        f"tried; saved as {escape(str(path))}"
+        f"found [bold]{escape(path.stem)}[/]: score {choice.unseen:.4f} out of fold, "
+        f"{choice.candidate.evaluation.score:.4f} on the search set; {len(search.archive)} "
+        f"programs were tried; saved as {escape(str(path))}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autotts_gym.cli.console import print_text, requires_extra
-from autotts_gym.cli.discover import Knob, Questions, Seeds, Traces
+from autotts_gym.cli.discover import Knob, Latency, Questions, Seeds, Traces, parse_latency
 from autotts_gym.cli.options import Environments, WeakerSandbox, parse_integers
 
 
@@ -17,6 +17,7 @@ def judge(
     env: Environments = None,
     questions: Questions = None,
     seeds: Seeds = None,
+    latency: Latency = "0",
     knob: Knob = True,
     traces: Traces = True,
     weaker_sandbox: WeakerSandbox = False,
@@ -42,6 +43,7 @@ def judge(
         knob=knob,
         diagnostics=traces,
         weaker_sandbox=weaker_sandbox,
+        latency=parse_latency(latency),
     )
     candidate = Candidate(Proposal(program.stem, source, "by hand"), evaluation)
     print_text(prompts.feedback(candidate, diagnostics=traces))

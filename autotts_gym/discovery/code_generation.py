@@ -58,7 +58,10 @@ def generate_source(program: Program, title: str, lineage: str = "") -> str:
     constants = program.constants[:-1]
     lines = [f"{name} = {_constant(c)}" for name, c in zip(names, constants, strict=True)]
     stride = program.stride
-    lines.append(f"stride = {_constant(stride) if stride.slope else max(1, int(stride.base))}")
+    text = str(max(1, int(stride.base))) if stride.is_fixed else _constant(stride)
+    lines.append(f"stride = {text}")
+    if program.uses_latency:
+        lines.insert(0, "latency = episode.latency_weight")
     features = {
         node.kind
         for slot in pt.SLOTS
@@ -68,7 +71,7 @@ def generate_source(program: Program, title: str, lineage: str = "") -> str:
     body = skeleton(features).format(
         parameters="beta",
         constants="".join(f"    {line}\n" for line in lines).rstrip("\n"),
-        stride="max(1, int(stride))" if stride.slope else "stride",
+        stride="stride" if stride.is_fixed else "max(1, int(stride))",
         **slots,
     )
     doc = f'"""{title}\n' + (f"\n{lineage.strip()}\n" if lineage else "") + '"""\n'
@@ -106,9 +109,9 @@ def _condition(node: Node, slot: Slot, names: list[str]) -> str:
 
 
 def _constant(constant: Constant) -> str:
-    if constant.slope == 0:
-        return f"{constant.base!r}"
-    if constant.base == 0:
-        return f"{constant.slope!r} * beta"
-    sign = "-" if constant.slope < 0 else "+"
-    return f"{constant.base!r} {sign} {abs(constant.slope)!r} * beta"
+    text = f"{constant.base!r}" if constant.base or constant.is_fixed else ""
+    for slope, name in ((constant.slope, "beta"), (constant.tilt, "latency")):
+        if slope:
+            sign = "-" if slope < 0 else "+"
+            text = f"{text} {sign} {abs(slope)!r} * {name}" if text else f"{slope!r} * {name}"
+    return text

@@ -20,8 +20,10 @@ from autotts_gym.discovery.program_tree import (
 from autotts_gym.discovery.proposal import PARSIMONY
 from autotts_gym.discovery.variation import rounder_variants, smaller_variants
 
-#: Initial standard deviation of CMA-ES, relative to the magnitude of each constant.
-_INITIAL_STEP: Final = 0.3
+#: Unit of the constants in CMA-ES, relative to the magnitude of each constant.
+_UNIT: Final = 0.3
+#: Initial standard deviation of CMA-ES, units.
+_INITIAL_DEVIATION: Final = 0.5
 #: Tuning can stop early after this share of the evaluations.
 _EARLY_STOP_AFTER: Final = 1 / 3
 #: Tuning stops early if the best score is lower than ``floor`` by more than this margin. The
@@ -36,51 +38,65 @@ def tune_constants(
     seed: int,
     knob: bool = True,
     floor: float = -math.inf,
+    *,
+    latency: bool = False,
+    shrinkage: float = 0.0,
 ) -> Program:
     """Search for the constants with the highest score.
 
+    The objective is the score minus ``shrinkage`` times the squared distance from the program's
+    constants, summed over bases, slopes and tilts, in units of 0.3 of the magnitude of each
+    constant. Without it, constants fit the questions that they are tuned on.
+
     Args:
         program: the program; the search starts from its constants.
-        score: objective to maximize.
-        evaluations: approximate number of evaluations of the objective.
+        score: score to maximize.
+        evaluations: approximate number of evaluations of the score.
         seed: random seed, at least 1 (``cma`` takes 0 as no seed).
-        knob: tune base and slope of every constant (``base + slope · β``); if False, the base only.
+        knob: tune base and slope of every constant; if False, the base only.
         floor: stop early if the best score is well below this one after a third of the evaluations.
+        latency: with ``knob``, tune the tilt of every constant as well.
+        shrinkage: penalty of the squared distance, in correct answers per question.
 
     Returns:
-        The program with the best constants found.
+        The program with the mean of the final distribution as its constants: the best sample is
+        more of a chance hit. The program itself if its objective is higher.
     """
     constants = program.constants
-    parameters = 2 if knob else 1
-    start = np.array([x for c in constants for x in (c.base, c.slope)[:parameters]])
-    scales = np.repeat([max(abs(c.base), abs(c.slope), 0.1) for c in constants], parameters)
+    parameters = (3 if latency else 2) if knob else 1
+    start = np.array([c.coefficients[:parameters] for c in constants])
+    magnitudes = [max(*map(abs, c.coefficients), 0.1) for c in constants]
+    units = _UNIT * np.array(magnitudes)[:, None]
 
     def with_values(x: NDArray[np.float64]) -> Program:
-        rows = (x * scales).reshape(-1, parameters)
-        return program.with_constants([Constant(*(round_constant(v) for v in r)) for r in rows])
+        values = start + units * x.reshape(-1, parameters)
+        return program.with_constants([Constant(*map(round_constant, row)) for row in values])
 
-    best, best_score = program, score(program)
+    def objective(x: NDArray[np.float64]) -> tuple[float, float]:
+        """The score of constants, and the score minus the penalty."""
+        value = score(with_values(x))
+        return value, value - shrinkage * float(x @ x)
+
+    best_score = started = score(program)
     remaining = evaluations - 1
     if remaining <= 0:
-        return best
+        return program
     search = cma.CMAEvolutionStrategy(
-        start / scales, _INITIAL_STEP, {"seed": seed, "verbose": -9, "maxfevals": remaining}
+        np.zeros(start.size),
+        _INITIAL_DEVIATION,
+        {"seed": seed, "verbose": -9, "maxfevals": remaining},
     )
     while remaining > 0 and not search.stop():
         may_stop_early = remaining < evaluations * (1 - _EARLY_STOP_AFTER)
         if may_stop_early and best_score < floor - _EARLY_STOP_MARGIN:
             break
         samples = search.ask()
-        losses = []
-        for x in samples:
-            candidate = with_values(x)
-            candidate_score = score(candidate)
-            losses.append(-candidate_score)
-            if candidate_score > best_score:
-                best, best_score = candidate, candidate_score
-        search.tell(samples, losses)
+        values = [objective(x) for x in samples]
+        best_score = max(best_score, *(value for value, _ in values))
+        search.tell(samples, [-penalized for _, penalized in values])
         remaining -= len(samples)
-    return best
+    mean = np.asarray(search.result.xfavorite)
+    return with_values(mean) if objective(mean)[1] > started else program
 
 
 def reduce_program(program: Program, score: Callable[[Program], float]) -> Program:

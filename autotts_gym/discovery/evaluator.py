@@ -7,7 +7,7 @@ import contextlib
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from autotts_gym.discovery.proposal import Evaluation
 from autotts_gym.discovery.source_checks import check
 from autotts_gym.discovery.transcripts import format_transcripts
 from autotts_gym.discovery.tree_rollout import TreeRollout
+from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.rollout.episode_player import EpisodePlayer
 from autotts_gym.rollout.episode_results import EpisodeResults
 from autotts_gym.rollout.limits import TIME_LIMIT
@@ -35,6 +36,8 @@ from autotts_gym.sandbox.untrusted_agent import untrusted_from_source
 #: Default number of branch orders per question for programs played as plain Python, which is about
 #: a hundred times slower than compiled code.
 INTERPRETED_SEEDS: Final = 4
+#: Attribute of the episode that a program reads if it depends on the weight of latency.
+_LATENCY: Final = "latency_weight"
 
 
 class Evaluator:
@@ -66,15 +69,21 @@ class Evaluator:
     def evaluate_tree(self, program: Program) -> Evaluation:
         """Evaluate a typed tree in compiled code."""
         play = functools.partial(self._tree_rollout.play, program)
-        return self._evaluate(play, program.size)
+        return self._evaluate(play, program.size, program.uses_latency)
 
     def evaluate_agent(self, agent: Agent) -> Evaluation:
         """Evaluate a trusted controller in this process."""
-        rollouts = [
-            Rollout(agent, store, self.search.config, logs=self.diagnostics)
-            for store in self.search.stores
-        ]
-        return self._evaluate_players(rollouts, agent.source.decode("utf-8"))
+        source = agent.source.decode("utf-8")
+        rollouts = {
+            (e, config.latency_weight): Rollout(agent, store, config, logs=self.diagnostics)
+            for config in self._configs(source)
+            for e, store in enumerate(self.search.stores)
+        }
+        return self._evaluate_players(rollouts, source)
+
+    def _configs(self, source: str) -> list[EpisodeConfig]:
+        """The configs with which a program is played: one if it ignores the weight of latency."""
+        return self.search.configs if _LATENCY in source else self.search.configs[:1]
 
     def evaluate_source(self, source: str, *, untrusted: bool = True) -> Evaluation:
         """Check a source text and evaluate it.
@@ -102,45 +111,56 @@ class Evaluator:
             except AgentError as error:
                 return Evaluation(rejection=str(error))
         with contextlib.ExitStack() as stack:
-            sandboxes = [
-                stack.enter_context(
-                    Sandbox(program, store, self.search.config, time_limit=self._time_limit)
+            sandboxes = {
+                (e, config.latency_weight): stack.enter_context(
+                    Sandbox(program, store, config, time_limit=self._time_limit)
                 )
-                for store in self.search.stores
-            ]
+                for config in self._configs(source)
+                for e, store in enumerate(self.search.stores)
+            }
             try:
                 return self._evaluate_players(sandboxes, source)
             except GivenUpError as error:
                 return Evaluation(rejection=f"given up: {error}")
 
-    def _evaluate_players(self, players: Sequence[EpisodePlayer], source: str) -> Evaluation:
-        """Evaluate a source text, given a player for each environment."""
+    def _evaluate_players(
+        self, players: Mapping[tuple[int, float], EpisodePlayer], source: str
+    ) -> Evaluation:
+        """Evaluate a source text, given players by environment and weight of latency."""
 
         def play(
-            e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+            e: int,
+            questions: NDArray[np.int64],
+            orders: NDArray[np.int64],
+            beta: float,
+            latency: float,
         ) -> EpisodeResults:
-            return players[e].play(questions, orders, beta)
+            return players[e, latency].play(questions, orders, beta)
 
-        return self._evaluate(play, program_size(source))
+        return self._evaluate(play, program_size(source), _LATENCY in source)
 
-    def _evaluate(self, play: PlayEpisodes, size: int) -> Evaluation:
-        """Run the β sweep and, with ``diagnostics``, analyze the logs of its episodes."""
+    def _evaluate(self, play: PlayEpisodes, size: int, uses_latency: bool) -> Evaluation:
+        """Run the sweep and, with ``diagnostics``, analyze the logs of its episodes."""
         failures: Counter[str] = Counter()
         count = 0
         analyses: list[ErrorAnalysis] = []
 
         def play_and_analyze(
-            e: int, questions: NDArray[np.int64], orders: NDArray[np.int64], beta: float
+            e: int,
+            questions: NDArray[np.int64],
+            orders: NDArray[np.int64],
+            beta: float,
+            latency: float,
         ) -> EpisodeResults:
             nonlocal count
-            results = play(e, questions, orders, beta)
+            results = play(e, questions, orders, beta, latency)
             failures.update(results.failures.values())
             count += len(questions)
             if self.diagnostics:
                 analyses.append(self._analyze(e, questions, orders, beta, results))
             return results
 
-        curve = self.search.sweep(play_and_analyze)
+        curve = self.search.sweep(play_and_analyze, uses_latency=uses_latency)
         rejection = curve.rejection() if self.knob else ""
         if failures:
             message, times = failures.most_common(1)[0]
@@ -191,6 +211,7 @@ def evaluate(
     diagnostics: bool = True,
     untrusted: bool = True,
     weaker_sandbox: bool = False,
+    latency: Sequence[float] = (0.0,),
 ) -> Evaluation:
     """Evaluate the source text of a program, as ``autotts discover`` does.
 
@@ -203,6 +224,7 @@ def evaluate(
         diagnostics: add a diagnosis and transcripts.
         untrusted: play the program in a sandbox; otherwise in this process, compiled if possible.
         weaker_sandbox: play it even if the sandbox of this machine lacks a protection.
+        latency: weights of latency in the score, each in [0, 1].
 
     Raises:
         MissingProtectionError: the sandbox of this machine lacks a protection.
@@ -210,7 +232,7 @@ def evaluate(
     """
     from autotts_gym.traces import registry
 
-    search = SearchSet(registry.open_stores(*envs), questions, seeds)
+    search = SearchSet(registry.open_stores(*envs), questions, seeds, latency=latency)
     evaluator = Evaluator(search, knob=knob, diagnostics=diagnostics, weaker_sandbox=weaker_sandbox)
     return evaluator.evaluate_source(source, untrusted=untrusted)
 

@@ -1,16 +1,17 @@
 """The objective of the search: the score of a program's β sweep over a search set.
 
-The score at β is the mean accuracy minus the cost of the tokens, in correct answers per question.
-Tokens are measured in C, the tokens of reading all branches to their ends, and cost λ(β) per C. The
-prices λ are spaced evenly on a logarithmic scale (:mod:`autotts_gym.mdp.token_price`): at β = 0
-only a few branches are worth their tokens, at β = 1 tokens cost next to nothing. The mean over β
-rewards the whole accuracy-cost frontier in one number.
+The score at β and at a weight w of latency is the mean accuracy minus the cost, in correct answers
+per question: ``λ(β) · ((1 − w) · tokens / C + w · sequential / L)``. C is the number of tokens of
+reading all branches to their ends, and L the expected length of the longest of them. The prices λ
+are spaced evenly on a logarithmic scale (:mod:`autotts_gym.mdp.token_price`): at β = 0 only a few
+branches are worth their tokens, at β = 1 tokens cost next to nothing. The mean over β and over
+the weights rewards the whole frontier of accuracy and both costs in one number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -32,8 +33,8 @@ _FIRST_SEED: Final = 2_000_000
 #: Number of bootstrap resamples of the questions.
 _RESAMPLES: Final = 1000
 #: Plays episodes of one environment. Arguments: index of the environment, questions (int64[K]),
-#: branch orders (int64[K, max_branches]) and β.
-PlayEpisodes = Callable[[int, NDArray[np.int64], NDArray[np.int64], float], EpisodeResults]
+#: branch orders (int64[K, max_branches]), β and the weight of latency.
+PlayEpisodes = Callable[[int, NDArray[np.int64], NDArray[np.int64], float, float], EpisodeResults]
 #: Smallest accepted ratio of the tokens at β = 1 to the tokens at β = 0.
 MIN_SPAN: Final = 2.0
 #: Smallest accepted ratio of the tokens at a β to those at the β before.
@@ -47,25 +48,41 @@ def price_at(beta: float) -> float:
 
 @dataclass(frozen=True)
 class Curve:
-    """Results of a β sweep.
+    """Results of a sweep over β and over weights of latency.
+
+    The sweep has P points: for each weight of latency, all values of β in order.
 
     Attributes:
-        correct: float64[B, E, Q], share of correct answers by β, environment and question; means
-            over branch orders.
-        tokens: float64[B, E, Q], total tokens in C.
-        sequential: float64[B, E, Q], sequential tokens in C.
+        correct: float64[P, E, Q], share of correct answers by point, environment and question;
+            means over branch orders.
+        tokens: float64[P, E, Q], total tokens in C.
+        sequential: float64[P, E, Q], sequential tokens in L.
+        latency: weights of latency.
     """
 
     correct: NDArray[np.float64]
     tokens: NDArray[np.float64]
     sequential: NDArray[np.float64]
+    latency: tuple[float, ...] = (0.0,)
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """β and weight of latency of each point."""
+        return [(beta, weight) for weight in self.latency for beta in BETAS]
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Score by environment and question, float64[E, Q]."""
+        prices = np.array([price_at(beta) for beta, _ in self.points])[:, None, None]
+        weights = np.array([weight for _, weight in self.points])[:, None, None]
+        costs = (1 - weights) * self.tokens + weights * self.sequential
+        means: NDArray[np.float64] = (self.correct - prices * costs).mean(axis=0)
+        return means
 
     @property
     def by_question(self) -> NDArray[np.float64]:
         """Score of each question, float64[Q]."""
-        prices = np.array([price_at(beta) for beta in BETAS])
-        scores = self.correct - prices[:, None, None] * self.tokens
-        means: NDArray[np.float64] = scores.mean(axis=(0, 1))
+        means: NDArray[np.float64] = self.scores.mean(axis=0)
         return means
 
     @property
@@ -77,9 +94,19 @@ class Curve:
         """Why the β sweep is rejected; empty if it is accepted.
 
         Tokens must rise from every β to the next, to ``MIN_RISE`` times as many, within two
-        standard errors over questions, and must reach ``MIN_SPAN`` times the tokens at β = 0.
+        standard errors over questions, and must reach ``MIN_SPAN`` times the tokens at β = 0. This
+        holds for every weight of latency.
         """
-        spent = self.tokens.mean(axis=1)
+        count = len(BETAS)
+        for k, weight in enumerate(self.latency):
+            reason = self._rejection(self.tokens[k * count : (k + 1) * count].mean(axis=1))
+            if reason:
+                return reason if len(self.latency) == 1 else f"latency {weight:g}: {reason}"
+        return ""
+
+    @staticmethod
+    def _rejection(spent: NDArray[np.float64]) -> str:
+        """Why tokens, float64[B, Q], do not rise with β; empty if they do."""
         rises = spent[1:] - MIN_RISE * spent[:-1]  # beyond the smallest that is accepted
         errors = rises.std(axis=1, ddof=1) / np.sqrt(rises.shape[1]) if rises.shape[1] > 1 else 0.0
         flat = np.flatnonzero(rises.mean(axis=1) < -2 * errors - 1e-9)
@@ -99,11 +126,15 @@ class Curve:
         return ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by β: overall means with 95% intervals, and means by environment.
+        """Plain values by point: overall means with 95% intervals, and means by environment.
 
-        Intervals are percentile bootstrap intervals over questions. Tokens are in C.
+        Intervals are percentile bootstrap intervals over questions. Tokens are in C, and sequential
+        tokens in L.
         """
-        values: dict[str, Any] = {"beta": list(BETAS)}
+        values: dict[str, Any] = {
+            "beta": [beta for beta, _ in self.points],
+            "latency": [weight for _, weight in self.points],
+        }
         for name in ("accuracy", "tokens", "sequential"):
             array = self.correct if name == "accuracy" else getattr(self, name)
             values[name] = array.mean(axis=(1, 2)).round(6).tolist()
@@ -128,13 +159,15 @@ class SearchSet:
         questions: rows of the questions; all by default.
         seeds: number of branch orders per question.
         config: episode config; the default config by default.
+        latency: weights of latency, each in [0, 1], at which programs are played.
 
     Attributes:
         names, stores: names and trace stores of the environments, as lists.
-        questions, seeds, config: as above.
+        questions, seeds, config, latency: as above.
 
     Raises:
-        ValueError: the environments have different numbers of questions and ``questions`` is None.
+        ValueError: the environments have different numbers of questions and ``questions`` is None;
+            a weight of latency is not in [0, 1], or there is none.
     """
 
     def __init__(
@@ -143,20 +176,25 @@ class SearchSet:
         questions: Sequence[int] | None = None,
         seeds: int = 8,
         config: EpisodeConfig | None = None,
+        latency: Sequence[float] = (0.0,),
     ) -> None:
         counts = {store.card.questions for store in stores.values()}
         if questions is None and len(counts) > 1:
             raise ValueError(
                 f"the environments have {sorted(counts)} questions: give the rows to search on"
             )
+        if not latency or len(set(latency)) != len(latency):
+            raise ValueError(f"latency must list different weights, got {list(latency)}")
         config = config or EpisodeConfig(default_width(stores.values()))
-        self.config = config
+        self.configs = [replace(config, latency_weight=weight) for weight in latency]
+        self.config, self.latency = config, tuple(latency)
         self.names, self.stores = list(stores), list(stores.values())
         self.questions = list(range(min(counts)) if questions is None else questions)
         self.seeds = seeds
         self._full_tokens = [
             config.max_branches * store.card.mean_tokens for store in stores.values()
         ]
+        self._longest = [store.longest_tokens(config.max_branches) for store in stores.values()]
         rows = np.repeat(np.array(self.questions, np.int64), seeds)
         order_seeds = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(self.questions))
         n = config.max_branches
@@ -171,19 +209,48 @@ class SearchSet:
             for store in stores.values()
         ]
 
-    def sweep(self, play: PlayEpisodes, questions: Sequence[int] | None = None) -> Curve:
-        """Run a β sweep on all questions, or on the given rows."""
+    @property
+    def shares_questions(self) -> bool:
+        """Whether several environments have the same questions, with traces of different models."""
+        questions = [(store.tables.texts, store.tables.golds) for store in self.stores]
+        has_texts = all(all(texts) for texts, _ in questions)
+        return len(questions) > 1 and has_texts and all(q == questions[0] for q in questions)
+
+    def sweep(
+        self,
+        play: PlayEpisodes,
+        questions: Sequence[int] | None = None,
+        environments: Sequence[int] | None = None,
+        *,
+        uses_latency: bool = True,
+    ) -> Curve:
+        """Run a sweep over β and the weights of latency.
+
+        Args:
+            play: plays episodes of one environment.
+            questions: rows of the questions; all of the search set by default.
+            environments: indices of the environments; all by default.
+            uses_latency: whether the program depends on the weight of latency. If not, it is
+                played once.
+        """
         rows = self.questions if questions is None else list(questions)
-        shape = (len(BETAS), len(self.stores), len(rows))
+        chosen = list(range(len(self.stores))) if environments is None else list(environments)
+        shape = (len(self.latency), len(BETAS), len(chosen), len(rows))
         correct, tokens, sequential = (np.zeros(shape) for _ in range(3))
         repeated = np.repeat(np.array(rows, np.int64), self.seeds)
         by_question = (len(rows), self.seeds)
-        for e, full in enumerate(self._full_tokens):
+        for at, e in enumerate(chosen):
             orders = np.concatenate([self._orders[e][q] for q in rows])
-            for b, beta in enumerate(BETAS):
-                results = play(e, repeated, orders, beta)
-                correct[b, e] = results.correct.reshape(by_question).mean(axis=1)
-                tokens[b, e] = results.tokens.reshape(by_question).mean(axis=1) / full
-                critical = results.sequential_tokens.reshape(by_question).mean(axis=1)
-                sequential[b, e] = critical / full
-        return Curve(correct, tokens, sequential)
+            for k, weight in enumerate(self.latency if uses_latency else self.latency[:1]):
+                for b, beta in enumerate(BETAS):
+                    results = play(e, repeated, orders, beta, weight)
+                    spent = results.tokens / self._full_tokens[e]
+                    clock = results.sequential_tokens / self._longest[e]
+                    place = k if uses_latency else slice(None), b, at
+                    correct[place] = results.correct.reshape(by_question).mean(axis=1)
+                    tokens[place] = spent.reshape(by_question).mean(axis=1)
+                    sequential[place] = clock.reshape(by_question).mean(axis=1)
+        flat = (len(self.latency) * len(BETAS), len(chosen), len(rows))
+        return Curve(
+            correct.reshape(flat), tokens.reshape(flat), sequential.reshape(flat), self.latency
+        )

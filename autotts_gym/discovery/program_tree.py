@@ -3,7 +3,8 @@
 A program fills four slots of a fixed skeleton (``program_skeleton.py.txt``): how many branches run
 in parallel (``width``), the weight of a finished branch's vote (``weight``), which branches to drop
 (``drop``), and when to stop (``stop``). Each slot holds an expression tree over the features that
-are available there. Every constant is a linear function of β, so that one knob moves all of them.
+are available there. Every constant is a linear function of β, so that one knob moves all of them,
+and, in a search with several weights of latency, also of that weight.
 
 :mod:`autotts_gym.discovery.tree_rollout` evaluates trees as postfix code in compiled code.
 :mod:`autotts_gym.discovery.code_generation` writes a tree as the source of a controller that plays
@@ -36,13 +37,15 @@ FEATURES: Final = (
     "nulls",  # number of finished branches with a null answer
     "given_up",  # number of dropped branches
     "effort",  # ln(1 + tokens spent / Δ)
+    "length",  # depth of the branch, in mean branches of the environment
+    "work",  # tokens spent, in mean branches of the environment
 )
-_BRANCH_FEATURES: Final = ("depth", "steady", "agrees")
+_BRANCH_FEATURES: Final = ("depth", "steady", "agrees", "length")
 _EPISODE_FEATURES: Final = tuple(name for name in FEATURES if name not in _BRANCH_FEATURES)
 #: Features that are available in each slot.
 AVAILABLE: Final[dict[Slot, tuple[str, ...]]] = {
-    "weight": ("depth", "steady"),
-    "drop": (*_BRANCH_FEATURES, "share", "finished", "given_up", "effort"),
+    "weight": ("depth", "steady", "length"),
+    "drop": (*_BRANCH_FEATURES, "share", "votes", "finished", "given_up", "effort", "work"),
     "stop": _EPISODE_FEATURES,
     "width": _EPISODE_FEATURES,
 }
@@ -50,6 +53,7 @@ AVAILABLE: Final[dict[Slot, tuple[str, ...]]] = {
 SCALE: Final = {
     "depth": 30.0, "steady": 10.0, "agrees": 1.0, "share": 1.0, "margin": 1.0, "votes": 4.0,
     "stable": 4.0, "answers": 3.0, "finished": 8.0, "nulls": 2.0, "given_up": 2.0, "effort": 5.0,
+    "length": 1.0, "work": 8.0,
 }  # fmt: skip
 
 # --- postfix code --------------------------------------------------------------------------------
@@ -76,14 +80,29 @@ _DIGITS: Final = 4
 
 @dataclass(frozen=True)
 class Constant:
-    """A linear function of β: ``base + slope · β``."""
+    """A linear function of β and of the weight w of latency: ``base + slope · β + tilt · w``."""
 
     base: float
     slope: float = 0.0
+    tilt: float = 0.0
 
-    def at(self, beta: float) -> float:
-        """Value at β."""
-        return self.base + self.slope * beta
+    def at(self, beta: float, latency: float = 0.0) -> float:
+        """Value at β and at a weight of latency."""
+        return self.base + self.slope * beta + self.tilt * latency
+
+    @property
+    def coefficients(self) -> tuple[float, float, float]:
+        """Base, slope and tilt."""
+        return self.base, self.slope, self.tilt
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the value is the same everywhere."""
+        return self.slope == 0 and self.tilt == 0
+
+
+#: Corners of the square of β and weight of latency, between which constants are linear.
+CORNERS: Final = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 
 
 def round_constant(value: float) -> float:
@@ -158,8 +177,8 @@ class Program:
 
     @property
     def size(self) -> int:
-        """Number of nodes and of constants with a slope."""
-        slopes = sum(constant.slope != 0 for constant in self.constants)
+        """Number of nodes, slopes and tilts."""
+        slopes = sum((constant.slope != 0) + (constant.tilt != 0) for constant in self.constants)
         return sum(self.tree(slot).size for slot in SLOTS) + slopes
 
     def code(self) -> np.ndarray:
@@ -177,13 +196,18 @@ class Program:
                     code[row, at] = node.kind
         return code
 
-    def values(self, beta: float) -> np.ndarray:
-        """Values of the constants at β, float64[MAX_CONSTANTS]; the stride is the last element."""
+    def values(self, beta: float, latency: float = 0.0) -> np.ndarray:
+        """Values of the constants, float64[MAX_CONSTANTS]; the stride is the last element."""
         values = np.zeros(MAX_CONSTANTS)
-        at_beta = [constant.at(beta) for constant in self.constants]
-        values[: len(at_beta) - 1] = at_beta[:-1]
-        values[-1] = at_beta[-1]
+        given = [constant.at(beta, latency) for constant in self.constants]
+        values[: len(given) - 1] = given[:-1]
+        values[-1] = given[-1]
         return values
+
+    @property
+    def uses_latency(self) -> bool:
+        """Whether a constant depends on the weight of latency."""
+        return any(constant.tilt != 0 for constant in self.constants)
 
     @property
     def fits_compiled(self) -> bool:
@@ -196,19 +220,19 @@ class Program:
 
 
 def simplify(program: Program) -> Program:
-    """Fold constant expressions; the result is equivalent for β in [0, 1]."""
+    """Fold constant expressions; the result is equivalent for β and weights in [0, 1]."""
     trees = {slot: _fold(program.tree(slot)) for slot in SLOTS}
-    low, high = (max(1, int(program.stride.at(beta))) for beta in (0.0, 1.0))
-    stride = Constant(float(low)) if low == high else program.stride
+    strides = {max(1, int(program.stride.at(*corner))) for corner in CORNERS}
+    stride = Constant(float(min(strides))) if len(strides) == 1 else program.stride
     return Program(**trees, stride=stride)
 
 
 def normalize_constants(program: Program) -> Program:
     """Replace constant weights and widths that do not affect the program by 1."""
     weight, width = program.weight.kind, program.width.kind
-    if isinstance(weight, Constant) and min(weight.at(0.0), weight.at(1.0)) > 0:
+    if isinstance(weight, Constant) and min(weight.at(*corner) for corner in CORNERS) > 0:
         program = replace(program, weight=Node(Constant(1.0)))  # only ratios of weights matter
-    if isinstance(width, Constant) and max(width.at(0.0), width.at(1.0)) <= 1:
+    if isinstance(width, Constant) and max(width.at(*corner) for corner in CORNERS) <= 1:
         program = replace(program, width=Node(Constant(1.0)))  # at least one branch always runs
     return program
 
@@ -224,19 +248,20 @@ def _fold(node: Node) -> Node:
 
 
 def _apply(operation: int, constants: list[Constant]) -> Constant | None:
-    """The result of an operation on constants, if it is linear in β."""
+    """The result of an operation on constants, if it is linear in β and in the weight."""
     a, b = constants[0], constants[-1]
+    pairs = list(zip(a.coefficients, b.coefficients, strict=True))
     if operation == ADD:
-        return Constant(round_constant(a.base + b.base), round_constant(a.slope + b.slope))
+        return Constant(*(round_constant(x + y) for x, y in pairs))
     if operation == SUB:
-        return Constant(round_constant(a.base - b.base), round_constant(a.slope - b.slope))
-    if operation == MUL and not (a.slope and b.slope):
-        slope = a.slope * b.base + a.base * b.slope
-        return Constant(round_constant(a.base * b.base), round_constant(slope))
+        return Constant(*(round_constant(x - y) for x, y in pairs))
+    if operation == MUL and (a.is_fixed or b.is_fixed):
+        factor, other = (a, b) if a.is_fixed else (b, a)
+        return Constant(*(round_constant(factor.base * x) for x in other.coefficients))
     if operation in (MIN, MAX):
         best = min if operation == MIN else max
         for constant in (a, b):
-            if all(constant.at(beta) == best(a.at(beta), b.at(beta)) for beta in (0.0, 1.0)):
+            if all(constant.at(*at) == best(a.at(*at), b.at(*at)) for at in CORNERS):
                 return constant
     return None
 
@@ -256,13 +281,18 @@ def to_json(program: Program) -> dict[str, Any]:
 
     def plain(node: Node) -> Any:
         if isinstance(node.kind, Constant):
-            return [node.kind.base, node.kind.slope]
+            return _coefficients(node.kind)
         if isinstance(node.kind, str):
             return node.kind
         return {_OPERATION_NAMES[node.kind]: [plain(child) for child in node.children]}
 
     trees: dict[str, Any] = {slot: plain(program.tree(slot)) for slot in SLOTS}
-    return {**trees, "stride": [program.stride.base, program.stride.slope]}
+    return {**trees, "stride": _coefficients(program.stride)}
+
+
+def _coefficients(constant: Constant) -> list[float]:
+    """Base and slope, and the tilt if there is one: older journals have two numbers."""
+    return list(constant.coefficients if constant.tilt else constant.coefficients[:2])
 
 
 def from_json(values: dict[str, Any]) -> Program:
@@ -273,8 +303,8 @@ def from_json(values: dict[str, Any]) -> Program:
     """
 
     def node(value: Any, slot: Slot) -> Node:
-        if isinstance(value, list) and len(value) == 2:
-            return Node(Constant(float(value[0]), float(value[1])))
+        if isinstance(value, list) and len(value) in (2, 3):
+            return Node(Constant(*map(float, value)))
         if isinstance(value, str) and value in AVAILABLE[slot]:
             return Node(value)
         if isinstance(value, dict) and len(value) == 1:

@@ -40,13 +40,13 @@ following feedback on every evaluated program: {feedback}.
 Every program plays the same questions in the same branch orders at β = {betas}.
 Its score is the mean over these episodes of
 
-    correct answers − price · tokens / C
+    correct answers − price · {cost}
 
 where both terms are per question, and C is the number of tokens of reading all branches of a
 question to their ends (a mean over the environment). The price of C, in correct answers, is
 {prices}.
-Branches that grow in parallel take as long as the longest of them: these sequential tokens are
-reported, but do not affect the score.
+Branches that grow in parallel take as long as the longest of them: these are sequential tokens. L
+is their expected number if all branches are read to their ends. {latency}
 
 An episode counts as incorrect if the program raises an error, returns without calling
 `episode.answer()`, or exceeds the time limit. The tokens spent until then count."""
@@ -88,12 +88,13 @@ def template(knob: bool = True) -> str:
 # --- the task ------------------------------------------------------------------------------------
 
 
-def task(*, knob: bool = True, diagnostics: bool = True) -> str:
+def task(*, knob: bool = True, diagnostics: bool = True, latency: Sequence[float] = (0.0,)) -> str:
     """The task: what a program is, how it is scored, and why programs are rejected.
 
     Args:
         knob: whether β must control spending.
         diagnostics: whether the feedback includes diagnoses and transcripts.
+        latency: weights of latency in the score.
     """
     feedback = "its score, its curve over β, and the reason if it was rejected"
     if diagnostics:
@@ -103,6 +104,12 @@ def task(*, knob: bool = True, diagnostics: bool = True) -> str:
             call="solve(episode, beta)" if knob else "solve(episode)",
             feedback=feedback,
             betas=_enumerated(BETAS),
+            cost="((1 − w) · tokens / C + w · sequential / L)" if any(latency) else "tokens / C",
+            latency=(
+                f"The weight w, `episode.latency_weight`, is {_enumerated(latency)} in turn."
+                if any(latency)
+                else "They are reported, but do not affect the score."
+            ),
             prices=", ".join(f"{price_at(beta):.3g} at β = {beta:g}" for beta in BETAS),
         ),
         _KNOB.format(span=MIN_SPAN) if knob else _NO_KNOB,
@@ -264,11 +271,12 @@ def curve_table(curve: dict[str, Any]) -> str:
     """
     columns = ("accuracy", "tokens", "sequential")
     lines = [
-        "| beta | accuracy | tokens / C | sequential / C | accuracy, tokens / C by environment |",
+        "| beta | accuracy | tokens / C | sequential / L | accuracy, tokens / C by environment |",
         "| --- | --- | --- | --- | --- |",
     ]
+    weights = curve.get("latency", [])
     for row, beta in enumerate(curve["beta"]):
-        cells = [f"{beta:g}"]
+        cells = [f"{beta:g}, latency weight {weights[row]:g}" if any(weights) else f"{beta:g}"]
         for name in columns:
             low, high = curve[f"{name}_interval"][row]
             cells.append(f"{curve[name][row]:.4f} [{low:.4f}, {high:.4f}]")

@@ -52,6 +52,8 @@ class ProposerOptions:
         evaluations: evaluations of the genetic proposer for tuning the constants of a program.
         finalists: number of programs that the genetic proposer cross-validates at the end.
         seed: random seed of the genetic proposer.
+        shrinkage: penalty of the distance of constants from those that their tuning starts from,
+            of the genetic proposer; None for its default.
         workers: number of processes of the genetic proposer.
         command: shell command that writes ``controller.py``.
         base_url: URL of a chat endpoint.
@@ -66,6 +68,7 @@ class ProposerOptions:
     evaluations: int = 120
     finalists: int = 3
     seed: int = 0
+    shrinkage: float | None = None
     workers: int = 2
     command: str = ""
     base_url: str = ""
@@ -137,7 +140,7 @@ def recorded_options(name: str, options: ProposerOptions, *, knob: bool) -> dict
 
 
 def _genetic_config(options: ProposerOptions, knob: bool) -> GeneticConfig:
-    from autotts_gym.discovery.proposers.genetic import GeneticConfig
+    from autotts_gym.discovery.proposers.genetic import SHRINKAGE, GeneticConfig
 
     return GeneticConfig(
         islands=options.islands,
@@ -146,6 +149,7 @@ def _genetic_config(options: ProposerOptions, knob: bool) -> GeneticConfig:
         finalists=options.finalists,
         knob=knob,
         seed=options.seed,
+        shrinkage=SHRINKAGE if options.shrinkage is None else options.shrinkage,
     )
 
 

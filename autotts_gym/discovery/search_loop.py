@@ -210,8 +210,7 @@ class Discovery:
             f"Found by: {command}",
             f"On: {', '.join(self.evaluator.search.names)}",
             f"Lineage: {', '.join(ancestors)}",
-            f"Score: {evaluation.score:.4f} on the search set, {choice.unseen:.4f} on unseen "
-            "questions",
+            f"Score: {choice.unseen:.4f} out of fold, {evaluation.score:.4f} on the search set "
             "(correct answers minus the price of tokens, mean over the β sweep).",
         ]
         path = self.folder / f"{name}.py"

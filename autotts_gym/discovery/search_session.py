@@ -78,6 +78,7 @@ def open_search(
     diagnostics: bool = True,
     env_names: Sequence[str] = (),
     weaker_sandbox: bool = False,
+    latency: Sequence[float] = (0.0,),
 ) -> Iterator[SearchSession]:
     """Open a search; it resumes if ``folder`` holds one.
 
@@ -94,6 +95,7 @@ def open_search(
         env_names: names or paths of ``stores`` for the command that evaluates a program in the
             workspace; by default the default environment.
         weaker_sandbox: accept a machine whose sandbox lacks a protection.
+        latency: weights of latency in the score, each in [0, 1].
 
     Raises:
         MissingProtectionError: the proposer's programs need a sandbox, and this machine's lacks
@@ -112,7 +114,9 @@ def open_search(
         "traces": diagnostics, "attempts": options.attempts,
     }  # fmt: skip
     plan |= recorded_options(proposer, options, knob=knob)
-    search = SearchSet(stores, questions, seeds)
+    search = SearchSet(stores, questions, seeds, latency=latency)
+    if search.latency != (0.0,):
+        plan["latency"] = list(search.latency)
     evaluator = Evaluator(search, knob=knob, diagnostics=diagnostics, weaker_sandbox=weaker_sandbox)
     discovery = Discovery(evaluator, folder, plan)
     workspace = Workspace(
@@ -124,7 +128,9 @@ def open_search(
             knob=knob,
             diagnostics=diagnostics,
             weaker_sandbox=weaker_sandbox,
+            latency=search.latency,
         ),
+        latency=search.latency,
     )
     context = SearchContext(options, search, discovery.archive, workspace)
     with ExitStack() as stack:
@@ -142,12 +148,13 @@ def judge_command(
     knob: bool,
     diagnostics: bool,
     weaker_sandbox: bool = False,
+    latency: Sequence[float] = (0.0,),
 ) -> str:
     """The command that evaluates ``controller.py`` as the search does, in any folder.
 
     Args:
         env_names: names or paths of environments; a path that exists becomes absolute.
-        questions, seeds, knob, diagnostics, weaker_sandbox: as for :func:`open_search`.
+        questions, seeds, knob, diagnostics, weaker_sandbox, latency: as for :func:`open_search`.
     """
     words = ["autotts", "judge", "controller.py"]
     for name in env_names:
@@ -157,6 +164,8 @@ def judge_command(
     words += [] if knob else ["--no-knob"]
     words += [] if diagnostics else ["--no-traces"]
     words += ["--weaker-sandbox"] if weaker_sandbox else []
+    if tuple(latency) != (0.0,):
+        words += ["--latency", ",".join(f"{weight:g}" for weight in latency)]
     return shlex.join(words)
 
 

@@ -127,6 +127,7 @@ class TreeRollout:
         questions: NDArray[np.int64],
         orders: NDArray[np.int64],
         beta: float,
+        latency: float = 0.0,
     ) -> EpisodeResults:
         """Play K episodes of one environment.
 
@@ -136,11 +137,18 @@ class TreeRollout:
             questions: int64[K], rows of the store.
             orders: int64[K, max_branches], branch orders.
             beta: β of all episodes.
+            latency: weight of latency of all episodes.
         """
         rollout = self._rollouts[environment]
-        rollout.extra_args = (program.code(), program.values(beta))
+        rollout.extra_args = (program.code(), program.values(beta, latency))
         return rollout.play(questions, orders, beta)
 
-    def sweep(self, program: Program, questions: Sequence[int] | None = None) -> Curve:
-        """Play a program at several β, on all questions or on the given rows of each store."""
-        return self.search.sweep(functools.partial(self.play, program), questions)
+    def sweep(
+        self,
+        program: Program,
+        questions: Sequence[int] | None = None,
+        environments: Sequence[int] | None = None,
+    ) -> Curve:
+        """Play a program at several β and weights of latency, see :meth:`.SearchSet.sweep`."""
+        play = functools.partial(self.play, program)
+        return self.search.sweep(play, questions, environments, uses_latency=program.uses_latency)

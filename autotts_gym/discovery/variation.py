@@ -33,6 +33,11 @@ def seed_programs() -> dict[str, Program]:
     down with the depth of the branch, drop deep branches, and require less agreement as more tokens
     are spent; the last one also uses the share of the leading answer, and drops branches that agree
     with it later.
+
+    The last one, ``widening``, measures lengths and costs in mean branches of the environment, so
+    that its constants mean the same for every model. It starts with several branches and adds one
+    for each that finishes. It stops when margin, votes and spent tokens together exceed a
+    threshold, and drops branches that are much longer than the mean.
     """
     c, op, f = _constant, _operation, Node
     even = c(1.0)
@@ -76,6 +81,17 @@ def seed_programs() -> dict[str, Program]:
                     op(pt.SUB, c(1.2, 1.0), op(pt.MUL, c(0.15), f("effort")))),
             width=c(1.0),
             stride=Constant(3.0),
+        ),
+        "widening": Program(
+            weight=op(pt.FADE, op(pt.MUL, c(0.5), f("length"))),
+            drop=op(pt.SUB, f("length"),
+                    op(pt.SUB, c(1.4), op(pt.MUL, c(0.1), op(pt.LN, f("votes"))))),
+            stop=op(pt.SUB,
+                    op(pt.ADD, op(pt.ADD, f("margin"), op(pt.LN, f("votes"))),
+                       op(pt.MUL, c(0.6), op(pt.LN, f("work")))),
+                    c(1.0, 4.5)),
+            width=op(pt.ADD, c(3.0, 5.0), f("finished")),
+            stride=Constant(1.0),
         ),
     }  # fmt: skip
 

@@ -45,6 +45,7 @@ class Workspace:
         knob: whether β must control spending.
         evaluation: shell command that scores ``controller.py`` when run in the folder; none by
             default.
+        latency: weights of latency in the score.
     """
 
     def __init__(
@@ -54,9 +55,16 @@ class Workspace:
         diagnostics: bool = True,
         knob: bool = True,
         evaluation: str = "",
+        latency: Sequence[float] = (0.0,),
     ) -> None:
         self.folder = Path(folder).absolute()
         self.diagnostics, self.knob, self.evaluation = diagnostics, knob, evaluation
+        self.latency = latency
+
+    @property
+    def task(self) -> str:
+        """The task, see :func:`.prompts.task`."""
+        return prompts.task(knob=self.knob, diagnostics=self.diagnostics, latency=self.latency)
 
     @property
     def controller(self) -> Path:
@@ -117,8 +125,7 @@ class Workspace:
                 f"To score `controller.py` yourself, run `{self.evaluation}` in this folder."
             )
         folder = "\n\n".join(paragraphs)
-        task = prompts.task(knob=self.knob, diagnostics=self.diagnostics)
-        return f"{task}\n## This folder\n\n{folder}\n"
+        return f"{self.task}\n## This folder\n\n{folder}\n"
 
     def _entry(self, candidate: Candidate) -> dict[str, str]:
         entry = {

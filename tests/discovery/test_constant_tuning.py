@@ -28,6 +28,30 @@ def test_tuning_finds_the_best_constants() -> None:
     assert [c.slope for c in fixed.constants] == [0.0] * len(program.constants)
 
 
+def test_shrinkage_keeps_constants_near_their_start() -> None:
+    """Constants that the score does not need stay where they are; with a tilt, three are tuned."""
+    program = seed_programs()["adaptive"]
+
+    def score(candidate: pt.Program) -> float:
+        first = candidate.constants[0]
+        return -((first.base - 1.3) ** 2) - (first.tilt - 0.2) ** 2
+
+    def distance(tuned: pt.Program) -> float:
+        pairs = zip(tuned.constants[1:], program.constants[1:], strict=True)
+        return max(abs(a.base - b.base) / abs(b.base) for a, b in pairs)
+
+    shrunk, free = (
+        tune_constants(program, score, 1000, 1, latency=True, shrinkage=shrinkage)
+        for shrinkage in (0.001, 0.0)
+    )
+    assert distance(shrunk) < distance(free) / 2
+    assert shrunk.constants[0].base > 1.25
+    assert shrunk.constants[0].tilt > 0.15
+    assert shrunk.uses_latency
+    flat = tune_constants(program, lambda _: 1.0, 60, 1, shrinkage=0.01)
+    assert flat == program
+
+
 def test_reduction_keeps_what_the_score_needs() -> None:
     """Parts without effect on the score are removed, and constants are rounded."""
     adaptive = seed_programs()["adaptive"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autotts_gym.discovery import objective
 from autotts_gym.discovery.objective import BETAS, Curve, SearchSet
+from autotts_gym.discovery.program_tree import Constant, Node
 from autotts_gym.discovery.tree_rollout import TreeRollout
 from autotts_gym.discovery.variation import seed_programs
 from autotts_gym.traces.store import TraceStore
@@ -34,6 +37,45 @@ def test_sweep(rollout: TreeRollout) -> None:
     assert price[-1] == pytest.approx(0.005)
     expected = [(curve.correct[b] - price[b] * curve.tokens[b]).mean() for b in range(len(BETAS))]
     assert curve.score == pytest.approx(np.mean(expected))
+
+
+def test_latency(rollout: TreeRollout, stores: dict[str, TraceStore]) -> None:
+    """The score is a mean over the weights, and constants may depend on them."""
+    fading = seed_programs()["fading"]
+    both = TreeRollout(SearchSet(stores, seeds=2, latency=(0.0, 0.5)))
+    plain, curve = rollout.sweep(fading), both.sweep(fading)
+    assert curve.points == [(beta, weight) for weight in (0.0, 0.5) for beta in BETAS]
+    for k in range(2):  # the program does not use the weight
+        part = slice(k * len(BETAS), (k + 1) * len(BETAS))
+        assert np.array_equal(curve.tokens[part], plain.tokens)
+        assert np.array_equal(curve.sequential[part], plain.sequential)
+    prices = np.array([objective.price_at(beta) for beta in BETAS])[:, None, None]
+    costs = (plain.tokens + plain.sequential) / 2
+    half = (plain.correct - prices * costs).mean()
+    assert curve.score == pytest.approx((plain.score + half) / 2)
+    values = curve.to_dict()
+    assert values["latency"] == [0.0] * 5 + [0.5] * 5
+    assert len(values["sequential"]) == 10
+    assert curve.rejection() == plain.rejection()
+
+    # All branches at once take as long as the longest of them, at a weight of 0.5 only.
+    wide = replace(fading, width=Node(Constant(1.0, 0.0, 126.0)), drop=Node(Constant(-1.0)),
+                   stop=Node(Constant(-1.0)))  # fmt: skip
+    wide_curve = both.sweep(wide)
+    assert wide_curve.sequential[-1].mean() == pytest.approx(1.0, rel=0.15)
+    assert wide_curve.sequential[0].mean() > 5
+    assert wide_curve.tokens.mean() == pytest.approx(1.0, rel=0.15)
+    assert wide_curve.rejection().startswith("latency 0: tokens hardly rise")
+    part = both.sweep(wide, [1, 3], [1])
+    assert np.array_equal(part.sequential, wide_curve.sequential[:, 1:, [1, 3]])
+
+
+@pytest.mark.parametrize("latency", [(), (0.5, 0.5), (1.5,)])
+def test_invalid_weights_of_latency(
+    stores: dict[str, TraceStore], latency: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match="latency"):
+        SearchSet(stores, seeds=1, latency=latency)
 
 
 def curve_with(tokens: list[float]) -> Curve:

@@ -73,12 +73,16 @@ def test_source_plays_the_same_episodes_as_the_tree(
 ) -> None:
     """Compared action by action, with the source as plain Python."""
     program = evolved(seed)
+    if seed % 2:  # a constant that depends on the weight of latency
+        first, *others = program.constants
+        program = program.with_constants([replace(first, tilt=0.7 * first.base), *others])
     file = tmp_path_factory.mktemp("generated") / "program.py"
     file.write_text(generate_source(program, "A program."), "utf-8")
-    generated = Rollout(load(str(file)), store, EpisodeConfig(N), interpret=True)
+    config = EpisodeConfig(N, latency_weight=0.5)
+    generated = Rollout(load(str(file)), store, config, interpret=True)
     questions, orders = episodes(6)
     for beta in (0.0, 0.37, 1.0):
-        tree = rollout.play(program, 0, questions, orders, beta)
+        tree = rollout.play(program, 0, questions, orders, beta, 0.5)
         plain = generated.play(questions, orders, beta)
         assert not tree.failures
         assert not plain.failures
@@ -127,6 +131,9 @@ def test_simplification_is_idempotent(seed: int) -> None:
     assert simplify(simple) == simple
     for beta in np.linspace(0, 1, 11):
         assert max(1, int(simple.stride.at(beta))) == max(1, int(program.stride.at(beta)))
+    tilted = replace(program, stride=Constant(2.0, 0.0, 0.5))
+    assert simplify(tilted).stride == Constant(2.0)
+    assert simplify(replace(tilted, stride=Constant(2.0, 0.5, 0.5))).stride.tilt == 0.5
 
 
 def test_constant_folding() -> None:
@@ -137,6 +144,10 @@ def test_constant_folding() -> None:
     assert simple(Node(pt.ADD, (two, line))) == Node(Constant(3.0, 3.0))
     assert simple(Node(pt.SUB, (two, line))) == Node(Constant(1.0, -3.0))
     assert simple(Node(pt.MUL, (two, line))) == Node(Constant(2.0, 6.0))
+    both = Node(Constant(1.0, 3.0, -2.0))
+    assert simple(Node(pt.SUB, (line, both))) == Node(Constant(0.0, 0.0, 2.0))
+    assert simple(Node(pt.MUL, (both, two))) == Node(Constant(2.0, 6.0, -4.0))
+    assert simple(Node(pt.MIN, (both, line))) == both
     assert simple(Node(pt.MAX, (Node(Constant(4.0)), line))) == Node(Constant(4.0))
     assert simple(Node(pt.MIN, (Node(pt.ADD, (two, two)), line))) == line
     narrow = replace(variation.seed_programs()["adaptive"], width=Node(Constant(0.5, 0.3)))
@@ -173,12 +184,44 @@ def test_generated_source_is_readable() -> None:
 @given(st.integers(0, 2**32))
 def test_serialization(seed: int) -> None:
     program = evolved(seed)
-    assert from_json(json.loads(json.dumps(to_json(program)))) == program
+    plain = to_json(program)
+    assert from_json(json.loads(json.dumps(plain))) == program
+    assert len(plain["stride"]) == 2  # as in journals of version 0.1.0
+    tilted = replace(program, stride=Constant(1.0, 2.0, 3.0))
+    assert from_json(to_json(tilted)) == tilted
     assert program.with_constants(program.constants) == program
     code = program.code()
     assert code.shape == (len(pt.SLOTS), pt.MAX_CODE + 1)
     assert (code[:, -1] == pt.END).all()
     ast.parse(generate_source(program, "A program."))
+
+
+def test_constants_in_source() -> None:
+    constants = [
+        Constant(1.0), Constant(0.5, -2.0), Constant(0.0, 3.0, 1.0), Constant(0.0, 0.0, -1.5),
+        Constant(2.0, 0.0, 0.25),
+    ]  # fmt: skip
+    program = seed_programs_with(constants)
+    text = generate_source(program, "A program.")
+    assert "    latency = episode.latency_weight\n    weight_1 = 1.0\n" in text
+    assert "    drop_1 = 0.5 - 2.0 * beta\n" in text
+    assert "    stop_1 = 3.0 * beta + 1.0 * latency\n" in text
+    assert "    width_1 = -1.5 * latency\n" in text
+    assert "    stride = 2.0 + 0.25 * latency\n" in text
+    assert "range(max(1, int(stride)))" in text
+    assert "latency" not in generate_source(variation.seed_programs()["early"], "A program.")
+
+
+def seed_programs_with(constants: list[Constant]) -> Program:
+    """The seed program ``early`` with other constants."""
+    return variation.seed_programs()["early"].with_constants(constants)
+
+
+def test_source_of_relative_features() -> None:
+    text = generate_source(variation.seed_programs()["widening"], "A program.")
+    assert "length > drop_1 - drop_2 * math.log1p(max(votes, 0.0))" in text
+    assert "depth = " not in text
+    assert "work = episode.spent / episode.mean_tokens" in text
 
 
 def test_source_has_allowed_imports_and_one_knob() -> None:

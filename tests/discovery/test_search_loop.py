@@ -19,6 +19,7 @@ from autotts_gym.controllers.loader import load
 from autotts_gym.discovery.archive import Archive
 from autotts_gym.discovery.evaluator import Evaluator
 from autotts_gym.discovery.objective import SearchSet
+from autotts_gym.discovery.program_tree import Constant
 from autotts_gym.discovery.proposal import Candidate, Proposal
 from autotts_gym.discovery.proposers.genetic import (
     GeneticConfig,
@@ -34,7 +35,7 @@ from autotts_gym.utils.parquet import read_table
 CONFIG = GeneticConfig(islands=2, keep=3, children=2, evaluations=10, finalists=2, seed=3)
 ROUNDS = 2
 #: Seed controllers, seed programs, children, and the choice.
-CANDIDATES = 4 + 5 + 2 * 2 * 2 + 1
+CANDIDATES = 4 + 6 + 2 * 2 * 2 + 1
 
 
 def run_search(
@@ -75,7 +76,7 @@ def test_files_of_a_run(complete: Path, store: TraceStore) -> None:
     journal = [json.loads(line) for line in (complete / "journal.jsonl").read_text().splitlines()]
     names = [entry["name"] for entry in journal]
     initial = [*(f"0-{name}" for name in SEEDS), *(f"1-{name}" for name in seed_programs())]
-    assert names[:9] == initial
+    assert names[:10] == initial
     assert len(names) == len(set(names)) == CANDIDATES
     assert all(set(entry["parents"]) <= set(names) for entry in journal)
     assert {entry["how"] for entry in journal} <= {"seed", "mutation", "crossover", "tuning"}
@@ -85,12 +86,16 @@ def test_files_of_a_run(complete: Path, store: TraceStore) -> None:
     assert not final["fault"]
     table = read_table(complete / "journal.parquet").to_pylist()
     assert [row["name"] for row in table] == names
-    assert [row["round"] for row in table] == [0] * 4 + [1] * 9 + [2] * 4 + [3]
+    assert [row["round"] for row in table] == [0] * 4 + [1] * 10 + [2] * 4 + [3]
     assert json.loads(table[-1]["curve"]) == final["curve"]
-    best = max(entry["score"] for entry in journal[:9])
-    assert final["score"] >= best - 0.01
     finalists = json.loads((complete / "choice.json").read_text())
-    assert final["parents"] == [max(finalists, key=lambda f: f["unseen"])["name"]]
+    smallest = min(finalists, key=lambda f: f["size"])
+    assert smallest["gain"] == smallest["gain_error"] == 0
+    for finalist in finalists:
+        assert list(finalist)[:2] == ["name", "unseen"]
+        assert finalist["unseen"] == pytest.approx(finalist["unseen_questions"])
+        assert finalist["gain"] == pytest.approx(finalist["unseen"] - smallest["unseen"])
+    assert final["parents"] == [max(finalists, key=lambda f: f["gain"] - f["gain_error"])["name"]]
 
     # The saved controller plays like the tree.
     tokens = final["curve"]["tokens"]
@@ -176,7 +181,7 @@ def test_error_of_a_proposer_ends_its_round(store: TraceStore, tmp_path: Path) -
     choice = discovery.run(proposer, 3)
     names = [f"0-{name}" for name in SEEDS]
     assert list(discovery.archive) == [
-        *names, "1-failed", *(f"2-{k}" for k in range(5)), "3-0", "4-final",
+        *names, "1-failed", *(f"2-{k}" for k in range(6)), "3-0", "4-final",
     ]  # fmt: skip
     assert discovery.archive["1-failed"].proposal.error == "OSError: no network"
     assert discovery.archive["1-failed"].evaluation.score == -np.inf
@@ -213,8 +218,32 @@ def test_without_a_knob(store: TraceStore, tmp_path: Path) -> None:
 
 
 def test_coarsen_constants() -> None:
-    program = coarsen_constants(seed_programs()["fading"])
-    assert all(constant.slope == 0 for constant in program.constants)
-    assert [constant.base for constant in program.constants] == [
-        0.0625, 32.0, 0.125, 1.0, 0.125, 1.0, 4.0,
+    program = seed_programs()["adaptive"].with_constants(
+        [
+            Constant(0.083, -0.0014), Constant(38.4, 12.4), Constant(0.0, 1.76),
+            Constant(-1.42, 17.4), Constant(-0.96, 99.0, 2.46), Constant(1.24, 1.26),
+        ]
+    )  # fmt: skip
+    assert [constant.coefficients for constant in coarsen_constants(program).constants] == [
+        (0.08, -0.0015, 0.0), (40.0, 10.0, 0.0), (0.0, 2.0, 0.0), (-1.5, 15.0, 0.0),
+        (-1.0, 100.0, 2.0), (1.0, 1.5, 0.0),
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_models_that_answer_the_same_questions_are_left_out_in_turn(
+    store: TraceStore, tmp_path: Path
+) -> None:
+    """Two models have the same questions, and the score has two weights of latency."""
+    search = SearchSet({"one": store, "other": store}, seeds=1, latency=(0.0, 0.5))
+    assert search.shares_questions
+    discovery = Discovery(Evaluator(search), tmp_path, asdict(CONFIG))
+    with GeneticProposer(CONFIG, search, discovery.archive) as genetic:
+        choice = discovery.run(genetic, 1)
+    finalists = json.loads((tmp_path / "choice.json").read_text())
+    assert len(finalists) == CONFIG.finalists
+    for finalist in finalists:
+        both = [finalist["unseen_questions"], finalist["unseen_models"]]
+        assert finalist["unseen"] == pytest.approx(np.mean(both))
+    assert choice.unseen in [finalist["unseen"] for finalist in finalists]
+    assert choice.candidate.evaluation.curve["latency"] == [0.0] * 5 + [0.5] * 5

@@ -49,7 +49,7 @@ def initial_messages(
         workspace: determines which feedback is included.
     """
     best, latest = prompts.best_candidate(history), prompts.latest_candidate(history)
-    diagnostics, knob = workspace.diagnostics, workspace.knob
+    diagnostics = workspace.diagnostics
     parts = []
     if best is None:
         parts.append(
@@ -63,7 +63,7 @@ def initial_messages(
         table = prompts.history_table(history[-_TABLE_ROWS:])
         parts.append(f"## All candidates, the latest last\n\n{table}")
     parts.append("Write a program with a higher score.")
-    system = f"{prompts.task(knob=knob, diagnostics=diagnostics)}\n{_RESPONSE_FORMAT}"
+    system = f"{workspace.task}\n{_RESPONSE_FORMAT}"
     return [
         {"role": "system", "content": system},
         {"role": "user", "content": "\n\n".join(parts)},

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -27,9 +27,13 @@ from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.program_tree import Constant, Program, simplify
 from autotts_gym.discovery.proposal import Candidate, Proposal
 from autotts_gym.discovery.proposers import tuning_jobs
+from autotts_gym.discovery.proposers.tuning_jobs import Tuning
 
 #: Number of folds of the questions for the cross-validation of the finalists.
 FOLDS: Final = 5
+#: Default penalty of the distance of constants from their start; the best of several out of fold
+#: (docs/discovery.md).
+SHRINKAGE: Final = 0.003
 #: Probability that a child is created by crossover.
 _CROSSOVER_RATE: Final = 0.35
 #: Number of candidates in a tournament that selects a parent.
@@ -48,6 +52,8 @@ class GeneticConfig:
         finalists: number of programs that are cross-validated at the end.
         knob: whether constants may depend on β.
         seed: random seed.
+        shrinkage: penalty of the distance of constants from those that their tuning starts from,
+            see :func:`~autotts_gym.discovery.constant_tuning.tune_constants`.
     """
 
     islands: int = 3
@@ -57,6 +63,7 @@ class GeneticConfig:
     finalists: int = 3
     knob: bool = True
     seed: int = 0
+    shrinkage: float = SHRINKAGE
 
 
 class GeneticProposer:
@@ -77,7 +84,7 @@ class GeneticProposer:
         workers: int = 1,
     ) -> None:
         self.config, self._recorded = config, recorded
-        self._questions = search.questions
+        self._search = search
         self._pool = tuning_jobs.create_pool(search, workers)
 
     def __enter__(self) -> GeneticProposer:
@@ -184,21 +191,27 @@ class GeneticProposer:
         self, tree: Program | None, evaluations: int, seed: int, floor: float
     ) -> Future[Program]:
         assert tree is not None
-        arguments = (tree, evaluations, 1 + seed % 2**30, self.config.knob, floor)
-        return self._pool.submit(tuning_jobs.tune, *arguments)
+        tuning = replace(self._tuning(evaluations), floor=floor)
+        return self._pool.submit(tuning_jobs.tune, tree, tuning, 1 + seed % 2**30)
+
+    def _tuning(self, evaluations: int) -> Tuning:
+        return Tuning(evaluations, self.config.knob, self.config.shrinkage)
 
     def choose(
         self, round_number: int, history: Sequence[Candidate]
     ) -> tuple[Proposal, float, list[dict[str, Any]]]:
-        """Choose the program with the best cross-validated score.
+        """Choose the program that is best out of fold.
+
+        A larger finalist has to be better than the smallest one by more than the standard error
+        over questions of the difference.
 
         Args:
             round_number: number of the last round; the choice belongs to the round after it.
             history: all candidates.
 
         Returns:
-            The chosen program, tuned longer on all questions and reduced; its cross-validated
-            score; and the finalists with their scores, as plain values.
+            The chosen program, tuned on all questions and reduced; its out-of-fold score; and the
+            finalists with their scores, as plain values.
 
         Raises:
             ValueError: every program was rejected.
@@ -211,43 +224,78 @@ class GeneticProposer:
         # Of programs with equal scores on every question, keep the fittest.
         distinct = {c.evaluation.by_question: c for c in _best(accepted, len(accepted))[::-1]}
         finalists = _best(list(distinct.values()), self.config.finalists)
-        scores = self._cross_validate(finalists)
-        best = int(np.argmax(scores))
+        validated = self._cross_validate(finalists)
+        unseen = np.mean(list(validated.values()), axis=0)
+        smallest = int(np.argmin([finalist.evaluation.size for finalist in finalists]))
+        gains = unseen - unseen[smallest]
+        best = int(np.argmax(gains.mean(axis=1) - _standard_error(gains)))
         winner = finalists[best]
-        arguments = (tree_of(winner), 4 * self.config.evaluations, self.config.knob)
-        tree = self._pool.submit(tuning_jobs.tune_and_reduce, *arguments).result()
+        tuning = self._tuning(4 * self.config.evaluations)
+        start = coarsen_constants(tree_of(winner))
+        tree = self._pool.submit(tuning_jobs.tune_and_reduce, start, tuning).result()
         plain = [
             {
                 "name": finalist.name,
+                "unseen": float(unseen[i].mean()),
+                "unseen_error": float(_standard_error(unseen[i])),
+                **{f"unseen_{of}": float(scores[i].mean()) for of, scores in validated.items()},
+                "gain": float(gains[i].mean()),
+                "gain_error": float(_standard_error(gains[i])),
                 "score": finalist.evaluation.score,
-                "unseen": float(score),
                 "size": finalist.evaluation.size,
             }
-            for finalist, score in zip(finalists, scores, strict=True)
+            for i, finalist in enumerate(finalists)
         ]
         chosen = Proposal(f"{round_number + 1}-final", "", "tuning", (winner.name,))
-        return _with_source(chosen, tree), float(scores[best]), plain
+        return _with_source(chosen, tree), float(unseen[best].mean()), plain
 
-    def _cross_validate(self, finalists: Sequence[Candidate]) -> NDArray[np.float64]:
-        """Mean score of each finalist on questions that its constants were not tuned on."""
-        questions = self._questions
+    def _cross_validate(self, finalists: Sequence[Candidate]) -> dict[str, NDArray[np.float64]]:
+        """Scores of the finalists on what their constants were not tuned on, float64[F, Q].
+
+        ``"questions"``: each fold of the questions is left out once. ``"models"``, if several
+        environments have the same questions: each environment is left out once.
+        """
+        programs = [coarsen_constants(tree_of(finalist)) for finalist in finalists]
+        tuning = self._tuning(2 * self.config.evaluations)
+        questions = self._search.questions
         folds = [questions[fold::FOLDS] for fold in range(min(FOLDS, len(questions)))]
-        jobs = [
-            self._pool.submit(
-                tuning_jobs.cross_validate,
-                coarsen_constants(tree_of(finalist)),
-                2 * self.config.evaluations,
-                1 + fold,
-                self.config.knob,
-                [q for q in questions if q not in validation],
-                validation,
-            )
-            for finalist in finalists
-            for fold, validation in enumerate(folds)
+        submit = self._pool.submit
+        by_fold = [
+            [
+                submit(
+                    tuning_jobs.validate_questions,
+                    *(program, tuning, 1 + fold),
+                    [q for q in questions if q not in validation],
+                    validation,
+                )
+                for fold, validation in enumerate(folds)
+            ]
+            for program in programs
         ]
-        scores = np.array([job.result() for job in jobs]).reshape(len(finalists), -1)
-        means: NDArray[np.float64] = np.average(scores, axis=1, weights=[len(f) for f in folds])
-        return means
+        models = range(len(self._search.stores) if self._search.shares_questions else 0)
+        by_model = [
+            [submit(tuning_jobs.validate_environment, program, tuning, 1 + e, e) for e in models]
+            for program in programs
+        ]
+        # The questions of all folds, in the order of the search set.
+        order = np.argsort([questions.index(q) for validation in folds for q in validation])
+        scores = {
+            "questions": np.array(
+                [np.concatenate([job.result() for job in jobs])[order] for jobs in by_fold]
+            )
+        }
+        if models:
+            scores["models"] = np.array(
+                [np.mean([job.result() for job in jobs], axis=0) for jobs in by_model]
+            )
+        return scores
+
+
+def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard error of means over the last axis."""
+    count = values.shape[-1]
+    errors: NDArray[np.float64] = values.std(axis=-1, ddof=min(1, count - 1)) / np.sqrt(count)
+    return errors
 
 
 def tree_of(candidate: Candidate) -> Program:
@@ -257,14 +305,23 @@ def tree_of(candidate: Candidate) -> Program:
 
 
 def coarsen_constants(program: Program) -> Program:
-    """Replace constants by powers of two without slopes, to remove the effect of their tuning."""
+    """Round constants to one significant digit, to remove most of the effect of their tuning.
 
-    def coarsen(constant: Constant) -> Constant:
-        magnitude = abs(constant.at(0.5))
-        power = 2.0 ** round(np.log2(magnitude)) if magnitude > 1e-9 else 0.0
-        return Constant(float(np.copysign(power, constant.at(0.5))))
+    The first digit is 1, 1.5 or 2 to 9, so that the error is at most a quarter.
+    """
 
-    return program.with_constants([coarsen(constant) for constant in program.constants])
+    def coarsen(value: float) -> float:
+        digits = float(f"{value:.0e}")
+        halves = float(f"{2 * value:.0e}") / 2
+        return halves if abs(value) < abs(2 * digits) and _is_one_and_half(halves) else digits
+
+    return program.with_constants(
+        [Constant(*map(coarsen, constant.coefficients)) for constant in program.constants]
+    )
+
+
+def _is_one_and_half(value: float) -> bool:
+    return f"{abs(value):.1e}".startswith("1.5")
 
 
 def _fix_constants(program: Program) -> Program:
