@@ -18,14 +18,15 @@ def test_genetic_search(autotts) -> None:
     done = autotts(*asked)
     assert done.code == 0, done.err
     assert re.search(
-        r"found found: score 0\.\d+, cross-validated score 0\.\d+; 12 programs were", done.out
+        r"found found: score 0\.\d+ out of fold, 0\.\d+ on the search set; 13 programs were",
+        " ".join(done.out.split()),
     )
     text = Path("found/found.py").read_text("utf-8")
     assert "Found by: autotts" in text
     assert "On: tinylm/small/chain\n" in text
     again = autotts(*asked)
     assert again.code == 0
-    assert "continuing a search: 12 programs so far" in again.out
+    assert "continuing a search: 13 programs so far" in again.out
     assert Path("found/found.py").read_text("utf-8") == text
     other = autotts(*asked, "--seed", 1)
     assert other.code == 1
@@ -69,6 +70,18 @@ def test_a_rejected_program(autotts) -> None:
     missing = autotts("judge", "nosuch.py")
     assert missing.code == 1
     assert "nosuch.py: No such file" in missing.err
+
+
+def test_weights_of_latency(autotts) -> None:
+    text = "def solve(episode):\n    episode.probe(episode.branch())\n    episode.answer()\n"
+    Path("one.py").write_text(text, "utf-8")
+    done = autotts("judge", "one.py", *SMALL, "--no-knob", "--latency", "0,0.5")
+    lines = done.out.splitlines()
+    assert sum(line.startswith("| 0.25, latency weight 0.5 |") for line in lines) == 1
+    assert sum(line.startswith("| 0.25, latency weight 0 |") for line in lines) == 1
+    wrong = autotts("judge", "one.py", *SMALL, "--latency", "2")
+    assert wrong.code == 2
+    assert "must list weights from 0 to 1" in " ".join(wrong.err.replace("│", " ").split())
 
 
 def test_missing_options_of_proposers(autotts) -> None:
