@@ -179,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 [question.text for question in collection_questions(SEARCH_SET)],
                 max_sequences=options.max_sequences,
                 seconds=options.seconds,
+                progress=lambda count, _: console.print(f"measuring {count}", style="dim"),
             )
         if options.save_curve:
             curve.save(options.save_curve)

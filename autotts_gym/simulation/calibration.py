@@ -51,6 +51,7 @@ class _Level:
         tokens, seconds: of every request to generate text.
         probes: of every probe.
         texts: of every conversion of text to tokens or back.
+        is_over: no further requests are to be sent.
     """
 
     workers: int
@@ -58,6 +59,7 @@ class _Level:
     seconds: list[float] = field(default_factory=list)
     probes: list[float] = field(default_factory=list)
     texts: list[float] = field(default_factory=list)
+    is_over: bool = False
 
 
 def measure_curve(
@@ -164,15 +166,27 @@ async def _measure(
             if enough and time.perf_counter() - start >= seconds:
                 break
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        level.is_over = True
+        await _cancel(tasks)
     if len(level.seconds) < _MIN_REQUESTS or not level.probes:
         raise EngineError(
             f"{live.engine}: {len(level.seconds)} requests and {len(level.probes)} probes ended "
             f"within {5 * seconds:.0f} s with {workers} in progress; give more seconds"
         )
     return level
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for their ends.
+
+    A connection that is closed in the same moment can raise an error instead, after which the
+    request is sent again; so tasks that do not end are cancelled again.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1.0)
 
 
 async def _work(
@@ -186,13 +200,13 @@ async def _work(
     """Generate branch after branch, in parts that are probed."""
     part = number
     question = number
-    while True:
+    while not level.is_over:
         prompt = prompts[question % len(prompts)]
         question += level.workers
         room = prober.max_trace_tokens(prompt, live.max_tokens)
         branch: list[int] = []
         ended = False
-        while not ended and len(branch) < room:
+        while not ended and len(branch) < room and not level.is_over:
             length = min(_LENGTHS[part % len(_LENGTHS)], room - len(branch))
             part += 1
             request = Request(
