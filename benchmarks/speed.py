@@ -87,6 +87,73 @@ def single_steps(env: gym.Env, plan: list[int], count: int) -> Rate:
     return rate
 
 
+def resets(env: gym.Env, count: int) -> Rate:
+    """Resets per second of one environment."""
+
+    def rate() -> float:
+        env.reset(seed=0)
+        started = time.perf_counter()
+        for _ in range(count):
+            env.reset()
+        return count / (time.perf_counter() - started)
+
+    return rate
+
+
+def legal_plan(env: gym.Env, steps: int) -> list[int]:
+    """Random legal actions of one environment that is reset with seed 0; none answers early."""
+    rng = np.random.default_rng(0)
+    _, info = env.reset(seed=0)
+    plan = []
+    for _ in range(steps):
+        legal = np.flatnonzero(info["action_mask"])
+        growing = legal[(legal > 0) & (legal < 2 + 3 * env.unwrapped.max_branches)]
+        plan.append(int(rng.choice(growing)) if growing.size else 0)
+        _, _, terminated, _, info = env.step(plan[-1])
+        if terminated:
+            _, info = env.reset()
+    return plan
+
+
+def legal_actions(
+    envs: gym.vector.VectorEnv, steps: int, answers: float | None = None
+) -> tuple[np.ndarray, float]:
+    """Random legal actions of a vector environment that is reset with seed 0.
+
+    Args:
+        envs: the environment.
+        steps: number of steps.
+        answers: how often ANSWER is chosen; as often as any other legal action by default.
+
+    Returns:
+        int64[steps, num_envs], and the mean number of actions of an episode.
+    """
+    rng = np.random.default_rng(0)
+    observations, _ = envs.reset(seed=0)
+    plan, ended = [], 0
+    for _ in range(steps):
+        noise = rng.random(observations["action_mask"].shape) * observations["action_mask"]
+        if answers is not None:
+            noise[:, 0] = 2 * (noise[:, 0] < answers) - 1
+            noise[:, -((noise.shape[1] - 2) // 4) :] = 0  # ANSWER(i)
+        plan.append(noise.argmax(axis=1))
+        observations, _, terminated, *_ = envs.step(plan[-1])
+        ended += int(terminated.sum())
+    return np.array(plan), steps * envs.num_envs / max(ended, 1)
+
+
+def in_rounds(num_envs: int, max_branches: int, steps: int) -> np.ndarray:
+    """Episodes in rounds, as CMC's, int64[steps, num_envs]; each has 337 actions.
+
+    16 branches are opened, and in each of ten rounds continued and probed. Each sub-environment is
+    at another place of its episode.
+    """
+    grow = [base + i for base in (2, 2 + max_branches) for i in range(16)]
+    episode = np.array([1] * 16 + grow * 10 + [0])
+    places = np.arange(steps)[:, None] + np.arange(num_envs) * len(episode) // num_envs
+    return episode[places % len(episode)]
+
+
 def vector_steps(envs: gym.vector.VectorEnv, plan: np.ndarray) -> Rate:
     """Actions per second of a vector environment; ``plan`` is int64[steps, num_envs]."""
 
@@ -122,6 +189,28 @@ def stepping() -> Iterator[Row]:
         f"{ratio:.2f}",
         "at least 1",
     )
+    default = gym.make("AutoTTS-v0")
+    measured, baseline, ratio = measure_pair(
+        resets(default, 5_000), resets(gym.make("CartPole-v1"), 5_000)
+    )
+    yield (
+        "reset, full observation, default environment",
+        f"{1e6 / measured:.1f} µs",
+        f"CartPole-v1 {1e6 / baseline:.1f} µs",
+        f"{ratio:.2f}",
+        "under 20 µs",
+    )
+    plan = legal_plan(default, 20_000)
+    measured, baseline, ratio = measure_pair(
+        single_steps(default, plan, 20_000), single_steps(gym.make("CartPole-v1"), coin, 20_000)
+    )
+    yield (
+        "step, random legal actions, default environment",
+        f"{measured:,.0f} actions/s",
+        f"CartPole-v1 {baseline:,.0f}",
+        f"{ratio:.2f}",
+        "at least 1.3",
+    )
     width = 1024
     mode = "vector_entry_point"
     envs = gym.make_vec(
@@ -133,16 +222,32 @@ def stepping() -> Iterator[Row]:
     turned = 2 + 64 * blocks[:, None] + (branches[:, None] + np.arange(width)) % 64
     actions = np.concatenate([np.full((64, width), 1), turned])[:steps]
     carts = gym.make_vec("CartPole-v1", num_envs=width, vectorization_mode=mode)
-    measured, baseline, ratio = measure_pair(
-        vector_steps(envs, actions), vector_steps(carts, rng.integers(0, 2, (steps, width)))
-    )
-    yield (
-        "vector env, 1,024 environments, compact",
-        f"{measured / 1e6:.1f} M actions/s",
-        f"CartPole-v1 {baseline / 1e6:.1f} M",
-        f"{ratio:.2f}",
-        "at least 5 M",
-    )
+    by_carts = vector_steps(carts, rng.integers(0, 2, (steps, width)))
+
+    def row(what: str, envs: gym.vector.VectorEnv, plan: np.ndarray, goal: str) -> Row:
+        measured, baseline, ratio = measure_pair(vector_steps(envs, plan), by_carts)
+        rate, reference = f"{measured / 1e6:.1f} M actions/s", f"CartPole-v1 {baseline / 1e6:.1f} M"
+        return (what, rate, reference, f"{ratio:.2f}", goal)
+
+    yield row("vector env, 1,024 environments, compact", envs, actions, "at least 5 M")
+    rounds = in_rounds(width, 64, steps)
+    yield row("the same, episodes of 337 actions", envs, rounds, "at least 5 M")
+    for answers in (0.02, None):
+        plan, length = legal_actions(envs, steps // 2, answers)
+        what = f"the same, random legal actions, {length:.0f} an episode"
+        yield row(what, envs, plan, "at least 5 M" if answers else "")
+    with cores(2) as used:
+        threaded = gym.make_vec(
+            "AutoTTS-v0",
+            width,
+            vectorization_mode=mode,
+            env=BUNDLED,
+            observation="compact",
+            threads=2,
+        )
+        what = f"episodes of 337 actions, threads=2, {used} cores"
+        yield row(what, threaded, rounds, "at least 0.8")
+        threaded.close()
 
 
 def adapter() -> Iterator[Row]:

@@ -464,3 +464,37 @@ class AnswerHistory:
                 break
             settled = tokens
         return settled
+
+
+def draw_start(
+    key: Any,
+    episode: int,
+    rows: list[list[int]],
+    branch_counts: list[int],
+    limits: list[tuple[float, float]],
+    width: int,
+) -> tuple[int, float, float, list[int]]:
+    """The question, β, w and branches of an episode, from NumPy's Philox.
+
+    Args:
+        key: uint64[2], the key of the stream.
+        episode: number of the episode in the stream.
+        rows: the questions to draw from, of each store.
+        branch_counts: number of branches of each question.
+        limits: the ranges of β and of w.
+        width: number of branches.
+    """
+    counter = np.array([0, episode, 0, 0], np.uint64)
+    words = np.random.Philox(key=key, counter=counter).random_raw(4 + width).tolist()
+    questions = rows[words[0] * len(rows) >> 64]
+    row = questions[words[1] * len(questions) >> 64]
+    beta, weight = (
+        low + (high - low) * ((word >> 11) / 2**53)
+        for (low, high), word in zip(limits, words[2:4], strict=True)
+    )
+    halves = [half for word in words[4:] for half in (word & 0xFFFFFFFF, word >> 32)]
+    order = list(range(branch_counts[row]))
+    for k in range(width):
+        chosen = k + (halves[k] * (len(order) - k) >> 32)
+        order[k], order[chosen] = order[chosen], order[k]
+    return row, beta, weight, order[:width]

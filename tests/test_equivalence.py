@@ -2,12 +2,13 @@
 
 Single and vector environments and controllers (compiled and interpreted) play random legal and
 illegal actions over random small stores and configs. All results must equal those of
-``tests/reference.py``.
+``tests/reference.py``, and so must what resets draw.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -331,6 +332,96 @@ def test_sub_environments_match_single_environments(tmp_path):
                 episodes += 1
             expected[e] = observation, info
     assert episodes > 20
+
+
+@pytest.mark.parametrize("name", ["AutoTTS-v0", "AutoTTS-Decisions-v0"])
+@pytest.mark.parametrize("seed", range(3))
+def test_episode_starts_match_the_reference(name, seed, tmp_path):
+    """The starts of single, vector and synchronous environments are those of plain Python."""
+    random = Random(seed)
+    stores = random_stores(random)
+    config = random_config(random, stores)
+    limits = [(0.2, 0.9), random.choice([(0.0, 1.0), (0.3, 0.3)])]
+    arguments = config | {
+        "env": save(stores, tmp_path),
+        "beta": limits[0],
+        "latency_weight": limits[1],
+        "auto_probe": False,
+    }
+    counts = [count for store in stores for count in store.tables.branch_counts.tolist()]
+    ends = np.cumsum([0, *(store.card.questions for store in stores)]).tolist()
+    rows = [list(range(*pair)) for pair in pairwise(ends)]
+    keys = [np.frombuffer(np.random.default_rng(5 + e).bytes(16), np.uint64) for e in range(3)]
+    width = config["max_branches"]
+    vector = gym.make_vec(name, 3, autoreset_mode="SameStep", **arguments)
+    singles = [gym.make(name, **arguments) for _ in range(3)]
+    sync = gym.make_vec(name, 3, "sync", **arguments)
+    vector.reset(seed=5)
+    sync.reset(seed=5)
+    for e, single in enumerate(singles):
+        single.reset(seed=5 + e)
+    for number in range(8):
+        expected = [reference.draw_start(key, number, rows, counts, limits, width) for key in keys]
+        batches = [single.unwrapped._batch for single in singles]
+        others = [env.unwrapped._batch for env in sync.envs]
+        for e in range(3):
+            for batch, place in ((vector.unwrapped.batch, e), (batches[e], 0), (others[e], 0)):
+                assert start_of(batch, place) == expected[e]
+        # Autoreset and partial resets continue the streams as resets do.
+        if number % 2:
+            vector.step(np.zeros(3, int))
+        else:
+            vector.reset(options={"reset_mask": np.ones(3, bool)})
+        sync.reset()
+        for single in singles:
+            single.reset()
+
+
+def start_of(batch: Any, e: int) -> tuple[int, float, float, list[int]]:
+    """What episode ``e`` of a batch started from."""
+    ledger = batch.ledger[e]
+    first = batch.dataset.questions["branches"][ledger["question"]]
+    order = (batch.order[e] - first).tolist()
+    return int(ledger["question"]), float(ledger["beta"]), float(ledger["latency_weight"]), order
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize(
+    ("name", "observation"),
+    [("AutoTTS-v0", "full"), ("AutoTTS-v0", "flat"), ("AutoTTS-Decisions-v0", "flat")],
+)
+def test_results_do_not_depend_on_the_number_of_threads(mode, name, observation, tmp_path):
+    random = Random(1)
+    stores = random_stores(random)
+    arguments = random_config(random, stores) | {
+        "env": save(stores, tmp_path),
+        "beta": (0.2, 0.9),
+        "auto_probe": False,
+        "observation": observation,
+        "autoreset_mode": mode,
+    }
+    width = 50
+    envs = [gym.make_vec(name, width, threads=threads, **arguments) for threads in (1, 2, 3)]
+    first, *others = (env.reset(seed=2) for env in envs)
+    for other in others:
+        assert_all_same(other, first)
+    infos, episodes = first[1], 0
+    for _ in range(40):
+        masks = infos["action_mask"]
+        actions = np.array([random_action(random, mask.tolist()) for mask in masks])
+        first, *others = (env.step(actions) for env in envs)
+        for other in others:
+            assert_all_same(other, first)
+        infos, ended = first[4], first[2] | first[3]
+        episodes += ended.sum()
+        if mode is AutoresetMode.DISABLED and ended.any():
+            first, *others = (env.reset(options={"reset_mask": ended}) for env in envs)
+            for other in others:
+                assert_all_same(other, first)
+            infos = {"action_mask": envs[0].unwrapped.action_masks()}
+    assert episodes > 100
+    for env in envs:
+        env.close()
 
 
 # --- controllers ---------------------------------------------------------------------------------

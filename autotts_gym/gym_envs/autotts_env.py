@@ -25,6 +25,8 @@ Observation = dict[str, NDArray[Any]]
 
 #: Attributes that refer to arrays of the batch or to a window; a copy makes them anew.
 _NOT_COPIED: Final = ("_rows", "_flat", "_mask", "_ledger", "_results", "_costs", "_window")
+#: The only episode of the batch.
+_ONLY: Final = np.zeros(1, np.int64)
 #: A flag in ``info`` that is set.
 _ONE: Final = np.int8(1)
 #: What ``info`` holds of the latest step, before there is any.
@@ -99,7 +101,12 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     ``reset`` draws a question, β and w (if ranges were given) and an order of the recorded
     branches. ``reset(options=...)`` fixes any of them: ``env`` (a name, if several are played),
     ``question`` (row or id), ``beta``, ``latency_weight``, ``branch_order`` (at least N distinct
-    branch numbers).
+    branch numbers). What options fix changes no other draw.
+
+    Episodes are drawn by a counter-based generator: the counter is the number of the episode, and
+    the key is drawn from ``np_random`` when ``reset`` is given a seed, or when another generator is
+    assigned to ``np_random``. Functions given as ``beta`` or ``latency_weight`` receive
+    ``np_random``.
 
     ## Episode End
     Terminated by `ANSWER` or `ANSWER(i)`; truncated after ``step_limit`` actions: the reward then
@@ -119,7 +126,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
     * ``env``: a name (``autotts envs`` lists them), a path, a :class:`TraceStore`, or several of
       them, from which episodes draw. Pass names or paths to ``gym.make``: it copies its arguments.
     * ``beta``: a number in [0, 1], a range ``(low, high)`` from which each episode draws, or a
-      function of a ``numpy.random.Generator`` that returns a number.
+      function of a ``numpy.random.Generator`` that returns a number, which makes resets slower.
     * ``latency_weight``: w, as ``beta``; 0 by default. Unless it is always 0, ``globals`` has two
       more entries.
     * ``questions``: rows or ids of the questions to draw from, in every environment; all by
@@ -187,6 +194,7 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         self.action_space = action_space
         self._keys = () if config.flat else tuple(space)  # type: ignore[arg-type]
         self._action_count = int(action_space.n)
+        self._seeded_by: np.random.Generator | None = None
         self._running = False
         self._last_action = ""
         self._initial_info: dict[str, Any] = {}
@@ -225,13 +233,21 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
             ValueError: a reset option is unknown or invalid.
         """
         super().reset(seed=seed)
-        self._batch.reset([0], [self._config.draw(self.np_random, options)])
+        generator = self.np_random
+        if generator is not self._seeded_by:
+            self._batch.streams.seed(0, generator)
+            self._seeded_by = generator
+        self._config.start(self._batch, _ONLY, [generator], options)
         if self._revealed is not None:
             self._revealed.clear([0])
         self._running = True
         self._last_action = ""
-        # A step copies this dictionary, which is faster than to build it.
-        self._initial_info = _NO_STEP | self._episode_info()
+        # A step copies this dictionary, which is faster than to build it. From one episode to the
+        # next, two of its values change.
+        if not self._initial_info:
+            self._initial_info = _NO_STEP | self._episode_info()
+        self._initial_info["beta"] = self._batch.info.beta[0]
+        self._initial_info["latency_weight"] = self._batch.info.latency_weight[0]
         if self.render_mode == "human":
             self.render()
         return self._observe(), self._initial_info | {"action_mask": self._mask.copy()}
@@ -270,7 +286,6 @@ class AutoTTSEnv(EpisodeFacts, gym.Env[Observation, np.int64]):
         info["latency_cost"] = latency_costs[0]
         if terminated or truncated:
             self._running = False
-            batch.conclude([0])
             info |= self._episode_info()
         if self._revealed is not None:
             self._revealed.update(batch)

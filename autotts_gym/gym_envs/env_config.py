@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import actions, flat_observation, observed_arrays
 from autotts_gym.mdp.batch import Batch, EpisodeStart
+from autotts_gym.mdp.episode_draws import DRAWN, DrawTables
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.traces import registry
 from autotts_gym.traces.branch_width import default_width
@@ -97,11 +97,11 @@ class EnvConfig:
         latency_weight: LatencyWeight = 0.0,
     ) -> None:
         self.dataset = env if isinstance(env, TraceDataset) else TraceDataset(_open_stores(env))
-        self._draw_beta = _drawing("beta", beta)
-        self._draw_latency_weight = _drawing("latency_weight", latency_weight)
+        numbers: dict[str, Beta] = {"beta": beta, "latency_weight": latency_weight}
+        self._functions = {name: value for name, value in numbers.items() if callable(value)}
         is_drawn = callable(latency_weight) or not np.isscalar(latency_weight)
         self.observes_latency = is_drawn or latency_weight != 0
-        self._rows: list[Sequence[int]] = [
+        rows: list[Sequence[int]] = [
             self.dataset.rows(store) for store in range(len(self.dataset.stores))
         ]
         if questions is not None:
@@ -109,10 +109,13 @@ class EnvConfig:
                 raise ValueError(
                     "questions is empty; name at least one question, or pass None for all"
                 )
-            self._rows = [
-                [rows[_find_question(self.dataset, store, q, "questions")] for q in questions]
-                for store, rows in enumerate(self._rows)
+            rows = [
+                [of_store[_find_question(self.dataset, store, q, "questions")] for q in questions]
+                for store, of_store in enumerate(rows)
             ]
+        self._draws = DrawTables.of(
+            self.dataset, rows, *(_limits(name, value) for name, value in numbers.items())
+        )
         if max_branches is None:
             max_branches = default_width(self.dataset.stores)
         self.config = EpisodeConfig(
@@ -175,9 +178,9 @@ class EnvConfig:
         """
         return str(actions.decode(action, self.config.max_branches))
 
-    def batch(self, num_envs: int) -> Batch:
-        """A batch of ``num_envs`` episodes."""
-        return Batch(num_envs=num_envs, **self._batch_arguments())
+    def batch(self, num_envs: int, threads: int = 1) -> Batch:
+        """A batch of ``num_envs`` episodes, stepped by ``threads`` threads."""
+        return Batch(num_envs=num_envs, threads=threads, **self._batch_arguments())
 
     def _batch_arguments(self) -> dict[str, Any]:
         """The arguments of a batch, except its size."""
@@ -190,55 +193,91 @@ class EnvConfig:
             "invalid_penalty": self.invalid_penalty,
             "flat": self.flat_slices() if self.flat else None,
             "observes_latency": self.observes_latency,
+            "draws": self._draws,
         }
 
-    def draw(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> EpisodeStart:
-        """Draw what an episode starts from; reset ``options`` fix what they name.
+    @property
+    def has_functions(self) -> bool:
+        """Whether functions of Python draw β or w."""
+        return bool(self._functions)
 
-        All environment types draw in this order, so that the same seed starts the same episode.
+    def start(
+        self,
+        batch: Batch,
+        chosen: NDArray[np.int64],
+        generators: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start the next episodes of sub-environments; reset ``options`` fix what they name.
+
+        All environment types start episodes here, so that the same seed starts the same episodes.
+
+        Args:
+            batch: the batch of all sub-environments, made by :meth:`batch`.
+            chosen: int64[K], the sub-environments.
+            generators: E generators, which options given as functions draw from.
+            options: reset options.
 
         Raises:
-            ValueError: an option is unknown or invalid.
+            ValueError: an option is unknown or invalid. No episode is started then.
         """
-        options = options or {}
+        if not options and not self._functions:
+            batch.start(chosen)
+            return
+        starts = [self._draw(batch, e, generators[e], options or {}) for e in chosen.tolist()]
+        batch.reset(chosen.tolist(), starts)
+        batch.streams.episodes[chosen] += np.uint64(1)
+
+    def _draw(
+        self, batch: Batch, e: int, rng: np.random.Generator, options: Mapping[str, Any]
+    ) -> EpisodeStart:
+        """What the next episode of sub-environment ``e`` starts from."""
         if not options.keys() <= _RESET_OPTIONS:
             unknown = sorted(options.keys() - _RESET_OPTIONS)
             raise ValueError(
                 f"unknown reset options {unknown}; valid options are {sorted(_RESET_OPTIONS)}"
             )
-        dataset = self.dataset
-        store = self._draw_store(rng, options.get("env"))
-        question = options.get("question")
-        if question is None:
-            rows = self._rows[store]
-            row = rows[int(rng.integers(len(rows)))]
-        else:
-            row = dataset.rows(store)[_find_question(dataset, store, question)]
-        beta = _given("beta", options)
-        if beta is None:
-            beta = self._draw_beta(rng)
-        count = int(dataset.branch_counts[row])
-        order = options.get("branch_order")
-        width = self.config.max_branches
-        chosen = rng.permutation(count) if order is None else _check_order(order, count, width)
-        # Drawn last: the rest of an episode is the same with and without a range of weights.
-        weight = _given("latency_weight", options)
-        if weight is None:
-            weight = self._draw_latency_weight(rng)
-        elif weight and not self.observes_latency:
+        store = self._store(options.get("env"))
+        start = batch.drawn_start(e, store)
+        if options.get("question") is not None:
+            # Without a name, the environment is drawn as always.
+            store = self.dataset.locate(start.question)[0]
+            place = _find_question(self.dataset, store, options["question"])
+            start = batch.drawn_start(e, question=self.dataset.rows(store)[place])
+        beta = self._number("beta", options, rng, start.beta)
+        weight = self._number("latency_weight", options, rng, start.latency_weight or 0.0)
+        if weight and not self.observes_latency:
             raise ValueError(
                 f"options['latency_weight'] is {weight:g}, but this environment's observations do "
                 "not show it: make the environment with latency_weight=(0, 1), for example"
             )
-        return EpisodeStart(row, beta, chosen[:width], weight)
+        order, width = start.order, self.config.max_branches
+        if (given_order := options.get("branch_order")) is not None:
+            count = int(self.dataset.branch_counts[start.question])
+            order = _check_order(given_order, count, width)[:width]
+        return EpisodeStart(start.question, beta, order, weight)
 
-    def _draw_store(self, rng: np.random.Generator, name: str | None) -> int:
+    def _number(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        rng: np.random.Generator,
+        drawn: float,
+    ) -> float:
+        """β or w: that of the reset options, of the function that draws it, or as drawn."""
+        given = _given(name, options)
+        if given is None and name in self._functions:
+            return float(self._functions[name](rng))
+        return drawn if given is None else given
+
+    def _store(self, name: str | None) -> int:
+        """Index of the store that reset options name, or ``DRAWN``."""
+        if name is None:
+            return DRAWN
         names = self.dataset.names
-        if name is not None:
-            if name not in names:
-                raise ValueError(f"options['env'] is {name!r}; this environment plays {names}")
-            return names.index(name)
-        return 0 if len(names) == 1 else int(rng.integers(len(names)))
+        if name not in names:
+            raise ValueError(f"options['env'] is {name!r}; this environment plays {names}")
+        return names.index(name)
 
 
 def _open_stores(env: Environment | Iterable[Environment]) -> dict[str, TraceStore]:
@@ -257,12 +296,6 @@ def _open_stores(env: Environment | Iterable[Environment]) -> dict[str, TraceSto
     return stores
 
 
-def _uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
-    """A uniform draw between two limits; draws nothing if they are equal."""
-    low, high = limits
-    return low if low == high else float(rng.uniform(low, high))
-
-
 def _check_range(name: str, value: Any) -> tuple[float, float]:
     """A range; raises ``ValueError`` unless ``value`` is a number or a range in [0, 1]."""
     try:
@@ -274,9 +307,9 @@ def _check_range(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _drawing(name: str, value: Beta) -> Callable[[np.random.Generator], float]:
-    """The function that draws a number of an episode, from an option like ``beta``."""
-    return value if callable(value) else functools.partial(_uniform, _check_range(name, value))
+def _limits(name: str, value: Beta) -> tuple[float, float]:
+    """The limits of a number of an episode, from an option like ``beta``; 0 for functions."""
+    return (0.0, 0.0) if callable(value) else _check_range(name, value)
 
 
 def _given(name: str, options: Mapping[str, Any]) -> float | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium import error
+from numpy.typing import NDArray
 
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.batch import TRUNCATED, Batch
@@ -25,7 +26,7 @@ class RevealedAnswers:
         episodes, width = batch.branches.shape
         self.plane = np.full((episodes, width, batch.dataset.depth), -1, np.int16)
 
-    def clear(self, episodes: list[int]) -> None:
+    def clear(self, episodes: list[int] | NDArray[np.int64]) -> None:
         """Forget these episodes, which start again."""
         self.plane[episodes] = -1
 

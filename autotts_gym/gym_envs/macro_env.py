@@ -93,10 +93,12 @@ class MacroEnvConfig(EnvConfig):
     def action_space(self) -> spaces.Discrete:
         return action_space(self.config.max_branches, atomic=self._atomic)
 
-    def batch(self, num_envs: int) -> MacroBatch:
+    def batch(self, num_envs: int, threads: int = 1) -> MacroBatch:
         if self.config.auto_probe and not self._atomic:
             raise ValueError(_AUTO_PROBE_MESSAGE)
-        return MacroBatch(num_envs=num_envs, atomic=self._atomic, **self._batch_arguments())
+        return MacroBatch(
+            num_envs=num_envs, threads=threads, atomic=self._atomic, **self._batch_arguments()
+        )
 
     def flat_slices(self) -> dict[str, slice]:
         n = self.config.max_branches
@@ -221,7 +223,7 @@ class MacroVectorEnv(AutoTTSVectorEnv):
         atomic: play single actions, see :class:`MacroEnv`.
         autoreset_mode: as for :class:`~autotts_gym.gym_envs.vector_env.AutoTTSVectorEnv`.
         max_episode_steps: as for ``AutoTTSVectorEnv``.
-        render_mode: as for ``AutoTTSVectorEnv``.
+        render_mode, threads: as for ``AutoTTSVectorEnv``.
         options: as for ``AutoTTSVectorEnv``; ``observation`` is ``"compact"`` by default.
 
     Raises:
@@ -237,6 +239,7 @@ class MacroVectorEnv(AutoTTSVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         max_episode_steps: int | None = None,
         render_mode: Literal["rgb_array", "ansi"] | None = None,
+        threads: int = 1,
         **options: Unpack[EnvOptions],
     ) -> None:
         self._atomic = atomic
@@ -247,6 +250,7 @@ class MacroVectorEnv(AutoTTSVectorEnv):
             autoreset_mode=autoreset_mode,
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
+            threads=threads,
             **options,
         )
 

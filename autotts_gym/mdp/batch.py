@@ -1,7 +1,7 @@
 """Batches of episodes: structure of arrays, one compiled call for a step of all of them.
 
-The single environment is a batch of one. :mod:`autotts_gym.mdp.transition` has the step of an
-episode.
+The single environment is a batch of one. :mod:`autotts_gym.mdp.batch_kernels` has the compiled
+functions.
 """
 
 from __future__ import annotations
@@ -12,23 +12,35 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import observation, observed_arrays, rules
+from autotts_gym.mdp import observation, observed_arrays
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
-from autotts_gym.mdp.episode_info import InfoArrays, InfoSources, update_info
-from autotts_gym.mdp.flat_observation import FlatSources, write_flat
-from autotts_gym.mdp.jit import entry_point
-from autotts_gym.mdp.observation import GenerationView, View, generation_view_of, view_of
+from autotts_gym.mdp.batch_kernels import SKIP as SKIP
+from autotts_gym.mdp.batch_kernels import (
+    BatchArrays,
+    PlayedArrays,
+    StartArrays,
+    StepArrays,
+    begin_episodes,
+    conclude_episodes,
+    start_episodes,
+    step_episodes,
+)
+from autotts_gym.mdp.episode_draws import (
+    DRAWN,
+    DrawSources,
+    DrawTables,
+    Streams,
+    draw_start,
+)
+from autotts_gym.mdp.episode_info import InfoArrays, InfoSources
+from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.packed_arrays import pack
-from autotts_gym.mdp.state import EpisodeArrays, Records, state_of
+from autotts_gym.mdp.state import EpisodeArrays, Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
-from autotts_gym.mdp.transition import COST, LATENCY, TOKENS, play_action
+from autotts_gym.mdp.transition import COST, LATENCY, TOKENS
 from autotts_gym.mdp.transition import ILLEGAL as ILLEGAL
 from autotts_gym.mdp.transition import TERMINATED as TERMINATED
 from autotts_gym.mdp.transition import TRUNCATED as TRUNCATED
-
-#: Passed instead of an action: do not step this episode.
-SKIP: Final = -1
 
 
 class EpisodeStart(NamedTuple):
@@ -47,87 +59,6 @@ class EpisodeStart(NamedTuple):
     latency_weight: float | None = None
 
 
-class BatchArrays(NamedTuple):
-    """Everything that a kernel reads and writes of E episodes.
-
-    Attributes:
-        episodes: their states.
-        views, generation: their observations.
-    """
-
-    episodes: EpisodeArrays
-    views: View
-    generation: GenerationView
-
-
-@entry_point(packed=BatchArrays)
-def _step(batch, actions, rewards, costs, outcomes):
-    ended = 0
-    for e in range(len(actions)):
-        if actions[e] == SKIP:
-            rewards[e] = 0.0
-            costs[:, e] = 0.0
-            outcomes[e] = 0
-            continue
-        episode = state_of(batch.episodes, e)
-        view = view_of(batch.views, e)
-        generation = generation_view_of(batch.generation, e)
-        rewards[e], costs[COST, e], costs[TOKENS, e], costs[LATENCY, e], outcomes[e] = play_action(
-            episode, view, generation, actions[e]
-        )
-        ended += episode.ledger.ended
-    return ended
-
-
-@entry_point(packed=BatchArrays)
-def play_queues(batch, queues, counts, outcomes):
-    """Play queued actions of some episodes, each up to its end or to an illegal action.
-
-    An illegal action changes nothing, not even the number of steps. The arguments are those of
-    :meth:`Batch.queue_arguments`.
-    """
-    for e in range(len(counts)):
-        if counts[e] == 0:
-            continue
-        episode = state_of(batch.episodes, e)
-        view = view_of(batch.views, e)
-        generation = generation_view_of(batch.generation, e)
-        ledger, mask = episode.ledger, view.mask
-        configured = ledger.billing
-        outcome = 0
-        played = 0
-        while played < counts[e] and outcome == 0:
-            action = queues[e, played]
-            by_tokens = action == BRANCH + BY_TOKENS
-            if by_tokens:
-                action = BRANCH
-            if ledger.ended or action < 0 or action >= mask.shape[0] or not mask[action]:
-                outcome = ILLEGAL
-                break
-            if by_tokens:
-                ledger.billing = s.BY_TOKENS
-            _, _, _, _, outcome = play_action(episode, view, generation, action)
-            ledger.billing = configured
-            queues[e, played] = action
-            played += 1
-        counts[e] = played
-        outcomes[e] = outcome
-
-
-@entry_point(packed=BatchArrays)
-def _reset(batch, initial, questions, chosen, rows, betas, weights, orders):
-    for k in range(len(chosen)):
-        e = chosen[k]
-        episode = state_of(batch.episodes, e)
-        view = view_of(batch.views, e)
-        question = questions[rows[k]]
-        rules.begin(episode, initial[question.store], question, rows[k], orders[k], betas[k])
-        episode.ledger.latency_weight = weights[k]
-        observation.write_initial(view, episode)
-        observation.clear_generation(generation_view_of(batch.generation, e))
-        observation.update_globals(view, episode)
-
-
 class Batch:
     """``num_envs`` episodes, their observations, and the calls that change them.
 
@@ -142,6 +73,9 @@ class Batch:
         view: arrays to write the observations to; newly allocated by default.
         flat: slices of the observations as one array; those are not written by default.
         observes_latency: whether observations show w and the clock as a share of L.
+        draws: what :meth:`start` draws from; without it, episodes start by :meth:`reset` only.
+        threads: number of threads that may call :meth:`step` and :meth:`start` at once, each for
+            its own episodes.
 
     Attributes:
         ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 3, K], order: int64[E, N]: the
@@ -153,8 +87,10 @@ class Batch:
             w · ``latency_costs``.
         token_costs: float64[E], change of tokens as a share of C.
         latency_costs: float64[E], change of the clock as a share of L.
+        invalid: int8[E], 1 if the latest action was illegal.
         flat: float32[E, F], see ``mdp/flat_observation.py``; F = 0 if not wanted.
-        info: the numbers of the episodes that ``info`` holds; ``conclude`` writes results.
+        info: the numbers of the episodes that ``info`` holds; results once they have ended.
+        streams: the streams of random numbers that :meth:`start` draws from.
     """
 
     def __init__(
@@ -170,6 +106,8 @@ class Batch:
         flat: dict[str, slice] | None = None,
         *,
         observes_latency: bool = False,
+        draws: DrawTables | None = None,
+        threads: int = 1,
     ) -> None:
         n = config.max_branches
         dataset.check_width(n)
@@ -197,10 +135,15 @@ class Batch:
         self.rewards = np.zeros(num_envs)
         self._costs = np.zeros((3, num_envs))
         self.outcomes = np.zeros(num_envs, np.uint8)
+        self.invalid = np.zeros(num_envs, np.int8)
         self.info = InfoArrays.allocate(num_envs)
         self.flat_slices = flat or {}
         flat_size = max((part.stop for part in self.flat_slices.values()), default=0)
         self.flat = np.zeros((num_envs, flat_size), np.float32)
+        self.streams = Streams.allocate(num_envs)
+        self._draws = draws
+        most = 0 if draws is None else int(draws.branch_counts.max())
+        self._orders = np.zeros((threads, most), np.int64)
         self._bind()
 
     def _bind(self) -> None:
@@ -211,25 +154,36 @@ class Batch:
         self.costs: NDArray[np.float64] = self._costs[COST]
         self.token_costs: NDArray[np.float64] = self._costs[TOKENS]
         self.latency_costs: NDArray[np.float64] = self._costs[LATENCY]
-        self._packed = pack(BatchArrays(self._state, self.view, self.generation))
-        dataset = self.dataset
-        self._info_packed = pack(
-            InfoSources(
-                self.info,
-                self._state,
-                dataset.questions,
-                dataset.has_gold,
-                dataset.first_question,
+        self._played_arrays = PlayedArrays(
+            BatchArrays(self._state, self.view, self.generation),
+            StepArrays(
+                self.actions,
+                self.rewards,
+                self._costs,
+                self.outcomes,
+                self.invalid,
+                InfoSources(
+                    self.info,
+                    self.dataset.questions,
+                    self.dataset.has_gold,
+                    self.dataset.first_question,
+                ),
+            ),
+            self._compiled_flat(),
+            self._initial,
+        )
+        self._packed = pack(self._played_arrays.batch)
+        self._played_packed = pack(self._played_arrays)
+        if self._draws is not None:
+            self._draw_sources = DrawSources(self._draws, self.streams)
+            self._draws_packed = pack(self._draw_sources)
+            self._start_packed = pack(
+                StartArrays(self._played_arrays, self._draw_sources, self._orders)
             )
-        )
-        self._flat_packed = pack(FlatSources(self.flat, self._state, self.view, self.generation))
-        self._step_arguments = (
-            self._packed,
-            self.actions,
-            self.rewards,
-            self._costs,
-            self.outcomes,
-        )
+
+    def _compiled_flat(self) -> NDArray[np.float32]:
+        """The flat observations that compiled code writes, float32[E, F]."""
+        return self.flat
 
     #: Attributes that refer to arrays of other attributes; a copy binds them anew.
     _BOUND: Final = (
@@ -240,10 +194,12 @@ class Batch:
         "costs",
         "token_costs",
         "latency_costs",
+        "_played_arrays",
         "_packed",
-        "_info_packed",
-        "_flat_packed",
-        "_step_arguments",
+        "_played_packed",
+        "_draw_sources",
+        "_draws_packed",
+        "_start_packed",
     )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -253,27 +209,24 @@ class Batch:
         self.__dict__.update(state)
         self._bind()
 
-    def step(self) -> int:
+    def step(self, first: int = 0, last: int | None = None, thread: int = 0) -> int:
         """Play ``self.actions`` (int64[E]; ``SKIP`` leaves an episode unchanged).
+
+        Args:
+            first, last: play these episodes only, without ``last``.
+            thread: number of the calling thread.
 
         Returns:
             Number of episodes that ended.
         """
-        ended = int(_step(*self._step_arguments))
-        if self.flat_slices:
-            self.update_flat()
-        return ended
+        return int(
+            step_episodes(self._played_packed, first, len(self.actions) if last is None else last)
+        )
 
     def play(self, action: int) -> None:
         """Play an action in the first episode of a batch that has no other."""
         self.actions[0] = action
-        _step(*self._step_arguments)
-        if self.flat_slices:
-            self.update_flat()
-
-    def update_flat(self) -> None:
-        """Write the flat observations."""
-        write_flat(self._flat_packed)
+        step_episodes(self._played_packed, 0, 1)
 
     def queue_arguments(
         self, queues: NDArray[np.int32], counts: NDArray[np.int64]
@@ -292,23 +245,44 @@ class Batch:
         rows, betas, orders, weights = zip(*starts, strict=True)
         configured = self.config.latency_weight
         chosen = np.array(episodes, np.int64)
-        _reset(
-            self._packed,
-            self._initial,
-            self.dataset.questions,
+        begin_episodes(
+            self._played_packed,
             chosen,
             np.array(rows, np.int64),
             np.array(betas, np.float64),
             np.array([configured if w is None else w for w in weights], np.float64),
             np.array(orders, np.int64),
         )
-        update_info(self._info_packed, chosen)
-        if self.flat_slices:
-            self.update_flat()
+        self._follow_start(chosen)
+
+    def start(self, chosen: NDArray[np.int64], thread: int = 0) -> None:
+        """Start the next episodes of ``chosen``, int64[K], as their streams draw them.
+
+        Args:
+            chosen: the sub-environments.
+            thread: number of the calling thread.
+        """
+        start_episodes(self._start_packed, chosen, thread)
+        self._follow_start(chosen)
+
+    def _follow_start(self, chosen: NDArray[np.int64]) -> None:
+        """Called when the episodes ``chosen``, int64[K], have started."""
+
+    def drawn_start(self, e: int, store: int = DRAWN, question: int = DRAWN) -> EpisodeStart:
+        """What the stream of ``e`` draws for the next episode, which is not started.
+
+        Args:
+            e: the sub-environment.
+            store: index of the store to draw from; drawn by default.
+            question: row of the question in the dataset; drawn by default.
+        """
+        order, width = np.empty(self._orders.shape[1], np.int64), self.config.max_branches
+        row, beta, weight = draw_start(self._draws_packed, e, store, question, width, order)
+        return EpisodeStart(row, beta, order[:width], weight)
 
     def conclude(self, episodes: Sequence[int] | NDArray[np.int64]) -> None:
-        """Write the results of ``episodes``, which have ended, to ``info``."""
-        update_info(self._info_packed, np.asarray(episodes, np.int64))
+        """Write the infos of ``episodes``, whose ends no step has reported."""
+        conclude_episodes(self._played_packed, np.asarray(episodes, np.int64))
 
     def rewind(self, start: EpisodeStart, log: Sequence[int]) -> None:
         """Replay the only episode of this batch up to its present step.
@@ -387,4 +361,4 @@ class Batch:
         if answer < 0:
             return ""
         answers = self.dataset.answers(int(self.ledger["question"][e]))
-        return answers[self.codes[e, s.CODE_OF, answer]]
+        return answers[int(self.codes[e, s.CODE_OF, answer])]

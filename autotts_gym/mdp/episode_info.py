@@ -8,16 +8,16 @@ cannot convert.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.mdp import rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.jit import entry_point
+from autotts_gym.mdp.jit import inlined
 from autotts_gym.mdp.packed_arrays import Axes
-from autotts_gym.mdp.state import EpisodeArrays, Records, state_of
+from autotts_gym.mdp.state import EpisodeState, Records
 
 
 class InfoField(NamedTuple):
@@ -114,49 +114,44 @@ class InfoArrays(NamedTuple):
 
 
 class InfoSources(NamedTuple):
-    """What :func:`update_info` reads and writes.
+    """What :func:`write_info` reads besides the state, and what it writes.
 
     Attributes:
         info: the values.
-        episodes: the states of the episodes.
         questions: QUESTION[Q].
         has_gold: int8[Q], whether the gold answer of a question is known.
         first_question: int64[S + 1], row of each store's first question.
     """
 
     info: InfoArrays
-    episodes: EpisodeArrays
     questions: Annotated[Records, Axes(s.QUESTION, 1)]
     has_gold: Annotated[NDArray[np.int8], Axes(np.int8, 1)]
     first_question: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
 
 
-@entry_point(packed=InfoSources)
-def update_info(sources: Any, rows: Any) -> None:
-    """Write the values of episodes ``rows``, int64[K]: results if ended, else initial values."""
-    info = sources.info
-    for e in rows:
-        episode = state_of(sources.episodes, e)
-        ledger = episode.ledger
-        ended = ledger.ended != 0
-        row = ledger.question
-        store = sources.questions[row].store
-        correct = ended and rules.is_correct(episode)
-        info.beta[e] = ledger.beta
-        weight = ledger.latency_weight
-        info.latency_weight[e] = weight
-        info.correct[e] = correct
-        info.has_gold[e] = sources.has_gold[row] if ended else 0
-        info.answer_class[e] = ledger.answer if ended else -1
-        info.tokens[e] = ledger.true_spent if ended else 0
-        info.sequential_tokens[e] = ledger.true_clock if ended else 0
-        info.steps[e] = ledger.steps if ended else 0
-        info.probes[e] = ledger.probes if ended else 0
-        info.env_index[e] = store if ended else -1
-        info.question[e] = row - sources.first_question[store] if ended else -1
-        info.accuracy_reward[e] = correct
-        tokens = -ledger.true_spent / ledger.full_cost if ended else 0.0
-        latency = -ledger.true_clock / ledger.full_latency if ended else 0.0
-        info.cost_reward[e] = (1 - weight) * tokens + weight * latency
-        info.token_reward[e] = tokens
-        info.latency_reward[e] = latency
+@inlined
+def write_info(sources, episode: EpisodeState, e: int) -> None:
+    """Write the values of episode ``e``: results if it has ended, else initial values."""
+    info, ledger = sources.info, episode.ledger
+    ended = ledger.ended != 0
+    row = ledger.question
+    store = sources.questions[row].store
+    correct = ended and rules.is_correct(episode)
+    info.beta[e] = ledger.beta
+    weight = ledger.latency_weight
+    info.latency_weight[e] = weight
+    info.correct[e] = correct
+    info.has_gold[e] = sources.has_gold[row] if ended else 0
+    info.answer_class[e] = ledger.answer if ended else -1
+    info.tokens[e] = ledger.true_spent if ended else 0
+    info.sequential_tokens[e] = ledger.true_clock if ended else 0
+    info.steps[e] = ledger.steps if ended else 0
+    info.probes[e] = ledger.probes if ended else 0
+    info.env_index[e] = store if ended else -1
+    info.question[e] = row - sources.first_question[store] if ended else -1
+    info.accuracy_reward[e] = correct
+    tokens = -ledger.true_spent / ledger.full_cost if ended else 0.0
+    latency = -ledger.true_clock / ledger.full_latency if ended else 0.0
+    info.cost_reward[e] = (1 - weight) * tokens + weight * latency
+    info.token_reward[e] = tokens
+    info.latency_reward[e] = latency

@@ -8,7 +8,7 @@ are labels, so a branch shows how its answer stands in the vote instead of the n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from gymnasium import spaces
@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.jit import entry_point
-from autotts_gym.mdp.observation import NULL, VOTES, GenerationView, View, view_of
-from autotts_gym.mdp.packed_arrays import Axes
-from autotts_gym.mdp.state import EpisodeArrays
+from autotts_gym.mdp.jit import compiled
+from autotts_gym.mdp.observation import NULL, VOTES, GenerationView, View
 
 #: Values are clipped to ± this, which few reach.
 LIMIT: Final = 2.0
@@ -95,61 +93,47 @@ def scaled_confidence(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(confidence < 0, confidence, confidence / np.float32(_CONFIDENCE_SCALE))
 
 
-class FlatSources(NamedTuple):
-    """What :func:`write_flat` reads and writes; ``flat`` is float32[E, F]."""
-
-    flat: Annotated[NDArray[np.float32], Axes(np.float32, 2)]
-    episodes: EpisodeArrays
-    views: View
-    generation: GenerationView
-
-
-@entry_point(packed=FlatSources)
-def write_flat(sources: Any) -> None:
-    """Write the flat observations of all episodes from their arrays."""
-    flat = sources.flat
-    generation = sources.generation.confidences
-    for e in range(flat.shape[0]):
-        view = view_of(sources.views, e)
-        ledger = sources.episodes.ledger[e]
-        row = flat[e]
-        classes = view.classes.shape[1]
-        n = view.branches.shape[1]
-        # The entries of ``globals`` that are shown: what the other slices leave.
-        shown = flat.shape[1] - n * _K - classes - view.mask.shape[0]
-        for k in range(shown):
-            value = view.globals[k] / n if k == f.OPENED else view.globals[k]
-            row[k] = min(value, LIMIT)
-        most = 1  # an answer without votes does not lead
-        for c in range(classes):
-            most = max(most, view.classes[VOTES, c])
-        depth = max(ledger.depth_limit, 1)
-        for i in range(n):
-            column = view.branches[:, i]
-            b = row[shown + i * _K : shown + (i + 1) * _K]
-            b[:] = 0
-            if column[f.STATUS] == s.UNOPENED:
-                continue
-            b[0] = column[f.STATUS] == s.ACTIVE
-            b[1] = column[f.STATUS] == s.PRUNED
-            b[2] = column[f.REQUESTED] / depth
-            b[3] = column[f.REVEALED] / depth
-            b[4] = column[f.FINISHED]
-            b[5] = (column[f.REQUESTED] - column[f.REVEALED]) / depth
-            latest = column[f.LATEST]
-            if latest >= 0:
-                answer = min(latest, classes - 1)
-                b[6] = view.classes[VOTES, answer] / n
-                b[7] = view.classes[VOTES, answer] == most
-                b[8] = view.classes[NULL, answer]
-            b[9] = b[10] = -1
-            if generation.shape[1] > 0 and generation[e, i] >= 0:
-                b[9] = min(generation[e, i] / _CONFIDENCE_SCALE, LIMIT)
-            if view.confidences.shape[0] > 0 and view.confidences[i] >= 0:
-                b[10] = min(view.confidences[i] / _CONFIDENCE_SCALE, LIMIT)
-        first = shown + n * _K
-        for c in range(classes):
-            row[first + c] = view.classes[VOTES, c] / n
-        first += classes
-        for a in range(view.mask.shape[0]):
-            row[first + a] = view.mask[a]
+@compiled
+def write_flat(row: Any, view: View, generation: GenerationView, ledger: Any) -> None:
+    """Write a flat observation, float32[F], from the arrays of an episode."""
+    confidences = generation.confidences
+    classes = view.classes.shape[1]
+    n = view.branches.shape[1]
+    # The entries of ``globals`` that are shown: what the other slices leave.
+    shown = row.shape[0] - n * _K - classes - view.mask.shape[0]
+    for k in range(shown):
+        value = view.globals[k] / n if k == f.OPENED else view.globals[k]
+        row[k] = min(value, LIMIT)
+    most = 1  # an answer without votes does not lead
+    for c in range(classes):
+        most = max(most, view.classes[VOTES, c])
+    depth = max(ledger.depth_limit, 1)
+    for i in range(n):
+        column = view.branches[:, i]
+        b = row[shown + i * _K : shown + (i + 1) * _K]
+        b[:] = 0
+        if column[f.STATUS] == s.UNOPENED:
+            continue
+        b[0] = column[f.STATUS] == s.ACTIVE
+        b[1] = column[f.STATUS] == s.PRUNED
+        b[2] = column[f.REQUESTED] / depth
+        b[3] = column[f.REVEALED] / depth
+        b[4] = column[f.FINISHED]
+        b[5] = (column[f.REQUESTED] - column[f.REVEALED]) / depth
+        latest = column[f.LATEST]
+        if latest >= 0:
+            answer = min(latest, classes - 1)
+            b[6] = view.classes[VOTES, answer] / n
+            b[7] = view.classes[VOTES, answer] == most
+            b[8] = view.classes[NULL, answer]
+        b[9] = b[10] = -1
+        if confidences.shape[0] > 0 and confidences[i] >= 0:
+            b[9] = min(confidences[i] / _CONFIDENCE_SCALE, LIMIT)
+        if view.confidences.shape[0] > 0 and view.confidences[i] >= 0:
+            b[10] = min(view.confidences[i] / _CONFIDENCE_SCALE, LIMIT)
+    first = shown + n * _K
+    for c in range(classes):
+        row[first + c] = view.classes[VOTES, c] / n
+    first += classes
+    for a in range(view.mask.shape[0]):
+        row[first + a] = view.mask[a]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,15 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import flat_observation
 from autotts_gym.mdp.actions import max_legal_actions
-from autotts_gym.mdp.batch import SKIP, Batch, BatchArrays, EpisodeStart
+from autotts_gym.mdp.batch import Batch
+from autotts_gym.mdp.batch_kernels import (
+    SKIP,
+    BatchArrays,
+    PlayedArrays,
+    clear_step,
+    write_step,
+)
+from autotts_gym.mdp.episode_draws import DrawTables
 from autotts_gym.mdp.flat_observation import LIMIT
 from autotts_gym.mdp.jit import entry_point
 from autotts_gym.mdp.macro_actions import expand, max_bundle_length
@@ -31,11 +38,17 @@ from autotts_gym.mdp.macro_transition import (
 )
 from autotts_gym.mdp.observation import View, view_of
 from autotts_gym.mdp.packed_arrays import pack
-from autotts_gym.mdp.state import Records
+from autotts_gym.mdp.state import Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
-from autotts_gym.mdp.transition import COST, LATENCY, TOKENS
 
 # --- compiled code -------------------------------------------------------------------------------
+
+
+class MacroPlayedArrays(NamedTuple):
+    """The arrays of a batch that is played step by step, with those of macro-actions."""
+
+    played: PlayedArrays
+    macro: MacroArrays
 
 
 class TrackedArrays(NamedTuple):
@@ -45,28 +58,33 @@ class TrackedArrays(NamedTuple):
     macro: MacroArrays
 
 
-@entry_point(packed=MacroBatchArrays)
-def _step(arrays, actions, rewards, costs, outcomes, queue, history, lengths, atomic):
+@entry_point(packed=MacroPlayedArrays)
+def _step(arrays, queue, history, lengths, atomic, first, last):
+    batch, step = arrays.played.batch, arrays.played.step
+    both = MacroBatchArrays(batch, arrays.macro)
     ended = 0
-    for e in range(len(actions)):
-        rewards[e] = 0.0
-        costs[:, e] = 0.0
-        outcomes[e] = 0
-        if actions[e] == SKIP:
+    for e in range(first, last):
+        if step.actions[e] == SKIP:
+            clear_step(step, e)
             continue
-        rewards[e], costs[COST, e], costs[TOKENS, e], costs[LATENCY, e], outcomes[e] = (
-            play_macro_action(arrays, e, actions[e], queue, history, lengths, atomic)
-        )
-        ended += arrays.batch.episodes.ledger[e].ended
+        result = play_macro_action(both, e, step.actions[e], queue, history, lengths, atomic)
+        episode = state_of(batch.episodes, e)
+        write_step(step, e, episode, result)
+        ended += episode.ledger.ended
     return ended
 
 
-@entry_point(packed=MacroBatchArrays)
-def _begin(arrays, episodes):
-    for e in episodes:
-        reset_memory(memory_of(arrays.macro, e))
-        limit = arrays.batch.episodes.ledger[e].depth_limit
-        observe(arrays.macro, view_of(arrays.batch.views, e), limit, e)
+@entry_point(packed=MacroPlayedArrays)
+def _begin(arrays, branch_features, lengths, chosen):
+    batch, macro = arrays.played.batch, arrays.macro
+    for e in chosen:
+        ledger = batch.episodes.ledger[e]
+        width = batch.episodes.branches.shape[1]
+        macro.mean_lengths[e] = ledger.full_cost / width / ledger.interval
+        lengths[e] = 0
+        branch_features[e] = 0
+        reset_memory(memory_of(macro, e))
+        observe(macro, view_of(batch.views, e), ledger.depth_limit, e)
 
 
 @entry_point(packed=TrackedArrays)
@@ -176,7 +194,7 @@ class MacroBatch(Batch):
         flat: as for ``Batch``.
         keep_actions: keep the actions of every episode in ``history``.
         atomic: ``actions`` are single actions of ``AutoTTS-v0``; the observation is the same.
-        observes_latency: as for ``Batch``.
+        observes_latency, draws, threads: as for ``Batch``.
 
     Attributes:
         history: int32[E, L], ids of the actions of each episode; L = 0 if they are not kept.
@@ -202,13 +220,15 @@ class MacroBatch(Batch):
         flat: dict[str, slice] | None = None,
         *,
         observes_latency: bool = False,
+        draws: DrawTables | None = None,
+        threads: int = 1,
     ) -> None:
         self._atomic = atomic
         n = config.max_branches
         history_length = max_legal_actions(n, dataset.depth) if keep_actions else 0
         self.history = np.zeros((num_envs, history_length), np.int32)
         self.lengths = np.zeros(num_envs, np.int64)
-        self._queue = np.empty(max_bundle_length(n, dataset.depth), np.int32)
+        self._queues = np.empty((threads, max_bundle_length(n, dataset.depth)), np.int32)
         self.branch_features = np.zeros((num_envs, n, NUM_BRANCH_FEATURES), np.float32)
         self.all_features = np.zeros((num_envs, NUM_ALL_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(self.branch_features, self.all_features)
@@ -222,6 +242,8 @@ class MacroBatch(Batch):
             invalid_penalty,
             flat=flat,
             observes_latency=observes_latency,
+            draws=draws,
+            threads=threads,
         )
 
     def _bind(self) -> None:
@@ -236,20 +258,14 @@ class MacroBatch(Batch):
         self.arrays = MacroBatchArrays(
             BatchArrays(self._state, self.view, self.generation), self._macro
         )
-        self._macro_packed = pack(self.arrays)
-        self.bundle_arguments = (self._queue, self.history, self.lengths, self._atomic)
-        self._macro_step_arguments = (
-            self._macro_packed,
-            self.actions,
-            self.rewards,
-            self._costs,
-            self.outcomes,
-            *self.bundle_arguments,
-        )
+        self._macro_packed = pack(MacroPlayedArrays(self._played_arrays, self._macro))
+        self.bundle_arguments = (self._queues[0], self.history, self.lengths, self._atomic)
+
+    def _compiled_flat(self) -> NDArray[np.float32]:
+        return np.empty((len(self.flat), 0), np.float32)  # update_flat() writes all
 
     def __getstate__(self) -> dict[str, Any]:
-        bound = {"features", "episode_memory", "arrays", "bundle_arguments"}
-        bound |= {"_macro_packed", "_macro_step_arguments"}
+        bound = {"features", "episode_memory", "arrays", "bundle_arguments", "_macro_packed"}
         return {k: v for k, v in super().__getstate__().items() if k not in bound}
 
     @property
@@ -267,15 +283,22 @@ class MacroBatch(Batch):
             "globals": self.all_features if self._observes_latency else self.features,
         }
 
-    def step(self) -> int:
-        """Play the macro-actions in ``self.actions``; ``SKIP`` leaves an episode unchanged.
-
-        Returns:
-            Number of episodes that ended.
-        """
-        ended = int(_step(*self._macro_step_arguments))
+    def step(self, first: int = 0, last: int | None = None, thread: int = 0) -> int:
+        """As of :class:`Batch`, for macro-actions."""
+        last = len(self.actions) if last is None else last
+        ended = int(
+            _step(
+                self._macro_packed,
+                self._queues[thread],
+                self.history,
+                self.lengths,
+                self._atomic,
+                first,
+                last,
+            )
+        )
         if self.flat_slices:
-            self.update_flat()
+            self._update_flat(slice(first, last))
         return ended
 
     def play(self, action: int) -> None:
@@ -283,22 +306,16 @@ class MacroBatch(Batch):
         self.actions[0] = action
         self.step()
 
-    def update_flat(self) -> None:
+    def _update_flat(self, rows: slice | NDArray[np.int64]) -> None:
+        """Write the flat observations of some episodes."""
         arrays = self.observed()
-        arrays["branch_generation_confidence"] = flat_observation.scaled_confidence(
-            arrays["branch_generation_confidence"]
-        )
         for name, part in self.flat_slices.items():
-            values = arrays[name].reshape(len(self.flat), -1)
-            np.clip(values, -LIMIT, LIMIT, out=self.flat[:, part])
+            values = arrays[name][rows]
+            if name == "branch_generation_confidence":
+                values = flat_observation.scaled_confidence(values)
+            self.flat[rows, part] = np.clip(values.reshape(len(values), -1), -LIMIT, LIMIT)
 
-    def reset(self, episodes: Sequence[int], starts: Sequence[EpisodeStart]) -> None:
-        """Start ``episodes``, each from its entry of ``starts``."""
-        super().reset(episodes, starts)
-        rows = np.array(episodes, np.int64)
-        self._macro.mean_lengths[rows] = self.mean_lengths(rows)
-        self.lengths[rows] = 0
-        self.branch_features[rows] = 0
-        _begin(self._macro_packed, rows)
+    def _follow_start(self, chosen: NDArray[np.int64]) -> None:
+        _begin(self._macro_packed, self.branch_features, self.lengths, chosen)
         if self.flat_slices:
-            self.update_flat()
+            self._update_flat(chosen)

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp.batch import BatchArrays
+from autotts_gym.mdp.batch_kernels import BatchArrays
 from autotts_gym.mdp.jit import inlined
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS, expand, update_mask
 from autotts_gym.mdp.macro_features import BRANCH_RECORD, GLOBAL_RECORD, update_features

@@ -170,15 +170,21 @@ _write_globals = _globals_writer(f.GLOBAL_COLUMNS)
 
 
 @compiled
-def write_initial(view: View, episode: EpisodeState) -> None:
-    """Write the observation of an initial state; the caller then calls ``update_globals``."""
-    view.plane[:] = -1
-    view.confidence_plane[:] = -1
+def write_initial(view: View, episode: EpisodeState, used: int) -> None:
+    """Write the observation of an initial state; the caller then calls ``update_globals``.
+
+    Args:
+        view: the observation.
+        episode: the state.
+        used: number of branches that the previous observation showed, see ``rules.begin``.
+    """
+    view.plane[:used] = -1
+    view.confidence_plane[:used] = -1
     view.confidences[:] = -1
     view.classes[:] = 0
     view.mask[:] = 0
     view.mask[actions.ANSWER] = 1
-    for i in range(episode.branches.shape[0]):
+    for i in range(used):
         _write_branch(view.branches, i, episode.branches[i], episode.ledger)
 
 
@@ -223,10 +229,10 @@ def update_latest_answer(view: View, episode: EpisodeState, i: int) -> None:
 
 
 @compiled
-def clear_generation(generation: GenerationView) -> None:
-    """Write the generation confidences of an initial state."""
+def clear_generation(generation: GenerationView, used: int) -> None:
+    """Write the generation confidences of an initial state; ``used`` as in ``write_initial``."""
     generation.confidences[:] = UNKNOWN
-    generation.plane[:] = UNKNOWN
+    generation.plane[:used] = UNKNOWN
 
 
 @compiled

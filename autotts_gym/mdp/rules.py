@@ -306,8 +306,11 @@ def act(episode: EpisodeState, action: int) -> int:
 
 
 @compiled
-def begin(episode: EpisodeState, initial, question, row: int, order, beta: float) -> None:
+def begin(episode: EpisodeState, initial, question, row: int, order, beta: float) -> int:
     """Set the initial state of an episode; its previous content is discarded.
+
+    Only the branches and classes of the previous episode are cleared: the others are as the last
+    call left them, or this is the first one.
 
     Args:
         episode: the state to initialise.
@@ -316,21 +319,32 @@ def begin(episode: EpisodeState, initial, question, row: int, order, beta: float
         row: row of the question in the dataset.
         order: int64[max_branches], the question's branches in the order in which they open.
         beta: β.
+
+    Returns:
+        Number of branches of the previous episode, all if there was none.
     """
-    ledger = episode.ledger
+    ledger, codes = episode.ledger, episode.codes
+    used = len(order)
+    if ledger.interval > 0:
+        used = ledger.opened
+        for known in range(ledger.classes):
+            codes[s.CLASS_OF, codes[s.CODE_OF, known]] = -1
+    else:
+        codes[s.CLASS_OF] = -1
     for name in literal_unroll(_LEDGER_NAMES):
         ledger[name] = initial[name]
     ledger.gold = question.gold
     ledger.nulls = question.nulls
     ledger.question = row
     ledger.beta = beta
-    for i in range(len(order)):
+    for i in range(used):
         b = episode.branches[i]
         for name in literal_unroll(_BRANCH_NAMES):
             b[name] = 0
         b.latest = -1
+    for i in range(len(order)):
         episode.order[i] = question.branches + order[i]
-    episode.codes[s.CLASS_OF] = -1
+    return used
 
 
 @compiled

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import max_legal_actions
-from autotts_gym.mdp.batch import ILLEGAL, Batch, play_queues
+from autotts_gym.mdp.batch import ILLEGAL, Batch
+from autotts_gym.mdp.batch_kernels import play_queues
 from autotts_gym.mdp.fields import REVEALED
 from autotts_gym.mdp.jit import compiled, entry_point
 from autotts_gym.mdp.observation import NULL

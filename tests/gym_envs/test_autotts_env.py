@@ -596,3 +596,43 @@ def test_rendering_without_a_render_mode_warns() -> None:
     env.reset()
     with pytest.warns(UserWarning, match="render mode"):
         assert env.render() is None
+
+
+def test_np_random_gives_the_key_of_the_episodes() -> None:
+    """A seed, or another generator, starts the episodes anew; draws from the generator do not."""
+
+    def betas(env: AutoTTSEnv, count: int = 3) -> list[float]:
+        return [float(env.reset()[1]["beta"]) for _ in range(count)]
+
+    env, other = (AutoTTSEnv(max_branches=3, beta=(0, 1)) for _ in range(2))
+    first = float(env.reset(seed=5)[1]["beta"])
+    following = betas(env)
+    assert len({first, *following}) == 4
+    other.np_random = np.random.default_rng(5)
+    assert other.np_random_seed == -1
+    assert betas(other, 1) == [first]
+    other.np_random.random(7)
+    assert betas(other) == following
+    other.np_random = np.random.default_rng(6)
+    assert not {first, *following} & {*betas(other)}
+    # Other generators than Gymnasium's work as well.
+    for each in (env, other):
+        each.np_random = np.random.Generator(np.random.MT19937(1))
+    assert betas(env) == betas(other)
+    assert env.reset(seed=5)[1]["beta"] == first
+    # Options change no later draw.
+    env.reset(options={"beta": 0.5, "question": 3, "branch_order": [4, 2, 0]})
+    assert betas(env, 2) == following[1:]
+
+
+def test_functions_draw_from_np_random() -> None:
+    env = AutoTTSEnv(max_branches=3, beta=lambda rng: rng.random())
+    first = [env.reset(seed=5)[1]["beta"], env.reset()[1]["beta"]]
+    assert first[0] != first[1]
+    assert [env.reset(seed=5)[1]["beta"], env.reset()[1]["beta"]] == first
+    # The rest of an episode is drawn as without a function.
+    plain = AutoTTSEnv(max_branches=3)
+    for seed in (5, None):
+        env.reset(seed=seed)
+        plain.reset(seed=seed)
+        assert np.array_equal(env._batch.order, plain._batch.order)

@@ -25,8 +25,19 @@ NUM_DRAWS = 400  # enough for every question and branch order to occur
 def draw_starts(
     config: EnvConfig, options: dict[str, Any] | None = None, seed: int = 0
 ) -> list[EpisodeStart]:
-    rng = np.random.default_rng(seed)
-    return [config.draw(rng, options) for _ in range(NUM_DRAWS)]
+    """The starts of the episodes of as many sub-environments."""
+    batch = config.batch(NUM_DRAWS)
+    generators = [np.random.default_rng([seed, e]) for e in range(NUM_DRAWS)]
+    for e, generator in enumerate(generators):
+        batch.streams.seed(e, generator)
+    config.start(batch, np.arange(NUM_DRAWS), generators, options)
+    ledger, first = batch.ledger, config.dataset.questions["branches"]
+    return [
+        EpisodeStart(int(question), float(beta), order - first[question], float(weight))
+        for question, beta, order, weight in zip(
+            ledger["question"], ledger["beta"], batch.order, ledger["latency_weight"], strict=True
+        )
+    ]
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -212,6 +223,29 @@ def test_all_episode_starts_occur(two_stores: list[str], options: dict[str, Any]
     assert 0.75 < max(betas) <= 0.8
     orders = {tuple(d.order.tolist()) for d in starts if d.question < first[1]}
     assert orders == {(i, j) for i in range(6) for j in range(6) if i != j}
+
+
+@pytest.mark.parametrize("beta", [(0, 1), lambda rng: rng.random()])
+def test_episode_starts_are_the_same_with_and_without_options(
+    two_stores: list[str], beta: Any
+) -> None:
+    """Options fix what they name and nothing else; functions change nothing else either."""
+    drawn = draw_starts(EnvConfig(two_stores, beta=beta, latency_weight=(0, 1), max_branches=4))
+    config = EnvConfig(two_stores, beta=(0, 1), latency_weight=(0, 1), max_branches=4)
+    for options in ({"beta": 0.5}, {"latency_weight": 0.5}, {"branch_order": range(4)}):
+        fixed = draw_starts(config, options)
+        for name in ("question", "beta", "order", "latency_weight"):
+            if name in options or (name == "beta" and callable(beta)):
+                continue
+            if name == "order" and "branch_order" in options:
+                continue
+            pairs = zip(fixed, drawn, strict=True)
+            assert all(np.array_equal(getattr(a, name), getattr(b, name)) for a, b in pairs)
+    # A question of the drawn environment.
+    named = draw_starts(config, {"question": 1})
+    locate = config.dataset.locate
+    assert [locate(d.question)[0] for d in named] == [locate(d.question)[0] for d in drawn]
+    assert {locate(d.question)[1] for d in named} == {1}
 
 
 def test_same_seed_gives_the_same_episode_starts(two_stores: list[str]) -> None:

@@ -206,7 +206,7 @@ def test_same_seeds_give_the_same_episodes_in_all_environment_types(
     mode: AutoresetMode, config: dict[str, Any]
 ) -> None:
     expected = single_final_infos(lambda: AutoTTSEnv(**config), [7, 8, 9], episodes=3)
-    assert len({end["tokens"] for env_ends in expected for end in env_ends}) > 6
+    assert len({end["beta"] for env_ends in expected for end in env_ends}) == 9
     made = single_final_infos(lambda: gym.make("AutoTTS-v0", **config), [7, 8, 9], episodes=3)
     vector = gym.make_vec("AutoTTS-v0", 3, autoreset_mode=mode, **config)
     arguments: dict[str, Any] = {
@@ -231,13 +231,11 @@ def test_one_seed_per_sub_environment(config: dict[str, Any]) -> None:
     assert same(vector_final_infos(env, [7, 8, 9], 2), expected)
     assert same(vector_final_infos(env, np.array([7, 8, 9]), 2), expected)
     assert same(vector_final_infos(env, np.int64(7), 2), expected)
-    # None keeps the generator of a sub-environment and does not affect the others.
+    # None continues the stream of a sub-environment and does not affect the others.
+    first, second = env.reset(seed=7)[1]["beta"], env.reset()[1]["beta"]
     env.reset(seed=7)
-    states = [g.bit_generator.state for g in copy.deepcopy(env.np_random)]
-    env.reset(seed=[7, None, 9])
+    assert env.reset(seed=[7, None, 9])[1]["beta"].tolist() == [first[0], second[1], first[2]]
     assert env.np_random_seed == (7, 8, 9)
-    assert [g.bit_generator.state for g in env.np_random][::2] == states[::2]
-    assert env.np_random[1].bit_generator.state != states[1]
     with pytest.raises(ValueError, match="2 seeds for 3 sub-environments"):
         env.reset(seed=[1, 2])
 
@@ -263,7 +261,6 @@ def test_reset_mask_selects_the_sub_environments(mode: AutoresetMode) -> None:
     env = AutoTTSVectorEnv(3, max_branches=4, beta=(0, 1), autoreset_mode=mode)
     env.reset(seed=3)
     before = env.step([BRANCH] * 3)[0]
-    generators = [g.bit_generator.state for g in copy.deepcopy(env.np_random)]
     options = reset_mask(False, True, False) | {"question": 5, "beta": 0.25}
     original = copy.deepcopy(options)
     observations, info = env.reset(seed=[1, None, 1], options=options)
@@ -274,9 +271,14 @@ def test_reset_mask_selects_the_sub_environments(mode: AutoresetMode) -> None:
     assert info["_action_mask"].tolist() == [False, True, False]
     assert np.array_equal(info["action_mask"][1], observations["action_mask"][1])
     assert not info["action_mask"][::2].any()
-    # Seeds of sub-environments outside the mask are ignored.
-    states = [g.bit_generator.state for g in env.np_random]
-    assert [a == b for a, b in zip(states, generators, strict=True)] == [True, False, True]
+    # Seeds of sub-environments outside the mask are ignored: their streams continue.
+    singles = [AutoTTSEnv(max_branches=4, beta=(0, 1)) for _ in range(3)]
+    drawn = [[single.reset(seed=3 + e)[1]["beta"]] for e, single in enumerate(singles)]
+    for single, betas in zip(singles, drawn, strict=True):
+        betas += [single.reset()[1]["beta"] for _ in range(2)]
+    following = copy.deepcopy(env).reset()[1]["beta"].tolist()
+    assert following == [drawn[0][1], drawn[1][2], drawn[2][1]]
+    assert env.np_random_seed == (3, 4, 5)
     infos = env.step([ANSWER] * 3)[4]
     infos = infos.get("final_info", infos)
     assert infos["steps"].tolist() == [2, 1, 2]

@@ -1,0 +1,164 @@
+"""Copies of the arrays of many episodes, in few blocks of memory.
+
+An environment returns copies of its arrays in every step. Memory for each of them, and calls to
+copy them one by one, take as long as playing the actions; here, one compiled call copies all of
+them, for all episodes or for some.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from autotts_gym.mdp.jit import entry_point
+
+#: Arrays begin at multiples of this number of bytes.
+_ALIGNMENT: Final = 64
+#: A block is closed once it has this number of bytes: the allocator returns larger ones to the
+#: operating system at once, and new memory is slow.
+_BLOCK_SIZE: Final = 4 * 2**20
+
+# Columns of a plan.
+_SOURCE: Final = 0  # address of the first row
+_STRIDE: Final = 1  # bytes from one row to the next one
+_SIZE: Final = 2  # bytes of a row
+_OFFSET: Final = 3  # place in the block
+
+#: Blocks of memory, uint8 each.
+Blocks = list[NDArray[np.uint8]]
+
+
+@intrinsic
+def _copy_bytes(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
+    """Copy ``size`` bytes from one address to another."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = context.get_value_type(types.voidptr)
+        target, source = (builder.inttoptr(address, pointer) for address in args[:2])
+        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), build
+
+
+@entry_point()
+def _copy_range(plan, block, first, last):
+    start = block.ctypes.data
+    for k in range(plan.shape[0]):
+        stride, size = plan[k, _STRIDE], plan[k, _SIZE]
+        source = plan[k, _SOURCE] + first * stride
+        target = start + plan[k, _OFFSET] + first * size
+        if stride == size:
+            _copy_bytes(target, source, (last - first) * size)
+            continue
+        for row in range(last - first):
+            _copy_bytes(target + row * size, source + row * stride, size)
+
+
+@entry_point()
+def _copy_rows(plan, block, rows):
+    start = block.ctypes.data
+    for k in range(plan.shape[0]):
+        stride, size = plan[k, _STRIDE], plan[k, _SIZE]
+        for e in rows:
+            target = start + plan[k, _OFFSET] + e * size
+            _copy_bytes(target, plan[k, _SOURCE] + e * stride, size)
+
+
+class _Group(NamedTuple):
+    """Copies of the same dtype and shape, one after the other in a block.
+
+    Attributes:
+        keys: of the copies.
+        block: number of the block.
+        offset: of the first copy, bytes.
+        shape: of each copy, without its axis of episodes.
+        dtype: of each copy.
+    """
+
+    keys: list[str]
+    block: int
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class OutputBlocks:
+    """The layout of copies of some arrays.
+
+    Args:
+        arrays: arrays by key, with a first axis of episodes; the values of an episode are
+            contiguous.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = arrays
+        self._episodes = len(next(iter(arrays.values())))
+        self._sizes: list[int] = []
+        self._groups: list[_Group] = []
+        plans: list[list[tuple[int, ...]]] = []
+        # Arrays of a group are one array with an axis more, whose parts are faster to make.
+        kinds: dict[Any, list[str]] = {}
+        for key, array in arrays.items():
+            if not array[0].flags.c_contiguous:
+                raise ValueError(f"the values of an episode in {key!r} must be contiguous")
+            alone = key if array.nbytes >= _BLOCK_SIZE else ""
+            kinds.setdefault((array.shape[1:], array.dtype, alone), []).append(key)
+        for (shape, dtype, _), keys in kinds.items():
+            size = math.prod(shape) * dtype.itemsize
+            nbytes = len(keys) * size * self._episodes
+            if not plans or self._sizes[-1] + nbytes > _BLOCK_SIZE:
+                plans.append([])
+                self._sizes.append(0)
+            offset = self._sizes[-1]
+            self._groups.append(_Group(keys, len(plans) - 1, offset, shape, dtype))
+            self._sizes[-1] += -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+            for k, key in enumerate(keys):
+                place = offset + k * size * self._episodes
+                plans[-1].append((arrays[key].ctypes.data, arrays[key].strides[0], size, place))
+        self._plans = [np.array(plan, np.int64) for plan in plans]
+        self._shapes = [(len(g.keys), self._episodes, *g.shape) for g in self._groups]
+
+    def allocate(self, *, zeros: bool = False) -> Blocks:
+        """New blocks for a copy."""
+        make = np.zeros if zeros else np.empty
+        return [make(size, np.uint8) for size in self._sizes]
+
+    def copy(self, blocks: Blocks, first: int, last: int) -> None:
+        """Copy the values of episodes ``first`` to ``last`` - 1."""
+        for plan, block in zip(self._plans, blocks, strict=True):
+            _copy_range(plan, block, first, last)
+
+    def copy_rows(self, blocks: Blocks, rows: NDArray[np.int64]) -> None:
+        """Copy the values of the episodes ``rows``, int64[K]."""
+        for plan, block in zip(self._plans, blocks, strict=True):
+            _copy_rows(plan, block, rows)
+
+    def arrays(self, blocks: Blocks) -> dict[str, NDArray[Any]]:
+        """The copies in some blocks, by key."""
+        copies: dict[str, NDArray[Any]] = {}
+        for group, shape in zip(self._groups, self._shapes, strict=True):
+            parts = np.ndarray(shape, group.dtype, blocks[group.block], group.offset)
+            copies.update(zip(group.keys, parts))  # noqa: B905 - it takes longer to check
+        return copies
+
+    def rows(self, rows: NDArray[np.int64]) -> list[dict[str, NDArray[Any]]]:
+        """Copies of the values of single episodes.
+
+        Args:
+            rows: int64[K], the episodes.
+
+        Returns:
+            For each of them, the values by key.
+        """
+        columns = [array.take(rows, 0) for array in self._arrays.values()]
+        keys = list(self._arrays)
+        # The lengths are equal; to check them takes a quarter of the time.
+        return [dict(zip(keys, values)) for values in zip(*columns)]  # noqa: B905

@@ -1,0 +1,67 @@
+"""Tests of the copies of arrays in blocks of memory."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autotts_gym.mdp.output_blocks import OutputBlocks
+
+DTYPES = (np.int8, np.int16, np.float32, np.float64, np.int64)
+
+
+def random_arrays(random: Random, episodes: int) -> dict[str, Any]:
+    """Arrays of random dtypes and shapes; some are parts of larger ones."""
+    rng = np.random.default_rng(random.randrange(2**32))
+    arrays: dict[str, Any] = {}
+    for number in range(random.randint(1, 6)):
+        shape = (episodes, *(random.randint(1, 9) for _ in range(random.randint(0, 2))))
+        array = rng.integers(0, 100, shape).astype(random.choice(DTYPES))
+        if array.ndim == 2 and random.random() < 0.5:
+            array = array[:, : random.randint(1, array.shape[1])]
+        arrays[str(number)] = array
+    return arrays
+
+
+@settings(deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_copies_are_equal_and_independent(random: Random) -> None:
+    episodes = random.randint(1, 20)
+    arrays = random_arrays(random, episodes)
+    layout = OutputBlocks(arrays)
+    blocks, zeros = layout.allocate(), layout.allocate(zeros=True)
+    cut = random.randint(0, episodes)
+    layout.copy(blocks, cut, episodes)
+    layout.copy(blocks, 0, cut)
+    rows = np.flatnonzero(np.random.default_rng(0).integers(0, 2, episodes))
+    layout.copy_rows(zeros, rows)
+    originals = {key: array.copy() for key, array in arrays.items()}
+    for array in arrays.values():
+        array[:] = 101
+    some = layout.arrays(zeros)
+    for key, copy in layout.arrays(blocks).items():
+        assert (copy.dtype, copy.flags.c_contiguous) == (originals[key].dtype, True)
+        assert np.array_equal(copy, originals[key])
+        masked = np.zeros_like(copy)
+        masked[rows] = originals[key][rows]
+        assert np.array_equal(some[key], masked)
+
+
+def test_large_arrays_have_blocks_of_their_own() -> None:
+    arrays = {name: np.full((4, 2**18), ord(name), np.float64) for name in "abc"}
+    layout = OutputBlocks(arrays | {"d": np.ones(4)})
+    blocks = layout.allocate()
+    assert len(blocks) == 4
+    layout.copy(blocks, 0, 4)
+    copies = layout.arrays(blocks)
+    assert all(np.array_equal(copies[name], arrays[name]) for name in "abc")
+
+
+def test_values_of_an_episode_must_be_contiguous() -> None:
+    with pytest.raises(ValueError, match="values of an episode in 'a' must be contiguous"):
+        OutputBlocks({"a": np.zeros((3, 4, 2))[:, :, :1]})
