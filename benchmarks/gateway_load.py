@@ -208,7 +208,7 @@ def scripted(arguments: argparse.Namespace) -> dict[str, Any]:
         before = cpu_seconds(child.pid)
         found, late = asyncio.run(overheads(url, arguments.clients, arguments.rounds * requests))
         requests_logged = (folder / "gateway.log").read_text().count('"event": "request"')
-        assert requests_logged == answered + len(found)
+        assert requests_logged == arguments.rounds * requests + len(found)
         results = {
             "statuses": [dict(found) for found in statuses],
             "memory_mib": memory,

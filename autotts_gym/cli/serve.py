@@ -91,6 +91,12 @@ def serve(
     patience: Annotated[
         float, typer.Option(help="Seconds for which a failing upstream is asked again.")
     ] = 60.0,
+    stall: Annotated[
+        float,
+        typer.Option(
+            help="Seconds without data from an upstream after which its requests are sent again."
+        ),
+    ] = 30.0,
     drain: Annotated[
         float, typer.Option(help="Seconds that running requests have at shutdown.")
     ] = 60.0,
@@ -147,6 +153,7 @@ def serve(
         concurrency=concurrency,
         queue=queue,
         patience=patience,
+        stall=stall,
         drain=drain,
         api_key_file=api_key_file,
         controllers=tuple(controller or ()),

@@ -30,7 +30,7 @@ _PROGRESS: Final = 0.25
 #: Most answers whose votes are reported as progress.
 _MOST_VOTES: Final = 5
 #: Status of requests whose client has gone, in the log only.
-_CLIENT_GONE: Final = 499
+CLIENT_GONE: Final = 499
 #: Status codes of upstreams with which they refuse what the client wrote.
 _CLIENT_FAULTS: Final = frozenset({400, 413, 422})
 
@@ -111,6 +111,12 @@ class AnsweringService:
         try:
             self._update_gauges(waiting=1)
             plan.queue_seconds = await self._admission.enter(plan.deadline)
+        except ApiError as error:
+            self._report(plan, error.status, error.outcome)
+            raise
+        except asyncio.CancelledError:
+            self._report(plan, CLIENT_GONE, "cancelled")
+            raise
         finally:
             self._update_gauges()
         self._metrics.queue_seconds.observe(plan.queue_seconds)
@@ -150,7 +156,6 @@ class AnsweringService:
 
     def _record(self, plan: EpisodePlan, future: concurrent.futures.Future[Solution]) -> None:
         """Record what came of an episode."""
-        now = time.monotonic()
         facts: dict[str, Any] = {}
         status, outcome = 200, "answered"
         try:
@@ -162,7 +167,7 @@ class AnsweringService:
         if plan.late:
             status, outcome = 504, "timeout"
         if plan.abandoned:
-            status, outcome = _CLIENT_GONE, "cancelled"
+            status, outcome = CLIENT_GONE, "cancelled"
         failure = future.exception()
         if failure is not None:
             facts["failure"] = failure_message(failure)
@@ -170,8 +175,12 @@ class AnsweringService:
             solution = future.result()
             self._metrics.record_solution(plan.controller, solution, status == 200)
             facts = _bill_facts(solution)
+        self._metrics.seconds.labels(plan.controller).observe(time.monotonic() - plan.started)
+        self._report(plan, status, outcome, **facts)
+
+    def _report(self, plan: EpisodePlan, status: int, outcome: str, **facts: Any) -> None:
+        """Count a request, and log it."""
         self._metrics.requests.labels(plan.controller, outcome).inc()
-        self._metrics.seconds.labels(plan.controller).observe(now - plan.started)
         log(
             "request",
             logging.ERROR if outcome == "failed" else logging.INFO,
@@ -182,7 +191,7 @@ class AnsweringService:
             beta=plan.beta,
             status=status,
             outcome=outcome,
-            seconds=round(now - plan.started, 3),
+            seconds=round(time.monotonic() - plan.started, 3),
             queue_seconds=round(plan.queue_seconds, 3),
             **facts,
         )

@@ -28,7 +28,7 @@ from autotts_gym.gateway.episode_plan import PASS_THROUGH, Planner
 from autotts_gym.gateway.gateway_metrics import CONTENT_TYPE, SHARED_FOLDER, GatewayMetrics
 from autotts_gym.gateway.gateway_responses import EpisodeResponse, EpisodeStream
 from autotts_gym.gateway.gateway_settings import SETTINGS_VARIABLE, GatewaySettings
-from autotts_gym.gateway.pass_through import Forwarder, PassedThroughResponse
+from autotts_gym.gateway.pass_through import Forwarder, PassedThroughResponse, forwarded_body
 from autotts_gym.gateway.replies import ChatCompletion, ModelCard, ModelCards, TextCompletion
 from autotts_gym.gateway.request_guard import RequestGuard
 from autotts_gym.gateway.request_log import log
@@ -39,8 +39,8 @@ from autotts_gym.inference.protocol import find_protocol
 from autotts_gym.live.connection import connect
 from autotts_gym.live.live_model import LiveModel
 
-#: Connections to upstreams: requests of branches and probes at the same time.
-_UPSTREAM_CONCURRENCY: Final = 2048
+#: Most connections to an upstream.
+_MOST_CONNECTIONS: Final = 8192
 
 
 @dataclass
@@ -123,7 +123,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
     )
     _add_routes(app, parts, metrics)
-    _add_error_handlers(app)
+    _add_error_handlers(app, metrics)
     app.add_middleware(RequestGuard, keys=keys, max_body=settings.max_body)
     return app
 
@@ -154,7 +154,11 @@ async def _connect(
         sampling=sampling,
         api=settings.api,
         patience=settings.patience,
-        engine={"server_headers": headers, "concurrency": _UPSTREAM_CONCURRENCY},
+        engine={
+            "server_headers": headers,
+            "stall": min(settings.stall, settings.patience),
+            "concurrency": min(settings.concurrency * settings.max_branches, _MOST_CONNECTIONS),
+        },
         generation_confidence=settings.generation_confidence,
     )
     try:
@@ -195,11 +199,10 @@ def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> N
         made = parts[0]
         request_id = request.state.request_id
         if made.planner.passes_through(body):
-            sent = {k: v for k, v in (await request.json()).items() if k != "autotts"}
             return PassedThroughResponse(
                 made.forwarder,
                 path,
-                {**sent, "model": made.upstream_model},
+                forwarded_body(await request.json(), made.upstream_model),
                 request_id,
                 made.planner.timeout(body),
             )
@@ -267,8 +270,9 @@ def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> N
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, metrics: GatewayMetrics) -> None:
     def refused(request: Request, error: ApiError) -> Response:
+        metrics.requests.labels("", error.outcome).inc()
         level = logging.ERROR if error.status >= 500 else logging.INFO
         log(
             "refused",

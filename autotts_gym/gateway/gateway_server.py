@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import tempfile
 
 import msgspec
@@ -34,6 +35,9 @@ def run(
     settings.client_keys()
     settings.upstream_headers()
     request_log.set_up()
+    # Every branch has a connection, and the usual limit of open files is low.
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     os.environ[SETTINGS_VARIABLE] = msgspec.json.encode(settings).decode()
     with tempfile.TemporaryDirectory(prefix="autotts-gateway-") as folder:
         if workers > 1:

@@ -48,6 +48,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: maximum number of episodes at the same time, per worker.
         queue: maximum number of requests that wait for one of these, per worker.
         patience: seconds for which a failing upstream is asked again.
+        stall: seconds without data from an upstream after which its requests are sent again,
+            elsewhere if there is another upstream.
         health_interval: seconds between two checks of the upstreams.
         drain: seconds that running requests have at shutdown.
         max_body: maximum size of the body of a request, bytes.
@@ -82,6 +84,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 32
     queue: int = 128
     patience: float = 60.0
+    stall: float = 30.0
     health_interval: float = 5.0
     drain: float = 60.0
     max_body: int = 1 << 20
@@ -90,7 +93,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_base_urls(self.upstreams)
-        for name in ("timeout", "max_timeout", "patience", "health_interval", "drain"):
+        for name in ("timeout", "max_timeout", "patience", "stall", "health_interval", "drain"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be a number of seconds above 0, got {value!r}")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import httpx
 from starlette.types import Receive, Scope, Send
 
 from autotts_gym.gateway.admission import Admission
-from autotts_gym.gateway.api_errors import ApiError
+from autotts_gym.gateway.answering import CLIENT_GONE
+from autotts_gym.gateway.api_errors import ApiError, invalid
 from autotts_gym.gateway.episode_plan import PASS_THROUGH
 from autotts_gym.gateway.gateway_metrics import GatewayMetrics
 from autotts_gym.gateway.gateway_responses import PROTOCOL_HEADER, LongResponse
 from autotts_gym.gateway.request_log import log
 from autotts_gym.gateway.upstream_pool import UpstreamPool
-
-_CLIENT_GONE: Final = 499
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,26 @@ class Forwarder:
     metrics: GatewayMetrics
 
 
+def forwarded_body(body: Mapping[str, Any], model: str) -> bytes:
+    """The body of a request for the upstream: with the model's name there, without ``autotts``.
+
+    Raises:
+        ApiError: the body cannot be written as JSON.
+    """
+    sent = {name: value for name, value in body.items() if name != "autotts"}
+    try:
+        return json.dumps({**sent, "model": model}, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise invalid("body", f"the body is not valid JSON: {error}") from None
+
+
 class PassedThroughResponse(LongResponse):
     """The response of an upstream.
 
     Args:
         forwarder: sends the request on.
         path: path below the base URL.
-        body: JSON body for the upstream.
+        content: JSON body for the upstream.
         request_id: id of the request.
         timeout: seconds within which the response must be complete.
     """
@@ -54,14 +67,14 @@ class PassedThroughResponse(LongResponse):
         self,
         forwarder: Forwarder,
         path: str,
-        body: Mapping[str, Any],
+        content: bytes,
         request_id: str,
         timeout: float,
     ) -> None:
         super().__init__()
         self._forwarder = forwarder
         self._path = path
-        self._request_body = body
+        self._content = content
         self._request_id = request_id
         self._timeout = timeout
         self._started = time.monotonic()
@@ -83,7 +96,7 @@ class PassedThroughResponse(LongResponse):
             outcome, self._status = error.outcome, error.status
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
-            self._status = _CLIENT_GONE
+            self._status = CLIENT_GONE
             raise
         except (httpx.HTTPError, TimeoutError):
             # The response has begun; the server closes the connection.
@@ -104,7 +117,7 @@ class PassedThroughResponse(LongResponse):
     async def _forward(self, send: Send, deadline: float) -> None:
         async with contextlib.AsyncExitStack() as stack:
             response = await stack.enter_async_context(
-                self._forwarder.pool.forward(self._path, self._request_body, deadline)
+                self._forwarder.pool.forward(self._path, self._content, deadline)
             )
             self._status = response.status_code
             kind = response.headers.get("content-type", "application/json")

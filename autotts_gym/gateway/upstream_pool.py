@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
@@ -14,6 +14,7 @@ import tenacity
 
 from autotts_gym.gateway.api_errors import ApiError
 from autotts_gym.gateway.gateway_metrics import GatewayMetrics
+from autotts_gym.gateway.request_log import LOGGER, log
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.http_headers import check_base_urls, is_local, request_id_header
 from autotts_gym.live.live_model import LiveModel
@@ -68,18 +69,25 @@ class UpstreamPool:
             live: the model on the upstreams.
             interval: seconds between two checks.
         """
-        assert isinstance(live.engine, ServerEngine)
         while True:
-            found = await asyncio.wrap_future(
-                live.submit(live.engine.check_servers(_CHECK_TIMEOUT))
-            )
-            self.up = [found[url] for url in self._shown]
-            for url, answered in found.items():
-                self._metrics.upstream_up.labels(url).set(answered)
-            retries = live.engine.retries
-            self._metrics.retries.inc(retries - self._retries)
-            self._retries = retries
+            try:
+                await self._check(live)
+            except Exception:  # the next check may work
+                LOGGER.exception("a check of the upstreams failed")
             await asyncio.sleep(interval)
+
+    async def _check(self, live: LiveModel) -> None:
+        assert isinstance(live.engine, ServerEngine)
+        found = await asyncio.wrap_future(live.submit(live.engine.check_servers(_CHECK_TIMEOUT)))
+        now_up = [found[url] for url in self._shown]
+        for url, before, after in zip(self._shown, self.up, now_up, strict=True):
+            self._metrics.upstream_up.labels(url).set(after)
+            if before != after:
+                log("upstream", logging.WARNING, upstream=url, up=after)
+        self.up = now_up
+        retries = live.engine.retries
+        self._metrics.retries.inc(retries - self._retries)
+        self._retries = retries
 
     async def close(self) -> None:
         """Close the connections."""
@@ -88,7 +96,7 @@ class UpstreamPool:
 
     @contextlib.asynccontextmanager
     async def forward(
-        self, path: str, body: Mapping[str, Any], deadline: float
+        self, path: str, content: bytes, deadline: float
     ) -> AsyncIterator[httpx.Response]:
         """Send a request to an upstream; its response is to be read as a stream.
 
@@ -96,13 +104,12 @@ class UpstreamPool:
 
         Args:
             path: path below the base URL.
-            body: JSON body.
+            content: JSON body.
             deadline: time of ``time.monotonic()`` until which failures are retried.
 
         Raises:
             ApiError: no upstream can be reached.
         """
-        content = json.dumps(body, allow_nan=False).encode()
         failed: set[int] = set()
         for attempt in range(1, 1 << 30):
             k = self._choose(failed)

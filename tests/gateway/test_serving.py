@@ -52,6 +52,8 @@ def test_a_full_queue_refuses(server: ScriptedServer, settings: Settings) -> Non
             assert 1 <= int(response.headers["retry-after"]) <= 60
             error = response.json()["error"]
             assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+            busy = gateway.metric("autotts_requests_total", controller="cmc", outcome="busy")
+            assert busy == 1
             server.pace = 0.0
         waiting.join(60)
         assert not waiting.is_alive()

@@ -152,6 +152,18 @@ def test_the_protocol_none_passes_requests_through(
     assert passed == 1
 
 
+def test_numbers_that_json_does_not_have_are_not_passed_through(
+    server: ScriptedServer, settings: Settings
+) -> None:
+    with running(settings(server.url)) as gateway:
+        body = '{"model": "scripted", "messages": [{"role": "user", "content": "x"}], "a": NaN, '
+        body += '"autotts": {"protocol": "none"}}'
+        headers = {"Content-Type": "application/json"}
+        response = gateway.client.post("/chat/completions", content=body, headers=headers)
+    assert response.status_code == 400
+    assert "not valid JSON" in response.json()["error"]["message"]
+
+
 def test_none_as_the_default_protocol(server: ScriptedServer, settings: Settings) -> None:
     with running(settings(server.url, protocols=("none",))) as gateway:
         prompt = [ord(letter) for letter in "q:plain 1\n"]
