@@ -200,9 +200,9 @@ def stepping() -> Iterator[Row]:
         f"{ratio:.2f}",
         "under 20 µs",
     )
-    plan = legal_plan(default, 20_000)
+    legal = legal_plan(default, 20_000)
     measured, baseline, ratio = measure_pair(
-        single_steps(default, plan, 20_000), single_steps(gym.make("CartPole-v1"), coin, 20_000)
+        single_steps(default, legal, 20_000), single_steps(gym.make("CartPole-v1"), coin, 20_000)
     )
     yield (
         "step, random legal actions, default environment",
