@@ -102,6 +102,8 @@ def test_max_episode_steps_truncates() -> None:
     ("arguments", "message"),
     [
         ({"num_envs": 0}, "num_envs must be an integer of at least 1, got 0"),
+        ({"threads": 0}, "threads must be an integer of at least 1, got 0"),
+        ({"threads": 2.0}, "threads must be an integer of at least 1, got 2.0"),
         ({"num_envs": 2.0}, "num_envs must be an integer of at least 1, got 2.0"),
         ({"num_envs": True}, "num_envs must be an integer of at least 1, got True"),
         ({"render_mode": "human"}, 'render_mode must be "rgb_array" or "ansi", got \'human\''),
