@@ -282,6 +282,14 @@ def _compute(net, branches, features, opened):
     update_logits(net, branches, features, opened)
 
 
+@entry_point(packed=NetworkArrays)
+def _compute_all(net, branches, features, opened, logits):
+    for e in range(len(opened)):
+        update_logits(net, branches[e], features[e], opened[e])
+        for action in range(logits.shape[1]):
+            logits[e, action] = net.logits[action]
+
+
 # --- interface -----------------------------------------------------------------------------------
 
 
@@ -340,6 +348,24 @@ class CompiledNetwork:
         """
         _compute(self._packed, branches, features, opened)
         return self.arrays.logits
+
+    def batch_logits(
+        self,
+        branches: NDArray[np.float32],
+        features: NDArray[np.float32],
+        opened: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Logits of all actions in E episodes, legal or not, float32[E, A].
+
+        Args:
+            branches: float32[E, N, NUM_BRANCH_FEATURES].
+            features: float32[E, >= NUM_GLOBAL_FEATURES].
+            opened: int64[E], numbers of opened branches; the logits of single actions on other
+                branches have no meaning.
+        """
+        logits = _empty(len(opened), len(self.arrays.logits))
+        _compute_all(self._packed, branches, features, opened, logits)
+        return logits
 
 
 def _layers(policy: Policy) -> dict[str, Any]:

@@ -192,7 +192,8 @@ class Trunk(nn.Module):
             is_open = (branches[..., STATUS_FEATURES].sum(-1, keepdim=True) > 0).to(branches.dtype)
             encoded = self.branch(branches) * is_open
             mean = encoded.sum(-2) / is_open.sum(-2).clamp(min=1)
-            pooled = torch.cat([mean, encoded.amax(-2)], -1)
+            # The gradient of max is cheaper than that of amax, which equal branches share.
+            pooled = torch.cat([mean, encoded.max(-2).values], -1)
         return self.decide(torch.cat([pooled, features], -1)), encoded
 
 

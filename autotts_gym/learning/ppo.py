@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autotts_gym.controllers.policy_agent import opened_width
-from autotts_gym.controllers.policy_network import Policy
+from autotts_gym.controllers.compiled_network import MAX_WEIGHTS, CompiledNetwork
+from autotts_gym.controllers.policy_network import ILLEGAL_LOGIT, Policy
 from autotts_gym.gym_envs.macro_env import MacroVectorEnv
 from autotts_gym.learning import ppo_checkpoint
 from autotts_gym.learning.algorithms import Algorithm
@@ -48,6 +48,8 @@ from autotts_gym.learning.rollout_buffer import (
     Rollout,
     Transition,
     estimate_advantages,
+    groups_by_width,
+    stack,
 )
 from autotts_gym.learning.training_config import TrainingConfig, episode_config_of
 from autotts_gym.learning.validation import Validation
@@ -56,9 +58,9 @@ from autotts_gym.traces.store import TraceStore
 
 #: Column of β in the global features.
 _BETA: Final = GLOBAL_FEATURE_NAMES.index("beta")
-#: A minibatch is sorted by the number of open branches and computed in this many parts, which need
-#: less padding.
-_WIDTH_GROUPS: Final = 4
+#: Timesteps that are computed at once. They have similar numbers of open branches, which saves
+#: padding, and their activations fit in the cache of a core.
+_GROUP_SIZE: Final = 256
 
 
 class PPOTrainer(Trainer):
@@ -109,6 +111,9 @@ class PPOTrainer(Trainer):
             step_limit=episode_config.step_limit,
             atomic=config.shape.atomic,
         )
+        self._network: CompiledNetwork | None = None
+        if config.shape.num_parameters <= MAX_WEIGHTS:
+            self._network = CompiledNetwork(self.policy, episode_config.max_branches)
         self._privileged_features = PrivilegedFeatures(self.env.batch)
         self.segments_done = 0
         self.best: tuple[float, int, dict[str, Tensor]] = (-math.inf, 0, {})
@@ -157,13 +162,12 @@ class PPOTrainer(Trainer):
         """Step all environments ``num_steps`` times; also returns the next observation."""
         transitions: list[Transition] = []
         outcomes: list[tuple[float, float]] = []
+        if self._network is not None:
+            self._network.refresh()
         for _ in range(self.config.num_steps):
-            branches, features, mask = observation
-            width = opened_width(branches.numpy())
-            privileged = self._privileged()
+            privileged, widths = self._privileged(), self._widths()
             with torch.no_grad():
-                log_probs = self.policy.act(branches[:, :width], features, mask).log_softmax(-1)
-                values = self._values(observation, privileged, width)
+                log_probs = self._logits(observation, widths).log_softmax(-1)
                 actions = torch.multinomial(log_probs.exp(), 1)
             arrays, rewards, terminated, truncated, info = self.env.step(actions[:, 0].numpy())
             transitions.append(
@@ -172,9 +176,9 @@ class PPOTrainer(Trainer):
                     *privileged,
                     actions=actions,
                     log_probs=log_probs.gather(-1, actions)[:, 0],
-                    values=values,
-                    rewards=torch.from_numpy(rewards).float() / features[:, _BETA],
+                    rewards=torch.from_numpy(rewards).float() / observation.features[:, _BETA],
                     dones=torch.from_numpy(terminated | truncated).float(),
+                    widths=widths,
                 )
             )
             if "final_info" in info:
@@ -182,23 +186,50 @@ class PPOTrainer(Trainer):
                 ended = final["_correct"]
                 outcomes += zip(final["correct"][ended], -final["cost_reward"][ended], strict=True)
             observation = Observation.from_arrays(arrays)
-        with torch.no_grad():
-            max_branches = observation.branches.shape[1]
-            next_values = self._values(observation, self._privileged(), max_branches)
-        return Rollout.stack(transitions, next_values, outcomes), observation
+        stacked = stack(transitions)
+        rollout = Rollout(
+            **stacked._asdict(),
+            values=self._values(
+                *(part.flatten(0, 1) for part in stacked[:2] + stacked[3:5]),
+                stacked.widths.flatten(),
+            ).view(stacked.rewards.shape),
+            next_values=self._values(*observation[:2], *self._privileged(), self._widths()),
+            outcomes=outcomes,
+        )
+        return rollout, observation
+
+    def _widths(self) -> Tensor:
+        """Opened branches of all environments, int64[E]."""
+        return torch.from_numpy(self.env.batch.ledger["opened"].copy())
+
+    def _logits(self, observation: Observation, widths: Tensor) -> Tensor:
+        """Logits of the actions, ``ILLEGAL_LOGIT`` for illegal ones."""
+        branches, features, mask = observation
+        if self._network is None:
+            return self.policy.act(branches[:, : max(1, int(widths.max()))], features, mask)
+        logits = self._network.batch_logits(branches.numpy(), features.numpy(), widths.numpy())
+        return torch.where(mask, torch.from_numpy(logits), ILLEGAL_LOGIT)
 
     def _privileged(self) -> Privileged:
         """Privileged features of the current states of all environments."""
         branches, features = self._privileged_features.compute()
         return Privileged(torch.from_numpy(branches), torch.from_numpy(features))
 
-    def _values(self, observation: Observation, privileged: Privileged, width: int) -> Tensor:
-        """The critic's values. At most the first ``width`` branches may be open."""
-        values: Tensor = self.critic(
-            observation.branches[:, :width],
-            observation.features,
-            (privileged.branches[:, :width], privileged.features),
-        )
+    def _values(
+        self,
+        branches: Tensor,
+        features: Tensor,
+        privileged_branches: Tensor,
+        privileged_features: Tensor,
+        widths: Tensor,
+    ) -> Tensor:
+        """The critic's values of K timesteps, float32[K]."""
+        values = torch.empty(len(widths))
+        for rows in groups_by_width(torch.arange(len(widths)), widths, _GROUP_SIZE):
+            width = max(1, int(widths[rows].max()))
+            privileged = privileged_branches[rows, :width], privileged_features[rows]
+            with torch.no_grad():
+                values[rows] = self.critic(branches[rows, :width], features[rows], privileged)
         return values
 
     def _advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
@@ -212,8 +243,7 @@ class PPOTrainer(Trainer):
         for _ in range(config.update_epochs):
             for rows in torch.randperm(config.batch_size).chunk(config.num_minibatches):
                 self.optimizer.zero_grad()
-                by_width = rows[batch.widths[rows].argsort()]
-                for group in by_width.chunk(_WIDTH_GROUPS):
+                for group in groups_by_width(rows, batch.widths, _GROUP_SIZE):
                     loss, entropy = self._loss(batch.select(group), ent_coef)
                     (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
                     total_entropy += entropy

@@ -6,13 +6,12 @@ branch and global features, P_B and P_G those of the privileged ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from autotts_gym.mdp.macro_features import STATUS_FEATURES
 
 
 class Observation(NamedTuple):
@@ -60,9 +59,9 @@ class Transition(NamedTuple):
     privileged_features: Tensor
     actions: Tensor
     log_probs: Tensor
-    values: Tensor
     rewards: Tensor
     dones: Tensor
+    widths: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class Rollout:
         values: float32[T, E], the critic's.
         rewards: float32[T, E], in units of a correct answer.
         dones: float32[T, E], 1 where the episode ended with the timestep.
+        widths: int64[T, E], opened branches.
         next_values: float32[E], of the observations that follow the last timestep.
         outcomes: (1.0 if correct else 0.0, cost as a share of C) of each episode that ended.
     """
@@ -88,22 +88,12 @@ class Rollout:
     privileged_features: Tensor
     actions: Tensor
     log_probs: Tensor
-    values: Tensor
     rewards: Tensor
     dones: Tensor
+    widths: Tensor
+    values: Tensor
     next_values: Tensor
     outcomes: list[tuple[float, float]]
-
-    @classmethod
-    def stack(
-        cls,
-        transitions: list[Transition],
-        next_values: Tensor,
-        outcomes: list[tuple[float, float]],
-    ) -> Rollout:
-        """The rollout of consecutive transitions."""
-        stacked = Transition(*(torch.stack(column) for column in zip(*transitions, strict=True)))
-        return cls(**stacked._asdict(), next_values=next_values, outcomes=outcomes)
 
     @property
     def episodes(self) -> float:
@@ -133,16 +123,15 @@ class Batch(NamedTuple):
     def flatten(cls, rollout: Rollout, advantages: Tensor, returns: Tensor) -> Batch:
         """The batch of a rollout, with advantages and returns as of :func:`estimate_advantages`."""
         r = rollout
-        branches = r.branches.flatten(0, 1)
         flat = advantages.flatten()
         return cls(
-            Observation(branches, r.features.flatten(0, 1), r.mask.flatten(0, 1)),
+            Observation(r.branches.flatten(0, 1), r.features.flatten(0, 1), r.mask.flatten(0, 1)),
             Privileged(r.privileged_branches.flatten(0, 1), r.privileged_features.flatten(0, 1)),
             r.actions.flatten(0, 1),
             r.log_probs.flatten(),
             (flat - flat.mean()) / (flat.std() + 1e-8),
             returns.flatten(),
-            (branches[..., STATUS_FEATURES].sum(-1) > 0).sum(-1),
+            r.widths.flatten(),
         )
 
     def select(self, rows: Tensor) -> Batch:
@@ -162,6 +151,26 @@ class Batch(NamedTuple):
             self.returns[rows],
             self.widths[rows],
         )
+
+
+def stack(transitions: list[Transition]) -> Transition:
+    """Consecutive transitions as one, with an axis of timesteps."""
+    return Transition(*(torch.stack(column) for column in zip(*transitions, strict=True)))
+
+
+def groups_by_width(rows: Tensor, widths: Tensor, size: int) -> Iterator[Tensor]:
+    """Divide timesteps into groups with similar numbers of open branches, which need less padding.
+
+    Args:
+        rows: int64[K], the timesteps.
+        widths: int64[T · E], opened branches of all timesteps.
+        size: timesteps of a group, about.
+
+    Yields:
+        int64[about size], rows.
+    """
+    ordered = rows[widths[rows].argsort()]
+    yield from ordered.chunk(max(1, len(rows) // size))
 
 
 def estimate_advantages(rollout: Rollout, gae_lambda: float) -> tuple[Tensor, Tensor]:

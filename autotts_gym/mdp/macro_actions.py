@@ -17,9 +17,10 @@ import numpy as np
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import state as s
+from autotts_gym.mdp.actions import ANSWER_BRANCH, CONTINUE, PROBE, PRUNE
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.macro_memory import Memory
-from autotts_gym.mdp.macro_votes import is_running, plurality, weighted_vote
+from autotts_gym.mdp.macro_votes import is_running
 from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.rules import action_id
 
@@ -91,9 +92,9 @@ def table(indent: str = "") -> str:
     return f"\n{indent}".join(["| id | macro-action | bundle |", "| --- | --- | --- |", *rows])
 
 
-def max_bundle_length(max_branches: int, depth: int) -> int:
-    """Largest number of actions in a bundle; ``depth`` is the environment's depth limit."""
-    return max_branches * (depth + 1) + 1
+def max_runs(max_branches: int) -> int:
+    """Largest number of runs of a bundle, each of one action that is repeated."""
+    return 2 * max_branches + 1
 
 
 # --- choice of branches --------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def _branch_with_answer(view: View, answer: int, finished: bool) -> int:
 def expand(
     view: View, memory: Memory, mean_length: float, depth_limit: int, macro_action: int, queue
 ) -> int:
-    """Write the actions of a macro-action to ``queue``.
+    """Write the actions of a macro-action to ``queue``, as runs of one action that is repeated.
 
     If the macro-action is illegal, ``queue`` starts with an illegal action, which has the same
     penalty. Under a token budget, earlier actions of a bundle can make later ones illegal; the
@@ -174,17 +175,17 @@ def expand(
         mean_length: mean length of the environment's branches, intervals.
         depth_limit: of the environment, intervals.
         macro_action: id.
-        queue: int32[>= max_bundle_length].
+        queue: int32[>= max_runs, 2], id of the action and number of times.
 
     Returns:
-        Number of actions; 0 if the macro-action is illegal.
+        Number of runs; 0 if the macro-action is illegal.
     """
     n = memory.branches.shape[0]
     opened = int(view.globals[f.OPENED])
     # Illegal: CONTINUE of a branch that is not open, or BRANCH where all are.
-    queue[0] = actions.BRANCH if opened == n else action_id(actions.CONTINUE, opened, n)
+    _write_run(queue, 0, actions.BRANCH if opened == n else _action_on(view, CONTINUE, opened), 1)
     if macro_action <= ANSWER_WEIGHTED:
-        return _expand_answer(view, mean_length, macro_action, queue)
+        return _expand_answer(view, memory, macro_action, queue)
     if macro_action < DEEPEN_1:
         return _expand_widen(view, 1 << (macro_action - WIDEN_1), queue)
     if macro_action >= PRUNE_DISSENTERS:
@@ -192,16 +193,27 @@ def expand(
     return _expand_deepen(view, memory, mean_length, depth_limit, macro_action, queue)
 
 
+@inlined
+def _write_run(queue, k: int, action: int, times: int) -> None:
+    queue[k, 0] = action
+    queue[k, 1] = times
+
+
+@inlined
+def _action_on(view: View, block: int, i: int) -> int:
+    return action_id(block, i, view.branches.shape[1])
+
+
 @compiled
-def _expand_answer(view: View, mean_length: float, macro_action: int, queue) -> int:
+def _expand_answer(view: View, memory: Memory, macro_action: int, queue) -> int:
     answer = -1
     if macro_action == ANSWER_FINISHED:
-        answer = plurality(view, True)[0]
+        answer = memory.episode.finished_plurality
     elif macro_action == ANSWER_WEIGHTED:
-        answer = weighted_vote(view, mean_length).leader
+        answer = memory.episode.weighted_leader
     branch = _branch_with_answer(view, answer, True) if answer >= 0 else -1
-    n = view.branches.shape[1]
-    queue[0] = actions.ANSWER if branch < 0 else action_id(actions.ANSWER_BRANCH, branch, n)
+    action = actions.ANSWER if branch < 0 else _action_on(view, ANSWER_BRANCH, branch)
+    _write_run(queue, 0, action, 1)
     return 1
 
 
@@ -209,27 +221,25 @@ def _expand_answer(view: View, mean_length: float, macro_action: int, queue) -> 
 def _expand_widen(view: View, count: int, queue) -> int:
     if view.mask[actions.BRANCH] == 0:
         return 0
-    n = view.branches.shape[1]
     opened = int(view.globals[f.OPENED])
-    count = min(count, n - opened)
+    count = min(count, view.branches.shape[1] - opened)
     for k in range(count):
-        queue[k] = actions.BRANCH
-        queue[count + k] = action_id(actions.PROBE, opened + k, n)
+        _write_run(queue, k, actions.BRANCH, 1)
+        _write_run(queue, count + k, _action_on(view, PROBE, opened + k), 1)
     return 2 * count
 
 
 @compiled
 def _expand_prune(view: View, memory: Memory, macro_action: int, queue) -> int:
-    n = view.branches.shape[1]
     oldest = _deepest(view, 1, -1)
     count = 0
     for i in range(int(view.globals[f.OPENED])):
         chosen = i == oldest
         if macro_action == PRUNE_DISSENTERS:
             chosen = _is_dissenter(view, memory, i)
-        prune = action_id(actions.PRUNE, i, n)
+        prune = _action_on(view, PRUNE, i)
         if chosen and view.mask[prune] != 0:
-            queue[count] = prune
+            _write_run(queue, count, prune, 1)
             count += 1
     return count
 
@@ -238,7 +248,6 @@ def _expand_prune(view: View, memory: Memory, macro_action: int, queue) -> int:
 def _expand_deepen(
     view: View, memory: Memory, mean_length: float, depth_limit: int, macro_action: int, queue
 ) -> int:
-    n = view.branches.shape[1]
     intervals = 1 if macro_action == DEEPEN_1 else DEEPEN_INTERVALS
     read_depth = int(np.ceil(READ_LENGTH * mean_length))
     count = 0
@@ -251,19 +260,16 @@ def _expand_deepen(
                 continue
             depth = view.branches[f.REQUESTED, i]
             target = max(read_depth, depth) if macro_action == READ else depth + intervals
-            for _ in range(min(target, depth_limit) - depth):
-                queue[count] = action_id(actions.CONTINUE, i, n)
+            times = min(target, depth_limit) - depth
+            if times > 0:
+                _write_run(queue, count, _action_on(view, CONTINUE, i), times)
                 count += 1
     # Probe after all requests, so that the branches generate in parallel.
-    requests = count
-    last = -1
-    for k in range(requests):
-        if queue[k] != last:
-            last = queue[k]
-            branch = last - action_id(actions.CONTINUE, 0, n)
-            queue[count] = action_id(actions.PROBE, branch, n)
-            count += 1
-    return count
+    requested = count
+    for k in range(requested):
+        branch = queue[k, 0] - _action_on(view, CONTINUE, 0)
+        _write_run(queue, requested + k, _action_on(view, PROBE, branch), 1)
+    return 2 * requested
 
 
 @compiled

@@ -20,7 +20,7 @@ from autotts_gym.mdp.batch_kernels import (
 from autotts_gym.mdp.episode_draws import DrawTables
 from autotts_gym.mdp.flat_observation import LIMIT
 from autotts_gym.mdp.jit import entry_point
-from autotts_gym.mdp.macro_actions import expand, max_bundle_length
+from autotts_gym.mdp.macro_actions import expand, max_runs
 from autotts_gym.mdp.macro_features import (
     BRANCH_RECORD,
     GLOBAL_RECORD,
@@ -28,7 +28,6 @@ from autotts_gym.mdp.macro_features import (
     NUM_BRANCH_FEATURES,
     NUM_GLOBAL_FEATURES,
 )
-from autotts_gym.mdp.macro_memory import reset_memory, update_memory
 from autotts_gym.mdp.macro_transition import (
     MacroArrays,
     MacroBatchArrays,
@@ -83,8 +82,7 @@ def _begin(arrays, branch_features, lengths, chosen):
         macro.mean_lengths[e] = ledger.full_cost / width / ledger.interval
         lengths[e] = 0
         branch_features[e] = 0
-        reset_memory(memory_of(macro, e))
-        observe(macro, view_of(batch.views, e), ledger.depth_limit, e)
+        observe(macro, view_of(batch.views, e), ledger.depth_limit, e, True)
 
 
 @entry_point(packed=TrackedArrays)
@@ -95,12 +93,7 @@ def _expand_tracked(arrays, depth_limit, macro_action, queue):
 
 @entry_point(packed=TrackedArrays)
 def _observe_tracked(arrays, depth_limit, is_start):
-    view, memory = view_of(arrays.views, 0), memory_of(arrays.macro, 0)
-    if is_start:
-        reset_memory(memory)
-    else:
-        update_memory(memory, view, arrays.macro.mean_lengths[0])
-    observe(arrays.macro, view, depth_limit, 0)
+    observe(arrays.macro, view_of(arrays.views, 0), depth_limit, 0, is_start)
 
 
 # --- interface -----------------------------------------------------------------------------------
@@ -125,7 +118,7 @@ class MacroTracker:
         features = np.zeros((1, NUM_ALL_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(branch_features, features)
         self._bind()
-        self._queue = np.empty(0, np.int32)
+        self._queue = np.empty((max_runs(max_branches), 2), np.int32)
         self._depth_limit = 0
         self._packed_view: tuple[View, NDArray[np.int64]] | None = None
 
@@ -155,7 +148,9 @@ class MacroTracker:
         if self._atomic:
             return [macro_action]
         count = _expand_tracked(self._packed(view), self._depth_limit, macro_action, self._queue)
-        return self._queue[: max(count, 1)].tolist()
+        runs = self._queue[: max(count, 1)]
+        bundle: list[int] = np.repeat(runs[:, 0], runs[:, 1]).tolist()
+        return bundle
 
     def begin(self, view: View, mean_length: float, depth_limit: int) -> None:
         """Start an episode.
@@ -166,9 +161,6 @@ class MacroTracker:
             depth_limit: largest length of the environment's branches, intervals.
         """
         self._macro.mean_lengths[0], self._depth_limit = mean_length, depth_limit
-        size = max_bundle_length(len(self.branch_features), depth_limit)
-        if len(self._queue) < size:
-            self._queue = np.empty(size, np.int32)
         self.branch_features[:] = 0
         self._observe(view, is_start=True)
 
@@ -228,7 +220,7 @@ class MacroBatch(Batch):
         history_length = max_legal_actions(n, dataset.depth) if keep_actions else 0
         self.history = np.zeros((num_envs, history_length), np.int32)
         self.lengths = np.zeros(num_envs, np.int64)
-        self._queues = np.empty((threads, max_bundle_length(n, dataset.depth)), np.int32)
+        self._queues = np.empty((threads, max_runs(n), 2), np.int32)
         self.branch_features = np.zeros((num_envs, n, NUM_BRANCH_FEATURES), np.float32)
         self.all_features = np.zeros((num_envs, NUM_ALL_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(self.branch_features, self.all_features)

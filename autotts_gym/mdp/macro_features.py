@@ -7,6 +7,7 @@ the plurality's until a branch has finished.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,13 +19,7 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.fields import Field
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.macro_memory import Memory
-from autotts_gym.mdp.macro_votes import (
-    WeightedVote,
-    is_null,
-    plurality,
-    vote_weight,
-    weighted_vote,
-)
+from autotts_gym.mdp.macro_votes import Votes, is_null
 from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.state import Records, record_type
 
@@ -129,8 +124,6 @@ class Counts(NamedTuple):
     running: Any
     finished: Any
     pruned: Any
-    with_answer: Any  # active branches that have been probed
-    answers: Any  # different answers of finished branches
     null_answers: Any  # of finished branches
     leader_votes: Any  # of finished branches
     second_votes: Any  # of finished branches
@@ -143,21 +136,27 @@ class Counts(NamedTuple):
 
 @compiled
 def update_features(
-    view: View, memory: Memory, mean_length: float, depth_limit: int, branches: Records, record: Any
+    view: View,
+    memory: Memory,
+    votes: Votes,
+    mean_length: float,
+    depth_limit: int,
+    branches: Records,
+    record: Any,
 ) -> None:
     """Write the features. Those of branches that are not opened stay as they are: zero.
 
     Args:
         view: observation.
         memory: memory of the episode.
+        votes: the votes of the observation, which are still in ``memory.ballots``.
         mean_length: mean length of the environment's branches, intervals.
         depth_limit: of the environment, intervals.
         branches: BRANCH_RECORD[N].
         record: a GLOBAL_RECORD.
     """
-    vote = weighted_vote(view, mean_length)
-    counts = _update_branches(view, memory, mean_length, depth_limit, vote, branches)
-    _update_globals(view, memory, vote, counts, record)
+    counts = _update_branches(view, memory, mean_length, depth_limit, votes, branches)
+    _update_globals(view, memory, votes, counts, record)
 
 
 @compiled
@@ -166,13 +165,14 @@ def _update_branches(
     memory: Memory,
     mean_length: float,
     depth_limit: int,
-    vote: WeightedVote,
+    votes: Votes,
     branches: Records,
 ):
     """Write the features of all opened branches; returns their :class:`Counts`."""
     opened = int(view.globals[f.OPENED])
     leader = memory.episode.leader
-    running = finished = pruned = with_answer = answers = null_answers = 0
+    running = finished = pruned = null_answers = 0
+    with_answer = max(votes.with_answer, 1)
     leader_votes = second_votes = agreeing = 0
     finished_depth = shortest_finished = deepest_running = 0.0
     shallowest_running = np.inf
@@ -188,17 +188,14 @@ def _update_branches(
         is_finished = view.branches[f.FINISHED, i] != 0
         if answer >= 0:
             row.has_leader = answer == leader
-            row.has_second = answer == vote.second
-            supporters, is_first = _count_supporters(view, i, answer)
-            row.support = supporters
-            with_answer += 1
-            answers += is_finished and is_first
+            row.has_second = answer == votes.second
+            row.support = memory.ballots[memory.ballots[i].slot].votes / with_answer
         if is_finished:
             row.finished = 1
             finished += 1
             null_answers += row.null_answer > 0
-            leader_votes += answer == vote.leader
-            second_votes += answer == vote.second
+            leader_votes += answer == votes.leader
+            second_votes += answer == votes.second
             finished_depth += depth
             shortest_finished = depth if finished == 1 else min(shortest_finished, depth)
         else:
@@ -207,14 +204,10 @@ def _update_branches(
             agreeing += answer == leader
             deepest_running = max(deepest_running, depth)
             shallowest_running = min(shallowest_running, depth)
-    for i in range(opened):
-        branches[i].support /= max(with_answer, 1)
     return Counts(
         running,
         finished,
         pruned,
-        with_answer,
-        answers,
         null_answers,
         leader_votes,
         second_votes,
@@ -246,37 +239,33 @@ def _update_branch(
     if view.branches[f.STATUS, i] == s.ACTIVE and answer >= 0:
         age = revealed - memory.branches[i].answer_since + 1
         row.answer_age = min(age / mean_length, 2.0)
-        row.vote_weight = vote_weight(revealed, mean_length)
+        row.vote_weight = memory.branches[i].weight
 
 
-@compiled
-def _count_supporters(view: View, i: int, answer: int):
-    """Active branches with the answer of branch ``i``; whether none before it has finished."""
-    supporters = 0
-    is_first = True
-    for j in range(int(view.globals[f.OPENED])):
-        if view.branches[f.STATUS, j] == s.ACTIVE and view.branches[f.LATEST, j] == answer:
-            supporters += 1
-            is_first = is_first and not (j < i and view.branches[f.FINISHED, j] != 0)
-    return supporters, is_first
+#: ln(1 + count) / 4 of small counts.
+_LN1P: Final = np.array([math.log(1.0 + count) / 4.0 for count in range(512)])
 
 
 @inlined
-def _ln1p(count: float) -> float:
-    return np.log(1.0 + count) / 4.0
+def _ln1p(value: float) -> float:
+    return np.log(1.0 + value) / 4.0
+
+
+@inlined
+def _ln1p_of_count(count: int) -> float:
+    return _LN1P[count] if count < len(_LN1P) else _ln1p(count)
 
 
 @compiled
 def _update_globals(
-    view: View, memory: Memory, vote: WeightedVote, counts: Counts, record: Any
+    view: View, memory: Memory, votes: Votes, counts: Counts, record: Any
 ) -> None:
     """Write the features of the episode."""
     n = view.branches.shape[1]
     opened = int(view.globals[f.OPENED])
-    leading, leading_votes = plurality(view, False)
     beta = float(view.globals[f.BETA])
     spent = float(view.globals[f.SPENT])
-    total_mass = max(vote.total_mass, 1e-9)
+    total_mass = max(votes.total_mass, 1e-9)
     log_price = np.log(max(1 - beta, 1e-9)) - np.log(max(beta, 1e-9))
     record.beta = beta
     record.log_price = min(max(log_price, -6.0), 6.0) / 3
@@ -284,23 +273,24 @@ def _update_globals(
     record.log_spent = _ln1p(spent * n)
     record.log_clock = _ln1p(float(view.globals[f.CLOCK]) * n)
     record.opened_share = opened / n
-    record.log_opened = _ln1p(opened)
-    record.log_running = _ln1p(counts.running)
-    record.log_finished = _ln1p(counts.finished)
-    record.log_pruned = _ln1p(counts.pruned)
+    record.log_opened = _ln1p_of_count(opened)
+    record.log_running = _ln1p_of_count(counts.running)
+    record.log_finished = _ln1p_of_count(counts.finished)
+    record.log_pruned = _ln1p_of_count(counts.pruned)
     record.null_share = counts.null_answers / max(counts.finished, 1)
-    record.leader_mass = vote.leader_mass / (1 + vote.leader_mass)
-    record.second_mass = vote.second_mass / (1 + vote.second_mass)
-    record.leader_share = vote.leader_mass / total_mass
-    record.margin = (vote.leader_mass - vote.second_mass) / total_mass
-    record.log_leader_votes = _ln1p(counts.leader_votes)
-    record.log_second_votes = _ln1p(counts.second_votes)
-    record.log_answers = _ln1p(counts.answers)
+    record.leader_mass = votes.leader_mass / (1 + votes.leader_mass)
+    record.second_mass = votes.second_mass / (1 + votes.second_mass)
+    record.leader_share = votes.leader_mass / total_mass
+    record.margin = (votes.leader_mass - votes.second_mass) / total_mass
+    record.log_leader_votes = _ln1p_of_count(counts.leader_votes)
+    record.log_second_votes = _ln1p_of_count(counts.second_votes)
+    record.log_answers = _ln1p_of_count(votes.answers)
     record.agreement = counts.agreeing / max(counts.running, 1)
-    record.plurality_share = leading_votes / max(counts.with_answer, 1)
+    record.plurality_share = votes.plurality_votes / max(votes.with_answer, 1)
+    leading = votes.plurality
     record.plurality_leads = leading >= 0 and leading == memory.episode.leader
-    record.log_leader_age = _ln1p(memory.episode.leader_age)
-    record.log_macro_actions = _ln1p(memory.episode.macro_actions) * 0.8
+    record.log_leader_age = _ln1p_of_count(memory.episode.leader_age)
+    record.log_macro_actions = _ln1p_of_count(memory.episode.macro_actions) * 0.8
     record.mean_finished = min(counts.finished_depth / max(counts.finished, 1), 4.0) / 2
     record.shortest_finished = min(counts.shortest_finished, 4.0) / 2
     record.deepest_running = min(counts.deepest_running, 4.0) / 2

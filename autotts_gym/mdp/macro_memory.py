@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp.fields import Field
-from autotts_gym.mdp.jit import compiled
-from autotts_gym.mdp.macro_votes import is_running, leading_answer
+from autotts_gym.mdp.jit import compiled, inlined
+from autotts_gym.mdp.macro_votes import Votes, count_votes, is_running, vote_weight
 from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.state import Records, record_type
 
@@ -16,11 +16,14 @@ BRANCH_MEMORY_FIELDS: Final = (
     Field("answer_since", "depth at which a probe revealed that class, intervals", dtype="i4"),
     Field("dissent", "consecutive probes whose class was not the leading answer", dtype="i4"),
     Field("probed", "depth of its latest probe, intervals", dtype="i4"),
+    Field("weight", "weight of its vote, as if it ended at that depth", dtype="f8"),
 )
 EPISODE_MEMORY_FIELDS: Final = (
     Field("leader", "class of the leading answer, -1 for none", dtype="i4"),
     Field("leader_age", "macro-actions since the leading answer changed", dtype="i4"),
     Field("macro_actions", "macro-actions taken", dtype="i4"),
+    Field("weighted_leader", "class of the weighted vote of finished branches", dtype="i4"),
+    Field("finished_plurality", "class of most finished branches", dtype="i4"),
 )
 BRANCH_MEMORY: Final = record_type(BRANCH_MEMORY_FIELDS)
 EPISODE_MEMORY: Final = record_type(EPISODE_MEMORY_FIELDS)
@@ -32,10 +35,12 @@ class Memory(NamedTuple):
     Attributes:
         branches: BRANCH_MEMORY[N].
         episode: an EPISODE_MEMORY record.
+        ballots: BALLOT[N], working memory.
     """
 
     branches: Records
     episode: Any
+    ballots: Records
 
 
 @compiled
@@ -46,15 +51,28 @@ def reset_memory(memory: Memory) -> None:
         memory.branches[i].answer_since = 0
         memory.branches[i].dissent = 0
         memory.branches[i].probed = 0
+        memory.branches[i].weight = 0.0
     memory.episode.leader = -1
     memory.episode.leader_age = 0
     memory.episode.macro_actions = 0
+    memory.episode.weighted_leader = -1
+    memory.episode.finished_plurality = -1
+
+
+@inlined
+def count_remembered(memory: Memory, view: View, mean_length: float) -> Votes:
+    """Count the votes, after the weights of branches that were probed have been computed."""
+    for i in range(int(view.globals[f.OPENED])):
+        depth = view.branches[f.REVEALED, i]
+        if depth != memory.branches[i].probed:
+            memory.branches[i].weight = vote_weight(depth, mean_length)
+    return count_votes(view, memory.branches, memory.ballots)
 
 
 @compiled
-def update_memory(memory: Memory, view: View, mean_length: float) -> None:
-    """Update the memory after a macro-action."""
-    leader = leading_answer(view, mean_length)
+def update_memory(memory: Memory, view: View, votes: Votes) -> None:
+    """Update the memory after a macro-action; ``votes`` are those of :func:`count_remembered`."""
+    leader = votes.leader if votes.leader >= 0 else votes.plurality
     for i in range(int(view.globals[f.OPENED])):
         branch = memory.branches[i]
         answer, depth = view.branches[f.LATEST, i], view.branches[f.REVEALED, i]
@@ -70,3 +88,5 @@ def update_memory(memory: Memory, view: View, mean_length: float) -> None:
     episode.macro_actions += 1
     episode.leader_age = episode.leader_age + 1 if leader == episode.leader else 0
     episode.leader = leader
+    episode.weighted_leader = votes.leader
+    episode.finished_plurality = votes.finished_plurality

@@ -7,15 +7,25 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from autotts_gym.mdp import observation, rules
+from autotts_gym.mdp.actions import CONTINUE
 from autotts_gym.mdp.batch_kernels import BatchArrays
 from autotts_gym.mdp.jit import inlined
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS, expand, update_mask
 from autotts_gym.mdp.macro_features import BRANCH_RECORD, GLOBAL_RECORD, update_features
-from autotts_gym.mdp.macro_memory import BRANCH_MEMORY, EPISODE_MEMORY, Memory, update_memory
+from autotts_gym.mdp.macro_memory import (
+    BRANCH_MEMORY,
+    EPISODE_MEMORY,
+    Memory,
+    count_remembered,
+    reset_memory,
+    update_memory,
+)
+from autotts_gym.mdp.macro_votes import BALLOT
 from autotts_gym.mdp.observation import View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import Axes
 from autotts_gym.mdp.state import Records, state_of
-from autotts_gym.mdp.transition import play_action
+from autotts_gym.mdp.transition import affordability, observe_masks, play_action, play_quietly
 
 
 class MacroArrays(NamedTuple):
@@ -28,6 +38,7 @@ class MacroArrays(NamedTuple):
         branches: BRANCH_RECORD[E, N], branch features.
         globals: GLOBAL_RECORD[E], global features.
         mask: int8[E, NUM_MACRO_ACTIONS].
+        ballots: BALLOT[E, N], working memory.
     """
 
     mean_lengths: Annotated[NDArray[np.float64], Axes(np.float64, 1)]
@@ -36,6 +47,7 @@ class MacroArrays(NamedTuple):
     branches: Annotated[Records, Axes(BRANCH_RECORD, 2)]
     globals: Annotated[Records, Axes(GLOBAL_RECORD, 1)]
     mask: Annotated[NDArray[np.int8], Axes(np.int8, 2)]
+    ballots: Annotated[Records, Axes(BALLOT, 2)]
 
     @classmethod
     def allocate(
@@ -57,6 +69,7 @@ class MacroArrays(NamedTuple):
             branch_features.view(BRANCH_RECORD)[..., 0],
             global_features.view(GLOBAL_RECORD)[..., 0],
             np.zeros((num_envs, NUM_MACRO_ACTIONS), np.int8),
+            np.zeros((num_envs, n), BALLOT),
         )
 
 
@@ -70,15 +83,39 @@ class MacroBatchArrays(NamedTuple):
 @inlined
 def memory_of(macro: MacroArrays, e: int) -> Memory:
     """The memory of episode ``e``."""
-    return Memory(macro.branch_memory[e], macro.episode_memory[e])
+    return Memory(macro.branch_memory[e], macro.episode_memory[e], macro.ballots[e])
 
 
 @inlined
-def observe(macro: MacroArrays, view: View, depth_limit: int, e: int) -> None:
-    """Write features and mask of episode ``e``."""
+def observe(macro: MacroArrays, view: View, depth_limit: int, e: int, is_start: bool) -> None:
+    """Update memory, features and mask of episode ``e`` after a macro-action, or at its start."""
     memory, mean_length = memory_of(macro, e), macro.mean_lengths[e]
-    update_features(view, memory, mean_length, depth_limit, macro.branches[e], macro.globals[e])
+    if is_start:
+        reset_memory(memory)
+    votes = count_remembered(memory, view, mean_length)
+    if not is_start:
+        update_memory(memory, view, votes)
+    update_features(
+        view, memory, votes, mean_length, depth_limit, macro.branches[e], macro.globals[e]
+    )
     update_mask(view, memory, mean_length, macro.mask[e])
+
+
+@inlined
+def _extend_at_once(episode, i, most):
+    """CONTINUE(i) as often as is legal, at most ``most`` times; returns how often.
+
+    At the step limit, the last action settles the costs: it is left to ``play_quietly``.
+    """
+    ledger = episode.ledger
+    most = min(most, ledger.depth_limit - episode.branches[i].requested)
+    most = min(most, ledger.step_limit - ledger.steps - 1)
+    if most < 2 or not rules.can_extend(episode, i):
+        return 0
+    count = rules.affordable_intervals(episode, most)
+    rules.extend_by(episode, i, count)
+    ledger.steps += count
+    return count
 
 
 @inlined
@@ -87,7 +124,7 @@ def play_macro_action(arrays, e, macro_action, queue, history, lengths, atomic):
 
     Args:
         arrays: :class:`MacroBatchArrays`.
-        queue: int32[>= max_bundle_length], overwritten.
+        queue: int32[>= max_runs, 2], overwritten.
         history, lengths, atomic: as in :class:`MacroBatch`.
 
     Returns:
@@ -96,28 +133,63 @@ def play_macro_action(arrays, e, macro_action, queue, history, lengths, atomic):
     rewards = costs = all_tokens = all_latency = 0.0
     outcomes = 0
     episode = state_of(arrays.batch.episodes, e)
+    ledger = episode.ledger
     view = view_of(arrays.batch.views, e)
     generation = generation_view_of(arrays.batch.generation, e)
-    memory = memory_of(arrays.macro, e)
-    mean_length, limit = arrays.macro.mean_lengths[e], episode.ledger.depth_limit
-    if atomic:
-        count, queue[0] = 0, macro_action
-    else:
-        count = expand(view, memory, mean_length, limit, macro_action, queue)
-    for k in range(max(count, 1)):
-        if count > 0 and view.mask[queue[k]] == 0:
-            continue
-        if history.shape[1] > 0:
-            history[e, lengths[e]] = queue[k]
+    count = 0
+    if not atomic:
+        memory, mean_length = memory_of(arrays.macro, e), arrays.macro.mean_lengths[e]
+        count = expand(view, memory, mean_length, ledger.depth_limit, macro_action, queue)
+        macro_action = queue[0, 0]
+    keeps_actions = history.shape[1] > 0
+    if count == 0:  # a single action, or an illegal one
+        if keeps_actions:
+            history[e, lengths[e]] = macro_action
             lengths[e] += 1
-        reward, cost, tokens, latency, outcome = play_action(episode, view, generation, queue[k])
-        rewards += reward
-        costs += cost
-        all_tokens += tokens
-        all_latency += latency
-        outcomes |= outcome
-        if episode.ledger.ended:
-            break
-    update_memory(memory, view, mean_length)
-    observe(arrays.macro, view, limit, e)
+        rewards, costs, all_tokens, all_latency, outcomes = play_action(
+            episode, view, generation, macro_action
+        )
+    before = affordability(episode)
+    changes = False  # whether the budget ever covered more or less than at the start
+    first_continue = rules.action_id(CONTINUE, 0, episode.branches.shape[0])
+    for k in range(count):
+        action, times = queue[k, 0], queue[k, 1]
+        while times > 0 and ledger.ended == 0:
+            played = 0
+            if times > 1:
+                i = action - first_continue
+                played = _extend_at_once(episode, i, times)
+                if played > 0:
+                    observation.update_branch(view, episode, i)
+                    # The sums of single actions, to the last bit.
+                    tokens = ledger.interval / ledger.full_cost
+                    cost = (1 - ledger.latency_weight) * tokens + ledger.latency_weight * 0.0
+                    reward = 0.0 - (1 - ledger.beta) * cost
+                    for _ in range(played):
+                        rewards += reward
+                        costs += cost
+                        all_tokens += tokens
+            if played == 0:
+                if not rules.is_legal(episode, action):
+                    break
+                played = 1
+                reward, cost, tokens, latency, outcome, _ = play_quietly(
+                    episode, view, generation, action
+                )
+                rewards += reward
+                costs += cost
+                all_tokens += tokens
+                all_latency += latency
+                outcomes |= outcome
+            times -= played
+            changes = changes or before != affordability(episode)
+            if keeps_actions:
+                for _ in range(played):
+                    history[e, lengths[e]] = action
+                    lengths[e] += 1
+    if count > 0:
+        if changes:
+            observe_masks(view, episode)
+        observation.update_globals(view, episode)
+    observe(arrays.macro, view, ledger.depth_limit, e, False)
     return rewards, costs, all_tokens, all_latency, outcomes

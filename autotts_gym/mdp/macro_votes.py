@@ -13,22 +13,42 @@ import numpy as np
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import observation as o
 from autotts_gym.mdp import state as s
+from autotts_gym.mdp.fields import Field
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.observation import View
+from autotts_gym.mdp.state import Records, record_type
 
 #: Depth at which the weight of a vote falls to 1/e, in mean lengths.
 VOTE_DECAY: Final = 0.35
 
+#: A record per answer, in the order of the branches that gave them first; ``slot`` is of a branch.
+BALLOT_FIELDS: Final = (
+    Field("answer", "class", dtype="i4"),
+    Field("votes", "active branches with this answer", dtype="i4"),
+    Field("finished", "finished ones among them", dtype="i4"),
+    Field("is_ranked", "1 once the weighted vote has been compared with the others", dtype="i4"),
+    Field("mass", "sum of the weights of finished branches", dtype="f8"),
+    Field("slot", "record of the answer of the branch with this index", dtype="i8"),
+)
+BALLOT: Final = record_type(BALLOT_FIELDS)
 
-class WeightedVote(NamedTuple):
-    """The weighted vote of finished branches; classes are -1 if there are none.
+
+class Votes(NamedTuple):
+    """The votes of active branches; classes are -1 if there are none.
+
+    Of several answers with equally many votes, the one that a branch gave first comes first.
 
     Attributes:
-        leader: class with the largest weight; the first by branch among equals.
+        leader: class with the largest weight among finished branches, without null answers.
         second: class with the second largest weight.
         leader_mass: sum of the leader's weights.
         second_mass: sum of the second's weights.
         total_mass: sum of all weights.
+        plurality: class of most branches, null answers included.
+        plurality_votes: number of its branches.
+        finished_plurality: class of most finished branches, null answers included.
+        with_answer: active branches that have been probed.
+        answers: different answers of finished branches.
     """
 
     leader: Any
@@ -36,6 +56,11 @@ class WeightedVote(NamedTuple):
     leader_mass: Any
     second_mass: Any
     total_mass: Any
+    plurality: Any
+    plurality_votes: Any
+    finished_plurality: Any
+    with_answer: Any
+    answers: Any
 
 
 @inlined
@@ -51,73 +76,94 @@ def is_null(view: View, answer: int) -> bool:
 
 
 @inlined
-def _has_vote(view: View, i: int) -> bool:
-    """Whether branch ``i`` is active and finished, with an answer that is not null."""
-    if view.branches[f.STATUS, i] != s.ACTIVE or view.branches[f.FINISHED, i] == 0:
-        return False
-    return not is_null(view, view.branches[f.LATEST, i])
-
-
-@inlined
 def vote_weight(depth: int, mean_length: float) -> float:
     """Weight of the vote of a branch that ends at ``depth``; both in intervals."""
     return np.exp(-depth / (VOTE_DECAY * mean_length))
 
 
+@inlined
+def _has_answer(view: View, i: int) -> bool:
+    return view.branches[f.STATUS, i] == s.ACTIVE and view.branches[f.LATEST, i] >= 0
+
+
 @compiled
-def weighted_vote(view: View, mean_length: float):
-    """Count the weighted vote of finished branches."""
-    opened = int(view.globals[f.OPENED])
-    leader, second, leader_mass, second_mass, total_mass = -1, -1, 0.0, 0.0, 0.0
-    for i in range(opened):
-        if not _has_vote(view, i):
+def _fill_ballots(view: View, memory: Records, ballots: Records):
+    """Count the votes by answer; returns the number of answers, and the sum of all weights."""
+    slots = 0
+    total_mass = 0.0
+    for i in range(int(view.globals[f.OPENED])):
+        if not _has_answer(view, i):
             continue
         answer = view.branches[f.LATEST, i]
-        total_mass += vote_weight(view.branches[f.REVEALED, i], mean_length)
-        counted = False
-        for j in range(i):
-            counted = counted or (_has_vote(view, j) and view.branches[f.LATEST, j] == answer)
-        if counted:
-            continue
-        mass = 0.0
-        for j in range(i, opened):
-            if _has_vote(view, j) and view.branches[f.LATEST, j] == answer:
-                mass += vote_weight(view.branches[f.REVEALED, j], mean_length)
-        if mass > leader_mass:
-            leader, second, leader_mass, second_mass = answer, leader, mass, leader_mass
-        elif mass > second_mass:
-            second, second_mass = answer, mass
-    return WeightedVote(leader, second, leader_mass, second_mass, total_mass)
+        slot = 0
+        while slot < slots and ballots[slot].answer != answer:
+            slot += 1
+        ballot = ballots[slot]
+        if slot == slots:
+            slots += 1
+            ballot.answer = answer
+            ballot.votes = 0
+            ballot.finished = 0
+            ballot.is_ranked = 0
+            ballot.mass = 0.0
+        ballots[i].slot = slot
+        ballot.votes += 1
+        if view.branches[f.FINISHED, i] != 0:
+            ballot.finished += 1
+            if not is_null(view, answer):
+                ballot.mass += memory[i].weight
+                total_mass += memory[i].weight
+    return slots, total_mass
 
 
 @compiled
-def plurality(view: View, finished: bool):
-    """The most frequent class of active branches, and its number of votes; -1 and 0 for none.
+def count_votes(view: View, memory: Records, ballots: Records):
+    """Count the votes.
 
     Args:
         view: observation.
-        finished: count finished branches only.
+        memory: BRANCH_MEMORY[N], with the weight of each branch's vote.
+        ballots: BALLOT[N], overwritten.
+
+    Returns:
+        The :class:`Votes`.
     """
-    opened = int(view.globals[f.OPENED])
-    best, most = -1, 0
-    for i in range(opened):
-        answer = view.branches[f.LATEST, i]
-        if view.branches[f.STATUS, i] != s.ACTIVE or answer < 0:
+    slots, total_mass = _fill_ballots(view, memory, ballots)
+    plurality, plurality_votes, with_answer, answers = -1, 0, 0, 0
+    for slot in range(slots):
+        ballot = ballots[slot]
+        with_answer += ballot.votes
+        answers += ballot.finished > 0
+        if ballot.votes > plurality_votes:
+            plurality, plurality_votes = ballot.answer, ballot.votes
+    leader, second, leader_mass, second_mass = -1, -1, 0.0, 0.0
+    finished_plurality, most = -1, 0
+    # In the order of the first finished branch with each answer.
+    for i in range(int(view.globals[f.OPENED])):
+        if not _has_answer(view, i) or view.branches[f.FINISHED, i] == 0:
             continue
-        if finished and view.branches[f.FINISHED, i] == 0:
+        ballot = ballots[ballots[i].slot]
+        if ballot.is_ranked == 1:
             continue
-        votes = 0
-        for j in range(opened):
-            counts = view.branches[f.FINISHED, j] != 0 or not finished
-            active = view.branches[f.STATUS, j] == s.ACTIVE
-            votes += active and counts and view.branches[f.LATEST, j] == answer
-        if votes > most:
-            best, most = answer, votes
-    return best, most
-
-
-@inlined
-def leading_answer(view: View, mean_length: float) -> int:
-    """Leader of the weighted vote; the plurality's class until a branch has finished."""
-    leader = weighted_vote(view, mean_length).leader
-    return leader if leader >= 0 else plurality(view, False)[0]
+        ballot.is_ranked = 1
+        if ballot.finished > most:
+            finished_plurality, most = ballot.answer, ballot.finished
+        if is_null(view, ballot.answer):
+            continue
+        if ballot.mass > leader_mass:
+            second, second_mass = leader, leader_mass
+            leader, leader_mass = ballot.answer, ballot.mass
+        elif ballot.mass > second_mass:
+            second, second_mass = ballot.answer, ballot.mass
+    return Votes(
+        leader,
+        second,
+        leader_mass,
+        second_mass,
+        total_mass,
+        plurality,
+        plurality_votes,
+        finished_plurality,
+        with_answer,
+        answers,
+    )

@@ -98,6 +98,27 @@ def can_answer(episode: EpisodeState, i: int) -> bool:
     return episode.branches[i].revealed > 0
 
 
+@inlined
+def is_legal(episode: EpisodeState, action: int) -> bool:
+    """Whether an action id is legal in an episode that has not ended."""
+    if action == ANSWER:
+        return True
+    if action == BRANCH:
+        return can_branch(episode)
+    max_branches = episode.branches.shape[0]
+    block, i = CONTINUE, action - 2
+    while i >= max_branches:
+        block += 1
+        i -= max_branches
+    if block == CONTINUE:
+        return can_extend(episode, i)
+    if block == PROBE:
+        return can_probe(episode, i)
+    if block == PRUNE:
+        return can_prune(episode, i)
+    return can_answer(episode, i)
+
+
 # --- transitions ---------------------------------------------------------------------------------
 
 

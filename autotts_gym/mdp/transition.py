@@ -25,16 +25,14 @@ LATENCY: Final = 2
 
 
 @inlined
-def play_action(episode: EpisodeState, view: View, generation: GenerationView, action: int):
-    """Play one action.
+def play_quietly(episode: EpisodeState, view: View, generation: GenerationView, action: int):
+    """Play one action, and observe its branch; the caller observes the rest of the episode.
 
     Returns:
-        Its reward, its cost (the mixture of the two parts that follow), the change of tokens as a
-        share of C, the change of the clock as a share of L, and the outcome.
+        What :func:`play_action` returns, and what ``rules.act`` does.
     """
     ledger = episode.ledger
     spent_before, clock_before = ledger.spent, ledger.clock
-    afforded = rules.affords_interval(episode), rules.affords_probe(episode)
     touched = rules.act(episode, action)
     outcome = 0
     reward = 0.0
@@ -44,10 +42,6 @@ def play_action(episode: EpisodeState, view: View, generation: GenerationView, a
     elif touched >= 0:
         observation.update_generation(generation, view, episode, touched)
         observation.update_branch(view, episode, touched)
-        if afforded != (rules.affords_interval(episode), rules.affords_probe(episode)):
-            for i in range(ledger.opened):
-                observation.update_branch_mask(view, episode, i)
-        observation.update_globals(view, episode)
     spent, clock = ledger.spent, ledger.clock
     if ledger.ended:
         outcome |= TERMINATED
@@ -61,4 +55,36 @@ def play_action(episode: EpisodeState, view: View, generation: GenerationView, a
     tokens = (spent - spent_before) / ledger.full_cost
     latency = (clock - clock_before) / ledger.full_latency
     cost = (1 - ledger.latency_weight) * tokens + ledger.latency_weight * latency
-    return reward - (1 - ledger.beta) * cost, cost, tokens, latency, outcome
+    return reward - (1 - ledger.beta) * cost, cost, tokens, latency, outcome, touched
+
+
+@inlined
+def affordability(episode: EpisodeState):
+    """What the budget covers, which decides about actions on all branches."""
+    return rules.affords_interval(episode), rules.affords_probe(episode)
+
+
+@inlined
+def observe_masks(view: View, episode: EpisodeState) -> None:
+    """Update the legality of the actions on all open branches."""
+    for i in range(episode.ledger.opened):
+        observation.update_branch_mask(view, episode, i)
+
+
+@inlined
+def play_action(episode: EpisodeState, view: View, generation: GenerationView, action: int):
+    """Play one action.
+
+    Returns:
+        Its reward, its cost (the mixture of the two parts that follow), the change of tokens as a
+        share of C, the change of the clock as a share of L, and the outcome.
+    """
+    before = affordability(episode)
+    reward, cost, tokens, latency, outcome, touched = play_quietly(
+        episode, view, generation, action
+    )
+    if touched >= 0:
+        if before != affordability(episode):
+            observe_masks(view, episode)
+        observation.update_globals(view, episode)
+    return reward, cost, tokens, latency, outcome
