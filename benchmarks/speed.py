@@ -304,6 +304,8 @@ def adapter() -> Iterator[Row]:
             "at least 5",
         )
 
+    yield from _decisions()
+
     def learning(envs: VecEnv) -> Rate:
         model = MaskablePPO("MultiInputPolicy", envs, n_steps=32, batch_size=512, n_epochs=3)
         return per_second(lambda: model.learn(32 * width), 32 * width)
@@ -319,6 +321,39 @@ def adapter() -> Iterator[Row]:
         f"{ratio:.1f}",
         "",
     )
+
+
+def _decisions() -> Iterator[Row]:
+    """Random macro-actions that widen, deepen and prune; with legal answers as often as others."""
+    from autotts_gym.gym_envs.macro_env import MacroVectorEnv
+    from autotts_gym.mdp.macro_actions import WIDEN_1
+
+    width, steps = 1024, 60
+    for what, answers in (("no ends of episodes", False), ("answers at random", True)):
+        envs = MacroVectorEnv(width, BUNDLED)
+
+        def rate(envs: MacroVectorEnv = envs, answers: bool = answers) -> float:
+            envs.reset(seed=0)
+            rng = np.random.default_rng(0)
+            taken = 0.0
+            for _ in range(steps):
+                masks = envs.batch.mask * rng.random(envs.batch.mask.shape)
+                masks[:, :WIDEN_1] *= answers
+                actions = masks.argmax(axis=1)
+                started = time.perf_counter()
+                envs.step(actions)
+                taken += time.perf_counter() - started
+            return steps * width / taken
+
+        rate()
+        measured = statistics.median(rate() for _ in range(ROUNDS))
+        yield (
+            f"MacroVectorEnv, {width:,} environments, {what}",
+            f"{measured:,.0f} decisions/s",
+            "",
+            "",
+            "at least 1 M",
+        )
 
 
 def episodes(stores: Stores, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -410,8 +445,11 @@ def against_reference(stores: Stores) -> Iterator[Row]:
     for agent, beta, play, goal in (
         ("cmc", 0.5, reference_python.cmc(0.5), "at least 6"),
         ("parallel_probe", None, reference_python.parallel_probe, "at least 10"),
+        ("self_consistency", None, reference_python.self_consistency, "at least 2"),
     ):
-        terms = EpisodeConfig(billing="interval")
+        # The published table bills self-consistency by generated tokens.
+        billing = "tokens" if agent == "self_consistency" else "interval"
+        terms = EpisodeConfig(billing=billing)
         rollouts = [Rollout(load(agent), store, terms) for store in stores.values()]
 
         def compiled(rollouts: list[Rollout] = rollouts, beta: float = beta or 0.0) -> None:
@@ -445,6 +483,14 @@ def solve(episode):
     episode.answer()
 """
 
+ALL_TO_THE_END = """
+def solve(episode):
+    while episode.can_branch():
+        episode.extend_fully(episode.branch())
+    episode.probe_all()
+    episode.answer()
+"""
+
 
 def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
     """Time per episode in bulk by number of episodes and by width.
@@ -452,38 +498,55 @@ def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
     There is no baseline, so the time is the fastest of several rounds.
     """
     (store,) = bundled.values()
-    rows, orders = episodes(bundled, 10_000)
-    controller = folder / "all_in_step.py"
-    controller.write_text(ALL_IN_STEP, "utf-8")
+    counts = (100, 10_000, 1_000_000)
+    rows, orders = (np.resize(a, (counts[-1], *a.shape[1:])) for a in episodes(bundled, 10_000))
+    controller = _written(folder / "all_in_step.py", ALL_IN_STEP)
 
     def micros(rollout: Rollout, count: int, width: int, beta: float) -> float:
         chosen = rows[:count], np.ascontiguousarray(orders[:count, :width])
         rate = per_second(lambda: rollout.play(*chosen, beta), count)
-        return 1e6 / max(rate() for _ in range(ROUNDS))
+        return 1e6 / max(rate() for _ in range(ROUNDS if count < counts[-1] else 2))
 
-    rollout = Rollout(load("cmc"), store, EpisodeConfig(billing="interval"))
-    counts = (100, 1_000, 10_000)
-    taken = [micros(rollout, count, 64, 0.5) for count in counts]
-    what = f"cmc, β = 0.5: {' / '.join(f'{count:,}' for count in counts)} episodes"
-    yield (what, f"{' / '.join(f'{t:.0f}' for t in taken)} µs an episode", "", "", "")
-    for label, agent, beta, widths in (
-        ("cmc, β = 1", "cmc", 1.0, (16, 32, 64)),
-        ("all in step", str(controller), 0.0, (16, 32, 64, 128)),
+    for agent, label, beta in (("cmc", "cmc, β = 0.5", 0.5), ("self_consistency",) * 2 + (0.0,)):
+        rollout = Rollout(load(agent), store, EpisodeConfig(billing="interval"))
+        taken = [micros(rollout, count, 64, beta) for count in counts]
+        what = f"{label}: {' / '.join(f'{count:,}' for count in counts)} episodes"
+        yield (what, f"{' / '.join(f'{t:.1f}' for t in taken)} µs an episode", "", "", "")
+    yield from _growth_by_width(folder, controller)
+
+
+def _growth_by_width(folder: Path, controller: Path) -> Iterator[Row]:
+    """Time per episode and per action from 64 to 1,024 branches, on traces as wide as that."""
+    wide = generate(questions=2, branches=1024, seed=0)
+    store = TraceStore.open(str(wide.save(folder / "wide").path))
+    rows = np.arange(20) % 2
+    orders = np.array([branch_order("random", s, s % 2, 1024) for s in range(len(rows))])
+    widths = (64, 128, 256, 512, 1024)
+    for label, agent, beta in (
+        ("cmc, β = 1", "cmc", 1.0),
+        ("all in step", str(controller), 0.0),
+        ("all to the end", str(_written(folder / "all_to_the_end.py", ALL_TO_THE_END)), 0.0),
     ):
         taken, per_action = [], []
         for width in widths:
             terms = EpisodeConfig(billing="interval", max_branches=width)
             rollout = Rollout(load(agent), store, terms)
-            taken.append(micros(rollout, 600, width, beta))
-            actions = rollout.play(rows[:600], orders[:600, :width], beta).actions.mean()
-            per_action.append(1000 * taken[-1] / actions)
+            chosen = rows, np.ascontiguousarray(orders[:, :width])
+            rate = per_second(functools.partial(rollout.play, *chosen, beta), len(rows))
+            taken.append(1e6 / max(rate() for _ in range(ROUNDS)))
+            per_action.append(1000 * taken[-1] / rollout.play(*chosen, beta).actions.mean())
         yield (
             f"{label}: {' / '.join(map(str, widths))} branches",
             f"{' / '.join(f'{t:.0f}' for t in taken)} µs an episode",
-            f"{' / '.join(f'{t:.0f}' for t in per_action)} ns an action",
+            f"{' / '.join(f'{t:.1f}' for t in per_action)} ns an action",
             "",
             "",
         )
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
 
 
 @contextlib.contextmanager
@@ -556,19 +619,24 @@ import time
 started = time.perf_counter()
 import autotts_gym
 imported = time.perf_counter() - started
-def resident():
+def resident(kind):
     with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-before = resident() if {memory} else 0
+        return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+kinds = ("VmRSS", "RssAnon") if {memory} else ()
+before = [resident(kind) for kind in kinds]
 started = time.perf_counter()
 import gymnasium
 gymnasium.make("AutoTTS-v0", env={env!r}).reset(seed=0)
-print(imported, time.perf_counter() - started, resident() - before if {memory} else 0)
+grown = [resident(kind) - size for kind, size in zip(kinds, before)] or [0, 0]
+print(imported, time.perf_counter() - started, *grown)
 """
 
 
-def start(env: str) -> tuple[float, float, float]:
-    """Seconds of the import and of the first reset, and memory above the bare import, MB."""
+def start(env: str) -> tuple[float, float, float, float]:
+    """Seconds of the import and of the first reset, and memory above the bare import, MB.
+
+    The latter in all, and the part that is not mapped from files, which processes share.
+    """
     memory = Path("/proc/self/status").exists()
     script = _START.format(env=env, memory=memory)
     runs = []
@@ -577,19 +645,20 @@ def start(env: str) -> tuple[float, float, float]:
             [sys.executable, "-c", script], check=True, capture_output=True, text=True
         )
         runs.append([float(figure) for figure in done.stdout.split()])
-    imported, reset, size = (statistics.median(column) for column in zip(*runs, strict=True))
-    return imported, reset, size
+    imported, reset, size, own = (statistics.median(column) for column in zip(*runs, strict=True))
+    return imported, reset, size, own
 
 
 def loading(published: Stores, folder: Path) -> Iterator[Row]:
     """Import, loading of stores, and large stores."""
-    imported, reset, _ = start(BUNDLED)
+    imported, reset, _, _ = start(BUNDLED)
     yield ("import autotts_gym", f"{imported:.2f} s", "", "", "under 1 s")
     yield ("gym.make and first reset, compiled code kept", f"{reset:.2f} s", "", "", "under 5 s")
     if published:
-        _, _, size = start(str(folder / "published"))
+        _, _, size, own = start(str(folder / "published"))
         what = f"{len(published)} published files loaded and played"
-        yield (what, f"{size:.0f} MB above the bare import", "", "", "under 200 MB")
+        measured = f"{size:.0f} MB above the bare import"
+        yield (what, measured, f"not from files {own:.0f} MB", "", "under 150 MB")
         name, store = max(published.items(), key=lambda item: item[1].card.probes)
         source = PUBLISHED / f"{name.removeprefix('published/')}.json"
 

@@ -257,9 +257,7 @@ def _ln1p_of_count(count: int) -> float:
 
 
 @compiled
-def _update_globals(
-    view: View, memory: Memory, votes: Votes, counts: Counts, record: Any
-) -> None:
+def _update_globals(view: View, memory: Memory, votes: Votes, counts: Counts, record: Any) -> None:
     """Write the features of the episode."""
     n = view.branches.shape[1]
     opened = int(view.globals[f.OPENED])

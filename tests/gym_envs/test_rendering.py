@@ -229,6 +229,7 @@ def test_sixty_classes_look_different() -> None:
         ({"clock": 900}, "figures"),
         ({"budget": 20_000}, "figures"),
         ({"beta": 0.25}, "figures"),
+        ({"latency_weight": 0.25}, "figures"),
         ({"last_action": "BRANCH"}, "figures"),
         ({"outcome": "cut off"}, "figures"),
         ({"title": "another"}, "figures"),

@@ -53,6 +53,7 @@ BAR_LEFT: Final = 150
 _ROW: Final = 23
 _SWATCH: Final = (22, 15)
 _SPENT_WIDTH: Final = 240  # the bar of the spent tokens
+_WEIGHT_WIDTH: Final = 60  # the latency weight, shown at the right edge unless it is 0
 # Captions of the figures, and their left edges.
 _FIGURES: Final = (
     ("spent", _LEFT),
@@ -219,7 +220,13 @@ def _draw_figures(frame: Pixels, scene: Scene) -> None:
         scene.last_action or "none yet",
         scene.outcome or "running",
     )
-    ends = [*(x - 10 for _, x in _FIGURES[1:]), right]
+    outcome_end = right
+    if scene.latency_weight:
+        outcome_end = right - _WEIGHT_WIDTH
+        x = outcome_end + 10
+        _write(frame, x, 46, "w", 11, _GRAY)
+        _write(frame, x, 64, f"{scene.latency_weight:.3g}", 13, bold=True, width=right - x)
+    ends = [*(x - 10 for _, x in _FIGURES[1:]), outcome_end]
     for figure, (_, x), end in zip(figures, _FIGURES, ends, strict=True):
         _write(frame, x, 64, printable(figure), 13, bold=True, width=end - x)
     if scene.budget is not None:
