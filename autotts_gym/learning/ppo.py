@@ -187,12 +187,17 @@ class PPOTrainer(Trainer):
                 outcomes += zip(final["correct"][ended], -final["cost_reward"][ended], strict=True)
             observation = Observation.from_arrays(arrays)
         stacked = stack(transitions)
+        read = (
+            stacked.branches,
+            stacked.features,
+            stacked.privileged_branches,
+            stacked.privileged_features,
+            stacked.widths,
+        )
+        values = self._values(*(part.flatten(0, 1) for part in read))
         rollout = Rollout(
             **stacked._asdict(),
-            values=self._values(
-                *(part.flatten(0, 1) for part in stacked[:2] + stacked[3:5]),
-                stacked.widths.flatten(),
-            ).view(stacked.rewards.shape),
+            values=values.view(stacked.rewards.shape),
             next_values=self._values(*observation[:2], *self._privileged(), self._widths()),
             outcomes=outcomes,
         )
