@@ -499,7 +499,8 @@ def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
     """
     (store,) = bundled.values()
     counts = (100, 10_000, 1_000_000)
-    rows, orders = (np.resize(a, (counts[-1], *a.shape[1:])) for a in episodes(bundled, 10_000))
+    rows, orders = episodes(bundled, 10_000)
+    rows, orders = np.resize(rows, counts[-1]), np.resize(orders[:, :64], (counts[-1], 64))
     controller = _written(folder / "all_in_step.py", ALL_IN_STEP)
 
     def micros(rollout: Rollout, count: int, width: int, beta: float) -> float:
@@ -507,9 +508,10 @@ def growth(bundled: Stores, folder: Path) -> Iterator[Row]:
         rate = per_second(lambda: rollout.play(*chosen, beta), count)
         return 1e6 / max(rate() for _ in range(ROUNDS if count < counts[-1] else 2))
 
-    for agent, label, beta in (("cmc", "cmc, β = 0.5", 0.5), ("self_consistency",) * 2 + (0.0,)):
+    for agent, beta in (("cmc", 0.5), ("self_consistency", 0.0)):
         rollout = Rollout(load(agent), store, EpisodeConfig(billing="interval"))
         taken = [micros(rollout, count, 64, beta) for count in counts]
+        label = f"{agent}, β = {beta}" if beta else agent
         what = f"{label}: {' / '.join(f'{count:,}' for count in counts)} episodes"
         yield (what, f"{' / '.join(f'{t:.1f}' for t in taken)} µs an episode", "", "", "")
     yield from _growth_by_width(folder, controller)
@@ -519,7 +521,7 @@ def _growth_by_width(folder: Path, controller: Path) -> Iterator[Row]:
     """Time per episode and per action from 64 to 1,024 branches, on traces as wide as that."""
     wide = generate(questions=2, branches=1024, seed=0)
     store = TraceStore.open(str(wide.save(folder / "wide").path))
-    rows = np.arange(20) % 2
+    rows = np.arange(200) % 2
     orders = np.array([branch_order("random", s, s % 2, 1024) for s in range(len(rows))])
     widths = (64, 128, 256, 512, 1024)
     for label, agent, beta in (
