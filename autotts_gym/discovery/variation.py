@@ -90,7 +90,7 @@ def seed_programs() -> dict[str, Program]:
                     op(pt.ADD, op(pt.ADD, f("margin"), op(pt.LN, f("votes"))),
                        op(pt.MUL, c(0.6), op(pt.LN, f("work")))),
                     c(1.0, 4.5)),
-            width=op(pt.ADD, c(3.0, 5.0), f("finished")),
+            width=op(pt.ADD, c(3.0, 7.0), f("finished")),
             stride=Constant(1.0),
         ),
     }  # fmt: skip

@@ -80,7 +80,7 @@ def test_recorded_options() -> None:
         "finalists": 3,
         "knob": False,
         "seed": 5,
-        "shrinkage": 0.003,
+        "shrinkage": 0.01,
     }
     free = ProposerOptions(shrinkage=0.0)
     assert registry.recorded_options("genetic", free, knob=True)["shrinkage"] == 0.0

@@ -33,7 +33,7 @@ from autotts_gym.discovery.proposers.tuning_jobs import Tuning
 FOLDS: Final = 5
 #: Default penalty of the distance of constants from their start; the best of several out of fold
 #: (docs/discovery.md).
-SHRINKAGE: Final = 0.003
+SHRINKAGE: Final = 0.01
 #: Probability that a child is created by crossover.
 _CROSSOVER_RATE: Final = 0.35
 #: Number of candidates in a tournament that selects a parent.
