@@ -5,8 +5,9 @@ A bundled tiny model is served by vLLM, and its curve is measured as by ``autott
 of its own, concurrently with the others (:func:`autotts_gym.deployment.solver.solve_async`). The
 same arrivals of the same questions are simulated from the recorded traces of the model.
 
-The server, the episodes and everything else share the processors, so measure on an idle machine:
-the load of other programs is printed with the results.
+The server, the episodes and everything else share the processors, so measure on an idle machine.
+The curve is measured before and after: where the two differ, the machine was not idle, and neither
+describes it while the questions were answered. The load average is printed with the results.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -34,7 +36,7 @@ from autotts_gym.live.live_model import LiveModel
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.simulation.arrivals import poisson_arrivals
 from autotts_gym.simulation.calibration import measure_curve
-from autotts_gym.simulation.request_schedules import play_schedules
+from autotts_gym.simulation.request_schedules import Schedules, play_schedules
 from autotts_gym.simulation.server_curve import ServerCurve
 from autotts_gym.simulation.simulated_load import simulate_load
 from autotts_gym.simulation.simulation_plan import Fleet
@@ -53,17 +55,36 @@ REFERENCE = f"tinylm/{SIZE}/{SEARCH_SET}"
 SEEDS = range(20)
 
 
+@dataclass(frozen=True)
+class LiveRun:
+    """Questions that were answered live at one rate of arrival.
+
+    Attributes:
+        rate: questions per second.
+        arrivals: float64[Q], seconds.
+        rows: int64[Q], which question arrives.
+        seconds: float64[Q], times to answer.
+        solutions: the answers and their costs.
+        loads: load averages of the machine meanwhile.
+    """
+
+    rate: float
+    arrivals: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    solutions: list[Solution]
+    loads: list[float]
+
+
 async def answer_questions(
-    live: LiveModel,
-    controller: str,
-    beta: float,
-    width: int,
-    arrivals: NDArray[np.float64],
-    rows: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], list[Solution]]:
-    """Answer each question when it arrives; returns the times to answer, and the solutions."""
+    live: LiveModel, controller: str, beta: float, width: int, rate: float, count: int, seed: int
+) -> LiveRun:
+    """Answer each question when it arrives."""
     questions = collection_questions(SEARCH_SET)
-    seconds = np.empty(len(arrivals))
+    arrivals = poisson_arrivals(rate, count, np.random.default_rng([seed, 0]))
+    rows = np.random.default_rng([seed, 1]).integers(len(questions), size=count)
+    seconds = np.empty(count)
+    loads: list[float] = []
     start = time.perf_counter() + 1.0
 
     async def answer(k: int) -> Solution:
@@ -75,77 +96,61 @@ async def answer_questions(
         seconds[k] = time.perf_counter() - start - arrivals[k]
         return solution
 
-    solutions = await asyncio.gather(*(answer(k) for k in range(len(arrivals))))
-    return seconds, list(solutions)
+    async def watch() -> None:
+        while True:
+            loads.append(os.getloadavg()[0])
+            await asyncio.sleep(10)
+
+    watching = asyncio.create_task(watch())
+    solutions = await asyncio.gather(*(answer(k) for k in range(count)))
+    watching.cancel()
+    return LiveRun(rate, arrivals, rows, seconds, list(solutions), loads)
 
 
-def compare(
-    console: Console,
-    live: LiveModel,
-    curve: ServerCurve,
-    controller: str,
-    beta: float,
-    width: int,
-    rate: float,
-    count: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Play and simulate one load; prints a table and returns its figures."""
-    stores = registry.open_stores(REFERENCE)
-    (store,) = stores.values()
-    questions = len(store)
-    arrivals = poisson_arrivals(rate, count, np.random.default_rng([seed, 0]))
-    generator = np.random.default_rng([seed, 1])
-    rows = generator.integers(questions, size=count)
-    before = os.getloadavg()
-    started, times = time.perf_counter(), os.times()
-    live_seconds, solutions = asyncio.run(
-        answer_questions(live, controller, beta, width, arrivals, rows)
+def figures_of(seconds: NDArray[np.float64], **means: float) -> dict[str, float]:
+    """Percentiles of the time to answer, its mean, and other means."""
+    times = {f"p{q}, s": float(np.percentile(seconds, q)) for q in (50, 95, 99)}
+    return {**times, "mean, s": float(seconds.mean()), **means}
+
+
+def live_figures(run: LiveRun) -> dict[str, float]:
+    return figures_of(
+        run.seconds,
+        **{
+            "tokens": float(np.mean([s.tokens for s in run.solutions])),
+            "generated tokens": float(np.mean([s.generated_tokens for s in run.solutions])),
+            "accuracy, %": 100 * float(np.mean([bool(s.correct) for s in run.solutions])),
+        },
     )
-    wall = time.perf_counter() - started
-    own = sum(os.times()[:2]) - sum(times[:2])
-    failed = [solution.error for solution in solutions if solution.error]
-    schedules = play_schedules(
-        load(controller), stores, SEEDS, beta, EpisodeConfig(max_branches=width)
+
+
+def simulated_figures(
+    run: LiveRun, curve: ServerCurve, schedules: Schedules, questions: int
+) -> dict[str, float]:
+    """The same of the simulated arrivals; each question gets a random order of its branches."""
+    seeds = len(schedules) // questions
+    order = np.random.default_rng(2).integers(seeds, size=len(run.rows))
+    drawn = run.rows + questions * order
+    result = simulate_load(Fleet(curve), schedules, run.arrivals, drawn)
+    return figures_of(
+        result.seconds,
+        **{
+            "tokens": float(schedules.tokens[drawn].mean()),
+            "generated tokens": result.generated_tokens / len(drawn),
+            "accuracy, %": 100 * float(schedules.correct[drawn].mean()),
+        },
     )
-    drawn = rows + questions * generator.integers(len(SEEDS), size=count)
-    result = simulate_load(Fleet(curve), schedules, arrivals, drawn)
-    figures: dict[str, tuple[float, float]] = {
-        f"p{q}, s": tuple(np.percentile(x, q) for x in (live_seconds, result.seconds))
-        for q in (50, 95, 99)
-    }
-    figures["mean, s"] = (live_seconds.mean(), result.seconds.mean())
-    figures["tokens"] = (
-        np.mean([solution.tokens for solution in solutions]),
-        schedules.tokens[drawn].mean(),
-    )
-    figures["generated tokens"] = (
-        np.mean([solution.generated_tokens for solution in solutions]),
-        result.generated_tokens / count,
-    )
-    figures["accuracy, %"] = (
-        100 * np.mean([bool(solution.correct) for solution in solutions]),
-        100 * schedules.correct[drawn].mean(),
-    )
-    title = f"{controller} β={beta:g}, {rate:g}/s, {count} questions"
-    table = Table(box=None, pad_edge=False)
-    table.add_column(title)
-    for heading in ("live", "simulated", "simulated / live"):
-        table.add_column(heading, justify="right")
-    for name, (real, simulated) in figures.items():
-        table.add_row(name, f"{real:,.3f}", f"{simulated:,.3f}", f"{simulated / real:.3f}")
-    console.print(table)
+
+
+def print_curve(console: Console, title: str, curve: ServerCurve) -> None:
+    console.print(title)
+    for count, each in zip(curve.concurrency, curve.tokens_per_second, strict=True):
+        console.print(f"{count:4} sequences: {each:8.1f} tokens/s each, {count * each:8,.0f}")
     console.print(
-        f"{len(failed)} failed; {wall:.0f} s, of which the episodes used {own / wall:.2f} cores; "
-        f"load average before {before[0]:.2f}, after {os.getloadavg()[0]:.2f}\n"
+        f"a request: {1000 * curve.request.seconds:.1f} ms and {curve.request.tokens:.1f} tokens; "
+        f"a probe: {1000 * curve.probe.seconds:.1f} ms and {curve.probe.tokens:.1f} tokens; "
+        f"text: {1000 * curve.text_seconds:.1f} ms\n"
     )
-    return {
-        "title": title,
-        "figures": {name: list(map(float, pair)) for name, pair in figures.items()},
-        "failed": failed[:3],
-        "client_cores": own / wall,
-        "load_average": [before[0], os.getloadavg()[0]],
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -155,12 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64, help="N, maximum number of branches")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--questions", type=int, default=600)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the calibration")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each calibration")
     parser.add_argument("--max-sequences", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base-url", help="a running server of the model; else one is started")
-    parser.add_argument("--curve", type=Path, help="a curve to use instead of measuring one")
-    parser.add_argument("--save-curve", type=Path, help="write the measured curve")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args(arguments)
     set_cpu_defaults()
@@ -170,35 +173,64 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.base_url
         else serve(model_path(SIZE), served_model_name=f"tinylm-{SIZE}", **SERVER_ARGUMENTS)
     )
+    texts = [question.text for question in collection_questions(SEARCH_SET)]
+    curves: dict[str, ServerCurve] = {}
     with server as url, connect(url, reference=REFERENCE) as live:
-        if options.curve:
-            curve = ServerCurve.load(options.curve)
-        else:
-            curve = measure_curve(
-                live,
-                [question.text for question in collection_questions(SEARCH_SET)],
-                max_sequences=options.max_sequences,
-                seconds=options.seconds,
-                progress=lambda count, _: console.print(f"measuring {count}", style="dim"),
+
+        def calibrate(name: str) -> None:
+            curves[name] = measure_curve(
+                live, texts, max_sequences=options.max_sequences, seconds=options.seconds
             )
-        if options.save_curve:
-            curve.save(options.save_curve)
-        for count, each in zip(curve.concurrency, curve.tokens_per_second, strict=True):
-            console.print(f"{count:4} sequences: {each:8.1f} tokens/s each, {count * each:8,.0f}")
-        console.print(
-            f"a request: {1000 * curve.request.seconds:.1f} ms and {curve.request.tokens:.1f} "
-            f"tokens; a probe: {1000 * curve.probe.seconds:.1f} ms and {curve.probe.tokens:.1f} "
-            f"tokens; text: {1000 * curve.text_seconds:.1f} ms\n"
-        )
-        results = [
-            compare(
-                console, live, curve, options.controller, options.beta, options.width, rate,
-                options.questions, options.seed,
+            print_curve(console, f"curve {name}", curves[name])
+
+        calibrate("before")
+        runs = [
+            asyncio.run(
+                answer_questions(
+                    live, options.controller, options.beta, options.width, rate,
+                    options.questions, options.seed,
+                )
             )
             for rate in options.rates
         ]  # fmt: skip
+        calibrate("after")
+    config = EpisodeConfig(max_branches=options.width)
+    stores = registry.open_stores(REFERENCE)
+    schedules = play_schedules(load(options.controller), stores, SEEDS, options.beta, config)
+    results = []
+    for run in runs:
+        real = live_figures(run)
+        simulated = {
+            name: simulated_figures(run, curve, schedules, len(texts))
+            for name, curve in curves.items()
+        }
+        title = (
+            f"{options.controller} β={options.beta:g}, {run.rate:g}/s, {len(run.rows)} questions"
+        )
+        table = Table(box=None, pad_edge=False)
+        table.add_column(title)
+        for heading in ("live", *(f"simulated, curve {name}, and ratio" for name in simulated)):
+            table.add_column(heading, justify="right")
+        for name, value in real.items():
+            cells = (
+                f"{figures[name]:,.2f} {figures[name] / value:6.3f}"
+                for figures in simulated.values()
+            )
+            table.add_row(name, f"{value:,.2f}", *cells)
+        console.print(table)
+        failed = [solution.error for solution in run.solutions if solution.error]
+        low, high, mean = min(run.loads), max(run.loads), np.mean(run.loads)
+        console.print(
+            f"{len(failed)} failed; load average {low:.1f} to {high:.1f}, mean {mean:.1f}\n"
+        )
+        results.append(
+            {"title": title, "live": real, "simulated": simulated, "loads": run.loads,
+             "failed": failed[:3]}
+        )  # fmt: skip
     if options.out:
-        options.out.write_text(json.dumps(results, indent=1), "utf-8")
+        facts = {name: msgspec.to_builtins(curve) for name, curve in curves.items()}
+        content = {"curves": facts, "runs": results}
+        options.out.write_text(json.dumps(content, indent=1), "utf-8")
 
 
 if __name__ == "__main__":

@@ -38,13 +38,14 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|stable_baselines3|socket)\..*|Module|Tensor|BaseAlgorithm"),
     (
         r"py:.*",
-        r"(matplotlib|ast|ctypes|symtable|multiprocessing|subprocess|concurrent|pd)\..*|Axes",
+        r"(matplotlib|ast|ctypes|symtable|multiprocessing|subprocess|concurrent|pd|msgspec)\..*|Axes",
     ),
     (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of these types in signatures, and types that Sphinx splits at a comma.
-    (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key|StrPath)"),
+    (r"py:.*", r"(autotts_gym\..*\.)?(Floats|Ints|Observation|Environment|Order|Key|StrPath|Api)"),
     (r"py:class", r"(dict|tuple)\[(str|float|bytes)|ClaudeAgentOptions"),
     (r"py:(class|obj)", r"(io\.FileIO|abc\.ABC|Qwen3\w+|typing\.Literal\[.*|autotts_gym\..*\.T)"),
+    (r"py:class", r"1000000000000\.0"),  # a bound in the annotation of a curve's numbers
     # Private and internal classes in signatures.
     (r"py:.*", r"(.*\.)?(View|GenerationView|Scene|MacroBatch|Records|void|LEDGER|BRANCH|TRACE)"),
     (r"py:.*", r"autotts_gym\.gym_envs\.rendering"),

@@ -94,9 +94,8 @@ def summarise(
         controller, beta: what was simulated.
         rate: mean arrivals per second; None to compute it from the arrivals.
         fleet: the servers.
-        schedules, arrivals, drawn: as for :func:`~autotts_gym.simulation.simulated_load.
-            simulate_load`.
-        result: its result.
+        schedules, arrivals, drawn: the episodes, and when which of them is started.
+        result: what :func:`~autotts_gym.simulation.simulated_load.simulate_load` returned.
         first_counted: first question whose time to answer counts.
     """
     count = len(arrivals)
