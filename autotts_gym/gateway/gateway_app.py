@@ -90,12 +90,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     controllers = ControllerList(settings.allowed_controllers)
     controllers.rehearse(settings.reference, whole_branches=settings.reads_whole_branches)
     metrics = GatewayMetrics()
-    parts: list[_Parts] = []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         made = await _connect(settings, controllers, metrics)
-        parts.append(made)
+        app.state.parts = made
         watching = asyncio.create_task(made.pool.watch(made.live, settings.health_interval))
         log(
             "ready",
@@ -122,7 +121,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    _add_routes(app, parts, metrics)
+    _add_routes(app, metrics)
     _add_error_handlers(app, metrics)
     app.add_middleware(RequestGuard, keys=keys, max_body=settings.max_body)
     return app
@@ -192,11 +191,16 @@ async def _connect(
     )
 
 
-def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> None:
+def _parts_of(app: FastAPI) -> _Parts:
+    parts: _Parts = app.state.parts
+    return parts
+
+
+def _add_routes(app: FastAPI, metrics: GatewayMetrics) -> None:
     async def complete(
         request: Request, body: ChatRequest | CompletionRequest, path: str
     ) -> Response:
-        made = parts[0]
+        made = _parts_of(app)
         request_id = request.state.request_id
         if made.planner.passes_through(body):
             return PassedThroughResponse(
@@ -230,7 +234,7 @@ def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> N
         return await complete(request, body, "/completions")
 
     def card(name: str) -> ModelCard:
-        made = parts[0]
+        made = _parts_of(app)
         return ModelCard(
             id=name, created=started, root=made.planner.served, max_model_len=made.max_model_len
         )
@@ -239,7 +243,7 @@ def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> N
 
     @app.get("/v1/models", response_model=ModelCards, summary="List the models")
     async def models() -> ModelCards:
-        return ModelCards(data=[card(name) for name in parts[0].planner.model_names])
+        return ModelCards(data=[card(name) for name in _parts_of(app).planner.model_names])
 
     @app.get(
         "/v1/models/{model:path}",
@@ -248,7 +252,7 @@ def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> N
         summary="Describe a model",
     )
     async def model(model: str) -> ModelCard:
-        parts[0].planner.read_model(model)
+        _parts_of(app).planner.read_model(model)
         return card(model)
 
     @app.get(
@@ -257,7 +261,7 @@ def _add_routes(app: FastAPI, parts: list[_Parts], metrics: GatewayMetrics) -> N
         summary="Whether an upstream answers",
     )
     async def health() -> Response:
-        up = parts[0].pool.up
+        up = _parts_of(app).pool.up
         content = {
             "status": "ok" if any(up) else "unavailable",
             "upstreams": len(up),

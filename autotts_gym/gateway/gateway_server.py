@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
+import signal
+import sys
 import tempfile
 
 import msgspec
@@ -39,9 +42,12 @@ def run(
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     os.environ[SETTINGS_VARIABLE] = msgspec.json.encode(settings).decode()
-    with tempfile.TemporaryDirectory(prefix="autotts-gateway-") as folder:
+    # uvicorn raises the signal again at its end, which must not leave the folder behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.ExitStack() as stack:
         if workers > 1:
-            os.environ[SHARED_FOLDER] = folder
+            folder = tempfile.TemporaryDirectory(prefix="autotts-gateway-")
+            os.environ[SHARED_FOLDER] = stack.enter_context(folder)
         uvicorn.run(
             "autotts_gym.gateway.gateway_app:create_worker_app",
             factory=True,

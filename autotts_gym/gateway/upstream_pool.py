@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import httpx
-import tenacity
 
 from autotts_gym.gateway.api_errors import ApiError
 from autotts_gym.gateway.gateway_metrics import GatewayMetrics
@@ -24,7 +24,9 @@ from autotts_gym.utils.redaction import redact
 _CHECK_TIMEOUT: Final = 5.0
 #: Status codes after which a request is sent to another upstream.
 _TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
-_BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=10)
+#: Longest pause before all upstreams are tried again: the first time, and at most, seconds.
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
 
 
 class UpstreamPool:
@@ -111,7 +113,8 @@ class UpstreamPool:
             ApiError: no upstream can be reached.
         """
         failed: set[int] = set()
-        for attempt in range(1, 1 << 30):
+        rounds = 0
+        while True:
             k = self._choose(failed)
             self._active[k] += 1
             try:
@@ -126,8 +129,8 @@ class UpstreamPool:
             failed.add(k)
             if len(failed) == len(self._urls):
                 failed.clear()
-                state: Any = _Attempts(attempt)
-                pause = _BACKOFF(state)
+                pause = random.uniform(0, min(_FIRST_PAUSE * 2.0**rounds, _LONGEST_PAUSE))
+                rounds += 1
                 if time.monotonic() + pause >= deadline:
                     raise ApiError(502, "the model server cannot be reached", outcome="upstream")
                 await asyncio.sleep(pause)
@@ -157,10 +160,3 @@ class UpstreamPool:
                 return await stack.enter_async_context(opening)
         except (httpx.HTTPError, TimeoutError):
             return None
-
-
-class _Attempts:
-    """What the wait of tenacity reads: the number of attempts."""
-
-    def __init__(self, number: int) -> None:
-        self.attempt_number = number

@@ -34,7 +34,7 @@ def serving(log: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[
         process = subprocess.Popen(
             [sys.executable, "-m", "autotts_gym", "serve", "--port", str(port), *arguments],
             stderr=file,
-            env={**os.environ, "AUTOTTS_API_KEY": "a-key-of-clients"},
+            env={**os.environ, "AUTOTTS_API_KEY": "a-key-of-clients", "TMPDIR": str(log.parent)},
         )
 
     def is_ready() -> bool:
@@ -162,7 +162,8 @@ def test_several_workers_drain(vllm_url: str, tmp_path: Path, chain: list[AskedQ
                 return [*first, *(await asyncio.gather(*late))]
 
         assert asyncio.run(main()) == [200] * 16
-        process.wait(60)
+        assert process.wait(60) == 0
+    assert not list(tmp_path.glob("autotts-gateway-*"))
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     requests = [line for line in lines if line["event"] == "request"]
     assert len(requests) == 16

@@ -22,7 +22,7 @@ def short_backoff() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
         patch.setattr(http_engine, "_BACKOFF", backoff)
-        patch.setattr(upstream_pool, "_BACKOFF", backoff)
+        patch.setattr(upstream_pool, "_FIRST_PAUSE", 0.002)
         yield
 
 
