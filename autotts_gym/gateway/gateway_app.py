@@ -133,33 +133,42 @@ def create_worker_app() -> FastAPI:
     return create_app(msgspec.json.decode(os.environ[SETTINGS_VARIABLE], type=GatewaySettings))
 
 
-async def _connect(
-    settings: GatewaySettings, controllers: ControllerList, metrics: GatewayMetrics
-) -> _Parts:
-    headers = settings.upstream_headers()
+def open_model(settings: GatewaySettings) -> LiveModel:
+    """Connect to the upstreams.
+
+    Raises:
+        EngineError, ValueError: they cannot be used; see
+            :func:`autotts_gym.live.connection.connect`.
+    """
     names = [name for name in settings.protocols if name != PASS_THROUGH]
-    sampling = {} if settings.temperature is None else {"temperature": settings.temperature}
     protocol = names[0] if names else None
     if settings.protocols and not names:
         protocol = "chat"  # is not used
-    live = await asyncio.to_thread(
-        connect,
+    return connect(
         settings.upstreams,
         settings.model,
         protocol=protocol,
         reference=settings.reference,
         interval=settings.interval,
         max_tokens=settings.max_tokens,
-        sampling=sampling,
+        sampling={} if settings.temperature is None else {"temperature": settings.temperature},
         api=settings.api,
         patience=settings.patience,
         engine={
-            "server_headers": headers,
+            "server_headers": settings.upstream_headers(),
             "stall": min(settings.stall, settings.patience),
             "concurrency": min(settings.concurrency * settings.max_branches, _MOST_CONNECTIONS),
         },
         generation_confidence=settings.generation_confidence,
     )
+
+
+async def _connect(
+    settings: GatewaySettings, controllers: ControllerList, metrics: GatewayMetrics
+) -> _Parts:
+    headers = settings.upstream_headers()
+    names = [name for name in settings.protocols if name != PASS_THROUGH]
+    live = await asyncio.to_thread(open_model, settings)
     try:
         models = {live.protocol.name: live}
         for name in names[1:]:

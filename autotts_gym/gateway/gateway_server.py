@@ -15,6 +15,7 @@ import uvicorn
 
 from autotts_gym.gateway import request_log
 from autotts_gym.gateway.controller_list import ControllerList
+from autotts_gym.gateway.gateway_app import open_model
 from autotts_gym.gateway.gateway_metrics import SHARED_FOLDER
 from autotts_gym.gateway.gateway_settings import SETTINGS_VARIABLE, GatewaySettings
 
@@ -31,12 +32,13 @@ def run(
 
     Raises:
         AgentError: a controller cannot be loaded.
-        ValueError, OSError: a setting is invalid, or a key is missing.
+        ValueError, OSError: a setting is invalid, a key is missing, or the upstreams cannot be
+            used.
     """
     # Checked here, because uvicorn starts workers that fail again and again.
     ControllerList(settings.allowed_controllers)
     settings.client_keys()
-    settings.upstream_headers()
+    open_model(settings).close()
     request_log.set_up()
     # Every branch has a connection, and the usual limit of open files is low.
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
