@@ -18,7 +18,7 @@ from autotts_gym.discovery.program_tree import (
     simplify,
 )
 from autotts_gym.discovery.proposal import PARSIMONY
-from autotts_gym.discovery.variation import rounder_variants, smaller_variants
+from autotts_gym.discovery.variation import rounder_variants
 
 #: Unit of the constants in CMA-ES, relative to the magnitude of each constant.
 _UNIT: Final = 0.3
@@ -99,25 +99,22 @@ def tune_constants(
     return with_values(mean) if objective(mean)[1] > started else program
 
 
-def reduce_program(program: Program, score: Callable[[Program], float]) -> Program:
-    """Simplify a program greedily: remove nodes and slopes, then round constants.
+def round_program(program: Program, score: Callable[[Program], float]) -> Program:
+    """Round constants to half of their digits, one after the other.
 
-    A change is kept if it lowers the score by at most ``PARSIMONY`` per removed node or slope.
-    Rounding a constant counts as one removed node.
+    A constant is rounded if that lowers the score by at most ``PARSIMONY``.
 
     Args:
         program: the program.
         score: objective to maximize.
     """
     best_score, best = score(program), program
-    for variants, rounded in ((smaller_variants, 0), (rounder_variants, 1)):
-        improved = True
-        while improved:
-            improved = False
-            for candidate in map(simplify, variants(best)):
-                candidate_score = score(candidate)
-                saved = best.size - candidate.size + rounded
-                if candidate != best and candidate_score >= best_score - PARSIMONY * saved:
-                    best_score, best, improved = candidate_score, candidate, True
-                    break
+    improved = True
+    while improved:
+        improved = False
+        for candidate in map(simplify, rounder_variants(best)):
+            candidate_score = score(candidate)
+            if candidate != best and candidate_score >= best_score - PARSIMONY:
+                best_score, best, improved = candidate_score, candidate, True
+                break
     return normalize_constants(best)

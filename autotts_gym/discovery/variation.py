@@ -1,8 +1,7 @@
-"""Variation of programs: seed programs, random trees, mutation, crossover and reduction."""
+"""Variation of programs: seed programs, random trees, mutation, crossover and rounding."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -173,21 +172,6 @@ def crossover(program: Program, other: Program, rng: np.random.Generator) -> Pro
     tree = program.tree(slot)
     at = int(rng.integers(tree.size))
     return _with_tree(program, slot, _replace_node(tree, at, lambda _: part))
-
-
-def smaller_variants(program: Program) -> Iterator[Program]:
-    """All programs with one node replaced by its child, or one constant without its slope."""
-    for slot in pt.SLOTS:
-        tree = program.tree(slot)
-        for at, node in enumerate(tree.walk()):
-            for child in node.children:
-                replacement = functools.partial(_first, child)
-                yield _with_tree(program, slot, _replace_node(tree, at, replacement))
-    yield from _changed_constants(program, lambda c: Constant(round_constant(c.at(0.5))))
-
-
-def _first(replacement: Node, _: Node) -> Node:
-    return replacement
 
 
 def rounder_variants(program: Program) -> Iterator[Program]:

@@ -1,11 +1,11 @@
-"""Tuning of constants, and reduction of programs."""
+"""Tuning and rounding of constants."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from autotts_gym.discovery import program_tree as pt
-from autotts_gym.discovery.constant_tuning import reduce_program, tune_constants
+from autotts_gym.discovery.constant_tuning import round_program, tune_constants
 from autotts_gym.discovery.program_tree import Constant, Node, round_constant
 from autotts_gym.discovery.variation import seed_programs
 
@@ -52,19 +52,15 @@ def test_shrinkage_keeps_constants_near_their_start() -> None:
     assert flat == program
 
 
-def test_reduction_keeps_what_the_score_needs() -> None:
-    """Parts without effect on the score are removed, and constants are rounded."""
+def test_rounding_keeps_what_the_score_needs() -> None:
+    """Constants are rounded unless the score needs their digits; the nodes stay."""
     adaptive = seed_programs()["adaptive"]
-    wrapped = Node(pt.ADD, (Node(pt.FADE, (Node("effort"),)), Node("share")))
-    program = replace(
-        adaptive, stop=Node(pt.MIN, (wrapped, adaptive.stop)), stride=Constant(3.217, 1.5)
-    )
+    program = replace(adaptive, width=Node(Constant(3.217)), stride=Constant(2.3456, 1.5432))
 
     def score(candidate: pt.Program) -> float:
-        return sum(node.kind == "votes" for node in candidate.stop.walk()) - 1e-9 * candidate.size
+        return -abs(candidate.stride.base - 2.3456)
 
-    reduced = reduce_program(program, score)
-    assert reduced.stop == Node("votes")
-    assert reduced.size < program.size
-    assert score(reduced) >= score(program)
-    assert all(c.base == float(f"{c.base:.2g}") and c.slope == 0 for c in reduced.constants)
+    rounded = round_program(program, score)
+    assert rounded.stop == adaptive.stop
+    assert rounded.width == Node(Constant(3.2))
+    assert rounded.stride == program.stride

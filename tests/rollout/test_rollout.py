@@ -66,7 +66,9 @@ CONFIDENT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*names(), *trained(), "evolved/brevity"} - CONFIDENT))
+@pytest.mark.parametrize(
+    "name", sorted({*names(), *trained(), "evolved/brevity", "evolved/widening"} - CONFIDENT)
+)
 def test_generation_confidences_change_nothing_for_others(name: str) -> None:
     """Controllers and policies that do not read them play the same episodes."""
     (store,) = registry.open_stores("tinylm/small/chain").values()

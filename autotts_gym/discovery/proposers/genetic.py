@@ -210,7 +210,7 @@ class GeneticProposer:
             history: all candidates.
 
         Returns:
-            The chosen program, tuned on all questions and reduced; its out-of-fold score; and the
+            The chosen program, tuned on all questions and rounded; its out-of-fold score; and the
             finalists with their scores, as plain values.
 
         Raises:
@@ -232,7 +232,7 @@ class GeneticProposer:
         winner = finalists[best]
         tuning = self._tuning(4 * self.config.evaluations)
         start = coarsen_constants(tree_of(winner))
-        tree = self._pool.submit(tuning_jobs.tune_and_reduce, start, tuning).result()
+        tree = self._pool.submit(tuning_jobs.tune_and_round, start, tuning).result()
         plain = [
             {
                 "name": finalist.name,

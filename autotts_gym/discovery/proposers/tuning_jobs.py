@@ -1,4 +1,4 @@
-"""Jobs of the genetic proposer's worker processes: tuning, reduction and cross-validation."""
+"""Jobs of the genetic proposer's worker processes: tuning, rounding and cross-validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.discovery.constant_tuning import reduce_program, tune_constants
+from autotts_gym.discovery.constant_tuning import round_program, tune_constants
 from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.program_tree import Program
 from autotts_gym.discovery.proposal import rejection_penalty
@@ -91,9 +91,13 @@ def _score(
     return curve.score - (rejection_penalty(curve.rejection()) if knob else 0.0)
 
 
-def tune_and_reduce(program: Program, tuning: Tuning) -> Program:
-    """Tune the constants of a program on all questions, and simplify the program."""
-    return reduce_program(tune(program, tuning, 1), lambda p: _score(p, tuning.knob))
+def tune_and_round(program: Program, tuning: Tuning) -> Program:
+    """Tune the constants of a program on all questions, and round them.
+
+    The nodes stay as they were validated: removing those that the score on the search set does not
+    need costs accuracy on other branch orders, and latency.
+    """
+    return round_program(tune(program, tuning, 1), lambda p: _score(p, tuning.knob))
 
 
 def validate_questions(
