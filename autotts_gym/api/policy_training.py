@@ -43,6 +43,7 @@ def train(
     num_steps: int = 64,
     learning_rate: float = 1e-3,
     ent_coef: float = 0.01,
+    latency_weight: float | tuple[float, float] = 0.0,
     threads: int = 1,
     progress: Callable[[Progress], None] = _no_progress,
 ) -> Agent:
@@ -73,6 +74,8 @@ def train(
         num_steps: timesteps per environment between two updates.
         learning_rate: initial learning rate; annealed to a tenth of it.
         ent_coef: initial weight of the entropy bonus; annealed to zero.
+        latency_weight: w, the weight of sequential tokens in the cost, from 0 to 1, or a range
+            (low, high) of which each episode draws one. The policy reads it, unless it is 0.
         threads: number of CPU threads of torch.
         progress: called after each update.
 
@@ -110,6 +113,9 @@ def train(
         num_steps=num_steps,
         learning_rate=learning_rate,
         ent_coef=ent_coef,
+        latency_weight=(latency_weight, latency_weight)
+        if isinstance(latency_weight, int | float)
+        else latency_weight,
     )
     trainer = create_trainer(
         algorithm,

@@ -21,6 +21,7 @@ from autotts_gym.cli.options import (
     current_command,
     open_environments,
     parse_integers,
+    parse_numbers,
 )
 from autotts_gym.cli.training_display import TrainingDisplay
 from autotts_gym.learning.algorithms import DEPRECATED_NAMES, Algorithm
@@ -36,6 +37,16 @@ def _parse_algorithm(name: str) -> Algorithm:
     except ValueError:
         names = ", ".join(algorithm.value for algorithm in Algorithm)
         raise typer.BadParameter(f"{name!r} is not one of {names}") from None
+
+
+def _parse_range(text: str) -> tuple[float, float]:
+    """A range such as ``0,1``, or a number, which is a range of itself."""
+    numbers = parse_numbers(text)
+    if len(numbers) > 2 or numbers != sorted(numbers) or not 0 <= numbers[0] <= numbers[-1] <= 1:
+        raise typer.BadParameter(
+            f"{text!r} is not a range LOW,HIGH with 0 <= LOW <= HIGH <= 1, such as 0,1"
+        )
+    return numbers[0], numbers[-1]
 
 
 class Network(StrEnum):
@@ -110,6 +121,14 @@ def train(
         float,
         typer.Option("--ent-coef", "--entropy", help="Initial coefficient of the entropy bonus."),
     ] = 0.01,
+    latency_weight: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Range of w, the weight of sequential tokens in the cost, from 0 to 1: each "
+            "episode draws one, and the policy reads it. 0: tokens are the only cost.",
+        ),
+    ] = "0",
     threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
     logs: Annotated[bool, typer.Option(help="Write TensorBoard logs to OUT/logs.")] = True,
 ) -> None:
@@ -144,6 +163,7 @@ def train(
             num_steps=num_steps,
             learning_rate=learning_rate,
             ent_coef=ent_coef,
+            latency_weight=_parse_range(latency_weight),
         ),
         out,
         validate=validation != "none",

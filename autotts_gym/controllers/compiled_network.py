@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from autotts_gym.controllers.policy_network import BLOCKS, ILLEGAL_LOGIT, TIE, Pointers, Policy
 from autotts_gym.mdp.jit import WITHOUT_RUNTIME, compiled, entry_point
-from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES
+from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES
 from autotts_gym.mdp.packed_arrays import Axes, pack
 
 #: Largest number of weights of a network that is played compiled. Matrix products of whole batches,
@@ -40,8 +40,8 @@ class NetworkArrays(NamedTuple):
     Attributes:
         encoder_in: [NUM_BRANCH_FEATURES + 1, U]; U is 0 for an mlp.
         encoder_out: [U + 1, U].
-        decide_in: [2 · U + NUM_GLOBAL_FEATURES + 1, H]; of an mlp, the features of all branches
-            take the place of the 2 · U.
+        decide_in: [2 · U + G + 1, H], G the number of global features that the network reads; of
+            an mlp, the features of all branches take the place of the 2 · U.
         decide_out: [H + 1, H].
         last: [H + 1, A], or [H + 1, 2] of a network of pointers: ANSWER and BRANCH.
         branch_projection: [U + 1, U], of pointers.
@@ -213,18 +213,20 @@ def update_logits(net: NetworkArrays, branches: Any, features: Any, opened: int)
     Args:
         net: the network.
         branches: float32[N, NUM_BRANCH_FEATURES].
-        features: float32[>= NUM_GLOBAL_FEATURES].
+        features: float32[>= G], of which the network reads the first G.
         opened: number of opened branches.
     """
     _set_biases(net.decide_in, net.hidden_in)
     if net.units.shape[0] > 0:
         _encode(net, branches, opened)
         _add_products(net.decide_in, 0, net.pooled, net.hidden_in)
+        first = net.pooled.shape[0]
     else:
         for i in range(opened):
             _add_products(net.decide_in, i * NUM_BRANCH_FEATURES, branches[i], net.hidden_in)
-    first = net.decide_in.shape[0] - 1 - NUM_GLOBAL_FEATURES
-    _add_products(net.decide_in, first, features[:NUM_GLOBAL_FEATURES], net.hidden_in)
+        first = net.known.shape[0] * NUM_BRANCH_FEATURES
+    count = net.decide_in.shape[0] - 1 - first
+    _add_products(net.decide_in, first, features[:count], net.hidden_in)
     _tanh(net.hidden_in)
     _dense(net.decide_out, net.hidden_in, net.hidden_out)
     _tanh(net.hidden_out)
@@ -343,7 +345,7 @@ class CompiledNetwork:
 
         Args:
             branches: float32[N, NUM_BRANCH_FEATURES].
-            features: float32[NUM_GLOBAL_FEATURES].
+            features: float32[>= G], G as of ``Shape.num_global_features``.
             opened: number of opened branches; single actions on others keep an earlier logit.
         """
         _compute(self._packed, branches, features, opened)
@@ -359,7 +361,7 @@ class CompiledNetwork:
 
         Args:
             branches: float32[E, N, NUM_BRANCH_FEATURES].
-            features: float32[E, >= NUM_GLOBAL_FEATURES].
+            features: float32[E, >= G].
             opened: int64[E], numbers of opened branches; the logits of single actions on other
                 branches have no meaning.
         """

@@ -37,6 +37,7 @@ class PolicyAgent(Agent):
 
     The agent's β in [0, 1] selects a token price in the range that the policy was trained on: the
     highest at 0, the lowest at 1, log-linear in between (:mod:`autotts_gym.mdp.token_price`).
+    A policy that was trained with ``latency_weight`` also reads that of the episode.
 
     Attributes:
         policy: the networks.
@@ -69,7 +70,7 @@ class PolicyAgent(Agent):
             chosen = choose_actions(
                 self.policy,
                 tracker.branch_features[None],
-                with_beta(tracker.features[None], self.prices.reward_beta(beta)),
+                with_beta(tracker.all_features[None], self.prices.reward_beta(beta)),
                 tracker.mask(env.view)[None],
             )
             for action in tracker.bundle(env.view, int(chosen[0])):
@@ -135,7 +136,7 @@ def _take_action(episode: Episode, action: int) -> None:
 
 
 def with_beta(features: NDArray[np.float32], beta: float) -> NDArray[np.float32]:
-    """Copy global features, float32[K, NUM_GLOBAL_FEATURES], and set those that depend on β."""
+    """Copy global features, float32[K, G], and set those that depend on β."""
     changed = features.copy()
     log_price = np.clip(np.log(1 - beta) - np.log(beta), -6, 6)
     changed[:, GLOBAL_FEATURE_NAMES.index("beta")] = beta
@@ -154,14 +155,14 @@ def choose_actions(
     Args:
         policy: the networks.
         branches: float32[K, N, NUM_BRANCH_FEATURES].
-        features: float32[K, NUM_GLOBAL_FEATURES].
+        features: float32[K, NUM_ALL_GLOBAL_FEATURES], of which the policy reads its own.
         mask: int8[K, NUM_MACRO_ACTIONS], or int8[K, 2 + 4N] for single actions.
     """
     width = opened_width(branches)
     with torch.inference_mode():
         chosen = policy.choose(
             torch.from_numpy(np.ascontiguousarray(branches[:, :width])),
-            torch.from_numpy(features),
+            torch.from_numpy(features[:, : policy.shape.num_global_features]),
             torch.from_numpy(mask).bool(),
         )
         ids: NDArray[np.int64] = chosen.numpy()
@@ -266,7 +267,7 @@ class PolicyPlayer:
             batch.actions[running] = choose_actions(
                 self._policy,
                 batch.branch_features[running],
-                batch.features[running],
+                batch.all_features[running],
                 batch.mask[running],
             )
             batch.step()

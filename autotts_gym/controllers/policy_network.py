@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from autotts_gym.mdp import actions, macro_actions, macro_features
 from autotts_gym.mdp.macro_features import (
+    NUM_ALL_GLOBAL_FEATURES,
     NUM_BRANCH_FEATURES,
     NUM_GLOBAL_FEATURES,
     STATUS_FEATURES,
@@ -86,6 +87,7 @@ class Shape:
         encoder: units of each of the two layers that encode a branch.
         hidden: units of each of the two layers behind the pooling.
         atomic: choose single actions of ``AutoTTS-v0`` instead of macro-actions.
+        latency: read w and clock / L beside the other global features.
     """
 
     network: Network = "equivariant"
@@ -93,6 +95,12 @@ class Shape:
     encoder: int = 32
     hidden: int = 64
     atomic: bool = False
+    latency: bool = False
+
+    @property
+    def num_global_features(self) -> int:
+        """Global features that a policy of this shape reads."""
+        return NUM_ALL_GLOBAL_FEATURES if self.latency else NUM_GLOBAL_FEATURES
 
     @property
     def num_parameters(self) -> int:
@@ -102,7 +110,8 @@ class Shape:
             encoder, pooled = _linear(NUM_BRANCH_FEATURES, units) + _linear(units, units), 2 * units
         else:
             encoder, pooled = 0, self.max_branches * NUM_BRANCH_FEATURES
-        trunk = encoder + _linear(pooled + NUM_GLOBAL_FEATURES, hidden) + _linear(hidden, hidden)
+        inputs = pooled + self.num_global_features
+        trunk = encoder + _linear(inputs, hidden) + _linear(hidden, hidden)
         if self.atomic and self.network == "equivariant":
             return (
                 trunk
@@ -120,13 +129,24 @@ class Shape:
             return actions.count(self.max_branches)
         return macro_actions.NUM_MACRO_ACTIONS
 
+    def as_dict(self) -> dict[str, Any]:
+        """The sizes by name, for cards and checkpoints, without ``latency`` where it is not set.
+
+        Policies that do not read latency are then stored as they were before it existed.
+        """
+        sizes = asdict(self)
+        if not self.latency:
+            del sizes["latency"]
+        return sizes
+
 
 def layout(shape: Shape) -> dict[str, list[str]]:
     """Names of a policy's actions and features; a policy with another layout cannot be played."""
+    latency = macro_features.LATENCY_FEATURES if shape.latency else ()
     return {
         "actions": list(_SINGLE_ACTIONS if shape.atomic else macro_actions.NAMES),
         "branch_features": list(macro_features.BRANCH_FEATURE_NAMES),
-        "features": list(macro_features.GLOBAL_FEATURE_NAMES),
+        "features": [x.name for x in macro_features.GLOBAL_FEATURES + latency],
     }
 
 
@@ -149,7 +169,7 @@ class Trunk(nn.Module):
         self.network = shape.network
         self.max_branches = shape.max_branches
         branch_inputs = NUM_BRANCH_FEATURES + extra_inputs[0]
-        global_inputs = NUM_GLOBAL_FEATURES + extra_inputs[1]
+        global_inputs = shape.num_global_features + extra_inputs[1]
         if shape.network == "equivariant":
             self.branch = nn.Sequential(
                 nn.Linear(branch_inputs, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU()
@@ -170,7 +190,7 @@ class Trunk(nn.Module):
         Args:
             branches: float32[..., n, NUM_BRANCH_FEATURES]. Trailing branches that are not open, all
                 zeros, may be left out.
-            features: float32[..., NUM_GLOBAL_FEATURES].
+            features: float32[..., G], G as of ``shape.num_global_features``.
 
         Returns:
             float32[..., hidden].
@@ -319,7 +339,7 @@ def save(policy: Policy, folder: str | os.PathLike[str], card: Mapping[str, Any]
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"shape": asdict(policy.shape), "layout": layout(policy.shape), **card}
+    content = {"shape": policy.shape.as_dict(), "layout": layout(policy.shape), **card}
     write_bytes(folder / WEIGHTS, dump_tensors(policy.state_dict()))
     write_text(folder / CARD, bounded_yaml.dump(content, width=100))
 
@@ -386,8 +406,11 @@ def _check_shape(shape: Shape, size: int) -> None:
     """
     if shape.network not in get_args(Network):
         raise PolicyError(f"{CARD}: network must be equivariant or mlp, got {shape.network!r:.80}")
-    if not isinstance(shape.atomic, bool):
-        raise PolicyError(f"{CARD}: atomic must be true or false, got {shape.atomic!r:.80}")
+    value: Any
+    for name in ("atomic", "latency"):
+        value = getattr(shape, name)
+        if not isinstance(value, bool):
+            raise PolicyError(f"{CARD}: {name} must be true or false, got {value!r:.80}")
     for name in ("max_branches", "encoder", "hidden"):
         value = getattr(shape, name)
         if type(value) is not int or not 1 <= value <= _MAX_UNITS:

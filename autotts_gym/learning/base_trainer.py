@@ -92,6 +92,7 @@ class Trainer(ABC):
         config = asdict(self.config)
         del config["shape"]
         prices = config.pop("prices")
+        config["latency_weight"] = list(self.config.latency_weight)
         policy = self.trained_policy()
         return {
             "algorithm": self.algorithm.value,

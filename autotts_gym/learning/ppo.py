@@ -7,7 +7,8 @@ weights, annealed learning rate, gradients clipped by norm, masks for illegal ac
 Specific to this environment:
 
 * Rewards are divided by β: a correct answer is worth 1 at every β, and C tokens cost
-  λ = (1 − β) / β. Each episode draws λ log-uniformly (:mod:`autotts_gym.mdp.token_price`).
+  λ = (1 − β) / β. Each episode draws λ log-uniformly (:mod:`autotts_gym.mdp.token_price`), and the
+  latency weight w uniformly from its range.
 * Returns are undiscounted: a token costs the same early and late in an episode.
 * The critic is asymmetric: it also reads how the recorded branches continue. Only training uses it
   (:mod:`autotts_gym.learning.privileged_critic`).
@@ -106,6 +107,7 @@ class PPOTrainer(Trainer):
             config.num_envs,
             list(self.stores.values()),
             beta=config.prices.draw,
+            latency_weight=config.latency_weight if config.shape.latency else 0.0,
             questions=self.questions,
             max_branches=episode_config.max_branches,
             step_limit=episode_config.step_limit,

@@ -69,6 +69,7 @@ def _identity(trainer: PPOTrainer) -> dict[str, Any]:
     """Everything that must be equal for a training to resume from a checkpoint."""
     return {
         **asdict(trainer.config),
+        "shape": trainer.config.shape.as_dict(),
         "data": [store.card.fingerprint for store in trainer.stores.values()],
         "questions": trainer.questions,
         "keep_best": trainer.keep_best,

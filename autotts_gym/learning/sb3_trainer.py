@@ -117,6 +117,7 @@ class Sb3Trainer(Trainer):
                 config.num_envs,
                 list(self.stores.values()),
                 beta=config.prices.draw,
+                latency_weight=config.latency_weight if config.shape.latency else 0.0,
                 questions=self.questions,
                 max_branches=config.shape.max_branches,
                 atomic=config.shape.atomic,

@@ -48,7 +48,13 @@ def create_trainer(
     if validate:
         # Episodes of single actions are long: play fewer.
         seeds = 1 if config.shape.atomic else 4
-        validation = Validation(stores, validation_rows, episode_config_of(config.shape), seeds)
+        validation = Validation(
+            stores,
+            validation_rows,
+            episode_config_of(config.shape),
+            seeds,
+            latency_weights=sorted(set(config.latency_weight)),
+        )
     trainer: Trainer
     if found is Algorithm.autotts_ppo:
         from autotts_gym.learning.ppo import PPOTrainer

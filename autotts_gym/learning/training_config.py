@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from autotts_gym.controllers.policy_network import Shape
@@ -43,6 +43,8 @@ class TrainingConfig:
         seed: seed of weights, episodes and sampled actions.
         shape: sizes of the networks.
         prices: range of token prices that episodes draw from.
+        latency_weight: range of w, the weight of sequential tokens in the cost, that episodes draw
+            from uniformly. Unless it is (0, 0), ``shape.latency`` is set: the policy reads w.
         num_envs: environments stepped side by side.
         num_steps: timesteps of each environment between two updates.
         checkpoint_interval: largest number of updates between two checkpoints, a segment of the
@@ -55,12 +57,16 @@ class TrainingConfig:
         num_minibatches: minibatches of each pass.
         vf_coef: weight of the value loss.
         max_grad_norm: largest norm of a gradient.
+
+    Raises:
+        ValueError: ``latency_weight`` is no range in [0, 1].
     """
 
     total_timesteps: int = 4_000_000
     seed: int = 0
     shape: Shape = field(default_factory=Shape)
     prices: TokenPrices = field(default_factory=TokenPrices)
+    latency_weight: tuple[float, float] = (0.0, 0.0)
     num_envs: int = 512
     num_steps: int = 64
     checkpoint_interval: int = 10
@@ -72,6 +78,14 @@ class TrainingConfig:
     num_minibatches: int = 8
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
+
+    def __post_init__(self) -> None:
+        low, high = self.latency_weight
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"latency_weight must be a range 0 <= low <= high <= 1, got {low:g} and {high:g}"
+            )
+        object.__setattr__(self, "shape", replace(self.shape, latency=high > 0))
 
     @property
     def batch_size(self) -> int:

@@ -7,8 +7,8 @@ likely actions: scores change because the policy changes, not because of samplin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,12 @@ class ValidationScore:
     """Score of a policy on the validation episodes.
 
     Attributes:
-        mean_return: mean return in units of a correct answer, after the price of tokens; over
-            values of β, environments and questions.
-        token_shares: for each environment and each of ``CMC_BETAS``, the policy's tokens at CMC's
-            accuracy as a share of CMC's tokens; NaN where the policy is never as accurate.
+        mean_return: mean return in units of a correct answer, after the price of tokens and, with
+            latency weights, of sequential tokens; over weights, values of β, environments and
+            questions.
+        token_shares: at the lowest latency weight, for each environment and each of ``CMC_BETAS``,
+            the policy's tokens at CMC's accuracy as a share of CMC's tokens; NaN where the policy
+            is never as accurate.
     """
 
     mean_return: float
@@ -68,6 +70,14 @@ class ValidationScore:
         return float(np.isfinite(np.array(list(self.token_shares.values()))).mean())
 
 
+class _Sweep(NamedTuple):
+    """Means over episodes, float64 with an axis of β."""
+
+    tokens: Floats
+    accuracy: Floats
+    sequential: Floats
+
+
 class Validation:
     """A fixed set of episodes that policies are validated on.
 
@@ -76,6 +86,7 @@ class Validation:
         questions: rows of the questions; all by default.
         config: config of the policy's episodes.
         seeds: branch orders of each question.
+        latency_weights: values of w at which policies are validated, in ascending order.
     """
 
     def __init__(
@@ -84,8 +95,10 @@ class Validation:
         questions: Sequence[int] | None,
         config: EpisodeConfig,
         seeds: int = 4,
+        *,
+        latency_weights: Sequence[float] = (0.0,),
     ) -> None:
-        self._config = config
+        self._configs = [replace(config, latency_weight=weight) for weight in latency_weights]
         self._stores = dict(stores)
         self._episodes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         self._cmc: dict[str, tuple[Floats, Floats]] = {}
@@ -96,7 +109,8 @@ class Validation:
             order_seeds = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(all_rows))
             orders = branch_orders("random", order_seeds, rows, store, config.max_branches)
             self._episodes[name] = rows, orders
-            self._cmc[name] = self._sweep(cmc, name, EpisodeConfig(config.max_branches), CMC_BETAS)
+            sweep = self._sweep(cmc, name, EpisodeConfig(config.max_branches), CMC_BETAS)
+            self._cmc[name] = sweep.tokens, sweep.accuracy
 
     def evaluate(self, policy: Policy, prices: TokenPrices) -> ValidationScore:
         """Score of a policy on these episodes."""
@@ -104,21 +118,27 @@ class Validation:
         price = np.array([1 / prices.reward_beta(beta) - 1 for beta in POLICY_BETAS])
         returns, token_shares = [], {}
         for name, store in self._stores.items():
-            tokens, accuracy = self._sweep(agent, name, self._config, POLICY_BETAS)
-            full = store.card.mean_tokens * self._config.max_branches
-            returns.append(float((accuracy - price * tokens / full).mean()))
+            width = self._configs[0].max_branches
+            full, longest = store.card.mean_tokens * width, store.longest_tokens(width)
+            sweeps = [self._sweep(agent, name, config, POLICY_BETAS) for config in self._configs]
+            for config, sweep in zip(self._configs, sweeps, strict=True):
+                weight = config.latency_weight
+                cost = (1 - weight) * sweep.tokens / full + weight * sweep.sequential / longest
+                returns.append(float((sweep.accuracy - price * cost).mean()))
             cmc_tokens, cmc_accuracy = self._cmc[name]
+            tokens, accuracy, _ = sweeps[0]
             needed = [float(cost_at(target, tokens, accuracy)) for target in cmc_accuracy]
             token_shares[name] = (np.array(needed) / cmc_tokens).tolist()
         return ValidationScore(float(np.mean(returns)), token_shares)
 
     def _sweep(
         self, agent: Agent, name: str, config: EpisodeConfig, betas: Sequence[float]
-    ) -> tuple[Floats, Floats]:
-        """Mean tokens and accuracy of an agent at each β, float64[len(betas)] each."""
+    ) -> _Sweep:
+        """Means of an agent's episodes at each β."""
         rollout = Rollout(agent, self._stores[name], config)
         results = [rollout.play(*self._episodes[name], beta) for beta in betas]
-        return (
+        return _Sweep(
             np.array([episodes.tokens.mean() for episodes in results]),
             np.array([episodes.correct.mean() for episodes in results]),
+            np.array([episodes.sequential_tokens.mean() for episodes in results]),
         )

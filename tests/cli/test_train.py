@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from autotts_gym.cli.train import Algorithm, _parse_algorithm
+from autotts_gym.cli.train import Algorithm, _parse_algorithm, _parse_range
 
 #: A training that fails before it starts: --early needs validation questions.
 STOPS = ("--out", "policy", "--early", "--trial", "none")
@@ -34,6 +34,17 @@ def test_old_names_of_options(autotts) -> None:
     unknown = autotts("train", "trpo", *STOPS)
     assert unknown.code == 2
     assert "is not one of" in unknown.err
+
+
+def test_ranges_of_latency_weights() -> None:
+    assert _parse_range("0") == (0, 0)
+    assert _parse_range("0.3") == (0.3, 0.3)
+    assert _parse_range("0,1") == (0, 1)
+    for text in ("1,0", "0,0.5,1", "-0.1,1", "0,1.5", "nan"):
+        with pytest.raises(typer.BadParameter, match="is not a range LOW,HIGH"):
+            _parse_range(text)
+    with pytest.raises(typer.BadParameter, match="is not a list of numbers"):
+        _parse_range("low")
 
 
 @pytest.mark.slow

@@ -29,6 +29,8 @@ SHAPES = (
     Shape("equivariant", N, encoder=3, hidden=6, atomic=True),
     Shape("mlp", N, encoder=8, hidden=16),
     Shape("mlp", N, encoder=8, hidden=9, atomic=True),
+    Shape("equivariant", N, encoder=5, hidden=7, latency=True),
+    Shape("mlp", N, encoder=8, hidden=9, latency=True),
 )
 
 
@@ -83,7 +85,7 @@ def test_logits_are_those_of_torch(
     if policy.shape.atomic:
         mask[2:].reshape(4, N)[:, :opened] = True
     for _ in range(1 + changes):
-        features = rng.random(NUM_GLOBAL_FEATURES, np.float32) * 4 - 2
+        features = rng.random(policy.shape.num_global_features, np.float32) * 4 - 2
         expected = torch_logits(policy, branches, features, mask)[mask]
         logits = network.logits(branches, features, opened)[mask]
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5 * abs(expected).max())

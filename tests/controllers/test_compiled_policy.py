@@ -7,11 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autotts_gym.controllers.compiled_network import MAX_WEIGHTS
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent, PolicyPlayer
 from autotts_gym.controllers.policy_network import Policy, Shape
+from autotts_gym.mdp import macro_actions
+from autotts_gym.mdp.actions import BRANCH
+from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES
 from autotts_gym.mdp.token_price import TokenPrices
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.rollout.branch_orders import branch_orders
@@ -89,6 +94,8 @@ def test_bundled_policies_play_the_same_episodes(name: str, env: str) -> None:
         Shape("equivariant", 12, encoder=8, hidden=16, atomic=True),
         Shape("mlp", 12, encoder=8, hidden=16),
         Shape("mlp", 12, encoder=8, hidden=16, atomic=True),
+        Shape("equivariant", 12, encoder=8, hidden=16, latency=True),
+        Shape("mlp", 12, encoder=8, hidden=16, latency=True),
     ],
 )
 @pytest.mark.parametrize(
@@ -109,6 +116,33 @@ def test_untrained_policies_play_the_same_episodes(shape: Shape, config: Episode
     agent = PolicyAgent.from_network(policy, TokenPrices())
     store = generate(questions=8, branches=12, seed=5)
     assert assert_same_episodes(agent, store, config, np.arange(8)) >= 24
+
+
+@settings(max_examples=8, deadline=None)
+@given(weight=st.floats(0, 1))
+def test_a_policy_reads_the_latency_weight(weight: float) -> None:
+    """This one opens one branch first if w > 0.5, and four if w < 0.5."""
+    policy = Policy(Shape("mlp", 6, hidden=2, latency=True))
+    column = 6 * NUM_BRANCH_FEATURES + NUM_GLOBAL_FEATURES  # of w
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.zero_()
+        first, second = policy.actor.decide[0], policy.actor.decide[2]
+        first.weight[0, column], first.bias[0] = 100, -50
+        second.weight[0, 0] = 100
+        assert isinstance(policy.logits, torch.nn.Linear)
+        policy.logits.weight[macro_actions.WIDEN_1, 0] = 50
+        policy.logits.weight[macro_actions.WIDEN_4, 0] = -50
+    agent = PolicyAgent.from_network(policy, TokenPrices())
+    store = generate(questions=2, branches=6, seed=1)
+    config = EpisodeConfig(6, step_limit=4, latency_weight=weight)
+    compiled, by_torch = players(agent, store, config)
+    orders = np.array([np.arange(6)] * 2)
+    here, _ = compiled.play(np.arange(2), orders, 0.5)
+    there, _ = by_torch.play(np.arange(2), orders, 0.5)
+    assert np.array_equal(here.history, there.history)
+    if abs(weight - 0.5) > 0.05:
+        assert (here.history[:, 1] == BRANCH).all() == (weight < 0.5)
 
 
 def test_large_networks_play_through_torch() -> None:

@@ -31,11 +31,16 @@ def store() -> TraceStore:
 
 
 def make_agent(
-    folder: Path, seed: int = 0, network: Network = "equivariant", *, atomic: bool = False
+    folder: Path,
+    seed: int = 0,
+    network: Network = "equivariant",
+    *,
+    atomic: bool = False,
+    latency: bool = False,
 ) -> Agent:
     """An untrained policy whose weights make it probe before it answers."""
     torch.manual_seed(seed)
-    policy = Policy(Shape(network, N, encoder=8, hidden=16, atomic=atomic))
+    policy = Policy(Shape(network, N, encoder=8, hidden=16, atomic=atomic, latency=latency))
     with torch.no_grad():
         if isinstance(policy.logits, Pointers):
             policy.logits.branch_logits.weight *= 300
@@ -50,16 +55,27 @@ def make_agent(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seed", "atomic"),
-    [*((seed, False) for seed in range(4)), (2, True), (51, True)],  # seeds of policies that probe
+    ("seed", "atomic", "latency"),
+    [  # seeds of policies that probe
+        *((seed, False, False) for seed in range(4)),
+        (2, True, False),
+        (51, True, False),
+        (1, False, True),
+    ],
 )
 @pytest.mark.parametrize(
-    "config", [EpisodeConfig(N), EpisodeConfig(N, budget=60_000, probe_tokens=5)]
+    "config",
+    [EpisodeConfig(N, latency_weight=0.7), EpisodeConfig(N, budget=60_000, probe_tokens=5)],
 )
 def test_bulk_and_single_episodes_are_the_same(
-    tmp_path: Path, store: TraceStore, seed: int, atomic: bool, config: EpisodeConfig
+    tmp_path: Path,
+    store: TraceStore,
+    seed: int,
+    atomic: bool,
+    latency: bool,
+    config: EpisodeConfig,
 ) -> None:
-    policy = make_agent(tmp_path, seed, atomic=atomic)
+    policy = make_agent(tmp_path, seed, atomic=atomic, latency=latency)
     questions = np.repeat(np.arange(8), 3)
     rng = np.random.default_rng(0)
     orders = np.array([rng.permutation(N) for _ in questions])

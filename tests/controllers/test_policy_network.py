@@ -25,7 +25,11 @@ from autotts_gym.learning import privileged_critic
 from autotts_gym.learning.privileged_critic import Critic
 from autotts_gym.mdp import actions as a
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS
-from autotts_gym.mdp.macro_features import NUM_BRANCH_FEATURES, NUM_GLOBAL_FEATURES
+from autotts_gym.mdp.macro_features import (
+    GLOBAL_FEATURE_NAMES,
+    NUM_BRANCH_FEATURES,
+    NUM_GLOBAL_FEATURES,
+)
 
 CARD_ENTRIES = {"prices": {"high": 3.0, "low": 0.005}}
 
@@ -136,6 +140,22 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert load(str(tmp_path / "mine")).name == "mine"
 
 
+def test_policies_with_latency_have_a_layout_of_their_own(tmp_path: Path) -> None:
+    plain, latency = Policy(Shape(hidden=8)), Policy(Shape(hidden=8, latency=True))
+    cards = []
+    for name, policy in (("plain", plain), ("latency", latency)):
+        save(policy, tmp_path / name, CARD_ENTRIES)
+        loaded, card = policy_network.load(tmp_path / name)
+        assert loaded.shape == policy.shape
+        cards.append(card)
+    assert "latency" not in cards[0]["shape"]  # as in cards of version 0.1
+    assert cards[1]["shape"]["latency"] is True
+    more = [name for name in cards[1]["layout"]["features"] if name not in GLOBAL_FEATURE_NAMES]
+    assert more == ["latency_weight", "latency"]
+    assert cards[0]["layout"]["features"] == list(GLOBAL_FEATURE_NAMES)
+    assert latency.shape.num_parameters == plain.shape.num_parameters + 2 * 8
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
@@ -185,8 +205,9 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("network", ["equivariant", "mlp"])
 @pytest.mark.parametrize("atomic", [False, True])
-def test_number_of_weights(network: policy_network.Network, atomic: bool) -> None:
-    shape = Shape(network, 5, 6, 7, atomic)
+@pytest.mark.parametrize("latency", [False, True])
+def test_number_of_weights(network: policy_network.Network, atomic: bool, latency: bool) -> None:
+    shape = Shape(network, 5, 6, 7, atomic, latency)
     assert shape.num_parameters == sum(p.numel() for p in Policy(shape).parameters())
 
 

@@ -12,8 +12,10 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from autotts_gym.controllers.loader import load
+from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.controllers.policy_network import Shape
 from autotts_gym.gym_envs.macro_env import MacroVectorEnv
+from autotts_gym.learning import ppo_checkpoint
 from autotts_gym.learning.algorithms import Algorithm, find_algorithm
 from autotts_gym.learning.base_trainer import Trainer
 from autotts_gym.learning.ppo import PPOTrainer
@@ -162,6 +164,62 @@ def test_exported_policies_play(tmp_path: Path, store: TraceStore, algorithm: Al
         logits = trainer.trained_policy().act(tensors["branches"], tensors["globals"], mask)
     shift = expected - logits
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.autotts_ppo, Algorithm.sb3_maskable_ppo])
+def test_latency_weights_are_drawn_and_read(
+    tmp_path: Path, store: TraceStore, algorithm: Algorithm
+) -> None:
+    config = make_config(total_timesteps=256, latency_weight=(0.25, 0.75))
+    trainer = make_trainer(algorithm, store, None, config, tmp_path / "run")
+    weights: list[float] = []
+
+    def keep_weights(progress: Progress) -> None:
+        envs = trainer.env if isinstance(trainer, PPOTrainer) else trainer._env.envs  # type: ignore[attr-defined]
+        weights.extend(envs.batch.ledger["latency_weight"].tolist())
+
+    trainer.run(keep_weights)
+    assert 0.25 <= min(weights) < 0.4
+    assert 0.6 < max(weights) <= 0.75
+    trainer.export(tmp_path / "policy", {"command": "none"})
+    agent = load(str(tmp_path / "policy"))
+    assert isinstance(agent, PolicyAgent)
+    assert agent.policy.shape.latency
+    assert agent.card["config"]["latency_weight"] == [0.25, 0.75]
+    assert agent.card["layout"]["features"][-2:] == ["latency_weight", "latency"]
+
+
+def test_rewards_of_a_training_have_both_costs(tmp_path: Path, store: TraceStore) -> None:
+    """At w = 1, sequential tokens are the only cost."""
+    config = make_config(latency_weight=(1.0, 1.0))
+    env = PPOTrainer({"made": store}, None, config, tmp_path).env
+    observation, _ = env.reset(seed=0)
+    assert (observation["globals"][:, -2] == 1).all()
+    _, _, _, _, info = env.step(np.full(16, d.WIDEN_4))
+    assert (info["token_cost"] > info["latency_cost"] / 4).all()
+    np.testing.assert_array_equal(info["cost"], info["latency_cost"])
+
+
+def test_checkpoints_from_before_latency_weights_resume(tmp_path: Path, store: TraceStore) -> None:
+    config = make_config(total_timesteps=2 * 16 * 8 * 2)
+    first = PPOTrainer({"made": store}, None, config, tmp_path)
+    ppo_checkpoint.save(first)
+    state = torch.load(tmp_path / FILE_NAME, weights_only=True)
+    del state["made"]["latency_weight"]
+    assert "latency" not in state["made"]["shape"]
+    torch.save(state, tmp_path / FILE_NAME)
+    resumed = PPOTrainer({"made": store}, None, config, tmp_path)
+    for name, value in first.policy.state_dict().items():
+        assert torch.equal(resumed.policy.state_dict()[name], value)
+    other = make_config(total_timesteps=512, latency_weight=(0.0, 1.0))
+    with pytest.raises(ValueError, match="belongs to another training: its shape differ"):
+        PPOTrainer({"made": store}, None, other, tmp_path)
+
+
+@pytest.mark.parametrize("limits", [(-0.1, 1.0), (0.0, 1.5), (0.6, 0.5), (float("nan"), 1.0)])
+def test_invalid_latency_weights(limits: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="latency_weight must be a range 0 <= low <= high <= 1"):
+        make_config(latency_weight=limits)
 
 
 def test_deprecated_names_of_algorithms(tmp_path: Path, store: TraceStore) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autotts_gym.controllers.loader import load
+from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.controllers.policy_network import Policy, Shape
 from autotts_gym.evaluation.pareto import cost_at
 from autotts_gym.learning.ppo import PPOTrainer
@@ -58,6 +61,29 @@ def test_agrees_with_a_rollout() -> None:
     full = store.card.mean_tokens * 64
     price = np.array([1 / agent.prices.reward_beta(beta) - 1 for beta in POLICY_BETAS])  # type: ignore[attr-defined]
     assert score.mean_return == pytest.approx(float((accuracy - price * tokens / full).mean()))
+
+
+@settings(max_examples=5, deadline=None)
+@given(weight=st.floats(0.01, 1))
+def test_returns_have_sequential_tokens_as_a_second_cost(weight: float) -> None:
+    store = generate(questions=4, branches=12, seed=5)
+    torch.manual_seed(0)
+    policy, prices, config = Policy(Shape(max_branches=N)), TokenPrices(), EpisodeConfig(N)
+    validation = Validation({"made": store}, None, config, 2, latency_weights=(0.0, weight))
+    plain = Validation({"made": store}, None, config, 2).evaluate(policy, prices)
+    score = validation.evaluate(policy, prices)
+    expected = plain.token_shares["made"]
+    assert score.token_shares["made"] == pytest.approx(expected, nan_ok=True)
+    episodes = validation._episodes["made"]
+    rollout = Rollout(PolicyAgent.from_network(policy, prices), store, config)
+    returns = []
+    for beta in POLICY_BETAS:
+        played = rollout.play(*episodes, beta)
+        tokens = played.tokens.mean() / (N * store.card.mean_tokens)
+        sequential = played.sequential_tokens.mean() / store.longest_tokens(N)
+        cost = (1 - weight) * tokens + weight * sequential
+        returns.append(played.correct.mean() - (1 / prices.reward_beta(beta) - 1) * cost)
+    assert score.mean_return == pytest.approx((plain.mean_return + np.mean(returns)) / 2)
 
 
 def test_summaries_of_a_score() -> None:
