@@ -276,7 +276,11 @@ class ServerConnection:
 
     @contextlib.asynccontextmanager
     async def _tracked(self, url: str) -> AsyncIterator[None]:
-        """Count an active request, record a failure, and convert errors to ``EngineError``."""
+        """Count an active request, record a failure, and convert errors to ``EngineError``.
+
+        If the request is cancelled, an error of its cleanup must not replace the cancellation: the
+        request would be sent again.
+        """
         if not self.active:
             self._active_since = asyncio.get_running_loop().time()
         self.active += 1
@@ -285,6 +289,8 @@ class ServerConnection:
                 yield
         except EngineError as error:
             error.args = (hide_values(str(error), self._headers),)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError from error
             if not isinstance(error, TransientError):
                 raise
             self._record_failure(error.retry_after)
