@@ -68,7 +68,7 @@ def random_branch(rng: np.random.Generator) -> np.ndarray:
     return row
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, "ppo/aime24", "ppo/chain"])
+@pytest.mark.parametrize("shape", [*SHAPES, "ppo/aime24", "ppo/chain", "ppo/real"])
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), opened=st.integers(0, N), changes=st.integers(0, 4))
 def test_logits_are_those_of_torch(

@@ -76,7 +76,7 @@ def assert_same_episodes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ppo/aime24", "ppo/chain"])
+@pytest.mark.parametrize("name", ["ppo/aime24", "ppo/chain", "ppo/real"])
 @pytest.mark.parametrize("env", BUNDLED_ENVS)
 def test_bundled_policies_play_the_same_episodes(name: str, env: str) -> None:
     agent, store = load(name), registry.open_store(env)
