@@ -35,10 +35,11 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*",
     ),
+    (r"py:.*", r"(msgspec|tenacity)\..*"),
     (r"py:.*", r"(torch|stable_baselines3|socket)\..*|Module|Tensor|BaseAlgorithm"),
     (
         r"py:.*",
-        r"(matplotlib|ast|ctypes|symtable|multiprocessing|subprocess|concurrent|pd|msgspec)\..*|Axes",
+        r"(matplotlib|ast|ctypes|symtable|multiprocessing|subprocess|concurrent|pd)\..*|Axes",
     ),
     (r"py:.*", r"(Path|Image|Table|NDArray|ArrayLike|(float|int)\d+|numpy\.typing.*)"),
     # Aliases of these types in signatures, and types that Sphinx splits at a comma.
@@ -48,6 +49,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"1000000000000\.0"),  # a bound in the annotation of a curve's numbers
     # Private and internal classes in signatures.
     (r"py:.*", r"(.*\.)?(View|GenerationView|Scene|MacroBatch|Records|void|LEDGER|BRANCH|TRACE)"),
+    (r"py:.*", r"(.*\.)?DrawTables"),
     (r"py:.*", r"autotts_gym\.gym_envs\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]

@@ -123,7 +123,7 @@ class Episode:
         """Read branch ``i`` to its end: :meth:`extend_fully`, then PROBE(i) if it is legal.
 
         Returns:
-            The branch's latest answer, and whether it is finished: it is, unless the budget or a
+            The branch's latest answer, and whether it is finished. It is, unless the budget or a
             pruning has stopped it.
         """
         self._check_branch(i)

@@ -59,8 +59,8 @@ def tune_constants(
         shrinkage: penalty of the squared distance, in correct answers per question.
 
     Returns:
-        The program with the mean of the final distribution as its constants: the best sample is
-        more of a chance hit. The program itself if its objective is higher.
+        The program with the mean of the final distribution as its constants, because the best
+        sample is more of a chance hit. The program itself if its objective is higher.
     """
     constants = program.constants
     parameters = (3 if latency else 2) if knob else 1

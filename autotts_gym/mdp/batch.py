@@ -73,8 +73,8 @@ class Batch:
         view: arrays to write the observations to; newly allocated by default.
         flat: slices of the observations as one array; those are not written by default.
         observes_latency: whether observations show w and the clock as a share of L.
-        draws: what :meth:`start` draws from; without it, episodes start by :meth:`reset` only.
-        threads: number of threads that may call :meth:`step` and :meth:`start` at once, each for
+        draws: what ``start`` draws from; without it, episodes start by ``reset`` only.
+        threads: number of threads that may call ``step`` and ``start`` at once, each for
             its own episodes.
 
     Attributes:
@@ -90,7 +90,7 @@ class Batch:
         invalid: int8[E], 1 if the latest action was illegal.
         flat: float32[E, F], see ``mdp/flat_observation.py``; F = 0 if not wanted.
         info: the numbers of the episodes that ``info`` holds; results once they have ended.
-        streams: the streams of random numbers that :meth:`start` draws from.
+        streams: the streams of random numbers that ``start`` draws from.
     """
 
     def __init__(
