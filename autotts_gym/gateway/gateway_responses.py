@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 from collections.abc import Mapping
@@ -23,16 +24,16 @@ PROTOCOL_HEADER: Final = "x-autotts-protocol"
 _HEARTBEAT: Final = 5.0
 
 
-class LongResponse(Response):
-    """A response that ends early when the client goes away. Subclasses implement ``reply``."""
+class LongResponse(Response, abc.ABC):
+    """A response that ends early when the client goes away."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(ClientGoneError):
             await until_disconnect(receive, self.reply(scope, receive, send))
 
+    @abc.abstractmethod
     async def reply(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the reply."""
-        raise NotImplementedError
 
 
 class EpisodeResponse(LongResponse):

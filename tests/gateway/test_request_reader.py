@@ -169,7 +169,7 @@ def test_fields_without_an_effect_are_accepted(gateway: Gateway) -> None:
         "stop": None,
         "presence_penalty": 0,
         "logit_bias": {},
-        "user": "somebody",
+        "user": "user-17",
         "metadata": {"a": "b"},
         "store": False,
     }

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import web_browser
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from autotts_gym.leaderboard import build_leaderboard, write_page
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
-    ),
-]
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--disable-dev-shm-usage",
-)
+pytestmark = web_browser.MARKS
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +27,8 @@ def page(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-def opened(browser: webdriver.Chrome, page: Path, width: int) -> None:
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.as_uri())
-    ready = "return document.documentElement.dataset.ready"
-    WebDriverWait(browser, 30).until(lambda _: browser.execute_script(ready) == "true")
+    with web_browser.chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 def first_column(browser: webdriver.Chrome, table: str) -> list[str]:
@@ -68,7 +38,7 @@ def first_column(browser: webdriver.Chrome, table: str) -> list[str]:
 
 @pytest.mark.parametrize("width", [1400, 420])
 def test_fits_the_window_without_errors(browser: webdriver.Chrome, page: Path, width: int) -> None:
-    opened(browser, page, width)
+    web_browser.open_page(browser, page, width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     titles = [title.text for title in browser.find_elements(By.CSS_SELECTOR, "#boards h3")]
     assert titles == ["Search sets", "Held-out sets", "Sets without a split"]
@@ -76,7 +46,7 @@ def test_fits_the_window_without_errors(browser: webdriver.Chrome, page: Path, w
 
 
 def test_controls(browser: webdriver.Chrome, page: Path) -> None:
-    opened(browser, page, 1400)
+    web_browser.open_page(browser, page, 1400)
     assert sorted(first_column(browser, "part-2")) == ["cmc β=0.5", "self_consistency"]
     browser.find_element(By.ID, "all-rows").click()
     assert sorted(first_column(browser, "part-2")) == ["cmc β=0", "cmc β=0.5", "self_consistency"]

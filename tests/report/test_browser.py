@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import web_browser
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -23,21 +21,7 @@ from autotts_gym.evaluation.analysis import Analysis, Row
 from autotts_gym.evaluation.results import Results
 from autotts_gym.report import WrittenReport, write_report
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
-    ),
-]
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--window-size=1400,1000"),
-)
+pytestmark = web_browser.MARKS
 
 
 class Page:
@@ -47,10 +31,7 @@ class Page:
         self.driver = driver
 
     def open(self, path: Path, width: int = 1400, height: int = 1000) -> Page:
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.driver.get(path.as_uri())
-        self.until(lambda: self.js("return document.documentElement.dataset.ready") == "true")
+        web_browser.open_page(self.driver, path, width, height)
         return self
 
     def js(self, script: str, *arguments: Any) -> Any:
@@ -107,14 +88,8 @@ class Page:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
-    yield Page(driver)
-    driver.quit()
+    with web_browser.chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield Page(driver)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,31 +9,16 @@ from typing import Any
 import fleets
 import numpy as np
 import pytest
+import web_browser
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from autotts_gym.controllers.loader import load
 from autotts_gym.mdp.trace_dataset import EpisodeConfig
 from autotts_gym.simulation import Fleet, ServerCurve, SimulationPlan, run_simulation
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
-    ),
-]
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--disable-dev-shm-usage",
-)
+pytestmark = web_browser.MARKS
 
 
 def by_beta(episode: Any, beta: float) -> None:
@@ -67,22 +51,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-def opened(browser: webdriver.Chrome, page: Path, width: int) -> None:
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.as_uri())
-    ready = "return document.documentElement.dataset.ready"
-    WebDriverWait(browser, 30).until(lambda _: browser.execute_script(ready) == "true")
+    with web_browser.chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 def plotted(browser: webdriver.Chrome, plot: str) -> list[list[float]]:
@@ -94,7 +64,7 @@ def plotted(browser: webdriver.Chrome, plot: str) -> list[list[float]]:
 
 @pytest.mark.parametrize("width", [1400, 420])
 def test_fits_the_window_without_errors(browser: webdriver.Chrome, page: Path, width: int) -> None:
-    opened(browser, page, width)
+    web_browser.open_page(browser, page, width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert len(browser.find_elements(By.CSS_SELECTOR, "#points tbody tr")) == 12
     assert [len(line) for line in plotted(browser, "plot-accuracy")] == [3, 1]
@@ -104,7 +74,7 @@ def test_fits_the_window_without_errors(browser: webdriver.Chrome, page: Path, w
 
 
 def test_controls(browser: webdriver.Chrome, page: Path) -> None:
-    opened(browser, page, 1400)
+    web_browser.open_page(browser, page, 1400)
     load_list = Select(browser.find_element(By.ID, "load"))
     load_list.select_by_visible_text("0.5 questions per second")
     quick = plotted(browser, "plot-accuracy")
