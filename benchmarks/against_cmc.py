@@ -156,11 +156,16 @@ def main() -> None:
         "--within-latency", action="store_true", help="at most CMC's sequential tokens"
     )
     parser.add_argument("--billing", choices=BILLINGS, default="tokens")
+    parser.add_argument(
+        "--latency-weight", type=float, default=0.0, metavar="W", help="w that policies read"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     stores = registry.open_stores(*given.env)
     # 64 branches, or as many as every question has.
-    config = EpisodeConfig(default_width(stores.values()), given.billing)
+    config = EpisodeConfig(
+        default_width(stores.values()), given.billing, latency_weight=given.latency_weight
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder, config)
