@@ -16,6 +16,7 @@ from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.protocol import Probe
 from autotts_gym.inference.token_confidence import ConfidenceSums, interval_counts
 from autotts_gym.live.live_model import LiveModel
+from autotts_gym.utils.cancellation import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -246,6 +247,8 @@ class LiveBranches:
                 branch.probe = None
             branch.requests += 1
             async for part in model.engine.stream(request, every):
+                if branch.aborted:  # a cancellation that a library has lost
+                    raise asyncio.CancelledError
                 if part.restarts:
                     self._discard(branch)
                 branch.tokens += part.tokens
@@ -385,6 +388,4 @@ class LiveBranches:
 
     async def _close(self) -> None:
         tasks = [task for branch in self._branches for task in branch.tasks()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(tasks)

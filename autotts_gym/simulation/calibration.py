@@ -28,6 +28,7 @@ from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.prober import Prober
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.simulation.server_curve import ServerCurve
+from autotts_gym.utils.cancellation import cancel_and_wait
 
 #: Lengths of the requests, tokens: different enough to tell the cost of a token from that of a
 #: request, and short enough for many requests in a few seconds.
@@ -167,26 +168,13 @@ async def _measure(
                 break
     finally:
         level.is_over = True
-        await _cancel(tasks)
+        await cancel_and_wait(tasks)
     if len(level.seconds) < _MIN_REQUESTS or not level.probes:
         raise EngineError(
             f"{live.engine}: {len(level.seconds)} requests and {len(level.probes)} probes ended "
             f"within {5 * seconds:.0f} s with {workers} in progress; give more seconds"
         )
     return level
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their ends.
-
-    A connection that is closed in the same moment can raise an error instead, after which the
-    request is sent again; so tasks that do not end are cancelled again.
-    """
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=1.0)
 
 
 async def _work(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -91,19 +90,3 @@ def test_a_real_server_is_measured(vllm_url: str) -> None:
     assert all(count >= 4 for count in curve.details["requests"])
     assert curve.text_seconds > 0
     assert curve.probe.seconds + curve.probe.tokens > 0
-
-
-def test_tasks_that_survive_a_cancellation_are_cancelled_again() -> None:
-    async def stubborn() -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            await asyncio.sleep(60)
-
-    async def run() -> list[bool]:
-        tasks = [asyncio.create_task(stubborn()) for _ in range(3)]
-        await asyncio.sleep(0)
-        await calibration._cancel(tasks)
-        return [task.cancelled() for task in tasks]
-
-    assert asyncio.run(run()) == [True] * 3
