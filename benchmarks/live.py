@@ -251,7 +251,7 @@ def bench_agreement(console: Console, url: str) -> None:
 
     def estimate(values: np.ndarray, statistic: Callable[[Any], Any] = np.mean) -> Estimate:
         replicates = np.array([statistic(values[rows]) for rows in resampled])
-        return Estimate.of(float(statistic(values)), replicates)
+        return Estimate.from_replicates(float(statistic(values)), replicates)
 
     def show(interval: Estimate, scale: float = 1.0, form: str = ",.0f") -> str:
         low, value, high = (

@@ -210,14 +210,6 @@ def _scope(
             }
             for found in compare_both_costs(analysis, scope, rows)
         ],
-        "frontier": {
-            cost: [
-                indices["rows"][point.row]
-                for point in analysis.frontier(scope, cost)
-                if point.on_frontier
-            ]
-            for cost in COSTS
-        },
         "positions": {
             indices["agents"][agent]: positions(analysis, scope, agent)
             for agent in schedules

@@ -151,20 +151,23 @@ async def _measure(
     level = _Level(workers)
     start = time.perf_counter()
     counted_from = start + _RAMP * seconds
+    limit = max(5 * seconds, live.patience)
     tasks = [
         asyncio.create_task(_work(live, prober, prompts, number, counted_from, level))
         for number in range(workers)
     ]
     try:
-        # Slow servers get more time, until there are some requests of each worker.
-        while time.perf_counter() - start < 5 * seconds:
+        while time.perf_counter() - start < limit:
             done, _ = await asyncio.wait(
                 tasks, timeout=seconds / 10, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()  # raises its error
+            if len(level.seconds) < _MIN_REQUESTS or not level.probes:
+                continue
+            # Slow servers get more time, until there are some requests of each worker.
             enough = len(level.seconds) >= _MIN_REQUESTS * workers and len(level.probes) >= workers
-            if enough and time.perf_counter() - start >= seconds:
+            if time.perf_counter() - start >= (seconds if enough else 5 * seconds):
                 break
     finally:
         level.is_over = True
@@ -172,7 +175,7 @@ async def _measure(
     if len(level.seconds) < _MIN_REQUESTS or not level.probes:
         raise EngineError(
             f"{live.engine}: {len(level.seconds)} requests and {len(level.probes)} probes ended "
-            f"within {5 * seconds:.0f} s with {workers} in progress; give more seconds"
+            f"within {limit:.0f} s with {workers} in progress; give more seconds"
         )
     return level
 

@@ -17,7 +17,7 @@ from autotts_gym.gateway.gateway_settings import GatewaySettings
 from autotts_gym.inference import http_engine
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def short_backoff() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
@@ -26,12 +26,12 @@ def short_backoff() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def protocol(tmp_path_factory: pytest.TempPathFactory) -> str:
     return scripted_server.protocol_file(tmp_path_factory.mktemp("protocol"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shared_server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as scripted:
         yield scripted
@@ -43,7 +43,7 @@ def server() -> Iterator[ScriptedServer]:
         yield scripted
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def settings(protocol: str) -> Callable[..., GatewaySettings]:
     """Returns a function that makes settings, with temperature 0 and narrow episodes."""
 
@@ -62,7 +62,7 @@ def settings(protocol: str) -> Callable[..., GatewaySettings]:
     return make
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def gateway(
     shared_server: ScriptedServer, settings: Callable[..., GatewaySettings]
 ) -> Iterator[Gateway]:

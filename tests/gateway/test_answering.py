@@ -33,11 +33,13 @@ def test_concurrent_requests(gateway: Gateway) -> None:
 def test_a_full_queue_refuses(server: ScriptedServer, settings: Settings) -> None:
     server.pace = 0.05
     limits = {"concurrency": 1, "queue": 1, "max_tokens": 5000, "max_branches": 1}
-    with running(settings(server.url, **limits)) as gateway:
-        clients = [httpx.Client(base_url=gateway.url, timeout=60) for _ in range(2)]
+    with contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(running(settings(server.url, **limits)))
+        clients = [
+            stack.enter_context(httpx.Client(base_url=gateway.url, timeout=60)) for _ in range(2)
+        ]
         body = {**ENDLESS, "stream": True, "messages": [{"role": "user", "content": "never 1"}]}
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(clients[0].stream("POST", "/chat/completions", json=body))
+        with clients[0].stream("POST", "/chat/completions", json=body):
             assert wait_until(lambda: gateway.metric("autotts_running_requests") == 1)
             waiting = threading.Thread(
                 target=lambda: clients[1].post(
@@ -57,9 +59,8 @@ def test_a_full_queue_refuses(server: ScriptedServer, settings: Settings) -> Non
             server.pace = 0.0
         waiting.join(60)
         assert not waiting.is_alive()
-        assert gateway.chat("plain 1").status_code == 200
-        for client in clients:
-            client.close()
+        response = gateway.chat("plain 1")
+        assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -314,7 +313,9 @@ def test_concurrent_questions_on_one_model(vllm_url: str, chain: list[AskedQuest
         solve(chain[0].text, "cmc", live=model)
 
 
-def test_cancelling_stops_generation(vllm_url: str, chain: list[AskedQuestion]) -> None:
+def test_cancelling_stops_generation(
+    vllm_url: str, chain: list[AskedQuestion], left_threads: Callable[[], list[str]]
+) -> None:
     options = {key: OPTIONS[key] for key in ("protocol", "interval", "max_tokens", "sampling")}
 
     async def cancel(model: LiveModel) -> None:
@@ -326,4 +327,4 @@ def test_cancelling_stops_generation(vllm_url: str, chain: list[AskedQuestion]) 
 
     with connect(vllm_url, **options) as model:
         asyncio.run(cancel(model))
-    assert not any(thread.name == "autotts-live" for thread in threading.enumerate())
+    assert "autotts-live" not in left_threads()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -79,7 +79,11 @@ def test_a_server_that_dies_during_an_episode(
 @pytest.mark.parametrize("agent", ["cmc", "self_consistency", "parallel_probe"])
 @pytest.mark.parametrize("after", [0, 2, 5])
 def test_solve_returns_the_best_answer_so_far(
-    server: ScriptedServer, options: dict[str, Any], agent: str, after: int
+    server: ScriptedServer,
+    options: dict[str, Any],
+    agent: str,
+    after: int,
+    left_threads: Callable[[], list[str]],
 ) -> None:
     """The server dies after some requests: the best answer, the error, and no leftover thread."""
     seen = 0
@@ -97,7 +101,7 @@ def test_solve_returns_the_best_answer_so_far(
     assert server.url.removesuffix("/v1") in solution.error
     assert solution.answer == max(solution.votes, key=solution.votes.__getitem__, default="")
     assert solution.correct is None
-    assert not [thread for thread in threading.enumerate() if thread.name == "autotts-live"]
+    assert "autotts-live" not in left_threads()
 
 
 def test_a_stall_is_an_error(server: ScriptedServer, options: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_answers_are_possible_after_the_deadline(
 
 
 def test_an_interrupted_episode_has_a_solution(
-    server: ScriptedServer, options: dict[str, Any]
+    server: ScriptedServer, options: dict[str, Any], left_threads: Callable[[], list[str]]
 ) -> None:
     def interrupt(env: AutoTTSLiveEnv) -> None:
         if len(env.votes) >= 1:
@@ -108,7 +109,7 @@ def test_an_interrupted_episode_has_a_solution(
     solution = interrupted.value.solution
     assert solution.answer in solution.votes
     assert solution.error == "interrupted"
-    assert not [thread for thread in threading.enumerate() if thread.name == "autotts-live"]
+    assert "autotts-live" not in left_threads()
 
 
 @pytest.mark.slow
@@ -170,7 +171,9 @@ def test_many_solves_do_not_queue(server: ScriptedServer, options: dict[str, Any
 
 
 @pytest.mark.slow
-def test_a_cancelled_solve_ends(server: ScriptedServer, options: dict[str, Any]) -> None:
+def test_a_cancelled_solve_ends(
+    server: ScriptedServer, options: dict[str, Any], left_threads: Callable[[], list[str]]
+) -> None:
     server.pace = 0.1
 
     async def main() -> None:
@@ -180,11 +183,9 @@ def test_a_cancelled_solve_ends(server: ScriptedServer, options: dict[str, Any])
 
     asyncio.run(main())
     until = time.monotonic() + 30
-    while threading.active_count() > 1 and time.monotonic() < until:
-        if not [t for t in threading.enumerate() if t.name in ("autotts-solve", "autotts-live")]:
-            return
+    while {"autotts-solve", "autotts-live"} & set(left_threads()) and time.monotonic() < until:
         time.sleep(0.05)
-    raise AssertionError([thread.name for thread in threading.enumerate()])
+    assert not {"autotts-solve", "autotts-live"} & set(left_threads())
 
 
 # --- probes --------------------------------------------------------------------------------------

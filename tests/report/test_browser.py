@@ -174,6 +174,27 @@ def test_the_environment_changes_the_plots(page: Page, results: Results) -> None
     assert len(line["x"]) == 3  # through its β
 
 
+def _frontier(page: Page, plot: str) -> list[float]:
+    """Costs of the dotted frontier."""
+    return page.js(
+        "return Array.from(document.getElementById(arguments[0]).data[0].x)", f"plot-{plot}"
+    )
+
+
+def test_the_frontier_is_that_within_the_limit(page: Page, results: Results) -> None:
+    analysis = Analysis(results)
+    scope = next(scope for scope in analysis.scopes if scope.is_average)
+    assert page.options("limit")[0] == "none"
+    for name in page.options("limit"):
+        page.choose("limit", name)
+        row = next((row for row in analysis.rows_in(scope) if str(row) == name), None)
+        means = analysis.means(scope, row).value if row else {}
+        for cost, other in (("tokens", "sequential_tokens"), ("sequential_tokens", "tokens")):
+            points = analysis.frontier(scope, cost, means.get(other, math.inf) + 1e-6)
+            on = [point.cost for point in points if point.on_frontier]
+            assert _frontier(page, cost) == pytest.approx(on, rel=1e-4), (name, cost)
+
+
 def test_a_point_shows_its_metrics(page: Page) -> None:
     text = page.js("return document.getElementById('plot-tokens').data[1].hovertext[0]")
     for what in (

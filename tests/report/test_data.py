@@ -99,9 +99,6 @@ def test_metrics_are_those_of_the_analysis(data: dict[str, Any], analysis: Analy
             [x for e in paired for x in (e.value, e.low, e.high)], rel=1e-5, abs=1e-12
         )
         assert shown["pairs"][a][a][:4] == [0, 0, 0, 1]
-        on = [str(p.row) for p in analysis.frontier(scope, "sequential_tokens") if p.on_frontier]
-        frontier = shown["frontier"]["sequential_tokens"]
-        assert [data["rows"][k]["name"] for k in frontier] == on
 
 
 def test_bounds_are_those_of_the_stores(data: dict[str, Any], results: Results) -> None:

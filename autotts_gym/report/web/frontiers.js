@@ -2,7 +2,7 @@
 import {
   PLOT_CONFIG, agentColor, agentMarker, agentSwatch, atLeastOne, cssColor, logAxis, plotLayout,
 } from "./charts.js";
-import { byId, element } from "./dom.js";
+import { byId, element, fillSelect, selectById } from "./dom.js";
 import { escapeMarkup, formatCount, formatPercent, formatTokens } from "./format.js";
 import { selectedPosition } from "./schedule.js";
 import { data, rowName, selectedScope, state } from "./state.js";
@@ -12,6 +12,9 @@ const COST_TITLES = {
   tokens: "mean total tokens per question",
   sequential_tokens: "mean sequential tokens per question",
 };
+
+/** @type {Record<Cost, Cost>} */
+const OTHER_COST = { tokens: "sequential_tokens", sequential_tokens: "tokens" };
 
 /** @param {ScopeRow[]} rows */
 function agentsOf(rows) {
@@ -74,12 +77,39 @@ const numbersOf = (intervals) => intervals.flatMap((interval) =>
   interval.flatMap((value) => (value == null ? [] : [value])));
 
 /**
+ * Whether a row has at most the other cost of the row that sets the limit.
+ * @param {ScopeRow} row
+ * @param {Cost} cost
+ */
+function isWithin(row, cost) {
+  const other = OTHER_COST[cost];
+  const limit = selectedScope().rows.find(({ row: id }) => id === state.limit)?.[other][0];
+  return limit == null || (row[other][0] ?? Infinity) <= limit;
+}
+
+/**
+ * The rows within the limit that are more accurate than all cheaper ones.
+ * @param {Scope} scope
+ * @param {Cost} cost
+ */
+function frontierRows(scope, cost) {
+  let best = -Infinity;
+  return scope.rows.filter((row) => row[cost][0] != null && isWithin(row, cost))
+    .sort((a, b) => (a[cost][0] ?? 0) - (b[cost][0] ?? 0) || percent(b.correct) - percent(a.correct))
+    .filter((row) => {
+      const better = percent(row.correct) > best;
+      best = Math.max(best, percent(row.correct));
+      return better;
+    });
+}
+
+/**
  * The step function of the Pareto frontier.
  * @param {Scope} scope
  * @param {Cost} cost
  */
 function frontierTrace(scope, cost) {
-  const rows = scope.frontier[cost].flatMap((row) => scope.rows.filter((r) => r.row === row));
+  const rows = frontierRows(scope, cost);
   return {
     x: rows.map((row) => atLeastOne(row[cost][0])),
     y: rows.map((row) => percent(row.correct)),
@@ -108,6 +138,7 @@ function agentTrace(scope, cost, agent) {
     line: { color, width: 2 },
     marker: {
       color, size: 11, symbol: agentMarker(data.agents[agent]),
+      opacity: rows.map((row) => (isWithin(row, cost) ? 1 : 0.25)),
       line: { color: cssColor("--paper"), width: 1 },
     },
     text: betaLabels(rows, cost, scope),
@@ -190,7 +221,7 @@ function visibleBounds(scope, limit) {
 function drawPlot(cost) {
   const scope = selectedScope();
   const traces = [
-    ...(scope.frontier[cost].length ? [frontierTrace(scope, cost)] : []),
+    frontierTrace(scope, cost),
     ...agentsOf(scope.rows).map((agent) => agentTrace(scope, cost, agent)),
     ...selectionTraces(cost),
   ];
@@ -280,7 +311,16 @@ function dominanceText(row) {
     + (share == null ? "" : ` (undominated in ${formatPercent(share)}% of the replicates)`);
 }
 
+/** Fill the choice of the row that sets the limit. */
+function fillLimits() {
+  const rows = selectedScope().rows.map(({ row }) => row);
+  if (!rows.includes(state.limit)) state.limit = -1;
+  fillSelect(selectById("limit"), [[-1, "none"], ...rows.map((row) =>
+    /** @type {[number, string]} */ ([row, rowName(row)]))], state.limit);
+}
+
 export function drawFrontiers() {
+  fillLimits();
   drawLegend();
   drawPlot("tokens");
   drawPlot("sequential_tokens");

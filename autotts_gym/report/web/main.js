@@ -37,6 +37,10 @@ inputById("beta").oninput = () => {
   state.beta = Number(inputById("beta").value);
   onBetaChange();
 };
+selectById("limit").onchange = () => {
+  state.limit = Number(selectById("limit").value);
+  drawFrontiers();
+};
 selectById("schedule-agent").onchange = () => {
   state.scheduledAgent = Number(selectById("schedule-agent").value);
   onBetaChange();

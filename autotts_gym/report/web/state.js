@@ -13,6 +13,8 @@ export const state = {
   scheduledAgent: Number(Object.keys(data.schedules)[0] ?? -1),
   /** Row with which the others are compared. */
   reference: data.scopes[0].rows[0].row,
+  /** Row whose costs limit the frontiers; -1 for no limit. */
+  limit: -1,
   /** @type {SortOrder} */
   rowOrder: { key: "order", descending: false },
   /** @type {SortOrder} */

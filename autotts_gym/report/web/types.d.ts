@@ -73,7 +73,6 @@ interface Scope {
   pairs: (number | null)[][][];
   /** β sweeps at the accuracy of rows, within both of their costs. */
   within: Within[];
-  frontier: Record<Cost, number[]>;
   /** By agent and index of β: accuracy, tokens, sequential tokens. */
   positions: Record<number, ([number, number, number] | null)[]>;
 }
