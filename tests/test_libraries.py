@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from autotts_gym.utils.user_folders import cache_folder
+
 FOLDER = Path(__file__).parents[1] / "docs" / "libraries"
 
 #: The modules that each script needs, besides those of this package's extras.
@@ -45,7 +47,11 @@ def test_script_runs(name: str, tmp_path: Path) -> None:
     missing = [module for module in NEEDED[name] if not is_installed(module)]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
-    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),  # libraries keep data sets there
+        "AUTOTTS_CACHE": str(cache_folder() or tmp_path),  # compiled code of other tests
+    }
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py"],
         cwd=tmp_path,

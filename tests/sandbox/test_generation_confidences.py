@@ -17,7 +17,7 @@ from autotts_gym.traces.store import Branch, Question, TraceStore
 sys.path.insert(0, str(Path(__file__).parent))
 from programs import program
 
-WIDTH, INTERVALS, QUESTIONS = 2, 4, 3
+WIDTH, INTERVALS, QUESTIONS = 2, 4, 2
 
 
 def confidence_sum(question: int, branch: int, k: int) -> float:
@@ -67,15 +67,16 @@ SUMS = {patterns("d", confidence_sum)}
 TOKENS = {patterns("q", tokens)}
 """
     + """
-def found(episode, patterns):
-    slot = bytes(episode.facts._slot)
+def found(slot, patterns):
     return " ".join(f"{q}{b}{k}" for q, of in enumerate(patterns) for b, here in enumerate(of)
                     for k, pattern in enumerate(here) if pattern in slot)
 
 def solve(episode):
     steps = []
     def look():
-        sums, tokens = found(episode, SUMS), found(episode, TOKENS)
+        # Most of a slot is empty: shorten runs of zeros, but not within a number.
+        slot = bytes(episode.facts._slot).replace(b"\\0" * 64, b"\\0" * 8)
+        sums, tokens = found(slot, SUMS), found(slot, TOKENS)
         steps.append(sums if sums == tokens else f"{sums} but {tokens}")
     look()
     for i in range(2):
@@ -97,8 +98,8 @@ def solve(episode):
 
 @pytest.mark.slow
 def test_a_slot_has_what_probes_have_revealed() -> None:
-    questions = np.repeat(np.arange(QUESTIONS), 4)
-    orders = np.array([[0, 1], [1, 0]] * (2 * QUESTIONS))
+    questions = np.repeat(np.arange(QUESTIONS), 2)
+    orders = np.array([[0, 1], [1, 0]] * QUESTIONS)
     # Fewer processes than episodes: slots are used again.
     with Sandbox(program(SEARCHER), STORE, EpisodeConfig(WIDTH), parallel_episodes=2) as box:
         played = box.play(questions, orders, 0.0)
