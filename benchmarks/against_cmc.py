@@ -144,6 +144,64 @@ def formatted(estimate: Estimate, scale: float, form: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def analyze(
+    contenders: Sequence[Contender],
+    stores: dict[str, TraceStore],
+    config: EpisodeConfig,
+    seeds: int,
+    folder: Path,
+) -> Analysis:
+    """Play CMC and the contenders, several of them out of fold, as the agents "cmc" and ``NEW``."""
+    (cmc,) = play(["cmc"], stores, BETAS, seeds, folder, config)
+    agents = [contender.agent for contender in contenders]
+    played = play(agents, stores, KNOBS, seeds, folder, config)
+    rows = played[0] if len(played) == 1 else out_of_fold(contenders, played, stores)
+    rows = [replace(row, agent=NEW) for row in rows]
+    results = Results(
+        agents=[AgentRecord.from_agent(load("cmc"), config)],
+        environments=[
+            EnvironmentRecord.from_store(n, s, split_of(s.path)) for n, s in stores.items()
+        ],
+        runs=[*cmc, *rows],
+        incomplete=[],
+        order="random",
+        seeds=list(range(seeds)),
+        config=config,
+        protocol="",
+    )
+    return Analysis.from_results(results)
+
+
+def comparison_table(analysis: Analysis, title: str, *, within: bool) -> Table:
+    """The comparison with each β of CMC, a row for each environment and for averages.
+
+    Args:
+        analysis: of the agents "cmc" and ``NEW``.
+        title: title of the table.
+        within: count points with at most CMC's sequential tokens only.
+    """
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("environment")
+    headings = ("CMC's β", "accuracy", "tokens", "sequential", "% of tokens at equal accuracy")
+    for heading in (*headings, "% of sequential there", "accuracy gain at equal tokens"):
+        table.add_column(heading, justify="right")
+    for scope in analysis.scopes:
+        for row in analysis.rows_in(scope, "cmc"):
+            comparison = analysis.compare(scope, NEW, row, within_both=within)
+            clock = sequential_ratio(analysis, scope, row, comparison.cost.value)
+            table.add_row(
+                scope.name,
+                f"{row.beta:g}",
+                f"{100 * analysis.estimate(scope, row, 'correct').value:.1f}",
+                f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
+                f"{analysis.estimate(scope, row, 'sequential_tokens').value:,.0f}",
+                formatted(comparison.cost_ratio, 100, ".0f"),
+                f"{100 * clock:.0f}",
+                formatted(comparison.accuracy_gain, 100, "+.1f"),
+            )
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -166,49 +224,14 @@ def main() -> None:
     config = EpisodeConfig(
         default_width(stores.values()), given.billing, latency_weight=given.latency_weight
     )
+    contenders = [Contender.load(place) for place in given.controllers]
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
-        (cmc,) = play(["cmc"], stores, BETAS, given.seeds, folder, config)
-        contenders = [Contender.load(place) for place in given.controllers]
-        agents = [contender.agent for contender in contenders]
-        played = play(agents, stores, KNOBS, given.seeds, folder, config)
-    rows = played[0] if len(played) == 1 else out_of_fold(contenders, played, stores)
-    rows = [replace(row, agent=NEW) for row in rows]
-    results = Results(
-        agents=[AgentRecord.from_agent(load("cmc"), config)],
-        environments=[
-            EnvironmentRecord.from_store(n, s, split_of(s.path)) for n, s in stores.items()
-        ],
-        runs=[*cmc, *rows],
-        incomplete=[],
-        order="random",
-        seeds=list(range(given.seeds)),
-        config=config,
-        protocol="",
-    )
-    analysis = Analysis.from_results(results)
-    name = given.controllers[0] if len(played) == 1 else f"{len(played)} folds, out of fold"
+        analysis = analyze(contenders, stores, config, given.seeds, folder)
+    name = given.controllers[0] if len(contenders) == 1 else f"{len(contenders)} folds, out of fold"
     within = ", within CMC's sequential tokens" if given.within_latency else ""
     title = f"{name}, {given.seeds} seeds, billed by {given.billing}{within}"
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column("environment")
-    headings = ("CMC's β", "accuracy", "tokens", "sequential", "% of tokens at equal accuracy")
-    for heading in (*headings, "% of sequential there", "accuracy gain at equal tokens"):
-        table.add_column(heading, justify="right")
-    for scope in analysis.scopes:
-        for row in analysis.rows_in(scope, "cmc"):
-            comparison = analysis.compare(scope, NEW, row, within_both=given.within_latency)
-            clock = sequential_ratio(analysis, scope, row, comparison.cost.value)
-            table.add_row(
-                scope.name,
-                f"{row.beta:g}",
-                f"{100 * analysis.estimate(scope, row, 'correct').value:.1f}",
-                f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
-                f"{analysis.estimate(scope, row, 'sequential_tokens').value:,.0f}",
-                formatted(comparison.cost_ratio, 100, ".0f"),
-                f"{100 * clock:.0f}",
-                formatted(comparison.accuracy_gain, 100, "+.1f"),
-            )
+    table = comparison_table(analysis, title, within=given.within_latency)
     Console(width=150).print(table)
 
 

@@ -83,11 +83,12 @@ def discover(
     Args:
         envs: names, paths or trace stores, one or several; default ``qwen2.5-coder-0.5b/problems``.
         out: folder of the search; the controller gets the name of this folder.
-        proposer: ``"genetic"``, ``"command"``, ``"openai"``, ``"claude"``, or the name of a
-            proposer that another package provides.
+        proposer: ``"genetic"``, ``"regression"``, ``"command"``, ``"openai"``, ``"claude"``, or the
+            name of a proposer that another package provides.
         questions: rows of the questions to search on; default all.
         rounds: number of rounds of proposals.
-        seeds: number of branch orders per question; default 8 for the genetic proposer, else 4.
+        seeds: number of branch orders per question; default 8, or 4 for programs that run in a
+            sandbox.
         latency: weight of sequential tokens in the cost, from 0 to 1, or several weights; the score
             is a mean over them.
         knob: require that programs take β, and spend more tokens as β rises.

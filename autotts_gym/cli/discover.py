@@ -92,8 +92,8 @@ def discover(
             "--proposer",
             "--by",
             autocompletion=_proposer_names,
-            help="Source of candidate programs: genetic, command, openai, claude, or a proposer of "
-            "another installed package.",
+            help="Source of candidate programs: genetic, regression, command, openai, claude, or a "
+            "proposer of another installed package.",
         ),
     ] = "genetic",
     env: Environments = None,
@@ -196,8 +196,9 @@ def discover(
 ) -> None:
     """Search for a controller: a proposer writes programs, and each is scored on recorded traces.
 
-    The genetic proposer needs no model and no network. The others are your own shell command, a
-    chat endpoint, and Claude Code; their programs run in a sandbox. If the command is interrupted,
+    The genetic proposer and regression, which fits rules that stop where reading on is not worth
+    its price, need no model and no network. The others are your own shell command, a chat
+    endpoint, and Claude Code; their programs run in a sandbox. If the command is interrupted,
     run it again to continue. The result is a controller: autotts benchmark OUT/NAME.py.
     """
     with requires_extra("discovery", "cma", "discover"):

@@ -164,6 +164,7 @@ class SearchSet:
     Attributes:
         names, stores: names and trace stores of the environments, as lists.
         questions, seeds, config, latency: as above.
+        full_tokens, longest: C and L of each environment, tokens.
 
     Raises:
         ValueError: the environments have different numbers of questions and ``questions`` is None;
@@ -191,10 +192,10 @@ class SearchSet:
         self.names, self.stores = list(stores), list(stores.values())
         self.questions = list(range(min(counts)) if questions is None else questions)
         self.seeds = seeds
-        self._full_tokens = [
+        self.full_tokens = [
             config.max_branches * store.card.mean_tokens for store in stores.values()
         ]
-        self._longest = [store.longest_tokens(config.max_branches) for store in stores.values()]
+        self.longest = [store.longest_tokens(config.max_branches) for store in stores.values()]
         rows = np.repeat(np.array(self.questions, np.int64), seeds)
         order_seeds = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(self.questions))
         n = config.max_branches
@@ -215,6 +216,22 @@ class SearchSet:
         questions = [(store.tables.texts, store.tables.golds) for store in self.stores]
         has_texts = all(all(texts) for texts, _ in questions)
         return len(questions) > 1 and has_texts and all(q == questions[0] for q in questions)
+
+    def episodes(
+        self, environment: int, questions: Sequence[int] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The episodes of an environment, question by question.
+
+        Args:
+            environment: its index.
+            questions: rows of the questions; all of the search set by default.
+
+        Returns:
+            Rows of the questions, int64[K], and branch orders, int64[K, max_branches].
+        """
+        rows = self.questions if questions is None else questions
+        orders = np.concatenate([self._orders[environment][q] for q in rows])
+        return np.repeat(np.array(rows, np.int64), self.seeds), orders
 
     def sweep(
         self,
@@ -237,15 +254,14 @@ class SearchSet:
         chosen = list(range(len(self.stores))) if environments is None else list(environments)
         shape = (len(self.latency), len(BETAS), len(chosen), len(rows))
         correct, tokens, sequential = (np.zeros(shape) for _ in range(3))
-        repeated = np.repeat(np.array(rows, np.int64), self.seeds)
         by_question = (len(rows), self.seeds)
         for at, e in enumerate(chosen):
-            orders = np.concatenate([self._orders[e][q] for q in rows])
+            repeated, orders = self.episodes(e, rows)
             for k, weight in enumerate(self.latency if uses_latency else self.latency[:1]):
                 for b, beta in enumerate(BETAS):
                     results = play(e, repeated, orders, beta, weight)
-                    spent = results.tokens / self._full_tokens[e]
-                    clock = results.sequential_tokens / self._longest[e]
+                    spent = results.tokens / self.full_tokens[e]
+                    clock = results.sequential_tokens / self.longest[e]
                     place = k if uses_latency else slice(None), b, at
                     correct[place] = results.correct.reshape(by_question).mean(axis=1)
                     tokens[place] = spent.reshape(by_question).mean(axis=1)

@@ -39,16 +39,23 @@ FEATURES: Final = (
     "effort",  # ln(1 + tokens spent / Δ)
     "length",  # depth of the branch, in mean branches of the environment
     "work",  # tokens spent, in mean branches of the environment
+    "live",  # (a - b) / (a + b + 2) for a running branches with the leading answer, b with others
 )
 _BRANCH_FEATURES: Final = ("depth", "steady", "agrees", "length")
-_EPISODE_FEATURES: Final = tuple(name for name in FEATURES if name not in _BRANCH_FEATURES)
+#: Known at the end of a round only, when all running branches are probed.
+_LATE_FEATURES: Final = ("live",)
+_EPISODE_FEATURES: Final = tuple(
+    name for name in FEATURES if name not in (*_BRANCH_FEATURES, *_LATE_FEATURES)
+)
 #: Features that are available in each slot.
 AVAILABLE: Final[dict[Slot, tuple[str, ...]]] = {
     "weight": ("depth", "steady", "length"),
     "drop": (*_BRANCH_FEATURES, "share", "votes", "finished", "given_up", "effort", "work"),
-    "stop": _EPISODE_FEATURES,
+    "stop": (*_EPISODE_FEATURES, *_LATE_FEATURES),
     "width": _EPISODE_FEATURES,
 }
+#: Features that random trees draw from in each slot. Live votes did not help genetic programs.
+DRAWN: Final[dict[Slot, tuple[str, ...]]] = AVAILABLE | {"stop": _EPISODE_FEATURES}
 #: Typical magnitude of each feature, which scales random constants.
 SCALE: Final = {
     "depth": 30.0, "steady": 10.0, "agrees": 1.0, "share": 1.0, "margin": 1.0, "votes": 4.0,

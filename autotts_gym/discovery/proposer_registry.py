@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from autotts_gym.discovery.proposers.command import CommandProposer
     from autotts_gym.discovery.proposers.genetic import GeneticConfig, GeneticProposer
     from autotts_gym.discovery.proposers.openai_chat import ChatProposer
+    from autotts_gym.discovery.proposers.regression import RegressionProposer
 
 #: Entry-point group of proposers.
 GROUP: Final = "autotts_gym.proposers"
 #: Name of the genetic proposer, the default.
 GENETIC: Final = "genetic"
+#: Name of the proposer of fitted stop rules.
+REGRESSION: Final = "regression"
+#: Proposers of typed trees, which are played in compiled code and need no sandbox.
+TREE_PROPOSERS: Final = (GENETIC, REGRESSION)
 #: Built-in proposers by name. Other packages cannot replace them.
 BUILT_IN: Final = {
     name: EntryPoint(name, f"{__name__}:_create_{name}", GROUP)
-    for name in (GENETIC, "command", "openai", "claude")
+    for name in (*TREE_PROPOSERS, "command", "openai", "claude")
 }
 
 
@@ -129,6 +134,8 @@ def recorded_options(name: str, options: ProposerOptions, *, knob: bool) -> dict
     """The options that identify a search, for ``run.json``; without the secrets in them."""
     if name == GENETIC:
         return asdict(_genetic_config(options, knob))
+    if name == REGRESSION:
+        return {}
     return {
         "command": redact(options.command),
         "base_url": redact(options.base_url),
@@ -158,6 +165,13 @@ def _create_genetic(context: SearchContext) -> GeneticProposer:
 
     config = _genetic_config(context.options, context.workspace.knob)
     return GeneticProposer(config, context.search, context.archive, context.options.workers)
+
+
+def _create_regression(context: SearchContext) -> RegressionProposer:
+    from autotts_gym.discovery.proposers.regression import RegressionProposer
+
+    attempts, knob = context.options.attempts, context.workspace.knob
+    return RegressionProposer(context.search, context.archive, attempts, knob)
 
 
 def _create_command(context: SearchContext) -> CommandProposer:

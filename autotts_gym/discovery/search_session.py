@@ -16,6 +16,7 @@ from autotts_gym.discovery.objective import SearchSet
 from autotts_gym.discovery.proposal import Candidate, Proposer
 from autotts_gym.discovery.proposer_registry import (
     GENETIC,
+    TREE_PROPOSERS,
     ProposerOptions,
     SearchContext,
     check_proposer_name,
@@ -105,9 +106,10 @@ def open_search(
     """
     check_proposer_name(proposer)
     options = options or ProposerOptions()
-    if proposer != GENETIC:
+    compiled = proposer in TREE_PROPOSERS
+    if not compiled:
         lockdown.check(weaker_sandbox)
-    seeds = seeds or (COMPILED_SEEDS if proposer == GENETIC else INTERPRETED_SEEDS)
+    seeds = seeds or (COMPILED_SEEDS if compiled else INTERPRETED_SEEDS)
     folder = Path(folder)
     plan: dict[str, Any] = {
         "proposer": proposer, "rounds": rounds, "seeds": seeds, "knob": knob,

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import linecache
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,32 +72,56 @@ def _evaluate(code, values, stack, features):  # type: ignore[no-untyped-def] # 
     return stack[0]
 
 
-def _build_solve() -> tuple[Any, str]:
-    """The skeleton with the interpreter in its slots, and a digest of the source of both."""
+def interpreted_slots() -> dict[str, str]:
+    """The text of each slot of the skeleton: a call of the interpreter.
+
+    They need the arguments ``codes`` and ``values``, and an array ``stack``.
+    """
     slots = {}
     for row, slot in enumerate(pt.SLOTS):
         features = ", ".join(f if f in pt.AVAILABLE[slot] else "0.0" for f in pt.FEATURES)
         slots[slot] = f"_evaluate(codes[{row}], values, stack, ({features}))"
         if slot in ("drop", "stop"):
             slots[slot] += " > 0.0"
+    return slots
+
+
+def compile_skeleton(
+    namespace: dict[str, Any], parameters: str, constants: str, slots: Mapping[str, str]
+) -> tuple[Any, str]:
+    """The skeleton as a function that has an interpreter in its slots.
+
+    Args:
+        namespace: globals of the function.
+        parameters: its parameters after the episode.
+        constants: lines at its beginning.
+        slots: text of each slot, see :func:`interpreted_slots`.
+
+    Returns:
+        The function, and a digest of its source and of that of the interpreter.
+    """
     text = skeleton(pt.FEATURES).format(
-        parameters="beta, codes, values",
-        constants="    stack = np.empty(len(codes[0]))",
+        parameters=parameters,
+        constants=constants,
         stride="max(1, int(values[-1]))",
         **slots,
     )
-    # Tracebacks and the digest of compiled code read the source from linecache.
-    name = "<skeleton>"
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    namespace = globals()
-    exec(compile(text, name, "exec"), namespace)
     digest = hashlib.sha256((text + inspect.getsource(_evaluate)).encode()).hexdigest()
+    # Tracebacks and the digest of compiled code read the source from linecache.
+    name = f"<skeleton {digest[:12]}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    exec(compile(text, name, "exec"), namespace)
     return namespace["solve"], digest
 
 
-_SOLVE, _DIGEST = _build_solve()
+_SOLVE, _DIGEST = compile_skeleton(
+    globals(),
+    "beta, codes, values",
+    "    stack = np.empty(len(codes[0]))",
+    interpreted_slots(),
+)
 #: ``codes`` and ``values`` of an empty program: numba infers the argument types from them.
-_EMPTY_PROGRAM: Final = (
+EMPTY_PROGRAM: Final = (
     np.full((len(pt.SLOTS), pt.MAX_CODE + 1), pt.END, np.int64),
     np.zeros(pt.MAX_CONSTANTS),
 )
@@ -115,7 +139,7 @@ class TreeRollout:
         agent = FunctionAgent("program", Path("program"), True, _DIGEST, _SOLVE)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.config, logs=logs, extra_args=_EMPTY_PROGRAM)
+            Rollout(agent, store, search.config, logs=logs, extra_args=EMPTY_PROGRAM)
             for store in search.stores
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)

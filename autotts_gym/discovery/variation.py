@@ -101,7 +101,7 @@ def random_tree(slot: Slot, rng: np.random.Generator, depth: int) -> Node:
     The magnitude of a constant is that of a random feature of the slot.
     """
     if depth <= 0 or rng.random() < 0.2:
-        name = str(rng.choice(pt.AVAILABLE[slot]))
+        name = str(rng.choice(pt.DRAWN[slot]))
         if rng.random() < 0.6:
             return Node(name)
         return _random_constant(pt.SCALE[name], rng)
@@ -156,7 +156,7 @@ def _change_kind(node: Node, slot: Slot, rng: np.random.Generator) -> Node:
         slope = node.kind.base * rng.normal() / 2 if rng.random() < 0.5 else 0.0
         return Node(Constant(round_constant(node.kind.base * factor), round_constant(slope)))
     if isinstance(node.kind, str):
-        return Node(str(rng.choice(pt.AVAILABLE[slot])))
+        return Node(str(rng.choice(pt.DRAWN[slot])))
     same_arity = [kind for kind, arity in pt.ARITY.items() if arity == pt.ARITY[node.kind]]
     return Node(int(rng.choice(same_arity)), node.children)
 

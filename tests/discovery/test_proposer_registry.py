@@ -54,7 +54,14 @@ def _load(load: Any, value: str) -> Any:
 
 
 def test_names(installed: None) -> None:
-    assert registry.proposer_names() == ["genetic", "command", "openai", "claude", "fixed"]
+    assert registry.proposer_names() == [
+        "genetic",
+        "regression",
+        "command",
+        "openai",
+        "claude",
+        "fixed",
+    ]
 
 
 def test_proposer_of_another_package(installed: None, context: SearchContext) -> None:

@@ -1,1 +1,1 @@
-"""Who proposes programs, besides the genetic search: commands, chat endpoints, Claude Code."""
+"""The proposers: genetic search, regression, commands, chat endpoints and Claude Code."""

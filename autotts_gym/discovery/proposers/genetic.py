@@ -120,7 +120,7 @@ class GeneticProposer:
         yield from self._tune_all(children, floors, [round_number, 1], config.evaluations)
 
     def _apply_knob(self, program: Program) -> Program:
-        return program if self.config.knob else _fix_constants(program)
+        return program if self.config.knob else fix_constants(program)
 
     def _islands(self, round_number: int) -> list[list[Candidate]]:
         """The programs of every island at the beginning of a round, from the recorded ones."""
@@ -228,7 +228,7 @@ class GeneticProposer:
         unseen = np.mean(list(validated.values()), axis=0)
         smallest = int(np.argmin([finalist.evaluation.size for finalist in finalists]))
         gains = unseen - unseen[smallest]
-        best = int(np.argmax(gains.mean(axis=1) - _standard_error(gains)))
+        best = int(np.argmax(gains.mean(axis=1) - standard_error(gains)))
         winner = finalists[best]
         tuning = self._tuning(4 * self.config.evaluations)
         start = coarsen_constants(tree_of(winner))
@@ -237,10 +237,10 @@ class GeneticProposer:
             {
                 "name": finalist.name,
                 "unseen": float(unseen[i].mean()),
-                "unseen_error": float(_standard_error(unseen[i])),
+                "unseen_error": float(standard_error(unseen[i])),
                 **{f"unseen_{of}": float(scores[i].mean()) for of, scores in validated.items()},
                 "gain": float(gains[i].mean()),
-                "gain_error": float(_standard_error(gains[i])),
+                "gain_error": float(standard_error(gains[i])),
                 "score": finalist.evaluation.score,
                 "size": finalist.evaluation.size,
             }
@@ -291,7 +291,7 @@ class GeneticProposer:
         return scores
 
 
-def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard error of means over the last axis."""
     count = values.shape[-1]
     errors: NDArray[np.float64] = values.std(axis=-1, ddof=min(1, count - 1)) / np.sqrt(count)
@@ -324,7 +324,7 @@ def _is_one_and_half(value: float) -> bool:
     return f"{abs(value):.1e}".startswith("1.5")
 
 
-def _fix_constants(program: Program) -> Program:
+def fix_constants(program: Program) -> Program:
     """Fix the constants of a program at their values for β = 0.5."""
     return program.with_constants([Constant(c.at(0.5)) for c in program.constants])
 
