@@ -85,7 +85,6 @@ class Replays:
         starts: int64[E + 1], first row of each episode with rows, and R.
         environments, questions: int64[E], index of the environment, and row of the question.
         betas: float64[E], β of the reading policy.
-        total: number of episodes per value of β, including those without a row.
     """
 
     features: NDArray[np.float64]
@@ -120,16 +119,19 @@ class Recorder:
         parts = [self._play(reading, e, beta) for e in range(len(self._rollouts)) for beta in betas]
         offsets = np.cumsum([0, *(len(part.correct) for part in parts)])
         starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets, strict=False)]
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in parts])
+
         return Replays(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("features", "correct", "tokens", "sequential")
-            ),
-            np.concatenate([*starts, offsets[-1:]]),
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("environments", "questions", "betas")
-            ),
+            features=joined("features"),
+            correct=joined("correct"),
+            tokens=joined("tokens"),
+            sequential=joined("sequential"),
+            starts=np.concatenate([*starts, offsets[-1:]]),
+            environments=joined("environments"),
+            questions=joined("questions"),
+            betas=joined("betas"),
         )
 
     def _play(self, reading: Program, environment: int, beta: float) -> Replays:

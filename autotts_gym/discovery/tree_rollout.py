@@ -77,7 +77,7 @@ def interpreted_slots() -> dict[str, str]:
 
     They need the arguments ``codes`` and ``values``, and an array ``stack``.
     """
-    slots = {}
+    slots: dict[str, str] = {}
     for row, slot in enumerate(pt.SLOTS):
         features = ", ".join(f if f in pt.AVAILABLE[slot] else "0.0" for f in pt.FEATURES)
         slots[slot] = f"_evaluate(codes[{row}], values, stack, ({features}))"
