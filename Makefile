@@ -52,6 +52,7 @@ bench-vllm: $(VENV)/dev  ## measure collection and live episodes on vLLM against
 
 bench-gateway: $(VENV)/dev  ## put load on a gateway: in front of a scripted server, and of vLLM
 	$(BIN)/python benchmarks/gateway_load.py scripted
+	$(BIN)/python benchmarks/gateway_load.py flood
 	$(BIN)/python benchmarks/gateway_load.py vllm
 
 fuzz: $(VENV)/dev  ## fuzz the loaders of files and responses for MINUTES (60 by default)

@@ -1,14 +1,19 @@
 """Load on a gateway, as clients see it.
 
-* ``scripted``: a scripted upstream, whose branches take a known time. Many requests at once: each
-  must get its own answer or status 429, and no question may be answered twice. Then rounds of the
-  same, between which the memory of the gateway is measured; and a number of clients with at most
-  eight branches each, whose time beyond that of the branches is the overhead of the gateway.
+* ``scripted``: 32 clients in front of a scripted upstream, each with one question after the other,
+  and 8 whole branches for each question. First the upstream has a pace, and the overhead of the
+  gateway is measured: the time to answer, without the time in which at least one request for the
+  question waited for the upstream's next token. Then the upstream answers at once, and the
+  requests per second of one worker are counted.
+* ``flood``: more requests at once than the gateway admits, again and again, in front of the same
+  upstream. Each must get its own answer or status 429, no branch may be generated twice, and the
+  memory of the gateway must not grow.
 * ``vllm``: real vLLM with a bundled tiny model behind two addresses, which are closed, stalled and
   opened again while clients ask. Every request must end with an answer or a documented error.
 
-Figures depend on the machine and on its other work; the time that a timer of the client is late
-by is printed for comparison.
+``scripted`` and ``flood`` need the package with its extra ``serve`` only. Figures depend on the
+machine and on its other work; the time that a timer of the client is late by is printed for
+comparison.
 """
 
 from __future__ import annotations
@@ -26,27 +31,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import aiohttp
 import gateway_upstream
-import httpx
 from rich.console import Console
-
-from autotts_gym.tinylm.bundled_envs import (
-    SEARCH_SET,
-    SERVER_ARGUMENTS,
-    collection_questions,
-    set_cpu_defaults,
-)
+from yarl import URL
 
 HERE = Path(__file__).parent
 BRANCHES = 8
-#: Seconds of a branch of the scripted upstream.
-BRANCH_SECONDS = gateway_upstream.PARTS * gateway_upstream.PAUSE
-OVERHEAD_ROUNDS = 10
+#: Δ of the scripted upstream, tokens. A part of a stream has a fourth.
+INTERVAL = 128
+#: Seconds per token while requests are admitted in ``flood``.
+FLOOD_PACE = 0.004
 
 console = Console()
 
@@ -54,6 +55,17 @@ console = Console()
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def fetch(url: str, content: Any = None) -> Any:
+    """GET a JSON object, or PUT one."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url)
+    if content is not None:
+        request = urllib.request.Request(url, json.dumps(content).encode(), method="PUT")
+        request.add_header("Content-Type", "application/json")
+    with opener.open(request, timeout=30) as response:
+        return json.load(response)
 
 
 @contextlib.contextmanager
@@ -64,9 +76,9 @@ def process(command: list[str], log: Path, ready: str) -> Iterator[subprocess.Po
     try:
         end = time.monotonic() + 120
         while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(ready, trust_env=False).status_code == 200:
-                    break
+            with contextlib.suppress(OSError):
+                fetch(ready)
+                break
             if child.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{command[2:5]} does not start: {log.read_text()[-2000:]}")
             time.sleep(0.2)
@@ -101,42 +113,87 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
-def make_client(base_url: str, connections: int) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.AsyncClient(base_url=base_url, timeout=600, limits=limits, trust_env=False)
+def make_client() -> aiohttp.ClientSession:
+    timeout = aiohttp.ClientTimeout(total=600)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
 
 
-# --- scripted ------------------------------------------------------------------------------------
+# --- scripted and flood --------------------------------------------------------------------------
 
 
-async def ask(client: httpx.AsyncClient, number: int) -> tuple[int, str, float]:
-    """Ask a question; returns status, answer and seconds."""
-    body = {
-        "model": "scripted",
-        "messages": [{"role": "user", "content": f"load {number}"}],
-    }
+class Gateway(NamedTuple):
+    """A gateway in front of a scripted upstream.
+
+    Attributes:
+        url: base URL of the gateway.
+        upstream: URL of the upstream, without ``/v1``.
+        pid: process id of the gateway.
+        log: its log.
+    """
+
+    url: str
+    upstream: str
+    pid: int
+    log: Path
+
+    def set_pace(self, seconds_per_token: float) -> None:
+        fetch(f"{self.upstream}/pace", {"seconds_per_token": seconds_per_token})
+
+
+@contextlib.contextmanager
+def scripted_gateway(queue: int) -> Iterator[Gateway]:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        protocol = folder / "scripted.yaml"
+        protocol.write_text(json.dumps(gateway_upstream.PROTOCOL))
+        ports = free_port(), free_port()
+        upstream = f"http://127.0.0.1:{ports[0]}"
+        command = [sys.executable, "gateway_upstream.py", str(ports[0])]
+        stack.enter_context(process(command, folder / "upstream.log", f"{upstream}/v1/models"))
+        gateway = f"http://127.0.0.1:{ports[1]}"
+        options = ["--protocol", str(protocol), "--interval", str(INTERVAL)]
+        options += ["--max-branches", str(BRANCHES), "--controller", "self_consistency"]
+        options += ["--max-tokens", str(gateway_upstream.BRANCH_TOKENS)]
+        options += ["--concurrency", "32", "--queue", str(queue)]
+        serve = serve_command(ports[1], [f"{upstream}/v1"], *options)
+        log = folder / "gateway.log"
+        child = stack.enter_context(process(serve, log, f"{gateway}/health"))
+        yield Gateway(f"{gateway}/v1", upstream, child.pid, log)
+
+
+class Reply(NamedTuple):
+    """A reply of the gateway.
+
+    Attributes:
+        question: the question.
+        status: HTTP status.
+        answer: the answer, or the message of an error.
+        seconds: time until the reply was read.
+    """
+
+    question: str
+    status: int
+    answer: str
+    seconds: float
+
+
+async def ask(client: aiohttp.ClientSession, url: str, number: int) -> Reply:
+    """Ask a question."""
+    question = f"load {number}"
+    body = {"model": "scripted", "messages": [{"role": "user", "content": question}]}
     start = time.monotonic()
-    response = await client.post("/chat/completions", json=body)
-    seconds = time.monotonic() - start
-    if response.status_code == 429:
-        assert int(response.headers["retry-after"]) >= 1
-        return 429, "", seconds
-    if response.status_code != 200:
-        return response.status_code, response.text, seconds
-    reply = response.json()
-    assert reply["choices"][0]["message"]["content"] == f"answer:{reply['autotts']['answer']}"
-    return 200, reply["autotts"]["answer"], seconds
-
-
-async def flood(url: str, first: int, count: int) -> Counter[int]:
-    """Ask ``count`` questions at once; returns the number of replies with each status."""
-    async with make_client(url, count) as client:
-        replies = await asyncio.gather(*(ask(client, first + k) for k in range(count)))
-    assert len(replies) == count
-    for k, (status, answer, _) in enumerate(replies):
-        if status == 200:
-            assert answer == gateway_upstream.answer(f"load {first + k}"), (k, answer)
-    return Counter(status for status, _, _ in replies)
+    async with client.post(f"{url}/chat/completions", json=body) as response:
+        text = await response.text()
+        seconds = time.monotonic() - start
+        if response.status == 429:
+            assert int(response.headers["retry-after"]) >= 1
+    if response.status != 200:
+        return Reply(question, response.status, text, seconds)
+    reply = json.loads(text)
+    found = reply["autotts"]["answer"]
+    assert reply["choices"][0]["message"]["content"] == f"answer:{found}"
+    assert found == gateway_upstream.answer(question), (question, found)
+    return Reply(question, 200, found, seconds)
 
 
 async def late_timers(stop: asyncio.Event, late: list[float]) -> None:
@@ -147,85 +204,119 @@ async def late_timers(stop: asyncio.Event, late: list[float]) -> None:
         late.append(time.monotonic() - start - 0.05)
 
 
-async def overheads(url: str, clients: int, first: int) -> tuple[list[float], list[float]]:
-    """Seconds of every request beyond those of its branches, and how late timers are."""
-    found: list[float] = []
+async def ask_for_seconds(
+    url: str, clients: int, first: int, seconds: float, spread: float
+) -> tuple[list[Reply], list[float]]:
+    """Clients that ask one question after the other; returns replies, and how late timers are.
+
+    Args:
+        url: base URL of the gateway.
+        clients: number of clients.
+        first: number of the first question.
+        seconds: time for which they ask.
+        spread: time within which they begin, seconds.
+    """
+    replies: list[Reply] = []
     late: list[float] = []
     stop = asyncio.Event()
     timing = asyncio.create_task(late_timers(stop, late))
+    end = time.monotonic() + seconds
+    numbers = iter(range(first, 1 << 60))
 
-    async def run(client: httpx.AsyncClient, k: int) -> None:
-        await asyncio.sleep(random.uniform(0, BRANCH_SECONDS))
-        for round_ in range(OVERHEAD_ROUNDS):
-            status, text, seconds = await ask(client, first + k * OVERHEAD_ROUNDS + round_)
-            assert status == 200, text
-            found.append(seconds - BRANCH_SECONDS)
+    async def run(client: aiohttp.ClientSession) -> None:
+        await asyncio.sleep(random.uniform(0, spread))
+        while time.monotonic() < end:
+            replies.append(await ask(client, url, next(numbers)))
 
-    async with make_client(url, clients) as client:
-        await asyncio.gather(*(run(client, k) for k in range(clients)))
+    async with make_client() as client:
+        await asyncio.gather(*(run(client) for _ in range(clients)))
     stop.set()
     await timing
-    return found, late
+    assert {reply.status for reply in replies} == {200}, replies
+    return replies, late
 
 
 def scripted(arguments: argparse.Namespace) -> dict[str, Any]:
-    requests, results = arguments.requests, {}
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        protocol = folder / "scripted.yaml"
-        protocol.write_text(json.dumps(gateway_upstream.PROTOCOL))
-        ports = free_port(), free_port()
-        upstream = f"http://127.0.0.1:{ports[0]}"
-        command = [sys.executable, "-m", "uvicorn", "gateway_upstream:app", "--port", str(ports[0])]
-        command += ["--log-level", "warning", "--backlog", "4096"]
-        stack.enter_context(process(command, folder / "upstream.log", f"{upstream}/v1/models"))
-        gateway = f"http://127.0.0.1:{ports[1]}"
-        options = ["--protocol", str(protocol), "--interval", str(gateway_upstream.PART_TOKENS)]
-        options += ["--max-branches", str(BRANCHES), "--controller", "self_consistency"]
-        options += ["--max-tokens", str(gateway_upstream.PARTS * gateway_upstream.PART_TOKENS)]
-        options += ["--concurrency", "32", "--queue", str(arguments.queue)]
-        serve = serve_command(ports[1], [f"{upstream}/v1"], *options)
-        child = stack.enter_context(process(serve, folder / "gateway.log", f"{gateway}/health"))
-        url = f"{gateway}/v1"
-        memory, statuses = [], []
+    clients, token_seconds = arguments.clients, arguments.token_ms / 1000
+    branch_seconds = gateway_upstream.BRANCH_TOKENS * token_seconds
+    with scripted_gateway(queue=clients) as gateway:
+        gateway.set_pace(token_seconds)
+        # The first questions are not counted.
+        asyncio.run(ask_for_seconds(gateway.url, clients, 0, branch_seconds, branch_seconds))
+        before, start = cpu_seconds(gateway.pid), time.monotonic()
+        paced, late = asyncio.run(
+            ask_for_seconds(gateway.url, clients, 10_000, arguments.seconds, branch_seconds)
+        )
+        used, passed = cpu_seconds(gateway.pid) - before, time.monotonic() - start
+        records = fetch(f"{gateway.upstream}/records")
+        waited = {question: record["waited"] for question, record in records.items()}
+        overheads = [reply.seconds - waited[reply.question] for reply in paced]
+        gateway.set_pace(0)
+        before, start = cpu_seconds(gateway.pid), time.monotonic()
+        saturated, _ = asyncio.run(
+            ask_for_seconds(gateway.url, clients, 100_000, arguments.seconds / 4, 0.0)
+        )
+        saturated_used = cpu_seconds(gateway.pid) - before
+        results = {
+            "clients": clients,
+            "token_ms": arguments.token_ms,
+            "requests": len(paced),
+            "overhead_p50_ms": 1000 * statistics.median(overheads),
+            "overhead_p99_ms": 1000 * percentile(overheads, 0.99),
+            "overhead_max_ms": 1000 * max(overheads),
+            "cpu_ms_per_request": 1000 * used / len(paced),
+            "cpu_share": used / passed,
+            "upstream_requests": sum(records[r.question]["requests"] for r in paced) / len(paced),
+            "saturated_per_second": len(saturated) / (time.monotonic() - start),
+            "saturated_cpu_ms_per_request": 1000 * saturated_used / len(saturated),
+            "late_timer_p99_ms": 1000 * percentile(late, 0.99),
+            "load_average": os.getloadavg()[0],
+        }
+    console.print(
+        f"{clients} clients, {BRANCHES} branches, {arguments.token_ms:g} ms per token: "
+        f"{len(paced)} requests, overhead {results['overhead_p50_ms']:.1f} ms (median), "
+        f"{results['overhead_p99_ms']:.1f} ms (99%), {results['overhead_max_ms']:.1f} ms (all); "
+        f"{results['cpu_ms_per_request']:.1f} ms of CPU a request, "
+        f"{results['cpu_share']:.0%} of a core; "
+        f"{results['upstream_requests']:.1f} streams a request; "
+        f"timers late by {results['late_timer_p99_ms']:.1f} ms (99%)\n"
+        f"without a pace: {results['saturated_per_second']:.1f} requests/s, "
+        f"{results['saturated_cpu_ms_per_request']:.1f} ms of CPU a request"
+    )
+    return results
+
+
+async def ask_at_once(url: str, first: int, count: int) -> list[Reply]:
+    async with make_client() as client:
+        return await asyncio.gather(*(ask(client, url, first + k) for k in range(count)))
+
+
+def flood(arguments: argparse.Namespace) -> dict[str, Any]:
+    requests = arguments.requests
+    memory: list[float] = []
+    statuses: list[Counter[int]] = []
+    with scripted_gateway(arguments.queue) as gateway:
+        gateway.set_pace(FLOOD_PACE)
         for round_ in range(arguments.rounds):
             start = time.monotonic()
-            statuses.append(asyncio.run(flood(url, round_ * requests, requests)))
-            memory.append(resident_mib(child.pid))
+            replies = asyncio.run(ask_at_once(gateway.url, round_ * requests, requests))
+            statuses.append(Counter(reply.status for reply in replies))
+            memory.append(resident_mib(gateway.pid))
             console.print(
                 f"{requests} requests at once: {dict(statuses[-1])} in "
                 f"{time.monotonic() - start:.1f} s; memory {memory[-1]:.0f} MiB"
             )
-        begun = httpx.get(f"{upstream}/counts", trust_env=False).json()
-        answered = sum(found[200] for found in statuses)
         if not all(found.keys() <= {200, 429} for found in statuses):
-            failed = [
-                x for x in (folder / "gateway.log").read_text().splitlines() if "answered" not in x
-            ]
-            raise RuntimeError("\n".join(failed))
-        assert len(begun) == answered, (len(begun), answered)
-        assert set(begun.values()) == {BRANCHES}, "a branch was generated twice"
-        before = cpu_seconds(child.pid)
-        found, late = asyncio.run(overheads(url, arguments.clients, arguments.rounds * requests))
-        requests_logged = (folder / "gateway.log").read_text().count('"event": "request"')
-        assert requests_logged == arguments.rounds * requests + len(found)
-        results = {
-            "statuses": [dict(found) for found in statuses],
-            "memory_mib": memory,
-            "overhead_p50_ms": 1000 * statistics.median(found),
-            "overhead_p99_ms": 1000 * percentile(found, 0.99),
-            "cpu_ms_per_request": 1000 * (cpu_seconds(child.pid) - before) / len(found),
-            "late_timer_p99_ms": 1000 * percentile(late, 0.99),
-            "load_average": os.getloadavg()[0],
-        }
-        console.print(
-            f"{arguments.clients} clients, {BRANCHES} branches: overhead "
-            f"{results['overhead_p50_ms']:.0f} ms (median), "
-            f"{results['overhead_p99_ms']:.0f} ms (99%); "
-            f"{results['cpu_ms_per_request']:.0f} ms of CPU a request; timers late by "
-            f"{results['late_timer_p99_ms']:.0f} ms (99%)"
-        )
-    return results
+            lines = gateway.log.read_text().splitlines()
+            raise RuntimeError("\n".join(line for line in lines if "answered" not in line))
+        records = fetch(f"{gateway.upstream}/records")
+        answered = sum(found[200] for found in statuses)
+        assert len(records) == answered, (len(records), answered)
+        branches = {record["branches"] for record in records.values()}
+        assert branches == {BRANCHES}, "a branch was generated twice"
+        logged = gateway.log.read_text().count('"event": "request"')
+        assert logged == arguments.rounds * requests, logged
+    return {"statuses": [dict(found) for found in statuses], "memory_mib": memory}
 
 
 # --- vllm ----------------------------------------------------------------------------------------
@@ -304,13 +395,15 @@ async def disturb(addresses: list[FaultyAddress], end: float, faults: Counter[st
 async def ask_for_minutes(
     url: str, addresses: list[FaultyAddress], clients: int, minutes: float
 ) -> dict[str, Any]:
+    from autotts_gym.tinylm.bundled_envs import SEARCH_SET, collection_questions
+
     questions = collection_questions(SEARCH_SET)
     end = time.monotonic() + 60 * minutes
     outcomes: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     seconds: list[float] = []
 
-    async def run(client: httpx.AsyncClient, k: int) -> None:
+    async def run(client: aiohttp.ClientSession, k: int) -> None:
         draw = random.Random(k)
         while time.monotonic() < end:
             question = draw.choice(questions)
@@ -319,18 +412,19 @@ async def ask_for_minutes(
                 "messages": [{"role": "user", "content": question.text}],
             }
             start = time.monotonic()
-            response = await client.post("/chat/completions", json=body)
+            async with client.post(f"{url}/chat/completions", json=body) as response:
+                reply = await response.json()
             seconds.append(time.monotonic() - start)
-            if response.status_code == 200:
-                outcomes["degraded" if response.json()["autotts"]["error"] else "answered"] += 1
-                outcomes["correct"] += response.json()["autotts"]["answer"] == question.gold
+            if response.status == 200:
+                outcomes["degraded" if reply["autotts"]["error"] else "answered"] += 1
+                outcomes["correct"] += reply["autotts"]["answer"] == question.gold
             else:
-                outcomes[str(response.status_code)] += 1
-                assert "error" in response.json()
+                outcomes[str(response.status)] += 1
+                assert "error" in reply
 
     for address in addresses:
         await address.open()
-    async with make_client(url, clients) as client:
+    async with make_client() as client:
         disturbing = asyncio.create_task(disturb(addresses, end, faults))
         await asyncio.gather(*(run(client, k) for k in range(clients)))
         await disturbing
@@ -354,6 +448,7 @@ async def opened(addresses: list[FaultyAddress]) -> AsyncIterator[None]:
 def vllm(arguments: argparse.Namespace) -> dict[str, Any]:
     from autotts_gym.inference.vllm_server import serve
     from autotts_gym.tinylm import model_path
+    from autotts_gym.tinylm.bundled_envs import SERVER_ARGUMENTS, set_cpu_defaults
 
     set_cpu_defaults()
     name = "tinylm-medium"
@@ -361,7 +456,7 @@ def vllm(arguments: argparse.Namespace) -> dict[str, Any]:
         serve(model_path("medium"), served_model_name=name, **SERVER_ARGUMENTS) as server,
         tempfile.TemporaryDirectory() as folder,
     ):
-        target = httpx.URL(server).port or 0
+        target = URL(server).port or 0
 
         async def main() -> dict[str, Any]:
             addresses = [FaultyAddress(free_port(), target) for _ in range(2)]
@@ -393,11 +488,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Load on a gateway.")
     kinds = parser.add_subparsers(required=True, dest="kind")
     kind = kinds.add_parser("scripted")
+    kind.add_argument("--clients", type=int, default=32)
+    kind.add_argument("--seconds", type=float, default=40.0)
+    kind.add_argument("--token-ms", type=float, default=5.0, help="of the upstream, per token")
+    kind.set_defaults(run=scripted)
+    kind = kinds.add_parser("flood")
     kind.add_argument("--requests", type=int, default=1000)
     kind.add_argument("--queue", type=int, default=600)
     kind.add_argument("--rounds", type=int, default=4)
-    kind.add_argument("--clients", type=int, default=32)
-    kind.set_defaults(run=scripted)
+    kind.set_defaults(run=flood)
     kind = kinds.add_parser("vllm")
     kind.add_argument("--minutes", type=float, default=3.0)
     kind.add_argument("--clients", type=int, default=32)

@@ -1,26 +1,22 @@
-"""A scripted model server for ``gateway_load.py``: fast, and with a known time for every branch.
+"""A scripted model server for ``gateway_load.py``: cheap, and with a known time for every token.
 
 It has the part of vLLM's API that the gateway uses. Tokens are code points. A branch has
-``PARTS`` parts, with a pause before each; its answer is a function of the question.
+``BRANCH_TOKENS`` tokens, and its answer is a function of the question. As vLLM, it sends the first
+token alone, and then parts of ``stream_interval`` tokens.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import os
-from collections import Counter
-from collections.abc import AsyncIterator
+import time
+from collections import defaultdict
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from aiohttp import web
 
-PARTS = 4
-PART_TOKENS = 32
-PAUSE = float(os.environ.get("GATEWAY_LOAD_PAUSE", "0.5"))
+BRANCH_TOKENS = 512
 CLOSE, END = 0x110001, 0x110002
 
 #: Protocol of the scripted model.
@@ -31,13 +27,48 @@ PROTOCOL: dict[str, Any] = {
     "answers": ["regex:answer:([0-9]+)"],
 }
 
-#: Number of branches that were begun, by question.
-begun: Counter[str] = Counter()
+
+class Record:
+    """What happened to a question.
+
+    Attributes:
+        branches: number of branches that were begun.
+        requests: number of streams.
+        waited: time in which at least one stream waited for its next tokens, seconds.
+    """
+
+    def __init__(self) -> None:
+        self.branches = self.requests = 0
+        self.waited = 0.0
+        self._waiting = 0
+        self._since = 0.0
+
+    async def wait_until(self, end: float) -> None:
+        """Wait until a time of ``time.monotonic()``."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting += 1
+        try:
+            await asyncio.sleep(end - time.monotonic())
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self.waited += time.monotonic() - self._since
+
+
+records: defaultdict[str, Record] = defaultdict(Record)
+pace = {"seconds_per_token": 0.0}
 
 
 def answer(question: str) -> str:
     """The answer of a question such as ``load 12``."""
     return str(int(question.rpartition(" ")[2]) * 7 % 1000)
+
+
+def branch(question: str) -> list[int]:
+    """The tokens of a branch."""
+    end = [CLOSE, *tokens_of(f"answer:{answer(question)}"), END]
+    return [ord("x")] * (BRANCH_TOKENS - len(end)) + end
 
 
 def tokens_of(text: str) -> list[int]:
@@ -49,77 +80,93 @@ def text_of(tokens: list[int]) -> str:
     return "".join({CLOSE: "</think>", END: "<end>"}.get(t) or chr(t) for t in tokens)
 
 
-async def models(_: Request) -> Response:
+async def models(_: web.Request) -> web.Response:
     card = {"id": "scripted", "owned_by": "vllm", "max_model_len": 100_000}
-    return JSONResponse({"object": "list", "data": [card]})
+    return web.json_response({"object": "list", "data": [card]})
 
 
-async def version(_: Request) -> Response:
-    return JSONResponse({"version": "0.0.0"})
+async def version(_: web.Request) -> web.Response:
+    return web.json_response({"version": "0.0.0"})
 
 
-async def tokenize(request: Request) -> Response:
+async def tokenize(request: web.Request) -> web.Response:
     tokens = tokens_of((await request.json())["prompt"])
-    return JSONResponse({"count": len(tokens), "max_model_len": 100_000, "tokens": tokens})
+    return web.json_response({"count": len(tokens), "max_model_len": 100_000, "tokens": tokens})
 
 
-async def detokenize(request: Request) -> Response:
-    return JSONResponse({"prompt": text_of((await request.json())["tokens"])})
+async def detokenize(request: web.Request) -> web.Response:
+    return web.json_response({"prompt": text_of((await request.json())["tokens"])})
 
 
-async def counts(_: Request) -> Response:
-    return JSONResponse(begun)
+async def show_records(_: web.Request) -> web.Response:
+    names = "branches", "requests", "waited"
+    return web.json_response(
+        {q: {name: getattr(found, name) for name in names} for q, found in records.items()}
+    )
+
+
+async def set_pace(request: web.Request) -> web.Response:
+    pace.update(await request.json())
+    return web.json_response(pace)
 
 
 def _choice(tokens: list[int], finish: str | None, index: int = 0) -> dict[str, Any]:
     text = text_of([token for token in tokens if token != END])
-    names = [f"token_id:{token}" for token in tokens]
-    values = [-0.1] * len(tokens)
-    return {
-        "index": index,
-        "text": text,
-        "token_ids": tokens,
-        "finish_reason": finish,
-        "logprobs": {"tokens": names, "token_logprobs": values, "top_logprobs": None},
-    }
+    return {"index": index, "text": text, "token_ids": tokens, "finish_reason": finish}
 
 
-async def completions(request: Request) -> Response:
+async def completions(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     if not body.get("stream"):
         choices = []
         for index, prompt in enumerate(body["prompt"]):
             question = text_of(prompt).partition("\n")[0].removeprefix("q:")
-            choices.append(_choice([*tokens_of(answer(question)), END], "stop", index))
-        return JSONResponse({"choices": choices})
+            tokens = [*tokens_of(answer(question)), END]
+            names = [f"token_id:{token}" for token in tokens]
+            logprobs = {"tokens": names, "token_logprobs": [-0.1] * len(tokens)}
+            choices.append({**_choice(tokens, "stop", index), "logprobs": logprobs})
+        return web.json_response({"choices": choices})
     question, _, written = text_of(body["prompt"]).partition("\n")
     question = question.removeprefix("q:")
-    if not written:
-        begun[question] += 1
-    parts = range(len(written) // PART_TOKENS, PARTS)[: body["max_tokens"] // PART_TOKENS]
-    return StreamingResponse(_stream(question, parts), media_type="text/event-stream")
+    record = records[question]
+    record.requests += 1
+    record.branches += not written
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    tokens = branch(question)[len(tokens_of(written)) :][: body["max_tokens"]]
+    begun, at, size = time.monotonic(), 0, 1
+    while at < len(tokens):
+        part = tokens[at : at + size]
+        at += len(part)
+        if pace["seconds_per_token"]:
+            await record.wait_until(begun + at * pace["seconds_per_token"])
+        finish = "stop" if part[-1] == END else "length" if at == len(tokens) else None
+        content = json.dumps({"choices": [_choice(part, finish)]})
+        end = "data: [DONE]\n\n" if finish else ""
+        await response.write(f"data: {content}\n\n{end}".encode())
+        size = body["stream_interval"]
+    await response.write_eof()
+    return response
 
 
-async def _stream(question: str, parts: range) -> AsyncIterator[bytes]:
-    for part in parts:
-        await asyncio.sleep(PAUSE)
-        tokens = [ord("x")] * PART_TOKENS
-        last = part == PARTS - 1
-        if last:
-            tokens = [CLOSE, *tokens_of(f"answer:{answer(question)}"), END]
-        finish = "stop" if last else "length" if part == parts[-1] else None
-        chunk = {"choices": [{**_choice(tokens, finish), "logprobs": None}]}
-        yield f"data: {json.dumps(chunk)}\n\n".encode()
-    yield b"data: [DONE]\n\n"
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted model server.")
+    parser.add_argument("port", type=int)
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/v1/models", models),
+            web.get("/version", version),
+            web.post("/tokenize", tokenize),
+            web.post("/detokenize", detokenize),
+            web.post("/v1/completions", completions),
+            web.get("/records", show_records),
+            web.put("/pace", set_pace),
+        ]
+    )
+    port = parser.parse_args().port
+    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, backlog=4096)
 
 
-app = Starlette(
-    routes=[
-        Route("/v1/models", models),
-        Route("/version", version),
-        Route("/tokenize", tokenize, methods=["POST"]),
-        Route("/detokenize", detokenize, methods=["POST"]),
-        Route("/v1/completions", completions, methods=["POST"]),
-        Route("/counts", counts),
-    ]
-)
+if __name__ == "__main__":
+    main()

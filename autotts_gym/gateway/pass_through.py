@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from autotts_gym.gateway.admission import Admission
@@ -98,7 +98,7 @@ class PassedThroughResponse(LongResponse):
         except asyncio.CancelledError:
             self._status = CLIENT_GONE
             raise
-        except (httpx.HTTPError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError):
             # The response has begun; the server closes the connection.
             outcome = "upstream"
             raise
@@ -119,7 +119,7 @@ class PassedThroughResponse(LongResponse):
             response = await stack.enter_async_context(
                 self._forwarder.pool.forward(self._path, self._content, deadline)
             )
-            self._status = response.status_code
+            self._status = response.status
             kind = response.headers.get("content-type", "application/json")
             headers = {"content-type": kind, PROTOCOL_HEADER: PASS_THROUGH}
             if "retry-after" in response.headers:
@@ -128,6 +128,6 @@ class PassedThroughResponse(LongResponse):
             start = {"type": "http.response.start", "status": self._status, "headers": raw}
             await send(start)
             async with asyncio.timeout_at(deadline):
-                async for part in response.aiter_raw():
+                async for part in response.content.iter_any():
                     await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

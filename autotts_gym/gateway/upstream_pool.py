@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
-import httpx
+import aiohttp
 
 from autotts_gym.gateway.api_errors import ApiError
 from autotts_gym.gateway.gateway_metrics import GatewayMetrics
 from autotts_gym.gateway.request_log import LOGGER, log
+from autotts_gym.inference.http_client import HttpClient
 from autotts_gym.inference.http_engine import ServerEngine
-from autotts_gym.inference.http_headers import check_base_urls, is_local, request_id_header
+from autotts_gym.inference.http_headers import check_base_urls, request_id_header
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.utils.redaction import redact
 
@@ -49,19 +50,12 @@ class UpstreamPool:
     ) -> None:
         self._urls = check_base_urls(urls)
         self._shown = [redact(url) for url in self._urls]
-        self._headers = headers
         self._metrics = metrics
         self._active = [0] * len(self._urls)
         self._retries = 0
         self.up = [True] * len(self._urls)
         self._clients = [
-            httpx.AsyncClient(
-                headers={"Accept-Encoding": "identity", **headers.get(url, {})},
-                timeout=httpx.Timeout(None, connect=_CHECK_TIMEOUT),
-                limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
-                trust_env=not is_local(url),
-            )
-            for url in self._urls
+            HttpClient(url, headers.get(url, {}), _CHECK_TIMEOUT) for url in self._urls
         ]
 
     async def watch(self, live: LiveModel, interval: float) -> None:
@@ -94,12 +88,12 @@ class UpstreamPool:
     async def close(self) -> None:
         """Close the connections."""
         for client in self._clients:
-            await client.aclose()
+            await client.close()
 
     @contextlib.asynccontextmanager
     async def forward(
         self, path: str, content: bytes, deadline: float
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request to an upstream; its response is to be read as a stream.
 
         A failure before the response is retried, on another upstream if there is one.
@@ -117,15 +111,17 @@ class UpstreamPool:
         while True:
             k = self._choose(failed)
             self._active[k] += 1
+            response = None
             try:
-                async with contextlib.AsyncExitStack() as stack:
-                    response = await self._open(stack, k, path, content, deadline)
-                    is_last = time.monotonic() + 1.0 >= deadline
-                    if response is not None and (response.status_code not in _TRANSIENT or is_last):
-                        yield response
-                        return
+                response = await self._open(k, path, content, deadline)
+                is_last = time.monotonic() + 1.0 >= deadline
+                if response is not None and (response.status not in _TRANSIENT or is_last):
+                    yield response
+                    return
             finally:
                 self._active[k] -= 1
+                if response is not None:
+                    response.close()
             failed.add(k)
             if len(failed) == len(self._urls):
                 failed.clear()
@@ -143,20 +139,12 @@ class UpstreamPool:
         )
 
     async def _open(
-        self,
-        stack: contextlib.AsyncExitStack,
-        k: int,
-        path: str,
-        content: bytes,
-        deadline: float,
-    ) -> httpx.Response | None:
+        self, k: int, path: str, content: bytes, deadline: float
+    ) -> aiohttp.ClientResponse | None:
         """The response of an upstream; None if it fails."""
-        headers = {"Content-Type": "application/json", **request_id_header()}
-        opening = self._clients[k].stream(
-            "POST", self._urls[k] + path, content=content, headers=headers
-        )
+        url = self._urls[k] + path
         try:
             async with asyncio.timeout_at(deadline):
-                return await stack.enter_async_context(opening)
-        except (httpx.HTTPError, TimeoutError):
+                return await self._clients[k].send(url, content, request_id_header())
+        except (aiohttp.ClientError, TimeoutError):
             return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Final, cast
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Final
 
-import httpx
+import aiohttp
 
 from autotts_gym.inference.engine import EngineError
 
@@ -19,75 +19,97 @@ MAX_EVENT: Final = 1 << 22
 _STEP: Final = 1 << 16
 
 _BLANK_LINE: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
 class ServerFaultError(EngineError):
     """A server sends what no correct server does; asking again would not help."""
 
 
-class BoundedBody(httpx.AsyncByteStream):
-    """The body of a response, decompressed; iteration fails at a size limit.
+async def read_body(response: aiohttp.ClientResponse, url: str) -> str:
+    """Read the body of a response as text.
 
     Args:
         response: the response; its body must not have been read.
         url: where it came from, for messages.
-        events: limit each event of a stream instead of the whole body.
-        received: called whenever data arrives.
 
     Raises:
         ServerFaultError: the body is compressed in an unsupported way, or too large.
     """
+    decompress = _decompressor(response, url)
+    parts: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        for part in decompress(chunk):
+            size += len(part)
+            _check_size(size, MAX_BODY, f"{url}: its response")
+            parts.append(part)
+    return b"".join(parts).decode("utf-8", "replace")
 
-    def __init__(
-        self,
-        response: httpx.Response,
-        url: str,
-        *,
-        events: bool = False,
-        received: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._stream = cast(httpx.AsyncByteStream, response.stream)
-        self._url, self._events, self._received = url, events, received
-        encoding = response.headers.pop("content-encoding", "identity").strip().lower()
-        if encoding not in ("identity", "gzip", "deflate", ""):
-            raise ServerFaultError(
-                f"{url}: its response is encoded as {encoding!r:.80}; expected none, or gzip once"
-            )
-        # 15 + 32: a header of gzip or of zlib.
-        self._decompressor = zlib.decompressobj(47) if encoding in ("gzip", "deflate") else None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size, tail = 0, b""
-        limit = MAX_EVENT if self._events else MAX_BODY
-        async for chunk in self._stream:
-            self._received()
-            for part in self._decompressed(chunk):
-                size += len(part)
-                if self._events:
-                    text = tail + part
-                    ends = [match.end() for match in _BLANK_LINE.finditer(text)]
-                    size = len(text) - ends[-1] if ends else size
-                    tail = text[-3:]
-                if size > limit:
-                    what = "an event" if self._events else "its response"
-                    raise ServerFaultError(f"{self._url}: {what} has more than {limit:,} bytes")
-                yield part
+async def read_events(
+    response: aiohttp.ClientResponse, url: str, received: Callable[[], object]
+) -> AsyncGenerator[str, None]:
+    """Read the body of a response as server-sent events.
 
-    def _decompressed(self, chunk: bytes) -> Iterator[bytes]:
-        """Decompress a chunk step by step, since it may expand a thousandfold."""
-        if self._decompressor is None:
-            yield chunk
-            return
+    Args:
+        response, url: as for :func:`read_body`.
+        received: called whenever bytes arrive.
+
+    Yields:
+        The data of each event that has some.
+
+    Raises:
+        ServerFaultError: the body is compressed in an unsupported way, or an event is too large.
+    """
+    decompress = _decompressor(response, url)
+    rest = bytearray()
+    while chunk := await response.content.readany():
+        received()
+        for part in decompress(chunk):
+            searched = max(len(rest) - 3, 0)
+            rest += part
+            start = 0
+            for end in _BLANK_LINE.finditer(rest, searched):
+                if data := _data(bytes(rest[start : end.start()])):
+                    yield data
+                start = end.end()
+            del rest[:start]
+            _check_size(len(rest), MAX_EVENT, f"{url}: an event")
+
+
+def _data(event: bytes) -> str:
+    """The data of an event: those of its lines that begin with ``data:``."""
+    lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(event) if line[:5] == b"data:"]
+    return b"\n".join(lines).decode("utf-8", "replace")
+
+
+def _check_size(size: int, limit: int, what: str) -> None:
+    if size > limit:
+        raise ServerFaultError(f"{what} has more than {limit:,} bytes")
+
+
+def _decompressor(response: aiohttp.ClientResponse, url: str) -> Callable[[bytes], Iterator[bytes]]:
+    """A function that decompresses the chunks of a body."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return lambda chunk: iter((chunk,))
+    if encoding not in ("gzip", "deflate"):
+        raise ServerFaultError(
+            f"{url}: its response is encoded as {encoding!r:.80}; expected none, or gzip once"
+        )
+    # 15 + 32: a header of gzip or of zlib.
+    decompressor = zlib.decompressobj(47)
+
+    def decompress(chunk: bytes) -> Iterator[bytes]:
+        # Step by step, since a chunk may expand a thousandfold.
         try:
-            while chunk and not self._decompressor.eof:
-                part = self._decompressor.decompress(chunk, _STEP)
-                chunk = self._decompressor.unconsumed_tail
+            while chunk and not decompressor.eof:
+                part = decompressor.decompress(chunk, _STEP)
+                chunk = decompressor.unconsumed_tail
                 if part:
                     yield part
         except zlib.error as error:
-            raise ServerFaultError(
-                f"{self._url}: its response is not compressed: {error}"
-            ) from error
+            raise ServerFaultError(f"{url}: its response is not compressed: {error}") from error
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    return decompress

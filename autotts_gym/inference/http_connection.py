@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
 
-import httpx
-from httpx_sse import EventSource, ServerSentEvent
+import aiohttp
+import msgspec
 
-from autotts_gym.inference.bounded_body import MAX_EVENT, BoundedBody, ServerFaultError
+from autotts_gym.inference.bounded_body import (
+    MAX_EVENT,
+    ServerFaultError,
+    read_body,
+    read_events,
+)
 from autotts_gym.inference.engine import EngineError, Generated
-from autotts_gym.inference.http_headers import hide_values, is_local, request_id_header
+from autotts_gym.inference.http_client import HttpClient
+from autotts_gym.inference.http_headers import hide_values, request_id_header
 from autotts_gym.inference.http_responses import (
     TransientError,
-    check_status,
     parse_object,
+    status_error,
     stream_error,
 )
 from autotts_gym.inference.stall_time import StallTime
 from autotts_gym.utils.redaction import redact
 
-#: Connections per httpx client. A client checks all its connections for every request.
-_POOL_SIZE: Final = 32
-
 #: A request without data fails after this many stall times, even if the server responds to others.
 _MAX_QUEUED_STALLS: Final = 10
 
-#: Seconds for which an idle connection is kept. vLLM's server closes it after 5, and a request that
-#: is sent at that moment fails.
-_KEEP_ALIVE: Final = 2.0
+#: Longest time in which a connection must be made, seconds.
+_CONNECT_TIMEOUT: Final = 10.0
 
 #: Seconds in which a stream must end after its last part, or its connection is closed.
 _END_TIMEOUT: Final = 1.0
@@ -63,10 +64,9 @@ class ServerConnection:
         stall: seconds without data from the server after which a request fails. After a failure,
             the next requests get twice the time: a stall that repeats is a slow server.
         longest_stall: largest value to which that time grows, seconds.
-        concurrency: maximum number of concurrent requests.
+        concurrency: maximum number of concurrent requests; checks by :meth:`answers` come on top.
 
-    Proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``), except for servers on this
-    machine; so are certificates (``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
+    Proxies and certificates are those of :class:`~autotts_gym.inference.http_client.HttpClient`.
 
     Attributes:
         url: base URL.
@@ -93,34 +93,13 @@ class ServerConnection:
         self._last_data = self._active_since = 0.0  # times of the event loop
         self._stalls = StallTime(stall, longest_stall)
         self._longest_queue = _MAX_QUEUED_STALLS * stall
-        local = is_local(url)
-        # Made once: reading the certificates takes a while.
-        encrypted = url.startswith("https:") or not local  # or a proxy's connection is
-        certificates = httpx.create_ssl_context() if encrypted else False
-        pools = -(-concurrency // _POOL_SIZE)
-        size = -(-concurrency // pools)
-        self._clients = [
-            httpx.AsyncClient(
-                headers={"Accept-Encoding": "identity", **headers},
-                # Read timeouts are left to _wait; waiting in httpx's pool is not a stall.
-                timeout=httpx.Timeout(None, connect=min(stall, 10.0), write=stall),
-                limits=httpx.Limits(
-                    max_connections=size,
-                    max_keepalive_connections=size,
-                    keepalive_expiry=_KEEP_ALIVE,
-                ),
-                trust_env=not local,
-                verify=certificates,
-            )
-            for _ in range(pools)
-        ]
-        self._next_client = itertools.cycle(self._clients).__next__
+        self._client = HttpClient(url, headers, min(stall, _CONNECT_TIMEOUT))
+        self._free = asyncio.Semaphore(concurrency)
 
     async def close(self) -> None:
         """Close the connections; never raises."""
-        for client in self._clients:
-            with contextlib.suppress(Exception):
-                await client.aclose()
+        with contextlib.suppress(Exception):
+            await self._client.close()
 
     def is_doubtful(self) -> bool:
         """Whether the server failed recently: after a pause, it gets one request at a time."""
@@ -130,8 +109,9 @@ class ServerConnection:
     async def answers(self, limit: float) -> bool:
         """Whether the server answers a request for its models within ``limit`` seconds."""
         try:
-            async with asyncio.timeout(limit):
-                await self.request("/models", None, lambda content, url: content)
+            async with asyncio.timeout(limit), self._tracked(self.shown_url):
+                # Not one of the concurrent requests: those may take long.
+                await self._read_object(f"{self.url}/models", None, f"{self.shown_url}/models")
         except TransientError:
             return False
         except EngineError:  # a server that refuses a request works
@@ -162,28 +142,30 @@ class ServerConnection:
         """
         target = (self.root if root else self.url) + path
         url = redact(target)
-        async with self._tracked(url), contextlib.AsyncExitStack() as stack:
-            method = "GET" if body is None else "POST"
-            opening = self._next_client().stream(
-                method, target, json=body, headers=request_id_header()
-            )
-            text = await self._wait(self._read(stack, opening, url))
-            result = read(parse_object(text, url), url)
+        async with self._tracked(url), self._free:
+            result = read(await self._read_object(target, body, url), url)
             self._record_success()
             return result
 
-    async def _read(
-        self,
-        stack: contextlib.AsyncExitStack,
-        opening: contextlib.AbstractAsyncContextManager[httpx.Response],
-        url: str,
-    ) -> str:
-        """The body of a response with status 200."""
-        response = await stack.enter_async_context(opening)
-        response.stream = BoundedBody(response, url)
-        await response.aread()
-        check_status(response, url)
-        return response.text
+    async def _read_object(
+        self, target: str, body: dict[str, Any] | None, url: str
+    ) -> dict[str, Any]:
+        """The JSON object of a response with status 200."""
+        return await self._wait(self._receive_object(target, body, url))
+
+    async def _receive_object(
+        self, target: str, body: dict[str, Any] | None, url: str
+    ) -> dict[str, Any]:
+        response = await self._send(target, body)
+        try:
+            await _check_status(response, url)
+            return parse_object(await read_body(response, url), url)
+        finally:
+            response.close()
+
+    async def _send(self, target: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
+        content = None if body is None else msgspec.json.encode(body)
+        return await self._client.send(target, content, request_id_header())
 
     async def stream(
         self, path: str, body: dict[str, Any], read: Callable[[dict[str, Any], str], Generated]
@@ -200,25 +182,28 @@ class ServerConnection:
         """
         target = self.url + path
         url = redact(target)
-        async with self._tracked(url), contextlib.AsyncExitStack() as stack:
-            opening = stack.enter_async_context(
-                self._next_client().stream("POST", target, json=body, headers=request_id_header())
-            )
-            response = await self._wait(opening)
-            if response.status_code != 200:
-                response.stream = BoundedBody(response, url)
-                await self._wait(response.aread())
-            check_status(response, url)
-            response.stream = BoundedBody(response, url, events=True, received=self._record_data)
-            events = EventSource(response).aiter_sse()
-            async with contextlib.aclosing(events):
-                # Each part is awaited as a whole, so that a server cannot delay it forever with
-                # pings and empty parts.
-                while part := await self._wait(_next_part(events, url, read)):
-                    self._record_success()
-                    if part.finish:
-                        await _read_to_end(events)
-                    yield part
+        last = None
+        async with self._tracked(url), self._free:
+            response = await self._wait(self._send(target, body))
+            try:
+                if response.status != 200:
+                    await self._wait(_check_status(response, url))
+                events = read_events(response, url, self._record_data)
+                async with contextlib.aclosing(events):
+                    # Each part is awaited as a whole, so that a server cannot delay it forever
+                    # with pings and empty parts.
+                    while part := await self._wait(_next_part(events, url, read)):
+                        self._record_success()
+                        if part.finish:
+                            await _read_to_end(events)
+                            last = part
+                            break
+                        yield part
+            finally:
+                response.close()  # immediately; without effect at the end of the response
+        # The request has ended, so that its place is free.
+        if last is not None:
+            yield last
 
     def _record_data(self) -> None:
         self._last_data = asyncio.get_running_loop().time()
@@ -276,11 +261,7 @@ class ServerConnection:
 
     @contextlib.asynccontextmanager
     async def _tracked(self, url: str) -> AsyncIterator[None]:
-        """Count an active request, record a failure, and convert errors to ``EngineError``.
-
-        If the request is cancelled, an error of its cleanup must not replace the cancellation: the
-        request would be sent again.
-        """
+        """Count an active request, record a failure, and convert errors to ``EngineError``."""
         if not self.active:
             self._active_since = asyncio.get_running_loop().time()
         self.active += 1
@@ -289,29 +270,31 @@ class ServerConnection:
                 yield
         except EngineError as error:
             error.args = (hide_values(str(error), self._headers),)
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError from error
-            if not isinstance(error, TransientError):
-                raise
-            self._record_failure(error.retry_after)
+            if isinstance(error, TransientError):
+                self._record_failure(error.retry_after)
             raise
         finally:
             self.active -= 1
 
 
+async def _check_status(response: aiohttp.ClientResponse, url: str) -> None:
+    """Raise an error, with the message in the body, unless the status is 200."""
+    if response.status != 200:
+        after = response.headers.get("retry-after", "")
+        raise status_error(response.status, await read_body(response, url), after, url)
+
+
 async def _next_part(
-    events: AsyncIterator[ServerSentEvent],
+    events: AsyncIterator[str],
     url: str,
     read: Callable[[dict[str, Any], str], Generated],
 ) -> Generated | None:
     """The next part with tokens or a finish reason; None at the end of the stream."""
     text = ""
-    async for event in events:
-        if event.data == "[DONE]":
+    async for data in events:
+        if data == "[DONE]":
             return None
-        if not event.data:
-            continue
-        chunk = parse_object(event.data, url)
+        chunk = parse_object(data, url)
         if "error" in chunk:
             raise stream_error(chunk, url)
         if chunk.get("choices") == []:
@@ -326,9 +309,9 @@ async def _next_part(
     return None
 
 
-async def _read_to_end(events: AsyncIterator[ServerSentEvent]) -> None:
+async def _read_to_end(events: AsyncIterator[str]) -> None:
     """Read what follows the last part, ``[DONE]``, so that the connection can be used again."""
-    with contextlib.suppress(TimeoutError, httpx.HTTPError, EngineError):
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, EngineError):
         async with asyncio.timeout(_END_TIMEOUT):
             async for _ in events:
                 pass
@@ -336,18 +319,19 @@ async def _read_to_end(events: AsyncIterator[ServerSentEvent]) -> None:
 
 @contextlib.contextmanager
 def _converted_errors(url: str) -> Iterator[None]:
-    """Raise errors of httpx as ``EngineError`` with the URL."""
+    """Raise errors of aiohttp as ``EngineError`` with the URL."""
     try:
         yield
-    except httpx.ConnectTimeout as error:
+    except aiohttp.ConnectionTimeoutError as error:
         raise TransientError(f"{url}: no connection: nothing came in time") from error
     except _StallError as error:
         message = f"{url}: stalled: nothing came for {error.seconds:g} s"
         raise TransientError(message, stalled=error.waited) from error
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise TransientError(f"{url}: stalled: {type(error).__name__}") from error
-    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, UnicodeError) as error:
-        # An invalid request.
-        raise EngineError(f"{url}: {type(error).__name__}: {error}") from error
-    except httpx.RequestError as error:  # no connection, a lost one, or an invalid response
+    except (aiohttp.InvalidURL, UnicodeError) as error:  # an invalid request
+        raise EngineError(f"{url}: {type(error).__name__}: the request cannot be sent") from error
+    except aiohttp.ClientConnectorError as error:
+        raise TransientError(f"{url}: no connection: {error.os_error}") from error
+    except aiohttp.ClientResponseError as error:
+        raise TransientError(f"{url}: an invalid response: {error.message}") from error
+    except aiohttp.ClientError as error:  # a lost connection, or an invalid body
         raise TransientError(f"{url}: {type(error).__name__}: {error}") from error

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Final
 
-import httpx
+from yarl import URL
 
 from autotts_gym.utils.redaction import HIDDEN, redact
 
@@ -91,17 +91,16 @@ def check_base_urls(base_urls: str | Sequence[str]) -> list[str]:
 
 def _is_url(url: str) -> bool:
     try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError):
+        parsed = URL(url)
+    except ValueError:
         return False
-    port = 80 if parsed.port is None else parsed.port
-    return parsed.scheme in ("http", "https") and bool(parsed.host) and 0 < port < 65536
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and bool(parsed.port)
 
 
 def is_local(url: str) -> bool:
     """Whether a URL is that of a server on this machine."""
-    host = httpx.URL(url).host
+    host = URL(url).host or ""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, TypeGuard
 
-import httpx
-
 from autotts_gym.inference.engine import EngineError, Generated
 from autotts_gym.inference.token_confidence import token_confidence
 
@@ -65,25 +63,27 @@ def explained_404(hint: str) -> Iterator[None]:
         raise
 
 
-def check_status(response: httpx.Response, url: str) -> None:
-    """Raise an error unless the status is 200; the body must have been read.
+def status_error(code: int, text: str, retry_after: str, url: str) -> EngineError:
+    """The error of a response with another status than 200.
 
-    Raises:
-        TransientError: the status may be temporary.
-        RefusedError: any other status.
+    Args:
+        code: the status.
+        text: the body.
+        retry_after: the header ``Retry-After``, or empty.
+        url: where it came from.
+
+    Returns:
+        A ``TransientError`` if the status may be temporary, else a ``RefusedError``.
     """
-    code = response.status_code
-    if code == 200:
-        return
     try:
-        reason = error_message(json.loads(response.text))
+        reason = error_message(json.loads(text))
     except (ValueError, RecursionError):
-        reason = shorten(response.text)
+        reason = shorten(text)
     message = f"{url}: status {code}: {reason}"
     if code in _TRANSIENT_STATUS:
-        after = response.headers.get("retry-after", "")
-        raise TransientError(message, float(after[:9]) if after.isdecimal() else 0.0)
-    raise RefusedError(message, code)
+        after = float(retry_after[:9]) if retry_after.isdecimal() else 0.0
+        return TransientError(message, after)
+    return RefusedError(message, code)
 
 
 def error_message(content: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -10,11 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.processor_dtype import default_dtype
@@ -80,16 +80,18 @@ def _wait_until_ready(
     process: subprocess.Popen[bytes], url: str, log: Path, patience: float
 ) -> None:
     deadline = time.monotonic() + patience
-    with httpx.Client(trust_env=False, timeout=5.0) as client:
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if client.get(f"{url}/health").status_code == 200:
-                    return
-            if process.poll() is not None or time.monotonic() > deadline:
-                reason = "ended" if process.poll() is not None else f"took over {patience:g} s"
-                printed = log.read_text("utf-8", "replace").strip().splitlines()[-8:]
-                raise EngineError(f"vLLM's server {reason}: {' / '.join(printed) or 'no output'}")
-            time.sleep(0.2)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while True:
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            opener.open(f"{url}/health", timeout=5.0),
+        ):
+            return  # statuses other than 200 raise an error
+        if process.poll() is not None or time.monotonic() > deadline:
+            reason = "ended" if process.poll() is not None else f"took over {patience:g} s"
+            printed = log.read_text("utf-8", "replace").strip().splitlines()[-8:]
+            raise EngineError(f"vLLM's server {reason}: {' / '.join(printed) or 'no output'}")
+        time.sleep(0.2)
 
 
 def _free_port() -> int:

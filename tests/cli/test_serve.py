@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pytest
 from running_gateway import wait_until
 
 from autotts_gym.collection.asked_question import AskedQuestion
+from autotts_gym.live.connection import reference_card
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 
@@ -132,6 +134,51 @@ def test_what_vllm_refuses(client: openai.OpenAI) -> None:
     assert refused.value.code == "context_length_exceeded"
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=str(client.base_url), api_key="wrong").models.list()
+
+
+def sum_of_metric(server: str, name: str) -> float:
+    """The sum of a metric of vLLM over all its labels."""
+    text = httpx.get(server.removesuffix("/v1") + "/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+    assert lines, text
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def test_clients_that_go_away_stop_the_generation(
+    url: str, vllm_url: str, chain: list[AskedQuestion]
+) -> None:
+    """Twelve clients ask for 192 branches, and leave when the first tokens are generated."""
+    before = sum_of_metric(vllm_url, "vllm:generation_tokens_total")
+    questions = chain[:12]
+
+    async def ask_and_leave() -> int:
+        async with openai.AsyncOpenAI(base_url=url, api_key="a-key-of-clients") as client:
+            asking = [
+                client.chat.completions.create(
+                    model="tinylm-medium:self_consistency",
+                    messages=[{"role": "user", "content": question.text}],
+                    stream=True,
+                )
+                for question in questions
+            ]
+            streams = await asyncio.gather(*asking)
+            async for chunk in streams[0]:
+                extra = chunk.model_extra or {}
+                generated = extra.get("autotts", {}).get("progress", {}).get("generated_tokens", 0)
+                if generated:
+                    return int(generated)
+        raise AssertionError("the stream has ended without a report of progress")
+
+    assert asyncio.run(ask_and_leave()) > 0
+    gateway = url.removesuffix("/v1") + "/metrics"
+    assert wait_until(lambda: "autotts_running_requests 0.0" in httpx.get(gateway).text)
+    running = "vllm:num_requests_running", "vllm:num_requests_waiting"
+    assert wait_until(lambda: not any(sum_of_metric(vllm_url, name) for name in running))
+    generated = sum_of_metric(vllm_url, "vllm:generation_tokens_total")
+    time.sleep(2.0)
+    assert sum_of_metric(vllm_url, "vllm:generation_tokens_total") == generated
+    whole = len(questions) * 16 * reference_card("tinylm/medium/chain").mean_tokens
+    assert generated - before < whole / 2
 
 
 def test_several_workers_drain(vllm_url: str, tmp_path: Path, chain: list[AskedQuestion]) -> None:

@@ -115,7 +115,7 @@ def test_collect_shows_why_nothing_happens(
         )
         url = server.url
     assert ended.code == 1
-    reason = "status 429" if fault == "429" else "ConnectError"
+    reason = "status 429" if fault == "429" else "no connection"
     (shown,) = [line for line in ended.err.splitlines() if "sent again so far" in line]
     assert f"the last after: {url}/models: {reason}" in shown
 

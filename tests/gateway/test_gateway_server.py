@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--patience", "0.5"], "autotts: http://127.0.0.1:1/v1/models: ConnectError"),
+        (["--patience", "0.5"], "autotts: http://127.0.0.1:1/v1/models: no connection"),
         (["--controller", "nothing"], "autotts: there is no agent 'nothing'"),
         (["--controller", "cmc", "--controller", "cmc"], "two controllers are called 'cmc'"),
         (["--upstream-key-env", "NO_SUCH_KEY"], "the environment variable 'NO_SUCH_KEY'"),
