@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final, TypeGuard
+
+import msgspec
 
 from autotts_gym.inference.engine import EngineError, Generated
 from autotts_gym.inference.token_confidence import token_confidence
@@ -126,12 +129,20 @@ def fewer_top_tokens(error: RefusedError, asked: int) -> int | None:
 def parse_object(text: str, url: str) -> dict[str, Any]:
     """Parse a JSON object; raises ``TransientError`` if the text is not one."""
     try:
-        content = json.loads(text)
+        content = msgspec.json.decode(text)
     except (ValueError, RecursionError):
-        content = None
+        content = _lenient_value(text)
     if not isinstance(content, dict):
         raise TransientError(f"{url}: answered no JSON object: {shorten(text)}")
     return content
+
+
+def _lenient_value(text: str) -> Any:
+    """A JSON value, also with NaN or lone surrogates, which msgspec refuses; None if invalid."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_tokens(content: dict[str, Any], url: str) -> list[int]:
@@ -258,7 +269,7 @@ def _read_logprobs(content: Any, count: int, url: str) -> tuple[list[float], lis
         not isinstance(values, list)
         or not isinstance(pieces, list)
         or not len(values) == len(pieces) == count
-        or not all(map(is_logprob, values))
+        or not are_logprobs(values)
     ):
         shown = shorten(content)
         raise TransientError(f"{url}: log-probabilities do not fit {count} tokens: {shown}")
@@ -280,7 +291,7 @@ def _read_confidences(
         not isinstance(positions, list)
         or len(positions) != count
         or not all(isinstance(entry, dict) for entry in positions)
-        or not all(is_logprob(value) for entry in positions for value in entry.values())
+        or not all(are_logprobs(entry.values()) for entry in positions)
     ):
         shown = shorten(content)
         raise TransientError(f"{url}: likeliest tokens do not fit {count} tokens: {shown}")
@@ -290,16 +301,18 @@ def _read_confidences(
     return [token_confidence(entry.values(), top_tokens) for entry in positions], top_tokens
 
 
-def is_logprob(value: Any) -> bool:
-    """Whether a value of a response is a log-probability, or at least a finite number."""
-    return isinstance(value, int | float) and abs(value) < 1e9
+def are_logprobs(values: Collection[Any]) -> bool:
+    """Whether all values are log-probabilities, or at least finite numbers."""
+    if set(map(type, values)) - {float, int}:
+        return False
+    within = not values or (min(values) > -1e9 and max(values) < 1e9)
+    return within and not math.isnan(sum(values))
 
 
 def _are_token_ids(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(
-        isinstance(token, int) and not isinstance(token, bool) and 0 <= token <= _MAX_TOKEN
-        for token in value
-    )
+    if not isinstance(value, list) or set(map(type, value)) - {int}:
+        return False
+    return not value or (min(value) >= 0 and max(value) <= _MAX_TOKEN)
 
 
 def shorten(value: object) -> str:

@@ -10,7 +10,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from autotts_gym.inference.engine import EngineError, Generated
-from autotts_gym.inference.http_responses import TransientError, is_logprob, shorten
+from autotts_gym.inference.http_responses import TransientError, are_logprobs, shorten
 from autotts_gym.inference.token_confidence import token_confidence
 
 #: First byte of an id, so that the empty text has one and leading zeros survive.
@@ -115,10 +115,7 @@ def _tokens_of(logprobs: Any, url: str) -> list[_Token] | None:
         rows = _completion_rows(logprobs)
     else:
         return None
-    if not all(
-        isinstance(name, str) and is_logprob(value) and all(map(is_logprob, top))
-        for name, value, top in rows
-    ):
+    if not all(isinstance(name, str) and are_logprobs([value, *top]) for name, value, top in rows):
         raise TransientError(f"{url}: invalid log-probabilities: {shorten(logprobs)}")
     return [_Token(name, float(value), [float(x) for x in top]) for name, value, top in rows]
 

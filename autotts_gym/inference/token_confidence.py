@@ -32,7 +32,9 @@ def token_confidence(logprobs: Iterable[float], top_tokens: int) -> float:
         A number of at least 0.
     """
     largest = sorted(logprobs, reverse=True)[:top_tokens]
-    mean = math.fsum(max(value, _LOWEST) for value in largest) / top_tokens
+    if largest[-1] < _LOWEST:
+        largest = [max(value, _LOWEST) for value in largest]
+    mean = math.fsum(largest) / top_tokens
     # Rounding can leave the logarithm of a probability slightly above 0.
     return max(0.0, -mean)
 

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
@@ -16,12 +17,13 @@ from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.protocol import Probe
 from autotts_gym.inference.token_confidence import ConfidenceSums, interval_counts
 from autotts_gym.live.live_model import LiveModel
-from autotts_gym.utils.cancellation import cancel_and_wait
 
 T = TypeVar("T")
 
 #: Number of parts in which an interval is streamed.
 _PARTS_PER_INTERVAL: Final = 4
+#: Seconds for which a request waits for further intervals of the same branch.
+_HOLD: Final = 0.005
 #: Seconds within which the text of a branch must be decoded.
 _DECODING_TIME: Final = 5.0
 
@@ -135,6 +137,8 @@ class LiveBranches:
         self._is_waiting = False
         self._cancelled = False
         self._discarded_tokens = 0
+        self._orders: deque[int] = deque()
+        self._held: tuple[int, asyncio.TimerHandle] | None = None
         self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
         self._prober = model.run(model.prober())
         prompt = model.with_timeout(self._prober.prompt(question, history))
@@ -152,7 +156,9 @@ class LiveBranches:
 
     def extend(self, i: int) -> None:
         """Request another interval of branch ``i``, without waiting for it."""
-        self._model.call_soon(self._extend, i)
+        self._orders.append(i)
+        if len(self._orders) == 1:  # else the event loop has not taken earlier ones yet
+            self._model.call_soon(self._take_orders)
 
     def probe(self, i: int) -> Probe | BranchEnd:
         """Wait for the requested tokens of branch ``i``, then probe it.
@@ -222,12 +228,33 @@ class LiveBranches:
 
     # --- on the model's event loop ---------------------------------------------------------------
 
+    def _take_orders(self) -> None:
+        while self._orders:
+            self._extend(self._orders.popleft())
+
     def _extend(self, i: int) -> None:
         if self._cancelled:
             return
         branch = self._branches[i]
         branch.target = min(branch.target + self._model.interval, self._max_tokens)
-        if branch.generation is None or branch.generation.done():
+        if branch.generation is not None and not branch.generation.done():
+            return
+        # One request for all intervals that a controller requests at once: it is sent when the
+        # controller goes on to something else.
+        if self._held is None or self._held[0] != i:
+            self._release_held()
+            timer = asyncio.get_running_loop().call_later(_HOLD, self._release_held)
+            self._held = i, timer
+
+    def _release_held(self) -> None:
+        """Start the generation that was held back."""
+        if self._held is None:
+            return
+        i, timer = self._held
+        self._held = None
+        timer.cancel()
+        branch = self._branches[i]
+        if not branch.aborted:
             branch.generation = asyncio.get_running_loop().create_task(self._generate(i))
 
     async def _generate(self, i: int) -> None:
@@ -247,8 +274,6 @@ class LiveBranches:
                 branch.probe = None
             branch.requests += 1
             async for part in model.engine.stream(request, every):
-                if branch.aborted:  # a cancellation that a library has lost
-                    raise asyncio.CancelledError
                 if part.restarts:
                     self._discard(branch)
                 branch.tokens += part.tokens
@@ -295,6 +320,7 @@ class LiveBranches:
 
     async def _wait_and_probe(self, i: int) -> Probe | BranchEnd:
         self._check_cancelled()
+        self._release_held()
         self._is_waiting = True
         try:
             for other in self._branches:
@@ -387,5 +413,6 @@ class LiveBranches:
             task.cancel()
 
     async def _close(self) -> None:
+        self._abort_all()
         tasks = [task for branch in self._branches for task in branch.tasks()]
-        await cancel_and_wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -150,7 +150,8 @@ class LiveModel:
         limit = 2 * self.patience
         retries = self.engine.retries
         try:
-            return await asyncio.wait_for(awaitable, limit)
+            async with asyncio.timeout(limit):
+                return await awaitable
         except TimeoutError:
             reason = self.failure_since(retries)
             raise EngineError(f"{self.engine}: no answer within {limit:g} s{reason}") from None

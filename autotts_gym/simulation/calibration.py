@@ -28,7 +28,6 @@ from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.prober import Prober
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.simulation.server_curve import ServerCurve
-from autotts_gym.utils.cancellation import cancel_and_wait
 
 #: Lengths of the requests, tokens: different enough to tell the cost of a token from that of a
 #: request, and short enough for many requests in a few seconds.
@@ -171,7 +170,9 @@ async def _measure(
                 break
     finally:
         level.is_over = True
-        await cancel_and_wait(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     if len(level.seconds) < _MIN_REQUESTS or not level.probes:
         raise EngineError(
             f"{live.engine}: {len(level.seconds)} requests and {len(level.probes)} probes ended "
