@@ -95,6 +95,8 @@ class ServerConnection:
         self._longest_queue = _MAX_QUEUED_STALLS * stall
         self._client = HttpClient(url, headers, min(stall, _CONNECT_TIMEOUT))
         self._free = asyncio.Semaphore(concurrency)
+        self._waits: dict[asyncio.Timeout, float] = {}  # with the times at which they began
+        self._next_check: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
         """Close the connections; never raises."""
@@ -229,27 +231,16 @@ class ServerConnection:
         """Await a result with a timeout that is extended while the server sends other data."""
         loop = asyncio.get_running_loop()
         start = loop.time()
-        check_handle: asyncio.TimerHandle
-
-        def check() -> None:
-            nonlocal check_handle
-            stall = self._stalls.seconds
-            deadline = min(
-                max(start, self._last_data) + stall, start + max(stall, self._longest_queue)
-            )
-            if loop.time() >= deadline:
-                timeout.reschedule(deadline)
-            else:
-                check_handle = loop.call_at(deadline, check)
-
         timeout = asyncio.timeout(None)
         try:
             async with timeout:
-                check_handle = loop.call_later(self._stalls.seconds, check)
+                self._waits[timeout] = start
+                if self._next_check is None:
+                    self._check_waits()
                 try:
                     received = await result
                 finally:
-                    check_handle.cancel()
+                    self._waits.pop(timeout, None)
         except TimeoutError as error:
             if not timeout.expired():
                 raise
@@ -258,6 +249,26 @@ class ServerConnection:
             raise _StallError(stall, now - start) from error
         self._stalls.record_wait(loop.time() - start)
         return received
+
+    def _check_waits(self) -> None:
+        """End the waits that have stalled, and check again when the next one may have.
+
+        One timer for all waits: each part of a stream is a wait.
+        """
+        loop = asyncio.get_running_loop()
+        now, stall = loop.time(), self._stalls.seconds
+        # The time of a stall is never shorter, so that no later wait stalls before the next check.
+        following = now + self._stalls.shortest
+        for timeout, start in list(self._waits.items()):
+            deadline = min(
+                max(start, self._last_data) + stall, start + max(stall, self._longest_queue)
+            )
+            if now >= deadline:
+                del self._waits[timeout]
+                timeout.reschedule(now)
+            else:
+                following = min(following, deadline)
+        self._next_check = loop.call_at(following, self._check_waits) if self._waits else None
 
     @contextlib.asynccontextmanager
     async def _tracked(self, url: str) -> AsyncIterator[None]:

@@ -12,10 +12,13 @@ class StallTime:
     Args:
         shortest: initial value, seconds.
         longest: largest value, seconds; at least ``shortest``.
+
+    Attributes:
+        shortest: initial value, seconds; it is never shorter.
     """
 
     def __init__(self, shortest: float, longest: float) -> None:
-        self._shortest = shortest
+        self.shortest = shortest
         self._longest = max(shortest, longest)
         self._slowest = 0.0
         self._factor = 1.0
@@ -24,7 +27,7 @@ class StallTime:
     @property
     def seconds(self) -> float:
         """The present value."""
-        return min(max(self._shortest, 2 * self._slowest) * self._factor, self._longest)
+        return min(max(self.shortest, 2 * self._slowest) * self._factor, self._longest)
 
     def record_stall(self, started: float, now: float) -> None:
         """Double the time, but only once for requests that were waiting together.

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
-from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,16 +13,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 
 from autotts_gym.inference.engine import EngineError, Request
+from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Probe
 from autotts_gym.inference.token_confidence import ConfidenceSums, interval_counts
+from autotts_gym.live.interval_orders import IntervalOrders
 from autotts_gym.live.live_model import LiveModel
 
 T = TypeVar("T")
 
 #: Number of parts in which an interval is streamed.
 _PARTS_PER_INTERVAL: Final = 4
-#: Seconds for which a request waits for further intervals of the same branch.
-_HOLD: Final = 0.005
 #: Seconds within which the text of a branch must be decoded.
 _DECODING_TIME: Final = 5.0
 
@@ -137,12 +136,10 @@ class LiveBranches:
         self._is_waiting = False
         self._cancelled = False
         self._discarded_tokens = 0
-        self._orders: deque[int] = deque()
-        self._held: tuple[int, asyncio.TimerHandle] | None = None
+        self._orders = IntervalOrders(model, self._extend, self._start)
         self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
-        self._prober = model.run(model.prober())
-        prompt = model.with_timeout(self._prober.prompt(question, history))
-        self._prompt = model.run(self._before_deadline(prompt))
+        self._is_closed = False
+        self._prober, self._prompt = model.run(self._prepare(question, history))
         self.prompt_tokens = len(self._prompt)
         self._max_tokens = self._prober.max_trace_tokens(self._prompt, model.max_tokens)
         self.probe_tokens = 0
@@ -156,9 +153,7 @@ class LiveBranches:
 
     def extend(self, i: int) -> None:
         """Request another interval of branch ``i``, without waiting for it."""
-        self._orders.append(i)
-        if len(self._orders) == 1:  # else the event loop has not taken earlier ones yet
-            self._model.call_soon(self._take_orders)
+        self._orders.add(i)
 
     def probe(self, i: int) -> Probe | BranchEnd:
         """Wait for the requested tokens of branch ``i``, then probe it.
@@ -210,9 +205,12 @@ class LiveBranches:
             raise EngineError("the episode was cancelled")
 
     def close(self) -> None:
-        """Abort all generation, and wait until it has ended."""
+        """Abort all generation, and wait until it has ended; further calls have no effect."""
+        if self._is_closed:
+            return
         with contextlib.suppress(EngineError, concurrent.futures.CancelledError):
             self._model.run(self._close())
+        self._is_closed = True
 
     def known_ends(self) -> dict[int, tuple[int, int]]:
         """Return n and T of every branch that has ended, as far as known without a probe."""
@@ -228,31 +226,22 @@ class LiveBranches:
 
     # --- on the model's event loop ---------------------------------------------------------------
 
-    def _take_orders(self) -> None:
-        while self._orders:
-            self._extend(self._orders.popleft())
+    async def _prepare(
+        self, question: str, history: Sequence[tuple[str, str]]
+    ) -> tuple[Prober, list[int]]:
+        prober = await self._model.prober()
+        prompt = self._model.with_timeout(prober.prompt(question, history))
+        return prober, await self._before_deadline(prompt)
 
-    def _extend(self, i: int) -> None:
+    def _extend(self, i: int) -> bool:
+        """Request another interval of a branch; whether its generation must be started."""
         if self._cancelled:
-            return
+            return False
         branch = self._branches[i]
         branch.target = min(branch.target + self._model.interval, self._max_tokens)
-        if branch.generation is not None and not branch.generation.done():
-            return
-        # One request for all intervals that a controller requests at once: it is sent when the
-        # controller goes on to something else.
-        if self._held is None or self._held[0] != i:
-            self._release_held()
-            timer = asyncio.get_running_loop().call_later(_HOLD, self._release_held)
-            self._held = i, timer
+        return branch.generation is None or branch.generation.done()
 
-    def _release_held(self) -> None:
-        """Start the generation that was held back."""
-        if self._held is None:
-            return
-        i, timer = self._held
-        self._held = None
-        timer.cancel()
+    def _start(self, i: int) -> None:
         branch = self._branches[i]
         if not branch.aborted:
             branch.generation = asyncio.get_running_loop().create_task(self._generate(i))
@@ -320,7 +309,7 @@ class LiveBranches:
 
     async def _wait_and_probe(self, i: int) -> Probe | BranchEnd:
         self._check_cancelled()
-        self._release_held()
+        self._orders.start_held()
         self._is_waiting = True
         try:
             for other in self._branches:

@@ -1,0 +1,57 @@
+"""``IntervalOrders``: intervals that a controller requests, on their way to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from autotts_gym.live.live_model import LiveModel
+
+#: Seconds for which a branch waits for further intervals before its generation starts.
+_HOLD: Final = 0.005
+
+
+class IntervalOrders:
+    """Takes the intervals that a controller requests to the model's event loop.
+
+    A controller requests intervals one by one. Those of one branch become one request to the model:
+    the generation of a branch starts when the controller goes on to something else, or soon.
+
+    Args:
+        model: the model, with its event loop.
+        extend: adds an interval to a branch; returns whether its generation must be started.
+        start: starts the generation of a branch. Both are called on the event loop.
+    """
+
+    def __init__(
+        self, model: LiveModel, extend: Callable[[int], bool], start: Callable[[int], None]
+    ) -> None:
+        self._model = model
+        self._extend = extend
+        self._start = start
+        self._orders: deque[int] = deque()
+        self._held: tuple[int, asyncio.TimerHandle] | None = None
+
+    def add(self, i: int) -> None:
+        """Request another interval of branch ``i``; called in the controller's thread."""
+        self._orders.append(i)
+        if len(self._orders) == 1:  # else the event loop has not taken earlier ones yet
+            self._model.call_soon(self._take)
+
+    def _take(self) -> None:
+        while self._orders:
+            i = self._orders.popleft()
+            if self._extend(i) and (self._held is None or self._held[0] != i):
+                self.start_held()
+                timer = asyncio.get_running_loop().call_later(_HOLD, self.start_held)
+                self._held = i, timer
+
+    def start_held(self) -> None:
+        """Start the generation that waits for further intervals; called on the event loop."""
+        if self._held is not None:
+            i, timer = self._held
+            self._held = None
+            timer.cancel()
+            self._start(i)
