@@ -261,8 +261,10 @@ class SolveThread:
         try:
             result = work()
         except BaseException as error:
+            self._env = None
             self.future.set_exception(error)
         else:
+            self._env = None  # not kept as long as the future
             self.future.set_result(result)
 
     def _check(self, env: AutoTTSLiveEnv) -> None:

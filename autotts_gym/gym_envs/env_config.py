@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypedDict
@@ -53,6 +55,10 @@ class EnvOptions(CommonEnvOptions, total=False):
     """Keyword arguments of environments with recorded traces; see ``AutoTTSEnv``, "Arguments"."""
 
     questions: Sequence[int | str] | None
+
+
+#: Live environments are made for each question, and the bounds take a while.
+_arrays_space = functools.lru_cache(64)(observed_arrays.space)
 
 
 class EnvConfig:
@@ -158,7 +164,7 @@ class EnvConfig:
         )
 
     def _arrays_space(self) -> spaces.Dict:
-        return observed_arrays.space(
+        made = _arrays_space(
             self.config.max_branches,
             self.max_depth,
             self.max_classes,
@@ -166,6 +172,8 @@ class EnvConfig:
             confidences=self.dataset.has_confidences,
             latency=self.observes_latency,
         )
+        # Each environment has random numbers of its own, and shares the bounds.
+        return spaces.Dict({key: copy.copy(box) for key, box in made.items()})
 
     def action_space(self) -> spaces.Discrete:
         return spaces.Discrete(actions.count(self.config.max_branches))

@@ -26,16 +26,23 @@ class IntervalOrders:
     """
 
     def __init__(
-        self, model: LiveModel, extend: Callable[[int], bool], start: Callable[[int], None]
+        self, model: LiveModel, extend: Callable[[int], bool], start: Callable[[int], object]
     ) -> None:
         self._model = model
         self._extend = extend
         self._start = start
         self._orders: deque[int] = deque()
         self._held: tuple[int, asyncio.TimerHandle] | None = None
+        self._added = self._taken = 0
+
+    @property
+    def are_started(self) -> bool:
+        """Whether the generation of all intervals has started; for the controller's thread."""
+        return self._added == self._taken and self._held is None
 
     def add(self, i: int) -> None:
         """Request another interval of branch ``i``; called in the controller's thread."""
+        self._added += 1
         self._orders.append(i)
         if len(self._orders) == 1:  # else the event loop has not taken earlier ones yet
             self._model.call_soon(self._take)
@@ -47,11 +54,20 @@ class IntervalOrders:
                 self.start_held()
                 timer = asyncio.get_running_loop().call_later(_HOLD, self.start_held)
                 self._held = i, timer
+            self._taken += 1
 
     def start_held(self) -> None:
         """Start the generation that waits for further intervals; called on the event loop."""
         if self._held is not None:
             i, timer = self._held
-            self._held = None
             timer.cancel()
             self._start(i)
+            self._held = None  # last, because another thread reads it
+
+    def close(self) -> None:
+        """Forget the functions, which belong to an object that has this one."""
+        self._extend = self._start = _ignore
+
+
+def _ignore(_: int) -> bool:
+    return False

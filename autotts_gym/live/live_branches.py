@@ -162,7 +162,25 @@ class LiveBranches:
             EngineError: the engine failed or timed out.
             DeadlinePassedError: the deadline has passed.
         """
-        return self._model.run(self._wait_and_probe(i))
+        branch = self._branches[i]
+        result = self._known_probe(branch)
+        if result is None:
+            result = self._model.run(self._wait_and_probe(i))
+        branch.shown = len(branch.tokens), branch.closing
+        if (confidence := branch.sums.result) is not None:
+            counts = interval_counts(len(branch.tokens), self._model.interval)
+            branch.revealed = confidence.sums, counts
+        return result
+
+    def _known_probe(self, branch: _Branch) -> Probe | BranchEnd | None:
+        """The result of a probe that has ended already: the event loop need not be asked."""
+        if not self._orders.are_started or not _has_succeeded(branch.generation):
+            return None
+        probe = branch.probe
+        if probe is None or not _has_succeeded(probe):
+            return None
+        self.check_deadline()
+        return probe.result()
 
     def check_deadline(self) -> None:
         """Check that the episode may go on.
@@ -344,12 +362,7 @@ class LiveBranches:
                 )
         if branch.generation is not None:
             branch.generation.result()  # raises the error of a failed generation
-        result = await self._start_probe(branch)
-        branch.shown = len(branch.tokens), branch.closing
-        if (confidence := branch.sums.result) is not None:
-            counts = interval_counts(len(branch.tokens), self._model.interval)
-            branch.revealed = confidence.sums, counts
-        return result
+        return await self._start_probe(branch)
 
     async def _run_probe(self, branch: _Branch) -> Probe:
         requests = self._prober.probe(self._prompt, branch.tokens, [len(branch.tokens)])
@@ -405,3 +418,13 @@ class LiveBranches:
         self._abort_all()
         tasks = [task for branch in self._branches for task in branch.tasks()]
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Reference cycles would keep the episode until the next garbage collection.
+        self._orders.close()
+        for branch in self._branches:
+            branch.generation = branch.probe = None
+
+
+def _has_succeeded(task: asyncio.Task[Any] | None) -> bool:
+    if task is None or not task.done() or task.cancelled():
+        return False
+    return task.exception() is None
