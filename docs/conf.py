@@ -35,7 +35,7 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(np|numpy|gym|gymnasium|pa|pyarrow|pathlib|collections|enum|os|types|rich)\..*",
     ),
-    (r"py:.*", r"(msgspec|tenacity)\..*"),
+    (r"py:.*", r"msgspec\..*"),
     (r"py:.*", r"(torch|stable_baselines3|socket)\..*|Module|Tensor|BaseAlgorithm"),
     (
         r"py:.*",

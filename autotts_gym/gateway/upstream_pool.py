@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
@@ -18,6 +17,7 @@ from autotts_gym.gateway.request_log import LOGGER, log
 from autotts_gym.inference.http_client import HttpClient
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.http_headers import check_base_urls, request_id_header
+from autotts_gym.inference.request_retries import backoff
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.utils.redaction import redact
 
@@ -25,9 +25,6 @@ from autotts_gym.utils.redaction import redact
 _CHECK_TIMEOUT: Final = 5.0
 #: Status codes after which a request is sent to another upstream.
 _TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
-#: Longest pause before all upstreams are tried again: the first time, and at most, seconds.
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 10.0
 
 
 class UpstreamPool:
@@ -125,8 +122,8 @@ class UpstreamPool:
             failed.add(k)
             if len(failed) == len(self._urls):
                 failed.clear()
-                pause = random.uniform(0, min(_FIRST_PAUSE * 2.0**rounds, _LONGEST_PAUSE))
                 rounds += 1
+                pause = backoff(rounds)
                 if time.monotonic() + pause >= deadline:
                     raise ApiError(502, "the model server cannot be reached", outcome="upstream")
                 await asyncio.sleep(pause)

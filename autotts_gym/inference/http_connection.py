@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -39,6 +40,10 @@ _CONNECT_TIMEOUT: Final = 10.0
 _END_TIMEOUT: Final = 1.0
 
 T = TypeVar("T")
+
+
+#: A URL without secrets, for messages.
+_shown = functools.lru_cache(256)(redact)
 
 
 class _StallError(Exception):
@@ -143,7 +148,7 @@ class ServerConnection:
             EngineError: the request failed; ``TransientError`` if the failure may be temporary.
         """
         target = (self.root if root else self.url) + path
-        url = redact(target)
+        url = _shown(target)
         async with self._tracked(url), self._free:
             result = read(await self._read_object(target, body, url), url)
             self._record_success()
@@ -183,7 +188,7 @@ class ServerConnection:
             EngineError: as :meth:`request`.
         """
         target = self.url + path
-        url = redact(target)
+        url = _shown(target)
         last = None
         async with self._tracked(url), self._free:
             response = await self._wait(self._send(target, body))

@@ -9,12 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
-
-import tenacity
 
 from autotts_gym.inference.bounded_body import ServerFaultError
 from autotts_gym.inference.engine import Engine, EngineError, Generated, Request
@@ -33,6 +29,7 @@ from autotts_gym.inference.http_responses import (
     read_tokens,
     read_version,
 )
+from autotts_gym.inference.request_retries import RequestRetries, backoff
 from autotts_gym.inference.token_confidence import TOP_TOKENS
 from autotts_gym.utils.redaction import redact
 
@@ -104,7 +101,7 @@ class ServerEngine(Engine):
         self._model = model
         self._patience = patience
         self._max_top_tokens = TOP_TOKENS
-        self._retries = 0
+        self._retry_count = 0
         self._last_failure = ""
 
     async def encode(self, text: str) -> list[int]:
@@ -136,16 +133,16 @@ class ServerEngine(Engine):
         """
         tokens: list[int] = []
         yielded, withheld = "", ""
-        patience = _Patience(self._patience)
-        async for attempt in self._retrying(patience):
-            with attempt:
+        retries = self.new_retries()
+        while True:
+            try:
                 broke, remaining = bool(tokens), request.max_tokens - len(tokens)
                 parts = self._stream_rest(request, tokens, remaining, every)
                 # Without aclosing, the server would continue to generate after an early exit.
                 async with contextlib.aclosing(parts) as stream:
                     async for part in stream:
                         if part.tokens:
-                            patience.renew()
+                            retries.renew()
                         tokens += part.tokens
                         if broke:
                             withheld, part.text = withheld + part.text, ""
@@ -156,6 +153,8 @@ class ServerEngine(Engine):
                         yield part
                         if part.finish:
                             return
+            except TransientError as error:
+                await retries.pause(error)
 
     async def _stream_rest(
         self, request: Request, tokens: list[int], remaining: int, every: int
@@ -228,15 +227,18 @@ class ServerEngine(Engine):
         body = await self._completion_body(requests[0])
         body |= {"prompt": [list(request.prompt) for request in requests], "logprobs": 0}
         body.pop("seed", None)
-        async for attempt in self._retrying(_Patience(self._patience)):
-            with attempt:
-                read = functools.partial(read_choices, count=len(requests))
-                server = self._choose_server()
+        read = functools.partial(read_choices, count=len(requests))
+        retries = self.new_retries()
+        while True:
+            server = self._choose_server()
+            try:
                 parts = await server.request("/completions", body, read)
-                for request, part in zip(requests, parts, strict=True):
-                    _check_length(part, request.max_tokens, f"{server.shown_url}/completions")
-                return parts
-        raise AssertionError("unreachable: retrying returns or raises")
+            except TransientError as error:
+                await retries.pause(error)
+                continue
+            for request, part in zip(requests, parts, strict=True):
+                _check_length(part, request.max_tokens, f"{server.shown_url}/completions")
+            return parts
 
     async def chat(
         self, messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]
@@ -280,7 +282,7 @@ class ServerEngine(Engine):
 
     @property
     def retries(self) -> int:
-        return self._retries
+        return self._retry_count
 
     @property
     def last_failure(self) -> str:
@@ -326,10 +328,12 @@ class ServerEngine(Engine):
         """Send a request that is not a completion to any of the servers."""
         if body is not None:
             body = {"model": await self.model_name(), **body}
-        async for attempt in self._retrying(_Patience(self._patience)):
-            with attempt:
+        retries = self.new_retries()
+        while True:
+            try:
                 return await self._choose_server().request(path, body, read, root=root)
-        raise AssertionError("unreachable: retrying returns or raises")
+            except TransientError as error:
+                await retries.pause(error)
 
     async def _completion_body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -361,58 +365,21 @@ class ServerEngine(Engine):
         """The server with the fewest active requests; servers without recent failures first."""
         return min(self._servers, key=lambda server: (server.is_doubtful(), server.active))
 
-    def retrying(self) -> tenacity.AsyncRetrying:
-        """Attempts, until one succeeds, fails permanently, or ``patience`` has run out."""
-        return self._retrying(_Patience(self._patience))
+    def new_retries(self) -> RequestRetries:
+        """The retries of a new request: until it succeeds, fails permanently, or patience ends."""
+        return RequestRetries(self._patience, self._record_retry)
 
-    def _retrying(self, patience: _Patience) -> tenacity.AsyncRetrying:
-        """Attempts, until one succeeds, fails permanently, or patience has run out."""
+    def _record_retry(self, attempts: int, error: TransientError) -> float:
+        """Record a failed attempt; returns the seconds before the next one.
 
-        def count(state: tenacity.RetryCallState) -> None:
-            self._retries += 1
-            self._last_failure = str(state.outcome.exception()) if state.outcome else ""
-
-        return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            wait=self._wait,
-            stop=patience,
-            before_sleep=count,
-            reraise=True,
-        )
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds before the next attempt; 0 if another server may succeed."""
-        tried_all = state.attempt_number % len(self._servers) == 0
+        They are 0 if another server may succeed.
+        """
+        self._retry_count += 1
+        self._last_failure = str(error)
+        tried_all = attempts % len(self._servers) == 0
         if not tried_all and not all(server.is_doubtful() for server in self._servers):
             return 0.0
-        error = state.outcome.exception() if state.outcome else None
-        requested = error.retry_after if isinstance(error, TransientError) else 0.0
-        return max(_BACKOFF(state), min(requested, self._patience))
-
-
-_BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=30)
-
-
-class _Patience:
-    """Stop condition: ``seconds`` after the first failure since the last progress.
-
-    After a stall, only if the request waited for ``seconds`` as well.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.renew()
-
-    def renew(self) -> None:
-        self._end = math.inf
-
-    def __call__(self, state: tenacity.RetryCallState) -> bool:
-        now = time.monotonic()
-        if self._end == math.inf:
-            self._end = now + self._seconds
-        error = state.outcome.exception() if state.outcome else None
-        stalled = error.stalled if isinstance(error, TransientError) else 0.0
-        return now >= self._end and not 0 < stalled < self._seconds
+        return max(backoff(attempts), min(error.retry_after, self._patience))
 
 
 def _check_length(part: Generated, limit: int, url: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from autotts_gym.inference.engine import EngineError, Generated, Request
+from autotts_gym.inference.http_responses import TransientError
 from autotts_gym.inference.text_engine import TextEngine
 from autotts_gym.inference.text_responses import read_generation
 
@@ -43,8 +44,9 @@ class WholeChatEngine(TextEngine):
         A stream that breaks off starts again; the first part then has ``restarts``.
         """
         begun = False
-        async for attempt in self.retrying():
-            with attempt:
+        retries = self.new_retries()
+        while True:
+            try:
                 if begun:
                     yield Generated(restarts=True)
                 parts = self._stream_rest(request, [], request.max_tokens, every)
@@ -54,6 +56,8 @@ class WholeChatEngine(TextEngine):
                         yield part
                         if part.finish:
                             return
+            except TransientError as error:
+                await retries.pause(error)
 
     def _stream_reader(self, top_tokens: int) -> Callable[[dict[str, Any], str], Generated]:
         join = _ReasoningJoiner(self.reasoning_end)

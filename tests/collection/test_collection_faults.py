@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import scripted_server
-import tenacity
 from scripted_server import BREAKS, FAULTS, GARBAGE, REFUSALS, ScriptedServer, at_random
 
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.collection_journal import JOURNAL, CollectionJournal, JournalContents
 from autotts_gym.collection.pipeline import collect_store, work_folder
 from autotts_gym.collection.plan import CollectionPlan
-from autotts_gym.inference import http_engine as module
+from autotts_gym.inference import request_retries
 from autotts_gym.inference.engine import Sampling
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.traces.store import TraceStore
@@ -105,8 +104,8 @@ def test_faults_at_random_points(
     fault replaced, a batch of probes whose response was incomplete, and, after a connection reset,
     the parts of that stream that had been sent, because a reset discards unread data.
     """
-    backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
-    monkeypatch.setattr(module, "_BACKOFF", backoff)
+    monkeypatch.setattr(request_retries, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(request_retries, "_LONGEST_PAUSE", 0.02)
     wanted, once = undisturbed
     stalls = any(fault.startswith("stall") for fault in faults)
     with ScriptedServer(at_random(seed, faults, probability)) as server:

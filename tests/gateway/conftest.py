@@ -8,21 +8,18 @@ from typing import Any, NamedTuple
 
 import pytest
 import scripted_server
-import tenacity
 from running_gateway import Gateway, running
 from scripted_server import ScriptedServer
 
-from autotts_gym.gateway import upstream_pool
 from autotts_gym.gateway.gateway_settings import GatewaySettings
-from autotts_gym.inference import http_engine
+from autotts_gym.inference import request_retries
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_backoff() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
-        patch.setattr(http_engine, "_BACKOFF", backoff)
-        patch.setattr(upstream_pool, "_FIRST_PAUSE", 0.002)
+        patch.setattr(request_retries, "_FIRST_PAUSE", 0.002)
+        patch.setattr(request_retries, "_LONGEST_PAUSE", 0.02)
         yield
 
 

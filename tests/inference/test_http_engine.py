@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 import scripted_server
-import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import CLOSE, END, FAULTS, ScriptedServer, at
 
-from autotts_gym.inference import http_connection, http_engine
+from autotts_gym.inference import http_connection, http_engine, request_retries
 from autotts_gym.inference.engine import EngineError, Generated, Request, Sampling
 from autotts_gym.inference.http_engine import ServerEngine, TransientError
 from autotts_gym.inference.http_responses import read_choices
@@ -34,8 +33,8 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(autouse=True)
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
-    monkeypatch.setattr(http_engine, "_BACKOFF", backoff)
+    monkeypatch.setattr(request_retries, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(request_retries, "_LONGEST_PAUSE", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -467,7 +466,7 @@ def test_recovered_server_is_used_again(server: ScriptedServer) -> None:
 def test_backoff_if_all_servers_fail(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_engine, "_BACKOFF", tenacity.wait_fixed(0.1))
+    monkeypatch.setattr(http_engine, "backoff", lambda attempt: 0.1)
     with ScriptedServer(lambda asked: "429" if asked.kind else None) as other:
         server.plan = other.plan
 
@@ -483,7 +482,7 @@ def test_backoff_of_a_request_that_fails_on_healthy_servers(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both servers are healthy but reject one request."""
-    monkeypatch.setattr(http_engine, "_BACKOFF", tenacity.wait_fixed(0.1))
+    monkeypatch.setattr(http_engine, "backoff", lambda attempt: 0.1)
     server.pace = 0.002
     server.plan = lambda asked: "503" if asked.question == "plain" else None
     with ScriptedServer(server.plan, pace=0.002) as other:

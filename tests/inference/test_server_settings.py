@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 import scripted_server
-import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_server import ScriptedServer
 
-from autotts_gym.inference import http_engine
+from autotts_gym.inference import request_retries
 from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.http_headers import check_headers, is_local, parse_headers
@@ -35,8 +34,8 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(autouse=True)
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
-    monkeypatch.setattr(http_engine, "_BACKOFF", backoff)
+    monkeypatch.setattr(request_retries, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(request_retries, "_LONGEST_PAUSE", 0.02)
 
 
 def run(url: str, work: Callable[[ServerEngine], Awaitable[Any]], **options: Any) -> Any:

@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 import scripted_server
-import tenacity
 from scripted_server import ScriptedServer
 
-from autotts_gym.inference import http_engine as module
+from autotts_gym.inference import request_retries
 
 WIDTH = 6
 
 
 @pytest.fixture(autouse=True)
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
-    monkeypatch.setattr(module, "_BACKOFF", backoff)
+    monkeypatch.setattr(request_retries, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(request_retries, "_LONGEST_PAUSE", 0.02)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tenacity
 from proposals import BETTER, HISTORY, WORSE
 from scripted_server import Asked, ScriptedServer
 
@@ -17,7 +16,7 @@ from autotts_gym.discovery.proposers.budget import Budget
 from autotts_gym.discovery.proposers.openai_chat import ChatProposer
 from autotts_gym.discovery.proposers.response_cache import ResponseCache
 from autotts_gym.discovery.workspace import Workspace
-from autotts_gym.inference import http_engine as module
+from autotts_gym.inference import request_retries
 
 NEW = BETTER.replace("8", "9")
 WHOLE = f"It waits.\n```python\n{NEW}```"
@@ -49,8 +48,8 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    backoff = tenacity.wait_random_exponential(multiplier=0.002, max=0.02)
-    monkeypatch.setattr(module, "_BACKOFF", backoff)
+    monkeypatch.setattr(request_retries, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(request_retries, "_LONGEST_PAUSE", 0.02)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
