@@ -314,6 +314,15 @@ class ScriptedServer:
         """Close all connections and stop listening."""
         self._call(self._die())
 
+    def wait_until_left(self) -> None:
+        """Wait until all clients have disconnected; what they had sent was read before."""
+        self._call(self._wait_until_left())
+
+    async def _wait_until_left(self) -> None:
+        await asyncio.sleep(0.02)  # connections that wait are accepted
+        while self._open or self._connecting:
+            await asyncio.sleep(0.01)
+
     def die_soon(self) -> None:
         """Call :meth:`die` from a plan."""
         self._keep(self._loop.create_task(self._die()))

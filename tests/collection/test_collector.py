@@ -264,6 +264,7 @@ def test_other_settings_generate_nothing(server: ScriptedServer, tmp_path: Path)
     server.plan = lambda asked: "404" if asked.kind == "probe" else None
     with pytest.raises(EngineError):
         collect_with(PLAN, QUESTIONS)
+    server.wait_until_left()
     server.plan = scripted_server.healthy
     server.asked.clear()
     with pytest.raises(TraceError, match=r"other settings: branches 2 \(now 3\), interval 13 \(n"):
