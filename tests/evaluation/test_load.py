@@ -56,6 +56,6 @@ def test_load_does_not_change_results(
     monkeypatch.chdir(tmp_path)
     Path("plain.py").write_text(PLAIN, "utf-8")
     alone = written(tmp_path / "alone", *arguments)
-    with busy_loops(8):
+    with busy_loops(4):
         beside = written(tmp_path / "beside", *arguments)
     assert beside == alone
