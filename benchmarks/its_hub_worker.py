@@ -19,7 +19,7 @@ async def answer_all(settings: dict[str, Any]) -> None:
         endpoint=settings["url"],
         api_key="none",
         model_name=settings["model"],
-        max_tokens=settings["max_tokens"],
+        max_completion_tokens=settings["max_tokens"],
         temperature=settings["temperature"],
     )
     algorithm = AdaptiveSelfConsistency(

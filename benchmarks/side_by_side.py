@@ -59,8 +59,9 @@ SAMPLES = 64
 MAX_TOKENS = COLLECTION_PLAN.max_tokens
 TEMPERATURE = COLLECTION_PLAN.sampling.temperature
 CONTROLLERS = ("cmc", "evolved/widening")
-#: The chat form of the prompt that the gateway and the traces have: the last message alone.
-TEMPLATE = "q:{{ messages[-1]['content'] }}"
+#: The chat form of the prompt that the gateway and the traces have: the last message alone, without
+#: the word that OptiLLM puts before it, which the tiny models have not learned.
+TEMPLATE = "q:{{ messages[-1]['content'].replace('User: ', '') }}"
 PATTERN = "answer:([0-9]+)"
 #: Seconds that a server may take to start.
 PATIENCE = 300.0
@@ -105,7 +106,7 @@ def server(command: list[str], port: int, log: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def its_hub(python: str, url: str, model: str) -> Iterator[Ask]:
     settings = {
-        "url": f"{url}/chat/completions",
+        "url": url,
         "model": model,
         "pattern": PATTERN,
         "samples": SAMPLES,
