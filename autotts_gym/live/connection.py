@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from autotts_gym.inference.engine import Engine, Sampling
@@ -52,6 +53,7 @@ def connect(
     patience: float = 120.0,
     engine: Mapping[str, Any] | None = None,
     generation_confidence: bool = True,
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
 ) -> LiveModel:
     """Connect to a server, or load a model with vLLM in this process.
 
@@ -78,6 +80,7 @@ def connect(
         patience: seconds without a sign of life after which a request fails.
         engine: further arguments of the engine.
         generation_confidence: ask for the log-probabilities of the likeliest tokens.
+        new_event_loop: makes the model's event loop.
 
     Raises:
         ValueError: neither ``base_url`` nor ``model`` is given, or an argument is out of range.
@@ -106,6 +109,7 @@ def connect(
         patience=patience,
         reference=reference,
         generation_confidence=generation_confidence,
+        new_event_loop=new_event_loop,
     )
     try:
         facts = live.run(backend.describe())  # without a timeout: loading a model may take long

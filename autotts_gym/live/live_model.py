@@ -44,6 +44,7 @@ class LiveModel:
         reference: name or path of the collected environment that the configuration comes from.
         generation_confidence: ask for the log-probabilities of the likeliest tokens of branches
             (:mod:`autotts_gym.inference.token_confidence`).
+        new_event_loop: makes the event loop.
 
     Raises:
         ValueError: an argument is out of range.
@@ -61,6 +62,7 @@ class LiveModel:
         patience: float = 120.0,
         reference: str | os.PathLike[str] | None = None,
         generation_confidence: bool = True,
+        new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     ) -> None:
         check_interval(interval)
         if not patience > 0:
@@ -75,7 +77,7 @@ class LiveModel:
         self.top_tokens = TOP_TOKENS if generation_confidence else 0
         self.reference = None if reference is None else os.fspath(reference)
         self._prober: Prober | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="autotts-live", daemon=True
         )
