@@ -2,8 +2,9 @@
 
 Machines differ and shared machines are noisy. Benchmark and baseline are therefore measured
 alternately several times, and the ratio is the median of the ratios of the pairs. ``make bench``
-prints the table. If ``AUTOTTS_PUBLISHED`` is the folder of the published traces, their benchmarks
-are added. Only the published protocol and the sandbox use two cores.
+prints the table; ``--only`` chooses groups of rows. If ``AUTOTTS_PUBLISHED`` is the folder of the
+published traces, their benchmarks are added. What cannot be measured leaves a note in the table.
+Threads, the training, the published protocol and the sandbox use two cores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 if hasattr(os, "sched_setaffinity"):  # before the libraries count the cores
     CORES = sorted(os.sched_getaffinity(0))
@@ -53,6 +55,8 @@ from autotts_gym.traces.store import TraceStore
 from autotts_gym.traces.synthetic_traces import generate
 
 ROUNDS = 5
+#: Sub-environments and steps of the benchmarks of vector environments.
+WIDTH, STEPS = 1024, 1000
 #: A bundled environment as deep as the published traces, so that its timings are comparable.
 BUNDLED = "synthetic-aime24"
 PUBLISHED = Path(
@@ -211,43 +215,54 @@ def stepping() -> Iterator[Row]:
         f"{ratio:.2f}",
         "at least 1.3",
     )
-    width = 1024
-    mode = "vector_entry_point"
-    envs = gym.make_vec(
-        "AutoTTS-v0", width, vectorization_mode=mode, env=BUNDLED, observation="compact"
-    )
-    steps = 1000
+
+
+def vectors() -> Iterator[Row]:
+    """``step`` of the vector environment; baseline that of CartPole-v1."""
+    envs = _vector_env()
     # Sub-environments act on different branches, as in training.
-    blocks, branches = np.divmod(np.array(plan[64:-1]) - 2, 64)
-    turned = 2 + 64 * blocks[:, None] + (branches[:, None] + np.arange(width)) % 64
-    actions = np.concatenate([np.full((64, width), 1), turned])[:steps]
-    carts = gym.make_vec("CartPole-v1", num_envs=width, vectorization_mode=mode)
-    by_carts = vector_steps(carts, rng.integers(0, 2, (steps, width)))
-
-    def row(what: str, envs: gym.vector.VectorEnv, plan: np.ndarray, goal: str) -> Row:
-        measured, baseline, ratio = measure_pair(vector_steps(envs, plan), by_carts)
-        rate, reference = f"{measured / 1e6:.1f} M actions/s", f"CartPole-v1 {baseline / 1e6:.1f} M"
-        return (what, rate, reference, f"{ratio:.2f}", goal)
-
-    yield row("vector env, 1,024 environments, compact", envs, actions, "at least 5 M")
-    rounds = in_rounds(width, 64, steps)
-    yield row("the same, episodes of 337 actions", envs, rounds, "at least 5 M")
+    blocks, branches = np.divmod(np.array(round_robin(64, 8)[64:-1]) - 2, 64)
+    turned = 2 + 64 * blocks[:, None] + (branches[:, None] + np.arange(WIDTH)) % 64
+    actions = np.concatenate([np.full((64, WIDTH), 1), turned])[:STEPS]
+    yield _vector_row("vector env, 1,024 environments, compact", envs, actions, "at least 5 M")
+    rounds = in_rounds(WIDTH, 64, STEPS)
+    yield _vector_row("the same, episodes of 337 actions", envs, rounds, "at least 5 M")
     for answers in (0.02, None):
-        plan, length = legal_actions(envs, steps // 2, answers)
+        plan, length = legal_actions(envs, STEPS // 2, answers)
         what = f"the same, random legal actions, {length:.0f} an episode"
-        yield row(what, envs, plan, "at least 5 M" if answers else "")
+        yield _vector_row(what, envs, plan, "at least 5 M" if answers else "")
+
+
+def threads() -> Iterator[Row]:
+    """The vector environment with two threads on two cores; baseline CartPole-v1 on one of them."""
+    rounds = in_rounds(WIDTH, 64, STEPS)
     with cores(2) as used:
-        threaded = gym.make_vec(
-            "AutoTTS-v0",
-            width,
-            vectorization_mode=mode,
-            env=BUNDLED,
-            observation="compact",
-            threads=2,
-        )
-        what = f"episodes of 337 actions, threads=2, {used} cores"
-        yield row(what, threaded, rounds, "at least 0.8")
-        threaded.close()
+        envs = _vector_env(threads=2)
+        for what, plan in (
+            ("episodes of 337 actions", rounds),
+            ("random legal actions", legal_actions(envs, STEPS // 2, 0.02)[0]),
+        ):
+            yield _vector_row(f"threads=2, {used} cores, {what}", envs, plan, "at least 0.8")
+        envs.close()
+
+
+def _vector_env(**options: Any) -> gym.vector.VectorEnv:
+    return gym.make_vec(
+        "AutoTTS-v0",
+        WIDTH,
+        vectorization_mode="vector_entry_point",
+        env=BUNDLED,
+        observation="compact",
+        **options,
+    )
+
+
+def _vector_row(what: str, envs: gym.vector.VectorEnv, plan: np.ndarray, goal: str) -> Row:
+    carts = gym.make_vec("CartPole-v1", WIDTH, vectorization_mode="vector_entry_point")
+    coins = np.random.default_rng(0).integers(0, 2, (STEPS, WIDTH))
+    measured, baseline, ratio = measure_pair(vector_steps(envs, plan), vector_steps(carts, coins))
+    rate, reference = f"{measured / 1e6:.1f} M actions/s", f"CartPole-v1 {baseline / 1e6:.1f} M"
+    return (what, rate, reference, f"{ratio:.2f}", goal)
 
 
 def adapter() -> Iterator[Row]:
@@ -304,8 +319,6 @@ def adapter() -> Iterator[Row]:
             "at least 5",
         )
 
-    yield from _decisions()
-
     def learning(envs: VecEnv) -> Rate:
         model = MaskablePPO("MultiInputPolicy", envs, n_steps=32, batch_size=512, n_epochs=3)
         return per_second(lambda: model.learn(32 * width), 32 * width)
@@ -323,19 +336,21 @@ def adapter() -> Iterator[Row]:
     )
 
 
-def _decisions() -> Iterator[Row]:
+def decisions() -> Iterator[Row]:
     """Random macro-actions that widen, deepen and prune; with legal answers as often as others."""
     from autotts_gym.gym_envs.macro_env import MacroVectorEnv
     from autotts_gym.mdp.macro_actions import WIDEN_1
 
-    width, steps = 1024, 60
-    for what, answers in (("no ends of episodes", False), ("answers at random", True)):
-        envs = MacroVectorEnv(width, BUNDLED)
+    steps = 60
+    envs = MacroVectorEnv(WIDTH, BUNDLED)
+    for what, answers in (("no early answers", False), ("answers at random", True)):
+        opened = 0.0
 
-        def rate(envs: MacroVectorEnv = envs, answers: bool = answers) -> float:
+        def rate(answers: bool = answers) -> float:
+            nonlocal opened
             envs.reset(seed=0)
             rng = np.random.default_rng(0)
-            taken = 0.0
+            taken = opened = 0.0
             for _ in range(steps):
                 masks = envs.batch.mask * rng.random(envs.batch.mask.shape)
                 masks[:, :WIDEN_1] *= answers
@@ -343,16 +358,48 @@ def _decisions() -> Iterator[Row]:
                 started = time.perf_counter()
                 envs.step(actions)
                 taken += time.perf_counter() - started
-            return steps * width / taken
+                opened += envs.batch.ledger["opened"].mean() / steps
+            return steps * WIDTH / taken
 
         rate()
         measured = statistics.median(rate() for _ in range(ROUNDS))
         yield (
-            f"MacroVectorEnv, {width:,} environments, {what}",
+            f"decisions, {WIDTH:,} environments, {opened:.0f} open branches, {what}",
             f"{measured:,.0f} decisions/s",
             "",
             "",
             "at least 1 M",
+        )
+
+
+#: Updates that the benchmark of training measures, after one that is not counted; and the number of
+#: timesteps of ``ppo/chain``, whose time is extrapolated.
+UPDATES, TIMESTEPS = 7, 3_276_800
+
+
+def training(folder: Path) -> Iterator[Row]:
+    """The first updates of the training of ``ppo/chain``, on one core and on two."""
+    from autotts_gym.learning.ppo import PPOTrainer
+    from autotts_gym.learning.training_config import TrainingConfig
+
+    names = [f"tinylm/{size}/chain" for size in ("small", "medium", "large")]
+    stores = {name: registry.open_store(name) for name in names}
+    plain = TrainingConfig()
+    config = TrainingConfig((UPDATES + 1) * plain.batch_size, checkpoint_interval=UPDATES + 1)
+    for count, goal in ((1, ""), (2, "under 120 s")):
+        with cores(count) as used:
+            torch.set_num_threads(used)
+            trainer = PPOTrainer(stores, None, config, folder / f"training-{count}")
+            rates: list[float] = []
+            trainer.run(lambda progress, rates=rates: rates.append(progress.timesteps_per_second))
+        torch.set_num_threads(1)
+        rate = statistics.median(rates[1:])
+        yield (
+            f"training of ppo/chain, threads={count}, {used} core{'s' * (used > 1)}",
+            f"{TIMESTEPS / rate:.0f} s",
+            f"{rate:,.0f} timesteps/s",
+            "",
+            goal,
         )
 
 
@@ -682,6 +729,8 @@ def loading(published: Stores, folder: Path) -> Iterator[Row]:
             f"{ratio:.1f}",
             "at least 1",
         )
+    else:
+        yield not_measured("published files", "set AUTOTTS_PUBLISHED to their folder")
     large = generate(questions=10_000, branches=128, seed=0)
     probes = large.card.probes
     path = large.save(folder / "large").path
@@ -751,36 +800,78 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
     )
 
 
+def not_measured(what: str, why: str) -> Row:
+    """A note in place of rows that cannot be measured here."""
+    return (f"{what}: not measured", why[:80], "", "", "")
+
+
+def noted(name: str, group: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    """The rows of a group; an error ends the group with a note.
+
+    The system may refuse namespaces to the sandbox, for example.
+    """
+    try:
+        yield from group()
+    except Exception as error:
+        output = getattr(error, "stderr", None) or str(error)
+        lines = (output.decode() if isinstance(output, bytes) else output).strip().splitlines()
+        yield not_measured(name, f"{type(error).__name__}: {lines[-1] if lines else ''}")
+
+
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    title = f"autotts_gym {autotts_gym.__version__}, one core"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("benchmark")
-    for heading in ("measured", "baseline", "ratio", "goal"):
-        table.add_column(heading, justify="right")
-    console = Console(width=140)
-    with tempfile.TemporaryDirectory() as temporary, console.status("measuring"):
+    with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bundled = registry.open_stores(BUNDLED)
-        published: Stores = {}
-        if PUBLISHED.is_dir():
-            published = import_published(PUBLISHED, "published", folder)
-        aime24 = {name: s for name, s in published.items() if name.endswith("/aime24")}
-        for part in (
-            stepping(),
-            adapter(),
-            bulk(bundled),
-            policies(),
-            against_reference(aime24 or bundled),
-            growth(bundled, folder),
-            sandboxed(bundled),
-            protocol(aime24 or bundled, folder),
-            discovery(aime24 or bundled, folder),
-            discovery(registry.open_stores("tinylm/medium/chain"), folder),
-            loading(published, folder),
-        ):
-            for row in part:
-                table.add_row(*row)
+
+        @functools.cache
+        def published() -> Stores:
+            return import_published(PUBLISHED, "published", folder) if PUBLISHED.is_dir() else {}
+
+        def aime24() -> Stores:
+            return {n: s for n, s in published().items() if n.endswith("/aime24")} or bundled
+
+        def searches() -> Iterator[Row]:
+            for stores in (aime24(), registry.open_stores("tinylm/medium/chain")):
+                yield from discovery(stores, folder)
+
+        groups: dict[str, Callable[[], Iterator[Row]]] = {
+            "stepping": stepping,
+            "vectors": vectors,
+            "threads": threads,
+            "adapter": adapter,
+            "decisions": decisions,
+            "training": lambda: training(folder),
+            "bulk": lambda: bulk(bundled),
+            "policies": policies,
+            "reference": lambda: against_reference(aime24()),
+            "growth": lambda: growth(bundled, folder),
+            "sandbox": lambda: sandboxed(bundled),
+            "protocol": lambda: protocol(aime24(), folder),
+            "discovery": searches,
+            "loading": lambda: loading(published(), folder),
+        }
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument(
+            "--only",
+            default=",".join(groups),
+            metavar="GROUPS",
+            help=f"groups of rows, separated by commas: {', '.join(groups)}; all by default",
+        )
+        chosen = parser.parse_args().only.split(",")
+        unknown = sorted(set(chosen) - set(groups))
+        if unknown:
+            parser.error(f"there is no group {', '.join(unknown)}; there are {', '.join(groups)}")
+        title = f"autotts_gym {autotts_gym.__version__}, one core unless said otherwise"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table.add_column("benchmark")
+        for heading in ("measured", "baseline", "ratio", "goal"):
+            table.add_column(heading, justify="right")
+        console = Console(width=140)
+        with console.status("measuring") as status:
+            for name in chosen:
+                status.update(f"measuring {name}")
+                for row in noted(name, groups[name]):
+                    table.add_row(*row)
     console.print(table)
 
 

@@ -201,7 +201,7 @@ def read(episode, i):
     episode.extend_fully(i)
     if episode.can_probe(i):
         episode.probe(i)
-    return b.latest, b.finished == 1
+    return np.int64(b.latest), b.finished == 1
 
 
 @_method
@@ -212,7 +212,7 @@ def probe(episode, i):
     rules.probe(state, i)
     _count_step(episode, _action_id(episode, actions.PROBE, i))
     b = state.branches[i]
-    return b.latest, b.finished == 1
+    return np.int64(b.latest), b.finished == 1
 
 
 @_method
@@ -295,17 +295,17 @@ def active(episode, i):
 
 @_method
 def depth(episode, i):
-    return _state(episode).branches[_check_branch(episode, i)].requested
+    return np.int64(_state(episode).branches[_check_branch(episode, i)].requested)
 
 
 @_method
 def revealed(episode, i):
-    return _state(episode).branches[_check_branch(episode, i)].revealed
+    return np.int64(_state(episode).branches[_check_branch(episode, i)].revealed)
 
 
 @_method
 def latest(episode, i):
-    return _state(episode).branches[_check_branch(episode, i)].latest
+    return np.int64(_state(episode).branches[_check_branch(episode, i)].latest)
 
 
 @_method

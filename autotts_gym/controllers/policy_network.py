@@ -24,6 +24,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
+from autotts_gym.controllers.branch_pooling import mean_and_maximum
 from autotts_gym.mdp import actions, macro_actions, macro_features
 from autotts_gym.mdp.macro_features import (
     NUM_ALL_GLOBAL_FEATURES,
@@ -184,18 +185,30 @@ class Trunk(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, branches: Tensor, features: Tensor) -> Tensor:
+    def forward(self, branches: Tensor, features: Tensor, opened: Tensor | None = None) -> Tensor:
         """Embed observations.
 
         Args:
             branches: float32[..., n, NUM_BRANCH_FEATURES]. Trailing branches that are not open, all
                 zeros, may be left out.
             features: float32[..., G], G as of ``shape.num_global_features``.
+            opened: int64[...], number of open branches, which are the first ones; faster than
+                without it, in float32 only.
 
         Returns:
             float32[..., hidden].
         """
-        return self.encode(branches, features)[0]
+        if self.network == "mlp" or opened is None:
+            return self.encode(branches, features)[0]
+        pooled = mean_and_maximum(self._encoder(branches), opened)
+        embedding: Tensor = self.decide(torch.cat([pooled, features], -1))
+        return embedding
+
+    def _encoder(self, branches: Tensor) -> Tensor:
+        """The encodings of the branches before the last ReLU, float32[..., n, encoder]."""
+        first, _, second, _ = self.branch
+        encodings: Tensor = second(first(branches).relu_())
+        return encodings
 
     def encode(self, branches: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Embed observations and branches; arguments as for :meth:`forward`.
@@ -210,7 +223,7 @@ class Trunk(nn.Module):
             pooled = nn.functional.pad(branches, padding).flatten(-2)
         else:
             is_open = (branches[..., STATUS_FEATURES].sum(-1, keepdim=True) > 0).to(branches.dtype)
-            encoded = self.branch(branches) * is_open
+            encoded = self._encoder(branches).relu() * is_open
             mean = encoded.sum(-2) / is_open.sum(-2).clamp(min=1)
             # The gradient of max is cheaper than that of amax, which equal branches share.
             pooled = torch.cat([mean, encoded.max(-2).values], -1)
@@ -283,21 +296,24 @@ class Policy(nn.Module):
             self.logits = nn.Linear(shape.hidden, shape.num_actions)
             initialize(self, self.logits, gain=0.01)
 
-    def act(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:
+    def act(
+        self, branches: Tensor, features: Tensor, mask: Tensor, opened: Tensor | None = None
+    ) -> Tensor:
         """Logits of the actions.
 
         Args:
             branches, features: as for :meth:`Trunk.forward`.
             mask: bool[..., A], whether an action is legal; A is NUM_MACRO_ACTIONS, or 2 + 4N.
+            opened: as for :meth:`Trunk.forward`.
 
         Returns:
             float32[..., A], ``ILLEGAL_LOGIT`` for illegal actions.
         """
-        embedding, encoded = self.actor.encode(branches, features)
         if isinstance(self.logits, Pointers):
+            embedding, encoded = self.actor.encode(branches, features)
             logits = self.logits(embedding, encoded, (mask.shape[-1] - 2) // BLOCKS)
         else:
-            logits = self.logits(embedding)
+            logits = self.logits(self.actor(branches, features, opened))
         return torch.where(mask, logits, ILLEGAL_LOGIT)
 
     def choose(self, branches: Tensor, features: Tensor, mask: Tensor) -> Tensor:

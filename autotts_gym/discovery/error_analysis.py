@@ -277,10 +277,11 @@ def _unread_tokens(
     """Tokens of reading the selected branches to their ends, sums by episode, int64[K]."""
     bill = cast(Any, rules.bill).py_func
     tokens = np.zeros(len(branches), np.int64)
+    delta = np.int64(interval)  # products with the narrower fields of a record do not overflow
     for k in np.flatnonzero(selected.any(axis=1)):
         for branch in branches[k, selected[k]].view(np.recarray):
-            full = bill(branch, branch.length + 1, interval)
-            tokens[k] += full - bill(branch, branch.requested, interval)
+            full = bill(branch, branch.length + 1, delta)
+            tokens[k] += full - bill(branch, branch.requested, delta)
     return tokens
 
 

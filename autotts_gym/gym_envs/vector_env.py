@@ -30,8 +30,9 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
     single environment does: runs of single environments, of ``SyncVectorEnv`` and of this class are
     identical, ``info`` included.
 
-    Returned arrays never change later, but those of one step share blocks of memory, and
-    ``info["action_mask"]`` is the array of the observation. Where the traces hold no generation
+    Returned arrays never change later, but those of one step share blocks of memory,
+    ``info["action_mask"]`` is the array of the observation, and the flags of ``info`` are one
+    array. Where the traces hold no generation
     confidences, the arrays that would show them are read-only, and all observations share them.
 
     Args:
@@ -190,6 +191,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                     self._generators[e], self._seeds[e] = seeding.np_random(seeds[e])
                     self._batch.streams.seed(e, self._generators[e])
         self._start(rows, options)
+        self._is_reset = True
         blocks, told = self._observations.allocate(), self._whole_infos.allocate(zeros=True)
         self._observations.copy(blocks, 0, self.num_envs)
         self._whole_infos.copy_rows(told, rows)
@@ -206,12 +208,13 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                 return 0
 
             self._threads.run(start, len(rows))
-        self._is_reset = True
-        self._running[rows] = True
-        self._elapsed[rows] = 0
-        self._any_idle = not self._running.all()
-        self._last_actions[rows] = SKIP
+        if self._any_idle:
+            self._running[rows] = True
+            self._any_idle = not self._running.all()
+        if self._time_limit is not None:
+            self._elapsed[rows] = 0
         if self._revealed is not None:
+            self._last_actions[rows] = SKIP
             self._revealed.clear(rows)
 
     def step(
@@ -285,28 +288,29 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         Returns:
             The final observations and infos of episodes that another one follows.
         """
-        self._running &= ~ended
-        self._any_idle = True
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            self._running &= ~ended
+            self._any_idle = True
             return {}
         rows = np.flatnonzero(ended)
         final = self._whole_infos.allocate(zeros=True)
         self._whole_infos.copy_rows(final, rows)
         last = {
             "final_obs": self._final_observations(rows),
-            "_final_obs": ended.copy(),
+            "_final_obs": ended,
             "final_info": self._flagged(self._whole_infos.arrays(final), ended),
-            "_final_info": ended.copy(),
+            "_final_info": ended,
         }
         self._restart(rows, blocks, told)
         return last
 
     def _final_observations(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The observations of the episodes that ended, in an array of objects."""
-        observations = np.full(self.num_envs, None, dtype=object)
+        observations = np.empty(self.num_envs, dtype=object)  # None everywhere
         constants = {key: array[0] for key, array in self._constants.items()}
-        for e, last in zip(rows.tolist(), self._observations.rows(rows), strict=True):
-            observations[e] = last[""] if self._config.flat else last | constants
+        last = self._observations.rows(rows, constants)
+        for e, observation in zip(rows.tolist(), last, strict=True):
+            observations[e] = observation[""] if self._config.flat else observation
         return observations
 
     def _observation(self, blocks: Blocks) -> Observation:
@@ -315,9 +319,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
 
     def _flagged(self, infos: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Infos of sub-environments ``mask`` (bool[E]), as Gymnasium's ``_add_info`` makes them."""
-        flags = np.empty((len(self._flag_keys), self.num_envs), np.bool_)
-        flags[:] = mask
-        infos.update(zip(self._flag_keys, flags, strict=True))
+        infos |= dict.fromkeys(self._flag_keys, mask.copy())
         if self._config.info_strings:
             infos |= self._texts(mask)
         return infos
@@ -406,7 +408,7 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
                 f"got {given.dtype} of shape {given.shape}"
             )
         # Negative numbers are large as unsigned ones, so one comparison finds both.
-        if given.astype(np.uint64).max() >= self._action_count:
+        if np.maximum.reduce(given.astype(np.uint64)) >= self._action_count:
             raise error.InvalidAction(f"an action is outside {self.single_action_space}")
         if self._config.strict:
             legal = self._batch.mask[np.arange(self.num_envs), given] != 0

@@ -26,7 +26,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
@@ -101,7 +102,9 @@ class PPOTrainer(Trainer):
         torch.manual_seed(config.seed)
         self.policy, self.critic = Policy(config.shape), Critic(config.shape)
         self._parameters = [*self.policy.parameters(), *self.critic.parameters()]
-        self.optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, eps=1e-5)
+        self.optimizer = torch.optim.Adam(
+            self._parameters, lr=config.learning_rate, eps=1e-5, fused=True
+        )
         episode_config = episode_config_of(config.shape)
         self.env = MacroVectorEnv(
             config.num_envs,
@@ -112,7 +115,9 @@ class PPOTrainer(Trainer):
             max_branches=episode_config.max_branches,
             step_limit=episode_config.step_limit,
             atomic=config.shape.atomic,
+            threads=torch.get_num_threads(),
         )
+        self._in_threads: Callable[..., Iterable[Any]] = map
         self._network: CompiledNetwork | None = None
         if config.shape.num_parameters <= MAX_WEIGHTS:
             self._network = CompiledNetwork(self.policy, episode_config.max_branches)
@@ -131,7 +136,20 @@ class PPOTrainer(Trainer):
         return self.config.num_updates * self.config.batch_size
 
     def run(self, on_progress: OnProgress = ignore_progress) -> None:
-        """Train to the end; ``on_progress`` is called after every update."""
+        """Train to the end; ``on_progress`` is called after every update.
+
+        The threads of torch compute groups of timesteps: single operations are too small to divide.
+        """
+        count = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(count) as pool:
+                self._in_threads = map if count == 1 else pool.map
+                self._run(on_progress)
+        finally:
+            torch.set_num_threads(count)
+
+    def _run(self, on_progress: OnProgress) -> None:
         config = self.config
         num_updates = config.num_updates
         while self.segments_done < config.num_segments:
@@ -232,11 +250,20 @@ class PPOTrainer(Trainer):
     ) -> Tensor:
         """The critic's values of K timesteps, float32[K]."""
         values = torch.empty(len(widths))
-        for rows in groups_by_width(torch.arange(len(widths)), widths, _GROUP_SIZE):
-            width = max(1, int(widths[rows].max()))
-            privileged = privileged_branches[rows, :width], privileged_features[rows]
+
+        def compute(rows: Tensor) -> None:
+            opened = widths[rows]
+            width = max(1, int(opened.max()))
+            observed = branches[:, :width].index_select(0, rows), features.index_select(0, rows)
+            privileged = (
+                privileged_branches[:, :width].index_select(0, rows),
+                privileged_features.index_select(0, rows),
+            )
             with torch.no_grad():
-                values[rows] = self.critic(branches[rows, :width], features[rows], privileged)
+                values[rows] = self.critic(*observed, privileged, opened)
+
+        groups = groups_by_width(torch.arange(len(widths)), widths, _GROUP_SIZE)
+        list(self._in_threads(compute, groups))
         return values
 
     def _advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
@@ -247,13 +274,21 @@ class PPOTrainer(Trainer):
         """Update policy and critic; returns the mean entropy, nats."""
         config = self.config
         total_entropy = 0.0
+
+        def gradients(group: Tensor) -> tuple[Sequence[Tensor], float]:
+            loss, entropy = self._loss(batch.select(group), ent_coef)
+            return torch.autograd.grad(loss, self._parameters), entropy
+
         for _ in range(config.update_epochs):
             for rows in torch.randperm(config.batch_size).chunk(config.num_minibatches):
-                self.optimizer.zero_grad()
-                for group in groups_by_width(rows, batch.widths, _GROUP_SIZE):
-                    loss, entropy = self._loss(batch.select(group), ent_coef)
-                    (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+                sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+                groups = groups_by_width(rows, batch.widths, _GROUP_SIZE)
+                # In the order of the groups: the sums do not depend on the number of threads.
+                for of_group, entropy in self._in_threads(gradients, groups):
+                    torch._foreach_add_(sums, of_group)
                     total_entropy += entropy
+                for parameter, total in zip(self._parameters, sums, strict=True):
+                    parameter.grad = total.div_(len(rows))
                 torch.nn.utils.clip_grad_norm_(self._parameters, config.max_grad_norm)
                 self.optimizer.step()
         return total_entropy / (config.update_epochs * config.batch_size)
@@ -261,14 +296,15 @@ class PPOTrainer(Trainer):
     def _loss(self, batch: Batch, ent_coef: float) -> tuple[Tensor, float]:
         """Sum of the losses of some timesteps, and sum of the policy's entropies, nats."""
         config = self.config
-        log_probs = self.policy.act(*batch.observation).log_softmax(-1)
+        log_probs = self.policy.act(*batch.observation, batch.widths).log_softmax(-1)
         ratio = (log_probs.gather(-1, batch.actions)[:, 0] - batch.log_probs).exp()
         clipped = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
         surrogate = torch.min(ratio * batch.advantages, clipped * batch.advantages).sum()
         # Illegal actions have probability 0 and a finite log-probability.
         entropy = -(log_probs.exp() * log_probs).sum()
         branches, features, _ = batch.observation
-        error = self.critic(branches, features, batch.privileged) - batch.returns
+        values = self.critic(branches, features, batch.privileged, batch.widths)
+        error = values - batch.returns
         loss = config.vf_coef * error.square().sum() - surrogate - ent_coef * entropy
         return loss, float(entropy.detach())
 

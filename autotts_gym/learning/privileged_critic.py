@@ -128,16 +128,22 @@ class Critic(nn.Module):
         initialize(self, self.value, gain=1.0)
 
     def forward(
-        self, branches: Tensor, features: Tensor, privileged: tuple[Tensor, Tensor]
+        self,
+        branches: Tensor,
+        features: Tensor,
+        privileged: tuple[Tensor, Tensor],
+        opened: Tensor | None = None,
     ) -> Tensor:
         """Values, float32[...].
 
         Args:
-            branches, features: observations, as for ``Trunk.forward``.
+            branches, features, opened: observations, as for ``Trunk.forward``.
             privileged: as of :meth:`PrivilegedFeatures.compute`.
         """
         embedding = self.trunk(
-            torch.cat([branches, privileged[0]], -1), torch.cat([features, privileged[1]], -1)
+            torch.cat([branches, privileged[0]], -1),
+            torch.cat([features, privileged[1]], -1),
+            opened,
         )
         values: Tensor = self.value(embedding).squeeze(-1)
         return values

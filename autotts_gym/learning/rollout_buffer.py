@@ -136,20 +136,25 @@ class Batch(NamedTuple):
 
     def select(self, rows: Tensor) -> Batch:
         """The timesteps ``rows``, with the branch axis cut to the widest of them."""
-        width = max(1, int(self.widths[rows].max()))
+        widths = self.widths.index_select(0, rows)
+        width = max(1, int(widths.max()))
         observation, privileged = self.observation, self.privileged
+        # index_select copies whole rows, unlike an index, which copies number by number.
         return Batch(
             Observation(
-                observation.branches[rows, :width],
-                observation.features[rows],
-                observation.mask[rows],
+                observation.branches[:, :width].index_select(0, rows),
+                observation.features.index_select(0, rows),
+                observation.mask.index_select(0, rows),
             ),
-            Privileged(privileged.branches[rows, :width], privileged.features[rows]),
-            self.actions[rows],
-            self.log_probs[rows],
-            self.advantages[rows],
-            self.returns[rows],
-            self.widths[rows],
+            Privileged(
+                privileged.branches[:, :width].index_select(0, rows),
+                privileged.features.index_select(0, rows),
+            ),
+            self.actions.index_select(0, rows),
+            self.log_probs.index_select(0, rows),
+            self.advantages.index_select(0, rows),
+            self.returns.index_select(0, rows),
+            widths,
         )
 
 

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from autotts_gym.mdp import observation, rules
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.actions import BRANCH, BY_TOKENS
+from autotts_gym.mdp.actions import ANSWER_BRANCH, BRANCH, BY_TOKENS, PROBE
 from autotts_gym.mdp.episode_draws import DRAWN, DrawSources, draw
 from autotts_gym.mdp.episode_info import InfoSources, write_info
 from autotts_gym.mdp.flat_observation import write_flat
 from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.observation import GenerationView, View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import Axes
+from autotts_gym.mdp.prefetch import prefetch
+from autotts_gym.mdp.rules import action_id
 from autotts_gym.mdp.state import EpisodeArrays, EpisodeState, Records, state_of
 from autotts_gym.mdp.transition import COST, ILLEGAL, LATENCY, TOKENS, play_action
 
@@ -121,12 +123,63 @@ def _write_flat(played: Any, e: int, view: View, generation: GenerationView, led
         write_flat(played.flat[e], view, generation, ledger)
 
 
+@inlined
+def _branch_of(action, n):
+    """The branch that an action refers to; 0 for ANSWER and BRANCH."""
+    i = max(action - 2, 0)
+    while i >= n:
+        i -= n
+    return i
+
+
+@inlined
+def _prefetch_branch(batch, e, action) -> None:
+    """Load what an action reads and writes first."""
+    views, n = batch.views, batch.episodes.branches.shape[1]
+    i = _branch_of(action, n)
+    prefetch(batch.episodes.ledger, e)
+    prefetch(batch.episodes.branches[e], i)
+    for block in range(ANSWER_BRANCH + 1):
+        prefetch(views.mask[e], action_id(block, i, n))
+    for column in range(views.branches.shape[0]):
+        prefetch(views.branches[column, e], i)
+
+
+@inlined
+def _prefetch_probe(batch, e, action) -> None:
+    """Load the recorded probe at the depth of the branch."""
+    b = batch.episodes.branches[e, _branch_of(action, batch.episodes.branches.shape[1])]
+    prefetch(batch.episodes.traces.probes, b.offset + b.requested - 1)
+
+
+@inlined
+def _prefetch_class(batch, e, action) -> None:
+    """Load the class of the answer that PROBE reveals."""
+    n = batch.episodes.branches.shape[1]
+    first = action_id(PROBE, 0, n)
+    if first <= action < first + n:
+        b = batch.episodes.branches[e, action - first]
+        if b.status == s.ACTIVE and b.requested <= b.length:
+            code = batch.episodes.traces.probes[b.offset + b.requested - 1]
+            prefetch(batch.episodes.codes[e, s.CLASS_OF], code)
+
+
+@inlined
+def _prefetch(batch, step, e, last) -> None:
+    """Load what the steps of the next episodes read: what depends on other loads comes later."""
+    if e + 12 < last:
+        _prefetch_branch(batch, e + 12, step.actions[e + 12])
+        _prefetch_probe(batch, e + 8, step.actions[e + 8])
+        _prefetch_class(batch, e + 4, step.actions[e + 4])
+
+
 @entry_point(packed=PlayedArrays)
 def step_episodes(played: Any, first: Any, last: Any) -> Any:
     """Play the actions of episodes ``first`` to ``last`` - 1; returns how many ended."""
     batch, step = played.batch, played.step
     ended = 0
     for e in range(first, last):
+        _prefetch(batch, step, e, last)
         action = step.actions[e]
         if action == SKIP:
             clear_step(step, e)

@@ -119,7 +119,11 @@ def table(features: tuple[Feature, ...], indent: str = "") -> str:
 
 
 class Counts(NamedTuple):
-    """Numbers of branches in several states, and depths in mean lengths."""
+    """Numbers of branches in several states, and depths in intervals.
+
+    ``finished_depth`` is a float: where all fields have one type, numba takes ``finished`` for the
+    method of a controller's episode.
+    """
 
     running: Any
     finished: Any
@@ -131,7 +135,7 @@ class Counts(NamedTuple):
     finished_depth: Any  # sum
     shortest_finished: Any  # 0 for none
     deepest_running: Any  # 0 for none
-    shallowest_running: Any  # infinite for none
+    shallowest_running: Any  # 0 for none
 
 
 @compiled
@@ -144,19 +148,19 @@ def update_features(
     branches: Records,
     record: Any,
 ) -> None:
-    """Write the features. Those of branches that are not opened stay as they are: zero.
+    """Write the features that have changed. Those of branches that are not opened stay zero.
 
     Args:
         view: observation.
-        memory: memory of the episode.
+        memory: memory of the episode, after :func:`~autotts_gym.mdp.macro_memory.update_memory`.
         votes: the votes of the observation, which are still in ``memory.ballots``.
         mean_length: mean length of the environment's branches, intervals.
         depth_limit: of the environment, intervals.
-        branches: BRANCH_RECORD[N].
+        branches: BRANCH_RECORD[N], as this function left them after the last macro-action.
         record: a GLOBAL_RECORD.
     """
     counts = _update_branches(view, memory, mean_length, depth_limit, votes, branches)
-    _update_globals(view, memory, votes, counts, record)
+    _update_globals(view, memory, votes, mean_length, counts, record)
 
 
 @compiled
@@ -169,29 +173,28 @@ def _update_branches(
     branches: Records,
 ):
     """Write the features of all opened branches; returns their :class:`Counts`."""
-    opened = int(view.globals[f.OPENED])
     leader = memory.episode.leader
     running = finished = pruned = null_answers = 0
     with_answer = max(votes.with_answer, 1)
     leader_votes = second_votes = agreeing = 0
-    finished_depth = shortest_finished = deepest_running = 0.0
-    shallowest_running = np.inf
-    for i in range(opened):
-        row = branches[i]
-        _update_branch(view, memory, mean_length, depth_limit, i, row)
+    shortest_finished = deepest_running = shallowest_running = 0
+    finished_depth = 0.0
+    for i in range(int(view.globals[f.OPENED])):
+        row, remembered = branches[i], memory.branches[i]
+        if remembered.changed != 0:
+            _update_branch(view, memory, mean_length, depth_limit, i, row)
+        answer = view.branches[f.LATEST, i]
+        row.null_answer = is_null(view, answer)
+        row.dissent = min(remembered.dissent, 8) / 8
         if view.branches[f.STATUS, i] != s.ACTIVE:
-            row.pruned = 1
             pruned += 1
             continue
-        depth = view.branches[f.REQUESTED, i] / mean_length
-        answer = view.branches[f.LATEST, i]
-        is_finished = view.branches[f.FINISHED, i] != 0
+        depth = int(view.branches[f.REQUESTED, i])
         if answer >= 0:
             row.has_leader = answer == leader
             row.has_second = answer == votes.second
-            row.support = memory.ballots[memory.ballots[i].slot].votes / with_answer
-        if is_finished:
-            row.finished = 1
+            row.support = memory.ballots[remembered.slot].votes / with_answer
+        if view.branches[f.FINISHED, i] != 0:
             finished += 1
             null_answers += row.null_answer > 0
             leader_votes += answer == votes.leader
@@ -199,11 +202,10 @@ def _update_branches(
             finished_depth += depth
             shortest_finished = depth if finished == 1 else min(shortest_finished, depth)
         else:
-            row.running = 1
             running += 1
             agreeing += answer == leader
             deepest_running = max(deepest_running, depth)
-            shallowest_running = min(shallowest_running, depth)
+            shallowest_running = depth if running == 1 else min(shallowest_running, depth)
     return Counts(
         running,
         finished,
@@ -227,16 +229,18 @@ def _update_branch(
     for name in literal_unroll(BRANCH_FEATURE_NAMES):
         row[name] = 0
     requested, revealed = view.branches[f.REQUESTED, i], view.branches[f.REVEALED, i]
-    answer = view.branches[f.LATEST, i]
+    is_active = view.branches[f.STATUS, i] == s.ACTIVE
+    is_finished = view.branches[f.FINISHED, i] != 0
+    row.running = is_active and not is_finished
+    row.finished = is_active and is_finished
+    row.pruned = not is_active
     row.depth = min(requested / mean_length, 4.0) / 2
     row.depth_share = requested / depth_limit
-    row.null_answer = is_null(view, answer)
-    row.dissent = min(memory.branches[i].dissent, 8) / 8
     if view.confidences.shape[0] > 0:
         row.confidence = min(max(view.confidences[i], 0.0), 1.0)
-    if view.branches[f.FINISHED, i] == 0:
+    if not is_finished:
         row.unprobed = min((requested - revealed) / mean_length, 1.0)
-    if view.branches[f.STATUS, i] == s.ACTIVE and answer >= 0:
+    if is_active and view.branches[f.LATEST, i] >= 0:
         age = revealed - memory.branches[i].answer_since + 1
         row.answer_age = min(age / mean_length, 2.0)
         row.vote_weight = memory.branches[i].weight
@@ -257,16 +261,19 @@ def _ln1p_of_count(count: int) -> float:
 
 
 @compiled
-def _update_globals(view: View, memory: Memory, votes: Votes, counts: Counts, record: Any) -> None:
+def _update_globals(
+    view: View, memory: Memory, votes: Votes, mean_length: float, counts: Counts, record: Any
+) -> None:
     """Write the features of the episode."""
     n = view.branches.shape[1]
     opened = int(view.globals[f.OPENED])
     beta = float(view.globals[f.BETA])
     spent = float(view.globals[f.SPENT])
     total_mass = max(votes.total_mass, 1e-9)
-    log_price = np.log(max(1 - beta, 1e-9)) - np.log(max(beta, 1e-9))
-    record.beta = beta
-    record.log_price = min(max(log_price, -6.0), 6.0) / 3
+    if memory.episode.macro_actions == 0:  # β stays the same
+        log_price = np.log(max(1 - beta, 1e-9)) - np.log(max(beta, 1e-9))
+        record.beta = beta
+        record.log_price = min(max(log_price, -6.0), 6.0) / 3
     record.spent = min(spent, 2.0)
     record.log_spent = _ln1p(spent * n)
     record.log_clock = _ln1p(float(view.globals[f.CLOCK]) * n)
@@ -289,11 +296,11 @@ def _update_globals(view: View, memory: Memory, votes: Votes, counts: Counts, re
     record.plurality_leads = leading >= 0 and leading == memory.episode.leader
     record.log_leader_age = _ln1p_of_count(memory.episode.leader_age)
     record.log_macro_actions = _ln1p_of_count(memory.episode.macro_actions) * 0.8
-    record.mean_finished = min(counts.finished_depth / max(counts.finished, 1), 4.0) / 2
-    record.shortest_finished = min(counts.shortest_finished, 4.0) / 2
-    record.deepest_running = min(counts.deepest_running, 4.0) / 2
-    shallowest = min(counts.shallowest_running, 4.0) / 2
-    record.shallowest_running = shallowest if counts.running > 0 else 0.0
+    mean_finished = counts.finished_depth / max(counts.finished, 1)
+    record.mean_finished = min(mean_finished / mean_length, 4.0) / 2
+    record.shortest_finished = min(counts.shortest_finished / mean_length, 4.0) / 2
+    record.deepest_running = min(counts.deepest_running / mean_length, 4.0) / 2
+    record.shallowest_running = min(counts.shallowest_running / mean_length, 4.0) / 2
     record.can_branch = view.mask[actions.BRANCH]
     record.latency_weight = float(view.globals[f.LATENCY_WEIGHT])
     record.latency = min(float(view.globals[f.LATENCY]), 2.0)

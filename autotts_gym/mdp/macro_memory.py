@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from autotts_gym.mdp import fields as f
+from autotts_gym.mdp import state as s
 from autotts_gym.mdp.fields import Field
 from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.macro_votes import Votes, count_votes, is_running, vote_weight
 from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.state import Records, record_type
 
+#: Narrow types: most time of a step goes to reading memory.
 BRANCH_MEMORY_FIELDS: Final = (
-    Field("answer", "its class after the latest macro-action, -1 for none", dtype="i4"),
-    Field("answer_since", "depth at which a probe revealed that class, intervals", dtype="i4"),
-    Field("dissent", "consecutive probes whose class was not the leading answer", dtype="i4"),
-    Field("probed", "depth of its latest probe, intervals", dtype="i4"),
+    Field("answer", "its class after the latest macro-action, -1 for none", dtype="i2"),
+    Field("answer_since", "depth at which a probe revealed that class, intervals", dtype="i2"),
+    Field("dissent", "consecutive probes whose class was not the leading answer", dtype="i2"),
+    Field("probed", "depth of its latest probe, intervals", dtype="i2"),
+    Field("requested", "its requested depth, intervals", dtype="i2"),
+    Field("slot", "ballot of its answer", dtype="i2"),
+    Field("status", "its status", dtype="i1"),
+    Field("changed", "1 if the latest macro-action changed it", dtype="i1"),
     Field("weight", "weight of its vote, as if it ended at that depth", dtype="f8"),
 )
 EPISODE_MEMORY_FIELDS: Final = (
@@ -51,6 +57,10 @@ def reset_memory(memory: Memory) -> None:
         memory.branches[i].answer_since = 0
         memory.branches[i].dissent = 0
         memory.branches[i].probed = 0
+        memory.branches[i].requested = 0
+        memory.branches[i].slot = 0
+        memory.branches[i].status = s.UNOPENED
+        memory.branches[i].changed = 0
         memory.branches[i].weight = 0.0
     memory.episode.leader = -1
     memory.episode.leader_age = 0
@@ -76,6 +86,12 @@ def update_memory(memory: Memory, view: View, votes: Votes) -> None:
     for i in range(int(view.globals[f.OPENED])):
         branch = memory.branches[i]
         answer, depth = view.branches[f.LATEST, i], view.branches[f.REVEALED, i]
+        requested, status = view.branches[f.REQUESTED, i], view.branches[f.STATUS, i]
+        branch.changed = (
+            depth != branch.probed or requested != branch.requested or status != branch.status
+        )
+        branch.requested = requested
+        branch.status = status
         if answer != branch.answer:
             branch.answer = answer
             branch.answer_since = depth

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotts_gym.mdp import observation, rules
-from autotts_gym.mdp.actions import CONTINUE
+from autotts_gym.mdp import state as s
+from autotts_gym.mdp.actions import ANSWER_BRANCH, BRANCH, CONTINUE, PROBE, PRUNE
 from autotts_gym.mdp.batch_kernels import BatchArrays
 from autotts_gym.mdp.jit import inlined
 from autotts_gym.mdp.macro_actions import NUM_MACRO_ACTIONS, expand, update_mask
@@ -24,8 +25,15 @@ from autotts_gym.mdp.macro_memory import (
 from autotts_gym.mdp.macro_votes import BALLOT
 from autotts_gym.mdp.observation import View, generation_view_of, view_of
 from autotts_gym.mdp.packed_arrays import Axes
+from autotts_gym.mdp.prefetch import prefetch
 from autotts_gym.mdp.state import Records, state_of
-from autotts_gym.mdp.transition import affordability, observe_masks, play_action, play_quietly
+from autotts_gym.mdp.transition import (
+    affordability,
+    observe_branch,
+    observe_masks,
+    play_action,
+    play_unobserved,
+)
 
 
 class MacroArrays(NamedTuple):
@@ -105,7 +113,7 @@ def observe(macro: MacroArrays, view: View, depth_limit: int, e: int, is_start: 
 def _extend_at_once(episode, i, most):
     """CONTINUE(i) as often as is legal, at most ``most`` times; returns how often.
 
-    At the step limit, the last action settles the costs: it is left to ``play_quietly``.
+    At the step limit, the last action settles the costs: it is left to ``play_unobserved``.
     """
     ledger = episode.ledger
     most = min(most, ledger.depth_limit - episode.branches[i].requested)
@@ -116,6 +124,50 @@ def _extend_at_once(episode, i, most):
     rules.extend_by(episode, i, count)
     ledger.steps += count
     return count
+
+
+@inlined
+def _prefetch_branches(episode, queue, count):
+    """Load the branches of a bundle."""
+    n = episode.branches.shape[0]
+    opened = episode.ledger.opened
+    for k in range(count):
+        action = queue[k, 0]
+        if action == BRANCH:
+            if opened < n:
+                prefetch(episode.branches, opened)
+                prefetch(episode.traces.branches, episode.order[opened])
+            opened += 1
+        elif action < rules.action_id(PROBE, 0, n):
+            prefetch(episode.branches, action - rules.action_id(CONTINUE, 0, n))
+
+
+@inlined
+def _prefetch_classes(episode, queue, count):
+    """Load the classes of the answers that the second half of a bundle reveals."""
+    n = episode.branches.shape[0]
+    first, end = rules.action_id(PROBE, 0, n), rules.action_id(PRUNE, 0, n)
+    for k in range(count // 2, count):
+        action = queue[k, 0]
+        if first <= action < end:
+            b = episode.branches[action - first]
+            if b.status == s.ACTIVE and b.requested <= b.length:
+                code = episode.traces.probes[b.offset + b.requested - 1]
+                prefetch(episode.codes[s.CLASS_OF], code)
+
+
+@inlined
+def _observe_bundle(episode, view, generation, queue, count):
+    """Update the observation of the branches of a bundle: each has one run of PROBE or PRUNE."""
+    n = episode.branches.shape[0]
+    first, end = rules.action_id(PROBE, 0, n), rules.action_id(ANSWER_BRANCH, 0, n)
+    first_prune = rules.action_id(PRUNE, 0, n)
+    for k in range(count):
+        action = queue[k, 0]
+        if first <= action < end:
+            i = action - (first_prune if action >= first_prune else first)
+            if i < episode.ledger.opened:  # the budget may not have covered it
+                observe_branch(episode, view, generation, i)
 
 
 @inlined
@@ -149,10 +201,13 @@ def play_macro_action(arrays, e, macro_action, queue, history, lengths, atomic):
         rewards, costs, all_tokens, all_latency, outcomes = play_action(
             episode, view, generation, macro_action
         )
+    _prefetch_branches(episode, queue, count)
     before = affordability(episode)
     changes = False  # whether the budget ever covered more or less than at the start
     first_continue = rules.action_id(CONTINUE, 0, episode.branches.shape[0])
     for k in range(count):
+        if 2 * k == count:
+            _prefetch_classes(episode, queue, count)
         action, times = queue[k, 0], queue[k, 1]
         while times > 0 and ledger.ended == 0:
             played = 0
@@ -160,7 +215,6 @@ def play_macro_action(arrays, e, macro_action, queue, history, lengths, atomic):
                 i = action - first_continue
                 played = _extend_at_once(episode, i, times)
                 if played > 0:
-                    observation.update_branch(view, episode, i)
                     # The sums of single actions, to the last bit.
                     tokens = ledger.interval / ledger.full_cost
                     cost = (1 - ledger.latency_weight) * tokens + ledger.latency_weight * 0.0
@@ -173,9 +227,7 @@ def play_macro_action(arrays, e, macro_action, queue, history, lengths, atomic):
                 if not rules.is_legal(episode, action):
                     break
                 played = 1
-                reward, cost, tokens, latency, outcome, _ = play_quietly(
-                    episode, view, generation, action
-                )
+                reward, cost, tokens, latency, outcome, _ = play_unobserved(episode, action)
                 rewards += reward
                 costs += cost
                 all_tokens += tokens
@@ -188,6 +240,7 @@ def play_macro_action(arrays, e, macro_action, queue, history, lengths, atomic):
                     history[e, lengths[e]] = action
                     lengths[e] += 1
     if count > 0:
+        _observe_bundle(episode, view, generation, queue, count)
         if changes:
             observe_masks(view, episode)
         observation.update_globals(view, episode)

@@ -21,14 +21,13 @@ from autotts_gym.mdp.state import Records, record_type
 #: Depth at which the weight of a vote falls to 1/e, in mean lengths.
 VOTE_DECAY: Final = 0.35
 
-#: A record per answer, in the order of the branches that gave them first; ``slot`` is of a branch.
+#: A record per answer, in the order of the branches that gave them first.
 BALLOT_FIELDS: Final = (
     Field("answer", "class", dtype="i4"),
     Field("votes", "active branches with this answer", dtype="i4"),
     Field("finished", "finished ones among them", dtype="i4"),
-    Field("is_ranked", "1 once the weighted vote has been compared with the others", dtype="i4"),
+    Field("ranked", "record k names the record whose answer finished as k-th", dtype="i4"),
     Field("mass", "sum of the weights of finished branches", dtype="f8"),
-    Field("slot", "record of the answer of the branch with this index", dtype="i8"),
 )
 BALLOT: Final = record_type(BALLOT_FIELDS)
 
@@ -82,38 +81,52 @@ def vote_weight(depth: int, mean_length: float) -> float:
 
 
 @inlined
-def _has_answer(view: View, i: int) -> bool:
-    return view.branches[f.STATUS, i] == s.ACTIVE and view.branches[f.LATEST, i] >= 0
+def _slot_of(memory: Records, ballots: Records, slots: int, i: int, answer: int) -> int:
+    """The record of an answer among the first ``slots``, else ``slots``.
+
+    Most branches have the answer that they had at the last count.
+    """
+    slot = memory[i].slot
+    if slot >= slots or ballots[slot].answer != answer:
+        slot = 0
+        while slot < slots and ballots[slot].answer != answer:
+            slot += 1
+        memory[i].slot = slot
+    return slot
 
 
 @compiled
 def _fill_ballots(view: View, memory: Records, ballots: Records):
-    """Count the votes by answer; returns the number of answers, and the sum of all weights."""
-    slots = 0
+    """Count the votes by answer.
+
+    Returns:
+        Number of answers, number of answers of finished branches, and the sum of all weights.
+    """
+    slots = ranks = 0
     total_mass = 0.0
     for i in range(int(view.globals[f.OPENED])):
-        if not _has_answer(view, i):
-            continue
         answer = view.branches[f.LATEST, i]
-        slot = 0
-        while slot < slots and ballots[slot].answer != answer:
-            slot += 1
+        if view.branches[f.STATUS, i] != s.ACTIVE or answer < 0:
+            continue
+        slot = _slot_of(memory, ballots, slots, i, answer)
         ballot = ballots[slot]
         if slot == slots:
             slots += 1
             ballot.answer = answer
             ballot.votes = 0
             ballot.finished = 0
-            ballot.is_ranked = 0
             ballot.mass = 0.0
-        ballots[i].slot = slot
         ballot.votes += 1
-        if view.branches[f.FINISHED, i] != 0:
-            ballot.finished += 1
-            if not is_null(view, answer):
-                ballot.mass += memory[i].weight
-                total_mass += memory[i].weight
-    return slots, total_mass
+        if view.branches[f.FINISHED, i] == 0:
+            continue
+        if ballot.finished == 0:
+            ballots[ranks].ranked = slot
+            ranks += 1
+        ballot.finished += 1
+        if not is_null(view, answer):
+            ballot.mass += memory[i].weight
+            total_mass += memory[i].weight
+    return slots, ranks, total_mass
 
 
 @compiled
@@ -122,30 +135,24 @@ def count_votes(view: View, memory: Records, ballots: Records):
 
     Args:
         view: observation.
-        memory: BRANCH_MEMORY[N], with the weight of each branch's vote.
+        memory: BRANCH_MEMORY[N], with the weight of each branch's vote; the records of their
+            answers are written to it.
         ballots: BALLOT[N], overwritten.
 
     Returns:
         The :class:`Votes`.
     """
-    slots, total_mass = _fill_ballots(view, memory, ballots)
-    plurality, plurality_votes, with_answer, answers = -1, 0, 0, 0
+    slots, answers, total_mass = _fill_ballots(view, memory, ballots)
+    plurality, plurality_votes, with_answer = -1, 0, 0
     for slot in range(slots):
         ballot = ballots[slot]
         with_answer += ballot.votes
-        answers += ballot.finished > 0
         if ballot.votes > plurality_votes:
             plurality, plurality_votes = ballot.answer, ballot.votes
     leader, second, leader_mass, second_mass = -1, -1, 0.0, 0.0
     finished_plurality, most = -1, 0
-    # In the order of the first finished branch with each answer.
-    for i in range(int(view.globals[f.OPENED])):
-        if not _has_answer(view, i) or view.branches[f.FINISHED, i] == 0:
-            continue
-        ballot = ballots[ballots[i].slot]
-        if ballot.is_ranked == 1:
-            continue
-        ballot.is_ranked = 1
+    for rank in range(answers):
+        ballot = ballots[ballots[rank].ranked]
         if ballot.finished > most:
             finished_plurality, most = ballot.answer, ballot.finished
         if is_null(view, ballot.answer):

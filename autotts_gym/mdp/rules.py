@@ -19,6 +19,7 @@ from autotts_gym.mdp import state as s
 from autotts_gym.mdp.actions import ANSWER, ANSWER_BRANCH, BRANCH, CONTINUE, PROBE, PRUNE
 from autotts_gym.mdp.fields import BRANCH_FIELDS, LEDGER_FIELDS
 from autotts_gym.mdp.jit import compiled, inlined
+from autotts_gym.mdp.prefetch import prefetch
 from autotts_gym.mdp.state import EpisodeState
 
 #: Id of an action on a branch; compiled code only.
@@ -150,6 +151,7 @@ def extend_by(episode: EpisodeState, i: int, count: int) -> None:
     if end > b.length or b.billing == s.BY_TOKENS:  # else the bill grows by Δ at each request
         tokens = bill(b, end, interval) - bill(b, depth, interval)
     b.requested = end
+    prefetch(episode.traces.probes, b.offset + end - 1)  # a probe reads it
     ledger.spent += charge
     ledger.true_spent += tokens
     b.ready = max(b.ready, ledger.clock) + charge

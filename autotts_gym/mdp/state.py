@@ -43,20 +43,18 @@ VOTES: Final = 2
 CODE_ROWS: Final = 3
 
 
-def record_type(fields: tuple[Field, ...], size: int | None = None) -> np.dtype[np.void]:
-    """Record type of some fields; ``size`` pads it to so many bytes."""
+def record_type(fields: tuple[Field, ...]) -> np.dtype[np.void]:
+    """Record type of some fields."""
     layout: Any = {
         "names": [field.name for field in fields],
         "formats": [field.dtype for field in fields],
     }
-    if size is not None:
-        layout["itemsize"] = size
     kind: np.dtype[np.void] = np.dtype(layout, align=True)
     return kind
 
 
 LEDGER: Final = record_type(LEDGER_FIELDS)
-BRANCH: Final = record_type(BRANCH_FIELDS, size=128)  # two cache lines
+BRANCH: Final = record_type(BRANCH_FIELDS)
 QUESTION: Final = record_type(QUESTION_FIELDS)
 TRACE: Final = record_type(TRACE_FIELDS)
 RESULT: Final = record_type(RESULT_FIELDS)

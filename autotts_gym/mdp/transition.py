@@ -25,8 +25,8 @@ LATENCY: Final = 2
 
 
 @inlined
-def play_quietly(episode: EpisodeState, view: View, generation: GenerationView, action: int):
-    """Play one action, and observe its branch; the caller observes the rest of the episode.
+def play_unobserved(episode: EpisodeState, action: int):
+    """Play one action; the caller updates the observation.
 
     Returns:
         What :func:`play_action` returns, and what ``rules.act`` does.
@@ -39,9 +39,6 @@ def play_quietly(episode: EpisodeState, view: View, generation: GenerationView, 
     if touched == -2:
         outcome = ILLEGAL
         reward -= ledger.invalid_penalty
-    elif touched >= 0:
-        observation.update_generation(generation, view, episode, touched)
-        observation.update_branch(view, episode, touched)
     spent, clock = ledger.spent, ledger.clock
     if ledger.ended:
         outcome |= TERMINATED
@@ -56,6 +53,13 @@ def play_quietly(episode: EpisodeState, view: View, generation: GenerationView, 
     latency = (clock - clock_before) / ledger.full_latency
     cost = (1 - ledger.latency_weight) * tokens + ledger.latency_weight * latency
     return reward - (1 - ledger.beta) * cost, cost, tokens, latency, outcome, touched
+
+
+@inlined
+def observe_branch(episode: EpisodeState, view: View, generation: GenerationView, i: int) -> None:
+    """Update the observation of branch ``i``, which actions have changed."""
+    observation.update_generation(generation, view, episode, i)
+    observation.update_branch(view, episode, i)
 
 
 @inlined
@@ -80,10 +84,9 @@ def play_action(episode: EpisodeState, view: View, generation: GenerationView, a
         share of C, the change of the clock as a share of L, and the outcome.
     """
     before = affordability(episode)
-    reward, cost, tokens, latency, outcome, touched = play_quietly(
-        episode, view, generation, action
-    )
+    reward, cost, tokens, latency, outcome, touched = play_unobserved(episode, action)
     if touched >= 0:
+        observe_branch(episode, view, generation, touched)
         if before != affordability(episode):
             observe_masks(view, episode)
         observation.update_globals(view, episode)

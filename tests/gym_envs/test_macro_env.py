@@ -119,6 +119,23 @@ def test_single_and_vector_environment_are_the_same(
             break
 
 
+def test_features_that_did_not_change_are_those_of_an_unknown_branch(store: TraceStore) -> None:
+    """Features of branches that did not change are kept; the second batch writes all anew."""
+    envs, anew = (MacroVectorEnv(16, store, max_branches=12) for _ in range(2))
+    rng = np.random.default_rng(0)
+    observation, _ = envs.reset(seed=0)
+    anew.reset(seed=0)
+    for _ in range(200):
+        actions = np.array([choose(mask, rng) for mask in observation["action_mask"]])
+        opened = np.arange(12) < anew.batch.ledger["opened"][:, None]
+        anew.batch.arrays.macro.branch_memory["requested"][opened] = -1
+        anew.batch.branch_features[opened] = np.nan
+        observation, *_ = envs.step(actions)
+        other, *_ = anew.step(actions)
+        for key, array in observation.items():
+            assert np.array_equal(array, other[key]), key
+
+
 def test_episodes_equal_those_of_their_single_actions(store: TraceStore) -> None:
     """Replaying the recorded actions in AutoTTS-v0 gives the same return."""
     recorder = Recorder(AutoTTSEnv(store, max_branches=12))

@@ -131,6 +131,23 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path: Path, store: T
     assert not (tmp_path / "killed" / FILE_NAME).exists()
 
 
+def test_weights_do_not_depend_on_the_number_of_threads(tmp_path: Path, store: TraceStore) -> None:
+    config = make_config(total_timesteps=2 * 64 * 16, num_envs=64, num_steps=16)
+    before = torch.get_num_threads()
+    trained = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            trainer = PPOTrainer({"made": store}, None, config, tmp_path / str(threads))
+            trainer.run()
+            assert torch.get_num_threads() == threads
+            trained.append([parameter.detach() for parameter in trainer._parameters])
+    finally:
+        torch.set_num_threads(before)
+    for one, several in zip(*trained, strict=True):
+        assert torch.equal(one, several)
+
+
 @pytest.mark.parametrize("algorithm", list(Algorithm))
 def test_exported_policies_play(tmp_path: Path, store: TraceStore, algorithm: Algorithm) -> None:
     """Their logits are those of the algorithm's own network, for those of stable-baselines3."""

@@ -52,6 +52,30 @@ def test_copies_are_equal_and_independent(random: Random) -> None:
         assert np.array_equal(some[key], masked)
 
 
+@settings(deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_values_of_single_episodes(random: Random) -> None:
+    arrays = random_arrays(random, random.randint(1, 20))
+    arrays = {key: array for key, array in arrays.items() if array.ndim > 1} or {"a": np.eye(3)}
+    (episodes,) = {len(array) for array in arrays.values()}
+    rows = np.flatnonzero(np.random.default_rng(0).integers(0, 2, episodes))
+    found = OutputBlocks(arrays).rows(rows, {"shared": "by all"})
+    expected = [
+        {key: array[e].copy() for key, array in arrays.items()} | {"shared": "by all"}
+        for e in rows.tolist()
+    ]
+    for array in arrays.values():
+        array[:] = 101
+    assert len(found) == len(rows)
+    for values, originals in zip(found, expected, strict=True):
+        assert list(values) == list(originals)
+        for key in arrays:
+            assert values[key].dtype == originals[key].dtype
+            assert values[key].flags.aligned
+            assert values[key].flags.c_contiguous
+            assert np.array_equal(values[key], originals[key])
+
+
 def test_large_arrays_have_blocks_of_their_own() -> None:
     arrays = {name: np.full((4, 2**18), ord(name), np.float64) for name in "abc"}
     layout = OutputBlocks(arrays | {"d": np.ones(4)})
