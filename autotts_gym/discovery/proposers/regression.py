@@ -30,7 +30,7 @@ from autotts_gym.discovery.tree_rollout import TreeRollout
 #: Number of folds of the questions.
 FOLDS: Final = 5
 #: Penalties of the ridge, the strongest first: with it, terms count nearly equally.
-RIDGES: Final = (1.0, 0.03, 0.003)
+RIDGES: Final = (1.0, 0.03)
 #: Numbers of terms of the model.
 _TERMS: Final = range(2, len(TERMS) + 1)
 #: Origin of the proposals in the journal.
@@ -151,11 +151,11 @@ class RegressionProposer:
         return self._fits[number]
 
     def _cross_validate(self, reading: Program, settings: Sequence[tuple[int, float]]) -> _Fit:
-        """Fit a reading policy with the simplest of the settings that validate best.
+        """Fit a reading policy with the setting that validates best.
 
         Args:
             reading: the reading policy.
-            settings: numbers of terms and strengths of the ridge, the simplest one first.
+            settings: numbers of terms and strengths of the ridge.
         """
         search = self._search
         replays = self._recorder.replay(reading, BETAS if self._knob else (0.5,))
@@ -186,8 +186,8 @@ class RegressionProposer:
                 if part
             ]
             fits.append((everything, folds))
-            payoffs.append(np.mean(unseen, axis=0))
-        best = _simplest(np.array(payoffs))
+            payoffs.append(float(np.mean(unseen)))
+        best = int(np.argmax(payoffs))
         everything, folds = fits[best]
         by_questions, by_models = (
             [self._program(reading, model) for model in models] for models in folds
@@ -267,16 +267,6 @@ class RegressionProposer:
                 axis=0,
             )
         return scores
-
-
-def _simplest(payoffs: NDArray[np.float64]) -> int:
-    """The first setting that is not worse than the best one by more than the standard error.
-
-    Args:
-        payoffs: float64[S, Q], validated payoffs by setting, the simplest one first.
-    """
-    losses = payoffs[int(np.argmax(payoffs.mean(axis=1)))] - payoffs
-    return int(np.argmax(losses.mean(axis=1) <= standard_error(losses)))
 
 
 def _proposal(name: str, program: Program, parents: tuple[str, ...] = ()) -> Proposal:
