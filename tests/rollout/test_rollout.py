@@ -67,7 +67,10 @@ CONFIDENT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", sorted({*names(), *trained(), "evolved/brevity", "evolved/widening"} - CONFIDENT)
+    "name",
+    sorted(
+        {*names(), *trained(), "evolved/brevity", "evolved/widening", "evolved/balance"} - CONFIDENT
+    ),
 )
 def test_generation_confidences_change_nothing_for_others(name: str) -> None:
     """Controllers and policies that do not read them play the same episodes."""
