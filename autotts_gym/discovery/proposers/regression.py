@@ -56,7 +56,7 @@ def reading_policies() -> list[Program]:
 
 
 def _reading(
-    width: tuple[float, float] = (4.0, 8.0), longest: float | None = 1.4, fade: float = 0.5
+    width: tuple[float, float] = (5.0, 8.0), longest: float | None = 1.4, fade: float = 0.5
 ) -> Program:
     """A reading policy.
 
