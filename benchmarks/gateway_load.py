@@ -141,7 +141,8 @@ class Gateway(NamedTuple):
 
 
 @contextlib.contextmanager
-def scripted_gateway(queue: int) -> Iterator[Gateway]:
+def scripted_gateway(queue: int, core: int | None = None) -> Iterator[Gateway]:
+    """Run a gateway in front of a scripted upstream, perhaps bound to one core."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         protocol = folder / "scripted.yaml"
@@ -156,6 +157,8 @@ def scripted_gateway(queue: int) -> Iterator[Gateway]:
         options += ["--max-tokens", str(gateway_upstream.BRANCH_TOKENS)]
         options += ["--concurrency", "32", "--queue", str(queue)]
         serve = serve_command(ports[1], [f"{upstream}/v1"], *options)
+        if core is not None:
+            serve = ["taskset", "-c", str(core), *serve]
         log = folder / "gateway.log"
         child = stack.enter_context(process(serve, log, f"{gateway}/health"))
         yield Gateway(f"{gateway}/v1", upstream, child.pid, log)
@@ -239,7 +242,7 @@ async def ask_for_seconds(
 def scripted(arguments: argparse.Namespace) -> dict[str, Any]:
     clients, token_seconds = arguments.clients, arguments.token_ms / 1000
     branch_seconds = gateway_upstream.BRANCH_TOKENS * token_seconds
-    with scripted_gateway(queue=clients) as gateway:
+    with scripted_gateway(clients, arguments.core) as gateway:
         gateway.set_pace(token_seconds)
         # The first questions are not counted.
         asyncio.run(ask_for_seconds(gateway.url, clients, 0, branch_seconds, branch_seconds))
@@ -491,6 +494,7 @@ def main() -> None:
     kind.add_argument("--clients", type=int, default=32)
     kind.add_argument("--seconds", type=float, default=40.0)
     kind.add_argument("--token-ms", type=float, default=5.0, help="of the upstream, per token")
+    kind.add_argument("--core", type=int, help="bind the gateway to this core, with taskset")
     kind.set_defaults(run=scripted)
     kind = kinds.add_parser("flood")
     kind.add_argument("--requests", type=int, default=1000)

@@ -254,8 +254,8 @@ class SolveThread:
         The solution then has an ``error``, and what was generated. Without effect at the end.
         """
         self._cancelled = True
-        if self._env is not None:
-            self._env.cancel()
+        if (env := self._env) is not None:
+            env.cancel()
 
     def _run(self, work: Callable[[], Solution]) -> None:
         try:
