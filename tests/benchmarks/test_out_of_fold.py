@@ -18,18 +18,18 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "out_of_fold.py"
 @pytest.mark.slow
 def test_searches_and_tables(tmp_path: Path) -> None:
     for k in range(2):
-        generate(questions=6, branches=64, seed=k).save(tmp_path / "envs" / f"made-{k}")
+        generate(questions=16, branches=64, seed=k).save(tmp_path / "envs" / f"made-{k}")
     command = [sys.executable, str(SCRIPT), "--env", "made-0", "--env", "made-1"]
     command += ["--folds", "2", "--orders", "2", "--out", str(tmp_path / "out")]
-    command += ["--by", "regression", "--rounds", "1", "--attempts", "1", "--seeds", "2"]
+    command += ["--by", "regression", "--rounds", "1", "--attempts", "4", "--seeds", "2"]
     environment = os.environ | {"AUTOTTS_ENVS": str(tmp_path / "envs"), "COLUMNS": "150"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "2 folds of the questions, 2 orders, billed by tokens, within CMC's" in done.stdout
     assert "each model left out, 2 orders, billed by tokens, any latency" in done.stdout
     runs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.rglob("run.json")}
-    assert runs["questions_0"]["questions"] == [1, 3, 5]
-    assert runs["questions_1"]["questions"] == [0, 2, 4]
+    assert runs["questions_0"]["questions"] == list(range(1, 16, 2))
+    assert runs["questions_1"]["questions"] == list(range(0, 16, 2))
     assert list(runs["without_made-0"]["data"]) == ["made-1"]
     # The same command continues: all searches are complete.
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
