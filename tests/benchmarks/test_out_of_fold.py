@@ -31,9 +31,3 @@ def test_searches_and_tables(tmp_path: Path) -> None:
     assert runs["questions_0"]["questions"] == list(range(1, 16, 2))
     assert runs["questions_1"]["questions"] == list(range(0, 16, 2))
     assert list(runs["without_made-0"]["data"]) == ["made-1"]
-    # The same command continues: all searches are complete.
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 0
-    assert again.stdout.count("continuing a search") == 4
-    table = done.stdout[done.stdout.index("2 folds of") :]
-    assert again.stdout.endswith(table)
