@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"1000000000000\.0"),  # a bound in the annotation of a curve's numbers
     # Private and internal classes in signatures.
     (r"py:.*", r"(.*\.)?(View|GenerationView|Scene|MacroBatch|Records|void|LEDGER|BRANCH|TRACE)"),
-    (r"py:.*", r"(.*\.)?DrawTables"),
+    (r"py:.*", r"(.*\.)?(DrawTables|RequestRetries)"),
     (r"py:.*", r"autotts_gym\.gym_envs\.rendering"),
     (r"py:class", r"autotts_gym\..*\._\w+"),
 ]
