@@ -23,8 +23,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -39,8 +37,10 @@ from typing import Any
 
 import numpy as np
 import openai
+from gateway_load import free_port, process, serve_command
 from rich.console import Console
 from rich.table import Table
+from yarl import URL
 
 from autotts_gym.answers.answer_pairs import answers_equal
 from autotts_gym.evaluation.bootstrap import Estimate, resample
@@ -63,44 +63,11 @@ CONTROLLERS = ("cmc", "evolved/widening")
 #: the word that OptiLLM puts before it, which the tiny models have not learned.
 TEMPLATE = "q:{{ messages[-1]['content'].replace('User: ', '') }}"
 PATTERN = "answer:([0-9]+)"
-#: Seconds that a server may take to start.
-PATIENCE = 300.0
 
 PROTOCOL = find_protocol("tinylm", "")
 
 #: Asks a question, and returns the text of the reply.
 Ask = Callable[[str], str]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        return str(response.read().decode())
-
-
-@contextlib.contextmanager
-def server(command: list[str], port: int, log: Path) -> Iterator[str]:
-    """Run a server; yields its base URL as soon as its ``/health`` answers."""
-    environment = {**os.environ, "OPENAI_API_KEY": "none"}
-    with log.open("wb") as file:
-        child = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-    try:
-        end = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(urllib.error.URLError):
-                fetch(f"http://127.0.0.1:{port}/health")
-                break
-            if child.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{command[:3]} does not start: {log.read_text()[-2000:]}")
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        child.send_signal(signal.SIGTERM)
-        child.wait(60)
 
 
 @contextlib.contextmanager
@@ -164,7 +131,9 @@ class Meter:
         self._url = url.removesuffix("/v1") + "/metrics"
 
     def _value(self, name: str) -> float:
-        lines = [line for line in fetch(self._url).splitlines() if line.startswith(f"{name}{{")]
+        with urllib.request.urlopen(self._url, timeout=10) as response:
+            text = response.read().decode()
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def read(self) -> int:
@@ -179,28 +148,35 @@ def open_methods(
 ) -> dict[str, Ask]:
     """Start the gateways, and return the methods by title."""
 
-    def connect(base_url: str) -> openai.OpenAI:
+    def start(command: list[str], port: int, name: str) -> None:
+        ready = f"http://127.0.0.1:{port}/health"
+        stack.enter_context(process(command, logs / name, ready))
+
+    def connect(port: int) -> openai.OpenAI:
+        base_url = f"http://127.0.0.1:{port}/v1"
         client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=600)
         return stack.enter_context(client)
 
-    methods = {f"n = {SAMPLES}, counted by the client": chat(connect(url), model, n=SAMPLES)}
+    methods = {
+        f"n = {SAMPLES}, counted by the client": chat(connect(URL(url).port), model, n=SAMPLES)
+    }
     if options.optillm:
         port = free_port()
         command = [options.optillm, "-m", "optillm.server", "--base-url", url]
         command += ["--port", str(port), "--approach", "majority_voting", "--host", "127.0.0.1"]
-        base_url = stack.enter_context(server(command, port, logs / "optillm"))
+        start(command, port, "optillm")
         extra = {"k": SAMPLES}
-        methods["OptiLLM, majority voting"] = chat(connect(base_url), model, extra_body=extra)
+        methods["OptiLLM, majority voting"] = chat(connect(port), model, extra_body=extra)
     if options.its_hub:
         ask = stack.enter_context(its_hub(options.its_hub, url, model))
         methods["its_hub, adaptive self-consistency"] = ask
     port = free_port()
-    command = [sys.executable, "-m", "autotts_gym", "serve", "--port", str(port)]
-    command += ["--upstream", url, "--reference", f"tinylm/{options.size}/{options.questions}"]
-    command += ["--max-branches", str(SAMPLES)]
+    command = serve_command(port, [url], "--max-branches", str(SAMPLES))
+    command += ["--reference", f"tinylm/{options.size}/{options.questions}"]
     for controller in ("self_consistency", *options.controller):
         command += ["--controller", controller]
-    client = connect(stack.enter_context(server(command, port, logs / "gateway")))
+    start(command, port, "gateway")
+    client = connect(port)
     methods["autotts serve, self_consistency"] = chat(client, f"{model}:self_consistency")
     for controller in options.controller:
         for beta in options.beta:
@@ -290,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.controller = options.controller or list(CONTROLLERS)
     options.beta = options.beta or [0.5]
     set_cpu_defaults()
+    os.environ.setdefault("OPENAI_API_KEY", "none")  # OptiLLM does not start without one
     model = f"tinylm-{options.size}"
     with contextlib.ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="side-by-side-")))
