@@ -771,8 +771,9 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
 
         return per_second(play, count)
 
+    configured = list(zip(search.stores, search.configs, strict=True))
     compiled, plain = (
-        [Rollout(written, store, search.config, interpret=interpret) for store in search.stores]
+        [Rollout(written, store, config, interpret=interpret) for store, config in configured]
         for interpret in (False, True)
     )
     size = f"{len(BETAS)} β × {len(search.stores)} × {len(search.questions)}"
@@ -788,7 +789,7 @@ def discovery(stores: Stores, folder: Path) -> Iterator[Row]:
     )
     with cores(2) as used, contextlib.ExitStack() as stack:
         boxes = [
-            stack.enter_context(Sandbox(untrusted, store, search.config)) for store in search.stores
+            stack.enter_context(Sandbox(untrusted, store, config)) for store, config in configured
         ]
         measured, baseline, ratio = measure_pair(sweeps(boxes, 1), sweeps(plain, 1))
     yield (

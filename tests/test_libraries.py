@@ -20,6 +20,7 @@ NEEDED = {
     "cleanrl_ppo": ["torch"],
     "minari_dataset": ["minari", "h5py", "jax"],
     "mo_gymnasium_vector": ["mo_gymnasium"],
+    "pufferlib_ppo": ["pufferlib", "pyro", "rich_argparse"],
     "rllib_masks": ["ray.rllib", "tree", "ormsgpack"],
     "sample_factory_appo": ["sample_factory"],
     "sb3_vector": ["sb3_contrib"],

@@ -8,6 +8,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -75,15 +76,22 @@ class Evaluator:
         """Evaluate a trusted controller in this process."""
         source = agent.source.decode("utf-8")
         rollouts = {
-            (e, config.latency_weight): Rollout(agent, store, config, logs=self.diagnostics)
-            for config in self._configs(source)
-            for e, store in enumerate(self.search.stores)
+            key: Rollout(agent, self.search.stores[key[0]], config, logs=self.diagnostics)
+            for key, config in self._configs(source).items()
         }
         return self._evaluate_players(rollouts, source)
 
-    def _configs(self, source: str) -> list[EpisodeConfig]:
-        """The configs with which a program is played: one if it ignores the weight of latency."""
-        return self.search.configs if _LATENCY in source else self.search.configs[:1]
+    def _configs(self, source: str) -> dict[tuple[int, float], EpisodeConfig]:
+        """The configs with which a program is played, by environment and weight of latency.
+
+        A program that ignores the weight is played at one.
+        """
+        weights = self.search.latency if _LATENCY in source else self.search.latency[:1]
+        return {
+            (e, weight): replace(config, latency_weight=weight)
+            for e, config in enumerate(self.search.configs)
+            for weight in weights
+        }
 
     def evaluate_source(self, source: str, *, untrusted: bool = True) -> Evaluation:
         """Check a source text and evaluate it.
@@ -112,11 +120,12 @@ class Evaluator:
                 return Evaluation(rejection=str(error))
         with contextlib.ExitStack() as stack:
             sandboxes = {
-                (e, config.latency_weight): stack.enter_context(
-                    Sandbox(program, store, config, time_limit=self._time_limit)
+                key: stack.enter_context(
+                    Sandbox(
+                        program, self.search.stores[key[0]], config, time_limit=self._time_limit
+                    )
                 )
-                for config in self._configs(source)
-                for e, store in enumerate(self.search.stores)
+                for key, config in self._configs(source).items()
             }
             try:
                 return self._evaluate_players(sandboxes, source)
@@ -191,7 +200,7 @@ class Evaluator:
             EpisodeLogs(
                 self.search.names[e],
                 self.search.stores[e],
-                self.search.config,
+                self.search.configs[e],
                 beta,
                 questions[::step],
                 orders[::step],

@@ -11,7 +11,7 @@ the weights rewards the whole frontier of accuracy and both costs in one number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -33,7 +33,7 @@ _FIRST_SEED: Final = 2_000_000
 #: Number of bootstrap resamples of the questions.
 _RESAMPLES: Final = 1000
 #: Plays episodes of one environment. Arguments: index of the environment, questions (int64[K]),
-#: branch orders (int64[K, max_branches]), β and the weight of latency.
+#: branch orders (int64[K, N] with its N, maximum number of branches), β and the weight of latency.
 PlayEpisodes = Callable[[int, NDArray[np.int64], NDArray[np.int64], float, float], EpisodeResults]
 #: Smallest accepted ratio of the tokens at β = 1 to the tokens at β = 0.
 MIN_SPAN: Final = 2.0
@@ -158,12 +158,14 @@ class SearchSet:
         stores: trace stores by name. Their questions may differ, but not their number of questions.
         questions: rows of the questions; all by default.
         seeds: number of branch orders per question.
-        config: episode config; the default config by default.
+        config: episode config; by default the default one, with the default number of branches of
+            each environment.
         latency: weights of latency, each in [0, 1], at which programs are played.
 
     Attributes:
         names, stores: names and trace stores of the environments, as lists.
-        questions, seeds, config, latency: as above.
+        configs: episode config of each environment, with weight of latency 0.
+        questions, seeds, latency: as above.
         full_tokens, longest: C and L of each environment, tokens.
 
     Raises:
@@ -184,21 +186,20 @@ class SearchSet:
             raise ValueError(
                 f"the environments have {sorted(counts)} questions: give the rows to search on"
             )
-        if not latency or len(set(latency)) != len(latency):
-            raise ValueError(f"latency must list different weights, got {list(latency)}")
-        config = config or EpisodeConfig(default_width(stores.values()))
-        self.configs = [replace(config, latency_weight=weight) for weight in latency]
-        self.config, self.latency = config, tuple(latency)
+        in_range = all(0 <= weight <= 1 for weight in latency)
+        if not latency or len(set(latency)) != len(latency) or not in_range:
+            raise ValueError(f"latency must list different weights in [0, 1], got {list(latency)}")
         self.names, self.stores = list(stores), list(stores.values())
+        self.configs = [config or EpisodeConfig(default_width([store])) for store in self.stores]
+        self.latency = tuple(latency)
         self.questions = list(range(min(counts)) if questions is None else questions)
         self.seeds = seeds
-        self.full_tokens = [
-            config.max_branches * store.card.mean_tokens for store in stores.values()
-        ]
-        self.longest = [store.longest_tokens(config.max_branches) for store in stores.values()]
+        widths = [config.max_branches for config in self.configs]
+        sized = list(zip(self.stores, widths, strict=True))
+        self.full_tokens = [width * store.card.mean_tokens for store, width in sized]
+        self.longest = [store.longest_tokens(width) for store, width in sized]
         rows = np.repeat(np.array(self.questions, np.int64), seeds)
         order_seeds = np.tile(np.arange(_FIRST_SEED, _FIRST_SEED + seeds), len(self.questions))
-        n = config.max_branches
         self._orders = [
             dict(
                 zip(
@@ -207,7 +208,7 @@ class SearchSet:
                     strict=True,
                 )
             )
-            for store in stores.values()
+            for store, n in sized
         ]
 
     @property
@@ -227,7 +228,7 @@ class SearchSet:
             questions: rows of the questions; all of the search set by default.
 
         Returns:
-            Rows of the questions, int64[K], and branch orders, int64[K, max_branches].
+            Rows of the questions, int64[K], and branch orders, int64[K, N of the environment].
         """
         rows = self.questions if questions is None else questions
         orders = np.concatenate([self._orders[environment][q] for q in rows])

@@ -109,8 +109,8 @@ class Recorder:
         empty = np.zeros((0, _COLUMNS + len(FEATURES))), np.zeros(2, np.int64)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.config, extra_args=(*EMPTY_PROGRAM, *empty))
-            for store in search.stores
+            Rollout(agent, store, config, extra_args=(*EMPTY_PROGRAM, *empty))
+            for store, config in zip(search.stores, search.configs, strict=True)
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
 

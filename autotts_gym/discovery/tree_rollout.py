@@ -139,8 +139,8 @@ class TreeRollout:
         agent = FunctionAgent("program", Path("program"), True, _DIGEST, _SOLVE)
         self.search = search
         self._rollouts = [
-            Rollout(agent, store, search.config, logs=logs, extra_args=EMPTY_PROGRAM)
-            for store in search.stores
+            Rollout(agent, store, config, logs=logs, extra_args=EMPTY_PROGRAM)
+            for store, config in zip(search.stores, search.configs, strict=True)
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
 
@@ -159,7 +159,7 @@ class TreeRollout:
             program: the program.
             environment: index of the environment in ``search.stores``.
             questions: int64[K], rows of the store.
-            orders: int64[K, max_branches], branch orders.
+            orders: int64[K, N of the environment], branch orders.
             beta: β of all episodes.
             latency: weight of latency of all episodes.
         """

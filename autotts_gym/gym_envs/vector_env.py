@@ -67,6 +67,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         threads: int = 1,
         **options: Unpack[EnvOptions],
     ) -> None:
+        # First, because Gymnasium before 1.3 also closes environments whose arguments are rejected.
+        self._threads = SliceThreads(threads)
         for name, value in {"num_envs": num_envs, "threads": threads}.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
@@ -93,7 +95,6 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         }
         self._config = self._make_config(env, options)
         self._batch = self._config.batch(num_envs, threads)
-        self._threads = SliceThreads(threads)
         self._revealed = None if render_mode is None else RevealedAnswers(self._batch)
         self.single_observation_space = self._config.observation_space()
         self.single_action_space = self._config.action_space()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    _VectorWrapper: TypeAlias = gym.vector.VectorWrapper[Any, Any, Any]
+else:
+    _VectorWrapper = gym.vector.VectorWrapper  # takes no parameters before Gymnasium 1.4
 
 
 class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -50,7 +55,7 @@ class MultiObjective(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
 
-class MultiObjectiveVector(gym.vector.VectorWrapper[Any, Any, Any]):
+class MultiObjectiveVector(_VectorWrapper):
     """:class:`MultiObjective` of a vector environment: rewards are float64[E, 2] or float64[E, 3].
 
     Args:

@@ -101,6 +101,20 @@ def test_rejection_of_sweeps(tokens: list[float], reason: str) -> None:
     assert bool(curve_with(tokens).rejection()) is bool(reason)
 
 
+def test_every_environment_has_its_own_number_of_branches() -> None:
+    """An environment is played in the same way with others that are narrower as alone."""
+    stores = {str(n): generate(questions=3, branches=n, seed=n) for n in (8, 64)}
+    both = TreeRollout(SearchSet(stores, seeds=2))
+    assert [config.max_branches for config in both.search.configs] == [8, 64]
+    program = seed_programs()["early"]
+    curve = both.sweep(program)
+    for e, (name, store) in enumerate(stores.items()):
+        alone = TreeRollout(SearchSet({name: store}, seeds=2)).sweep(program)
+        np.testing.assert_array_equal(curve.scores[e], alone.scores[0])
+        np.testing.assert_array_equal(curve.tokens[:, e], alone.tokens[:, 0])
+        np.testing.assert_array_equal(curve.sequential[:, e], alone.sequential[:, 0])
+
+
 def test_environments_of_different_sizes_need_questions() -> None:
     stores = {str(n): generate(questions=n, branches=64, seed=0) for n in (3, 5)}
     with pytest.raises(ValueError, match=r"have \[3, 5\] questions: give the rows to search on"):
