@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Final, Literal, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +21,9 @@ from autotts_gym.mdp.batch import SKIP, TERMINATED, TRUNCATED, Batch
 from autotts_gym.mdp.episode_info import STRING_FIELDS
 from autotts_gym.mdp.output_blocks import Blocks, OutputBlocks
 from autotts_gym.traces import registry
+
+#: Bits of outcomes, one row each.
+_ENDS: Final = np.array([[TERMINATED], [TRUNCATED]], np.uint8)
 
 
 class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
@@ -137,10 +140,25 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         }
         self._infos = OutputBlocks(mask | info)
         self._whole_infos = OutputBlocks({"action_mask": batch.mask} | info)
+        self._step_program = np.concatenate(
+            [
+                batch.step_program(),
+                self._observations.copy_program(),
+                self._infos.copy_program(),
+            ]
+        )
+        self._start_program = batch.start_program()
         self._flag_keys = ["_action_mask", *(f"_{key}" for key in info)]
 
     def __getstate__(self) -> dict[str, Any]:
-        bound = ("_constants", "_observations", "_infos", "_whole_infos")
+        bound = (
+            "_constants",
+            "_observations",
+            "_infos",
+            "_whole_infos",
+            "_step_program",
+            "_start_program",
+        )
         return {key: value for key, value in self.__dict__.items() if key not in bound}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -194,8 +212,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         self._start(rows, options)
         self._is_reset = True
         blocks, told = self._observations.allocate(), self._whole_infos.allocate(zeros=True)
-        self._observations.copy(blocks, 0, self.num_envs)
-        self._whole_infos.copy_rows(told, rows)
+        self._observations.copy(0, self.num_envs)
+        self._whole_infos.copy_rows(rows)
         return self._observation(blocks), self._flagged(self._whole_infos.arrays(told), mask)
 
     def _start(self, rows: NDArray[np.int64], options: dict[str, Any] | None = None) -> None:
@@ -203,12 +221,8 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
         if options or self._config.has_functions:
             self._config.start(self._batch, rows, self._generators, options)
         else:
-
-            def start(first: int, last: int, thread: int) -> int:
-                self._batch.start(rows[first:last], thread)
-                return 0
-
-            self._threads.run(start, len(rows))
+            self._batch.choose(rows)
+            self._threads.run(self._start_program, len(rows))
         if self._any_idle:
             self._running[rows] = True
             self._any_idle = not self._running.all()
@@ -243,48 +257,35 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             playing = self._running.copy()
             batch.actions[~playing] = SKIP
         blocks, told = self._observations.allocate(), self._infos.allocate()
-
-        def play(first: int, last: int, thread: int) -> int:
-            ended = batch.step(first, last, thread)
-            self._observations.copy(blocks, first, last)
-            self._infos.copy(told, first, last)
-            return ended
-
-        some_end = self._threads.run(play, self.num_envs) > 0
+        some_end = self._threads.run(self._step_program, self.num_envs) > 0
         if self._revealed is not None:
             self._revealed.update(batch)
             self._last_actions[:] = batch.actions
         rewards, outcomes = batch.rewards.copy(), batch.outcomes
-        terminated = outcomes & TERMINATED != 0
-        truncated = outcomes & TRUNCATED != 0
+        terminated, truncated = outcomes & _ENDS != 0
         if playing is not self._all:
-            self._restart(np.flatnonzero(~playing), blocks, told)
+            self._restart(np.flatnonzero(~playing))
         if self._time_limit is not None:
             self._elapsed += playing
             truncated |= playing & (self._elapsed >= self._time_limit)
             some_end = some_end or bool(truncated.any())
         infos: dict[str, Any] = {}
         if some_end:
-            infos = self._finish(terminated | truncated, blocks, told)
+            infos = self._finish(terminated | truncated)
         observation = self._observation(blocks)
         arrays = self._infos.arrays(told)
         if "action_mask" not in arrays:
             arrays["action_mask"] = observation["action_mask"]
         return observation, rewards, terminated, truncated, infos | self._flagged(arrays, self._all)
 
-    def _restart(self, rows: NDArray[np.int64], blocks: Blocks, told: Blocks) -> None:
-        """Start the next episodes of ``rows``, and write their first observations and infos."""
+    def _restart(self, rows: NDArray[np.int64]) -> None:
+        """Start the next episodes of ``rows``; the step returns their observations and infos."""
         self._start(rows)
-        self._observations.copy_rows(blocks, rows)
-        self._infos.copy_rows(told, rows)
+        self._observations.copy_rows(rows)
+        self._infos.copy_rows(rows)
 
-    def _finish(self, ended: NDArray[np.bool_], blocks: Blocks, told: Blocks) -> dict[str, Any]:
-        """Note the end of episodes; in ``SAME_STEP``, start the next ones.
-
-        Args:
-            ended: bool[E].
-            blocks, told: observations and infos of the step; those of episodes that start are
-                overwritten.
+    def _finish(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
+        """Note the end of episodes, bool[E]; in ``SAME_STEP``, start the next ones.
 
         Returns:
             The final observations and infos of episodes that another one follows.
@@ -295,14 +296,14 @@ class AutoTTSVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDAr
             return {}
         rows = np.flatnonzero(ended)
         final = self._whole_infos.allocate(zeros=True)
-        self._whole_infos.copy_rows(final, rows)
+        self._whole_infos.copy_rows(rows)
         last = {
             "final_obs": self._final_observations(rows),
             "_final_obs": ended,
             "final_info": self._flagged(self._whole_infos.arrays(final), ended),
             "_final_info": ended,
         }
-        self._restart(rows, blocks, told)
+        self._restart(rows)
         return last
 
     def _final_observations(self, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -35,6 +35,7 @@ from autotts_gym.mdp.episode_draws import (
 from autotts_gym.mdp.episode_info import InfoArrays, InfoSources
 from autotts_gym.mdp.observation import View
 from autotts_gym.mdp.packed_arrays import pack
+from autotts_gym.mdp.slices import Program, bound
 from autotts_gym.mdp.state import EpisodeArrays, Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 from autotts_gym.mdp.transition import COST, LATENCY, TOKENS
@@ -74,8 +75,8 @@ class Batch:
         flat: slices of the observations as one array; those are not written by default.
         observes_latency: whether observations show w and the clock as a share of L.
         draws: what ``start`` draws from; without it, episodes start by ``reset`` only.
-        threads: number of threads that may call ``step`` and ``start`` at once, each for
-            its own episodes.
+        threads: number of threads that may run the batch's programs at once, each on its own
+            episodes.
 
     Attributes:
         ledger: LEDGER[E], branches: BRANCH[E, N], codes: int16[E, 3, K], order: int64[E, N]: the
@@ -144,6 +145,7 @@ class Batch:
         self._draws = draws
         most = 0 if draws is None else int(draws.branch_counts.max())
         self._orders = np.zeros((threads, most), np.int64)
+        self._chosen = np.zeros(num_envs, np.int64)
         self._bind()
 
     def _bind(self) -> None:
@@ -174,12 +176,14 @@ class Batch:
         )
         self._packed = pack(self._played_arrays.batch)
         self._played_packed = pack(self._played_arrays)
+        self._played_address = self._played_packed.ctypes.data
         if self._draws is not None:
             self._draw_sources = DrawSources(self._draws, self.streams)
             self._draws_packed = pack(self._draw_sources)
             self._start_packed = pack(
-                StartArrays(self._played_arrays, self._draw_sources, self._orders)
+                StartArrays(self._played_arrays, self._draw_sources, self._orders, self._chosen)
             )
+            self._start_address = self._start_packed.ctypes.data
 
     def _compiled_flat(self) -> NDArray[np.float32]:
         """The flat observations that compiled code writes, float32[E, F]."""
@@ -197,9 +201,11 @@ class Batch:
         "_played_arrays",
         "_packed",
         "_played_packed",
+        "_played_address",
         "_draw_sources",
         "_draws_packed",
         "_start_packed",
+        "_start_address",
     )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -209,24 +215,21 @@ class Batch:
         self.__dict__.update(state)
         self._bind()
 
-    def step(self, first: int = 0, last: int | None = None, thread: int = 0) -> int:
-        """Play ``self.actions`` (int64[E]; ``SKIP`` leaves an episode unchanged).
+    def step_program(self) -> Program:
+        """Plays ``self.actions`` (int64[E]; ``SKIP`` leaves an episode unchanged).
 
-        Args:
-            first, last: play these episodes only, without ``last``.
-            thread: number of the calling thread.
-
-        Returns:
-            Number of episodes that ended.
+        Its result is the number of episodes that ended.
         """
-        return int(
-            step_episodes(self._played_packed, first, len(self.actions) if last is None else last)
-        )
+        return bound(step_episodes, self._played_packed)
+
+    def step(self) -> None:
+        """Play ``self.actions`` in this thread."""
+        step_episodes(self._played_address, 0, len(self.actions), 0)
 
     def play(self, action: int) -> None:
         """Play an action in the first episode of a batch that has no other."""
         self.actions[0] = action
-        step_episodes(self._played_packed, 0, 1)
+        self.step()
 
     def queue_arguments(
         self, queues: NDArray[np.int32], counts: NDArray[np.int64]
@@ -253,20 +256,25 @@ class Batch:
             np.array([configured if w is None else w for w in weights], np.float64),
             np.array(orders, np.int64),
         )
-        self._follow_start(chosen)
+        self.choose(chosen)
+        self._follow_start(len(chosen))
 
-    def start(self, chosen: NDArray[np.int64], thread: int = 0) -> None:
-        """Start the next episodes of ``chosen``, int64[K], as their streams draw them.
+    def choose(self, chosen: NDArray[np.int64]) -> None:
+        """Choose the episodes that the program of starts is about, int64[K]."""
+        self._chosen[: len(chosen)] = chosen
 
-        Args:
-            chosen: the sub-environments.
-            thread: number of the calling thread.
-        """
-        start_episodes(self._start_packed, chosen, thread)
-        self._follow_start(chosen)
+    def start_program(self) -> Program:
+        """Starts the next episodes of the chosen ones, as their streams draw them."""
+        return bound(start_episodes, self._start_packed)
 
-    def _follow_start(self, chosen: NDArray[np.int64]) -> None:
-        """Called when the episodes ``chosen``, int64[K], have started."""
+    def start(self, chosen: NDArray[np.int64]) -> None:
+        """Start the next episodes of ``chosen``, int64[K], in this thread."""
+        self.choose(chosen)
+        start_episodes(self._start_address, 0, len(chosen), 0)
+        self._follow_start(len(chosen))
+
+    def _follow_start(self, count: int) -> None:
+        """Called when the first ``count`` of the chosen episodes have started."""
 
     def drawn_start(self, e: int, store: int = DRAWN, question: int = DRAWN) -> EpisodeStart:
         """What the stream of ``e`` draws for the next episode, which is not started.

@@ -18,6 +18,7 @@ from autotts_gym.mdp.observation import GenerationView, View, generation_view_of
 from autotts_gym.mdp.packed_arrays import Axes
 from autotts_gym.mdp.prefetch import prefetch
 from autotts_gym.mdp.rules import action_id
+from autotts_gym.mdp.slices import operation
 from autotts_gym.mdp.state import EpisodeArrays, EpisodeState, Records, state_of
 from autotts_gym.mdp.transition import COST, ILLEGAL, LATENCY, TOKENS, play_action
 
@@ -79,11 +80,13 @@ class StartArrays(NamedTuple):
     Attributes:
         played, draws: see there.
         orders: int64[T, at least the number of branches of any question], memory of T threads.
+        chosen: int64[E], of which the first are the episodes to start.
     """
 
     played: PlayedArrays
     draws: DrawSources
     orders: Annotated[NDArray[np.int64], Axes(np.int64, 2)]
+    chosen: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
 
 
 @inlined
@@ -173,8 +176,8 @@ def _prefetch(batch, step, e, last) -> None:
         _prefetch_class(batch, e + 4, step.actions[e + 4])
 
 
-@entry_point(packed=PlayedArrays)
-def step_episodes(played: Any, first: Any, last: Any) -> Any:
+@operation(PlayedArrays)
+def step_episodes(played: Any, first: Any, last: Any, thread: Any) -> Any:
     """Play the actions of episodes ``first`` to ``last`` - 1; returns how many ended."""
     batch, step = played.batch, played.step
     ended = 0
@@ -253,15 +256,17 @@ def begin_episodes(played, chosen, rows, betas, weights, orders):
         _begin(played, chosen[k], rows[k], orders[k], betas[k], weights[k])
 
 
-@entry_point(packed=StartArrays)
-def start_episodes(arrays, chosen, thread):
-    """Start the episodes ``chosen`` from what is drawn for them."""
+@operation(StartArrays)
+def start_episodes(arrays, first, last, thread):
+    """Start the episodes ``chosen[first:last]`` from what is drawn for them."""
     order = arrays.orders[thread]
     width = arrays.played.batch.episodes.branches.shape[1]
-    for e in chosen:
+    for k in range(first, last):
+        e = arrays.chosen[k]
         row, beta, weight = draw(arrays.draws, e, DRAWN, DRAWN, width, order)
         _begin(arrays.played, e, row, order[:width], beta, weight)
         arrays.draws.streams.episodes[e] += np.uint64(1)
+    return 0
 
 
 @entry_point(packed=PlayedArrays)

@@ -12,12 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import fields as f
 from autotts_gym.mdp import state as s
-from autotts_gym.mdp.jit import compiled
+from autotts_gym.mdp.jit import compiled, inlined
 from autotts_gym.mdp.observation import NULL, VOTES, GenerationView, View
 
 #: Values are clipped to ± this, which few reach.
@@ -88,9 +87,16 @@ def table(indent: str = "") -> str:
     return f"\n{indent}".join(rows)
 
 
-def scaled_confidence(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Confidences as the flat observation shows them; −1 stays −1."""
-    return np.where(confidence < 0, confidence, confidence / np.float32(_CONFIDENCE_SCALE))
+@inlined
+def scaled_confidence(confidence: Any) -> Any:
+    """A confidence as the flat observation of macro-actions shows it; −1 stays −1."""
+    return confidence if confidence < 0 else confidence / np.float32(_CONFIDENCE_SCALE)
+
+
+@inlined
+def clipped(value: Any) -> Any:
+    """A value between ± ``LIMIT``."""
+    return min(max(value, -LIMIT), LIMIT)
 
 
 @compiled

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numba
+import numpy as np
 from numba.core import caching, serialize
 
 from autotts_gym.mdp.packed_arrays import unpacking
@@ -134,7 +135,11 @@ def inlined(function: F) -> F:
 
 
 def entry_point(
-    key: str = "library", *, allocates: bool = False, packed: type[tuple[Any, ...]] | None = None
+    key: str = "library",
+    *,
+    allocates: bool = False,
+    packed: type[tuple[Any, ...]] | None = None,
+    by_address: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function that Python calls, and cache the result on disk under ``key``.
 
@@ -144,11 +149,14 @@ def entry_point(
         allocates: whether the function, or one that it calls, allocates arrays.
         packed: a named tuple of arrays, the type of the function's first parameter. Python passes
             :func:`~autotts_gym.mdp.packed_arrays.pack` of that tuple instead.
+        by_address: whether Python passes the address of that instead.
     """
     options = OPTIONS if allocates else WITHOUT_RUNTIME
 
     def decorate(function: Callable[..., Any]) -> Any:
-        outer = function if packed is None else _unpacking_first(function, packed, options)
+        outer = (
+            function if packed is None else _unpacking_first(function, packed, options, by_address)
+        )
         dispatcher = numba.njit(**options)(outer)
         dispatcher._cache = _Cache(outer, key)
         return dispatcher
@@ -157,14 +165,22 @@ def entry_point(
 
 
 def _unpacking_first(
-    function: Callable[..., Any], kind: type[tuple[Any, ...]], options: dict[str, Any]
+    function: Callable[..., Any],
+    kind: type[tuple[Any, ...]],
+    options: dict[str, Any],
+    by_address: bool,
 ) -> Callable[..., Any]:
     """``function`` with its first parameter, a ``kind``, packed into one array."""
     namespace: dict[str, Any] = {"function": numba.njit(**options)(function)}
-    rebuilt = unpacking(kind, namespace)
+    rebuilt, size = unpacking(kind, namespace)
     others = "".join(f", {name}" for name in list(inspect.signature(function).parameters)[1:])
     name = function.__name__
-    exec(f"def {name}(packed{others}):\n    return function({rebuilt}{others})\n", namespace)
+    lines = [f"def {name}({'address' if by_address else 'packed'}{others}):"]
+    if by_address:
+        namespace["word"] = np.dtype(np.int64)
+        lines.append(f"packed = view_at(address, ({size},), word)")
+    lines.append(f"return function({rebuilt}{others})")
+    exec("\n    ".join(lines), namespace)
     outer: Callable[..., Any] = namespace[name]
     outer.__module__ = function.__module__
     return outer

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotts_gym.mdp import flat_observation
 from autotts_gym.mdp.actions import max_legal_actions
 from autotts_gym.mdp.batch import Batch
 from autotts_gym.mdp.batch_kernels import (
@@ -18,8 +17,9 @@ from autotts_gym.mdp.batch_kernels import (
     write_step,
 )
 from autotts_gym.mdp.episode_draws import DrawTables
-from autotts_gym.mdp.flat_observation import LIMIT
-from autotts_gym.mdp.jit import entry_point
+from autotts_gym.mdp.flat_observation import clipped, scaled_confidence
+from autotts_gym.mdp.generation_confidence import UNKNOWN
+from autotts_gym.mdp.jit import entry_point, inlined
 from autotts_gym.mdp.macro_actions import expand, max_runs
 from autotts_gym.mdp.macro_features import (
     BRANCH_RECORD,
@@ -36,7 +36,8 @@ from autotts_gym.mdp.macro_transition import (
     play_macro_action,
 )
 from autotts_gym.mdp.observation import View, view_of
-from autotts_gym.mdp.packed_arrays import pack
+from autotts_gym.mdp.packed_arrays import Axes, pack
+from autotts_gym.mdp.slices import Program, bound, operation
 from autotts_gym.mdp.state import Records, state_of
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
@@ -44,10 +45,26 @@ from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
 
 
 class MacroPlayedArrays(NamedTuple):
-    """The arrays of a batch that is played step by step, with those of macro-actions."""
+    """The arrays of a batch that is played step by step, with those of macro-actions.
+
+    Attributes:
+        played, macro: see there.
+        queues: int32[T, >= max_runs, 2], working memory of T threads; int32[T, 0, 2] if single
+            actions are played.
+        history, lengths, branch_features, all_features: as in :class:`MacroBatch`.
+        flat: float32[E, F], flat observations; F = 0 if they are not wanted.
+        chosen: int64[E], of which the first are the episodes that have started.
+    """
 
     played: PlayedArrays
     macro: MacroArrays
+    queues: Annotated[NDArray[np.int32], Axes(np.int32, 3)]
+    history: Annotated[NDArray[np.int32], Axes(np.int32, 2)]
+    lengths: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
+    branch_features: Annotated[NDArray[np.float32], Axes(np.float32, 3)]
+    all_features: Annotated[NDArray[np.float32], Axes(np.float32, 2)]
+    flat: Annotated[NDArray[np.float32], Axes(np.float32, 2)]
+    chosen: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
 
 
 class TrackedArrays(NamedTuple):
@@ -57,10 +74,40 @@ class TrackedArrays(NamedTuple):
     macro: MacroArrays
 
 
-@entry_point(packed=MacroPlayedArrays)
-def _step(arrays, queue, history, lengths, atomic, first, last):
+@inlined
+def _write_flat(arrays, e):
+    """Write the flat observation of episode ``e``."""
+    if arrays.flat.shape[1] == 0:
+        return
+    row, features = arrays.flat[e], arrays.branch_features[e]
+    confidences = arrays.played.batch.generation.confidences[e]
+    mask = arrays.played.batch.views.mask[e]
+    if arrays.queues.shape[1] > 0:
+        mask = arrays.macro.mask[e]
+    n, numbers = features.shape
+    # The global features that are shown: what the other slices leave.
+    shown = row.shape[0] - n * numbers - n - mask.shape[0]
+    for k in range(shown):
+        row[k] = clipped(arrays.all_features[e, k])
+    for i in range(n):
+        for k in range(numbers):
+            row[shown + i * numbers + k] = clipped(features[i, k])
+    place = shown + n * numbers
+    for i in range(n):
+        row[place + i] = UNKNOWN
+        if confidences.shape[0] > 0:
+            row[place + i] = clipped(scaled_confidence(confidences[i]))
+    place += n
+    for a in range(mask.shape[0]):
+        row[place + a] = mask[a]
+
+
+@operation(MacroPlayedArrays)
+def _step(arrays, first, last, thread):
     batch, step = arrays.played.batch, arrays.played.step
     both = MacroBatchArrays(batch, arrays.macro)
+    queue, history, lengths = arrays.queues[thread], arrays.history, arrays.lengths
+    atomic = queue.shape[0] == 0
     ended = 0
     for e in range(first, last):
         if step.actions[e] == SKIP:
@@ -69,20 +116,24 @@ def _step(arrays, queue, history, lengths, atomic, first, last):
         result = play_macro_action(both, e, step.actions[e], queue, history, lengths, atomic)
         episode = state_of(batch.episodes, e)
         write_step(step, e, episode, result)
+        _write_flat(arrays, e)
         ended += episode.ledger.ended
     return ended
 
 
-@entry_point(packed=MacroPlayedArrays)
-def _begin(arrays, branch_features, lengths, chosen):
+@operation(MacroPlayedArrays)
+def _begin(arrays, first, last, thread):
     batch, macro = arrays.played.batch, arrays.macro
-    for e in chosen:
+    for k in range(first, last):
+        e = arrays.chosen[k]
         ledger = batch.episodes.ledger[e]
         width = batch.episodes.branches.shape[1]
         macro.mean_lengths[e] = ledger.full_cost / width / ledger.interval
-        lengths[e] = 0
-        branch_features[e] = 0
+        arrays.lengths[e] = 0
+        arrays.branch_features[e] = 0
         observe(macro, view_of(batch.views, e), ledger.depth_limit, e, True)
+        _write_flat(arrays, e)
+    return 0
 
 
 @entry_point(packed=TrackedArrays)
@@ -220,7 +271,7 @@ class MacroBatch(Batch):
         history_length = max_legal_actions(n, dataset.depth) if keep_actions else 0
         self.history = np.zeros((num_envs, history_length), np.int32)
         self.lengths = np.zeros(num_envs, np.int64)
-        self._queues = np.empty((threads, max_runs(n), 2), np.int32)
+        self._queues = np.empty((threads, 0 if atomic else max_runs(n), 2), np.int32)
         self.branch_features = np.zeros((num_envs, n, NUM_BRANCH_FEATURES), np.float32)
         self.all_features = np.zeros((num_envs, NUM_ALL_GLOBAL_FEATURES), np.float32)
         self._macro = MacroArrays.allocate(self.branch_features, self.all_features)
@@ -250,15 +301,36 @@ class MacroBatch(Batch):
         self.arrays = MacroBatchArrays(
             BatchArrays(self._state, self.view, self.generation), self._macro
         )
-        self._macro_packed = pack(MacroPlayedArrays(self._played_arrays, self._macro))
+        self._macro_packed = pack(
+            MacroPlayedArrays(
+                self._played_arrays,
+                self._macro,
+                self._queues,
+                self.history,
+                self.lengths,
+                self.branch_features,
+                self.all_features,
+                self.flat,
+                self._chosen,
+            )
+        )
+        self._macro_address = self._macro_packed.ctypes.data
         self.bundle_arguments = (self._queues[0], self.history, self.lengths, self._atomic)
 
     def _compiled_flat(self) -> NDArray[np.float32]:
-        return np.empty((len(self.flat), 0), np.float32)  # update_flat() writes all
+        return np.empty((len(self.flat), 0), np.float32)  # written with the features
+
+    _MACRO_BOUND: Final = (
+        "features",
+        "episode_memory",
+        "arrays",
+        "bundle_arguments",
+        "_macro_packed",
+        "_macro_address",
+    )
 
     def __getstate__(self) -> dict[str, Any]:
-        bound = {"features", "episode_memory", "arrays", "bundle_arguments", "_macro_packed"}
-        return {k: v for k, v in super().__getstate__().items() if k not in bound}
+        return {k: v for k, v in super().__getstate__().items() if k not in self._MACRO_BOUND}
 
     @property
     def mask(self) -> NDArray[np.int8]:
@@ -275,39 +347,17 @@ class MacroBatch(Batch):
             "globals": self.all_features if self._observes_latency else self.features,
         }
 
-    def step(self, first: int = 0, last: int | None = None, thread: int = 0) -> int:
+    def step_program(self) -> Program:
         """As of :class:`Batch`, for macro-actions."""
-        last = len(self.actions) if last is None else last
-        ended = int(
-            _step(
-                self._macro_packed,
-                self._queues[thread],
-                self.history,
-                self.lengths,
-                self._atomic,
-                first,
-                last,
-            )
-        )
-        if self.flat_slices:
-            self._update_flat(slice(first, last))
-        return ended
+        return bound(_step, self._macro_packed)
 
-    def play(self, action: int) -> None:
-        """Play a macro-action in the first episode of a batch that has no other."""
-        self.actions[0] = action
-        self.step()
+    def step(self) -> None:
+        """As of :class:`Batch`, for macro-actions."""
+        _step(self._macro_address, 0, len(self.actions), 0)
 
-    def _update_flat(self, rows: slice | NDArray[np.int64]) -> None:
-        """Write the flat observations of some episodes."""
-        arrays = self.observed()
-        for name, part in self.flat_slices.items():
-            values = arrays[name][rows]
-            if name == "branch_generation_confidence":
-                values = flat_observation.scaled_confidence(values)
-            self.flat[rows, part] = np.clip(values.reshape(len(values), -1), -LIMIT, LIMIT)
+    def start_program(self) -> Program:
+        """As of :class:`Batch`."""
+        return np.concatenate([super().start_program(), bound(_begin, self._macro_packed)])
 
-    def _follow_start(self, chosen: NDArray[np.int64]) -> None:
-        _begin(self._macro_packed, self.branch_features, self.lengths, chosen)
-        if self.flat_slices:
-            self._update_flat(chosen)
+    def _follow_start(self, count: int) -> None:
+        _begin(self._macro_address, 0, count, 0)

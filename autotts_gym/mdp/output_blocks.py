@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from numba import types
@@ -19,6 +19,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from autotts_gym.mdp.jit import entry_point
+from autotts_gym.mdp.packed_arrays import Axes, pack
+from autotts_gym.mdp.slices import Program, bound, operation
 
 #: Arrays begin at multiples of this number of bytes.
 _ALIGNMENT: Final = 64
@@ -31,6 +33,7 @@ _SOURCE: Final = 0  # address of the first row
 _STRIDE: Final = 1  # bytes from one row to the next one
 _SIZE: Final = 2  # bytes of a row
 _OFFSET: Final = 3  # place in the block
+_BLOCK: Final = 4  # number of the block
 
 #: Blocks of memory, uint8 each.
 Blocks = list[NDArray[np.uint8]]
@@ -49,28 +52,46 @@ def _copy_bytes(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), build
 
 
-@entry_point()
-def _copy_range(plan, block, first, last):
-    start = block.ctypes.data
+class CopyArrays(NamedTuple):
+    """What a copy of arrays needs to know.
+
+    Attributes:
+        plan: int64[K, 5], a row per array, see the columns above.
+        targets: int64[B], the addresses of the blocks.
+    """
+
+    plan: Annotated[NDArray[np.int64], Axes(np.int64, 2)]
+    targets: Annotated[NDArray[np.int64], Axes(np.int64, 1)]
+
+
+@operation(CopyArrays)
+def _copy_range(arrays, first, last, thread):
+    plan = arrays.plan
     for k in range(plan.shape[0]):
         stride, size = plan[k, _STRIDE], plan[k, _SIZE]
         source = plan[k, _SOURCE] + first * stride
-        target = start + plan[k, _OFFSET] + first * size
+        target = arrays.targets[plan[k, _BLOCK]] + plan[k, _OFFSET] + first * size
         if stride == size:
             _copy_bytes(target, source, (last - first) * size)
             continue
         for row in range(last - first):
             _copy_bytes(target + row * size, source + row * stride, size)
+    return 0
+
+
+@entry_point(packed=CopyArrays)
+def _copy_rows(arrays, rows):
+    plan = arrays.plan
+    for k in range(plan.shape[0]):
+        stride, size = plan[k, _STRIDE], plan[k, _SIZE]
+        start = arrays.targets[plan[k, _BLOCK]] + plan[k, _OFFSET]
+        for e in rows:
+            _copy_bytes(start + e * size, plan[k, _SOURCE] + e * stride, size)
 
 
 @entry_point()
-def _copy_rows(plan, block, rows):
-    start = block.ctypes.data
-    for k in range(plan.shape[0]):
-        stride, size = plan[k, _STRIDE], plan[k, _SIZE]
-        for e in rows:
-            target = start + plan[k, _OFFSET] + e * size
-            _copy_bytes(target, plan[k, _SOURCE] + e * stride, size)
+def _address(block):
+    return block.ctypes.data
 
 
 @entry_point()
@@ -114,7 +135,7 @@ class OutputBlocks:
         self._episodes = len(next(iter(arrays.values())))
         self._sizes: list[int] = []
         self._groups: list[_Group] = []
-        plans: list[list[tuple[int, ...]]] = []
+        plan: list[tuple[int, ...]] = []
         # Arrays of a group are one array with an axis more, whose parts are faster to make.
         kinds: dict[Any, list[str]] = {}
         for key, array in arrays.items():
@@ -125,16 +146,17 @@ class OutputBlocks:
         for (shape, dtype, _), keys in kinds.items():
             size = math.prod(shape) * dtype.itemsize
             nbytes = len(keys) * size * self._episodes
-            if not plans or self._sizes[-1] + nbytes > _BLOCK_SIZE:
-                plans.append([])
+            if not self._sizes or self._sizes[-1] + nbytes > _BLOCK_SIZE:
                 self._sizes.append(0)
-            offset = self._sizes[-1]
-            self._groups.append(_Group(keys, len(plans) - 1, offset, shape, dtype))
+            block, offset = len(self._sizes) - 1, self._sizes[-1]
+            self._groups.append(_Group(keys, block, offset, shape, dtype))
             self._sizes[-1] += -(-nbytes // _ALIGNMENT) * _ALIGNMENT
             for k, key in enumerate(keys):
                 place = offset + k * size * self._episodes
-                plans[-1].append((arrays[key].ctypes.data, arrays[key].strides[0], size, place))
-        self._plans = [np.array(plan, np.int64) for plan in plans]
+                plan.append((arrays[key].ctypes.data, arrays[key].strides[0], size, place, block))
+        self._plan = np.array(plan, np.int64)
+        self._targets = np.zeros(len(self._sizes), np.int64)
+        self._packed = pack(CopyArrays(self._plan, self._targets))
         self._shapes = [(len(g.keys), self._episodes, *g.shape) for g in self._groups]
         # The values of one episode, and where they come from.
         names = [str(k) for k in range(len(arrays))]
@@ -151,19 +173,24 @@ class OutputBlocks:
         )
 
     def allocate(self, *, zeros: bool = False) -> Blocks:
-        """New blocks for a copy."""
+        """New blocks, to which values are copied from now on; the caller must keep them."""
         make = np.zeros if zeros else np.empty
-        return [make(size, np.uint8) for size in self._sizes]
+        blocks = [make(size, np.uint8) for size in self._sizes]
+        for k, block in enumerate(blocks):
+            self._targets[k] = _address(block)
+        return blocks
 
-    def copy(self, blocks: Blocks, first: int, last: int) -> None:
-        """Copy the values of episodes ``first`` to ``last`` - 1."""
-        for plan, block in zip(self._plans, blocks, strict=True):
-            _copy_range(plan, block, first, last)
+    def copy_program(self) -> Program:
+        """Copies the values of episodes to the latest blocks."""
+        return bound(_copy_range, self._packed)
 
-    def copy_rows(self, blocks: Blocks, rows: NDArray[np.int64]) -> None:
-        """Copy the values of the episodes ``rows``, int64[K]."""
-        for plan, block in zip(self._plans, blocks, strict=True):
-            _copy_rows(plan, block, rows)
+    def copy(self, first: int, last: int) -> None:
+        """Copy the values of episodes ``first`` to ``last`` - 1 to the latest blocks."""
+        _copy_range(self._packed.ctypes.data, first, last, 0)
+
+    def copy_rows(self, rows: NDArray[np.int64]) -> None:
+        """Copy the values of the episodes ``rows``, int64[K], to the latest blocks."""
+        _copy_rows(self._packed, rows)
 
     def arrays(self, blocks: Blocks) -> dict[str, NDArray[Any]]:
         """The copies in some blocks, by key."""

@@ -64,15 +64,18 @@ def _append(arrays: tuple[Any, ...], words: list[int]) -> None:
         words += [array.ctypes.data, *array.shape]
 
 
-def unpacking(kind: type[tuple[Any, ...]], namespace: dict[str, Any]) -> str:
+def unpacking(kind: type[tuple[Any, ...]], namespace: dict[str, Any]) -> tuple[str, int]:
     """Source of a compiled expression that rebuilds a ``kind`` from ``packed``, its :func:`pack`.
 
     Args:
         kind: the named tuple's type.
         namespace: receives the objects that the expression refers to.
+
+    Returns:
+        The expression, and the number of words in ``packed``.
     """
     namespace["view_at"] = view_at
-    return _expression(kind, namespace, 0)[0]
+    return _expression(kind, namespace, 0)
 
 
 def _expression(

@@ -34,12 +34,13 @@ def test_copies_are_equal_and_independent(random: Random) -> None:
     episodes = random.randint(1, 20)
     arrays = random_arrays(random, episodes)
     layout = OutputBlocks(arrays)
-    blocks, zeros = layout.allocate(), layout.allocate(zeros=True)
+    blocks = layout.allocate()
     cut = random.randint(0, episodes)
-    layout.copy(blocks, cut, episodes)
-    layout.copy(blocks, 0, cut)
+    layout.copy(cut, episodes)
+    layout.copy(0, cut)
+    zeros = layout.allocate(zeros=True)
     rows = np.flatnonzero(np.random.default_rng(0).integers(0, 2, episodes))
-    layout.copy_rows(zeros, rows)
+    layout.copy_rows(rows)
     originals = {key: array.copy() for key, array in arrays.items()}
     for array in arrays.values():
         array[:] = 101
@@ -81,7 +82,7 @@ def test_large_arrays_have_blocks_of_their_own() -> None:
     layout = OutputBlocks(arrays | {"d": np.ones(4)})
     blocks = layout.allocate()
     assert len(blocks) == 4
-    layout.copy(blocks, 0, 4)
+    layout.copy(0, 4)
     copies = layout.arrays(blocks)
     assert all(np.array_equal(copies[name], arrays[name]) for name in "abc")
 
