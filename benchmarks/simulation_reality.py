@@ -6,9 +6,9 @@ of its own, concurrently with the others (:func:`autotts_gym.deployment.solver.s
 same arrivals of the same questions are simulated from the recorded traces of the model.
 
 The server, the episodes and everything else share the processors, so measure on an idle machine.
-On one with few cores, vLLM's computation keeps the other processes waiting for whole requests, as it
-does not where it runs on a device of its own. With ``--precedence`` (for the superuser), those are
-scheduled before it.
+On one with few cores, vLLM's computation keeps the other processes waiting for whole requests, as
+it does not on a device of its own. With ``--precedence`` (for the superuser), those are scheduled
+before it.
 The curve is measured before and after: where the two differ, the machine was not idle, and neither
 describes it while the questions were answered. The load average is printed with the results.
 """
@@ -190,7 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     texts = [question.text for question in collection_questions(SEARCH_SET)]
     curves: dict[str, ServerCurve] = {}
     with server as url, connect(url, reference=REFERENCE) as live:
-
         if options.precedence:
             take_precedence(options.precedence)
 
