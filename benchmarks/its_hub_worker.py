@@ -5,16 +5,17 @@ output in the same way. The server of its_hub offers plain self-consistency only
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from its_hub import AdaptiveSelfConsistency, OpenAICompatibleLanguageModel
 from its_hub.core.algorithms.self_consistency import create_regex_projection_function
 
 
-async def answer_all(settings: dict[str, Any]) -> None:
+async def answer_all(settings: dict[str, Any], replies: TextIO) -> None:
     model = OpenAICompatibleLanguageModel(
         endpoint=settings["url"],
         api_key="none",
@@ -28,9 +29,12 @@ async def answer_all(settings: dict[str, Any]) -> None:
     for line in sys.stdin:
         question = json.loads(line)
         reply = await algorithm.ainfer(model, question, budget=settings["samples"])
-        print(json.dumps(reply["content"]), flush=True)
+        print(json.dumps(reply["content"]), file=replies, flush=True)
     await model.close()
 
 
 logging.disable(logging.WARNING)
-asyncio.run(answer_all(json.loads(sys.argv[1])))
+output = sys.stdout
+# Libraries print advice to standard output when a request fails.
+with contextlib.redirect_stdout(sys.stderr):
+    asyncio.run(answer_all(json.loads(sys.argv[1]), output))
