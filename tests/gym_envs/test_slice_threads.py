@@ -6,6 +6,7 @@ import _thread
 import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -147,6 +148,15 @@ def test_threads_end_with_the_pool() -> None:
     assert not worker.is_alive()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also if a shell runs the tests in the background."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_the_pool_goes_on_after_an_interrupt(pool: SliceThreads) -> None:
     episodes = Episodes()
     episodes.play(pool)
