@@ -113,8 +113,8 @@ async def answer_questions(
 
 def take_precedence(niceness: int) -> None:
     """Give this process and the server precedence over vLLM's engine, which computes."""
-    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    for process in processes:
+    own = psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
         if not process.name().startswith("VLLM"):
             for thread in process.threads():
                 os.setpriority(os.PRIO_PROCESS, thread.id, -niceness)
