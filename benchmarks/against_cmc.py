@@ -3,8 +3,8 @@
 For each environment and β of CMC, the table shows the tokens at which a controller reaches CMC's
 accuracy along its own β, as a percentage of CMC's tokens; its sequential tokens at that point, as a
 percentage of CMC's; and its accuracy gain at equal tokens. With ``--within-latency``, only points
-with at most CMC's sequential tokens count. Intervals are paired bootstrap intervals over questions
-and seeds.
+with at most CMC's sequential tokens count. ``--cost sequential_tokens`` exchanges the two costs.
+Intervals are paired bootstrap intervals over questions and seeds.
 
 Several trained policies, or folders of ``autotts discover``, each made on a part of the questions
 or of the environments, are evaluated *out of fold*: each plays the questions and environments on
@@ -28,8 +28,9 @@ from rich.table import Table
 from autotts_gym.controllers.loader import load
 from autotts_gym.controllers.policy_agent import PolicyAgent
 from autotts_gym.evaluation import benchmark
-from autotts_gym.evaluation.analysis import Analysis, Row, Scope
+from autotts_gym.evaluation.analysis import Analysis, Cost, Row, Scope
 from autotts_gym.evaluation.bootstrap import Estimate
+from autotts_gym.evaluation.comparison import OTHER_COST
 from autotts_gym.evaluation.results import AgentRecord, EnvironmentRecord, Results
 from autotts_gym.evaluation.runs import IncompleteRun, Run
 from autotts_gym.mdp.trace_dataset import BILLINGS, EpisodeConfig
@@ -41,6 +42,8 @@ from autotts_gym.traces.store import TraceStore
 BETAS = (0.25, 0.5, 0.75, 1.0)
 KNOBS = tuple(round(0.1 * k, 1) for k in range(11))
 NEW = "new"
+#: Names of the costs in headings.
+NAMES = {"tokens": "tokens", "sequential_tokens": "sequential"}
 
 
 def play(
@@ -125,16 +128,16 @@ def out_of_fold(
     return joined
 
 
-def sequential_ratio(analysis: Analysis, scope: Scope, row: Row, tokens: float) -> float:
-    """Sequential tokens of the sweep at some tokens, relative to those of a row."""
+def other_ratio(analysis: Analysis, scope: Scope, row: Row, cost: Cost, value: float) -> float:
+    """The other cost of the sweep at a value of a cost, relative to that of a row."""
     sweep = analysis.rows_in(scope, NEW)
-    spent, clock = (
+    costs, others = (
         np.array([analysis.estimate(scope, one, metric).value for one in sweep])
-        for metric in ("tokens", "sequential_tokens")
+        for metric in (cost, OTHER_COST[cost])
     )
-    order = np.argsort(spent)
-    at = np.exp(np.interp(np.log(tokens), np.log(spent[order]), np.log(clock[order])))
-    return float(at / analysis.estimate(scope, row, "sequential_tokens").value)
+    order = np.argsort(costs)
+    at = np.exp(np.interp(np.log(value), np.log(costs[order]), np.log(others[order])))
+    return float(at / analysis.estimate(scope, row, OTHER_COST[cost]).value)
 
 
 def formatted(estimate: Estimate, scale: float, form: str) -> str:
@@ -172,23 +175,27 @@ def analyze(
     return Analysis.from_results(results)
 
 
-def comparison_table(analysis: Analysis, title: str, *, within: bool) -> Table:
+def comparison_table(
+    analysis: Analysis, title: str, *, within: bool, cost: Cost = "tokens"
+) -> Table:
     """The comparison with each β of CMC, a row for each environment and for averages.
 
     Args:
         analysis: of the agents "cmc" and ``NEW``.
         title: title of the table.
-        within: count points with at most CMC's sequential tokens only.
+        within: count points with at most CMC's other cost only.
+        cost: the cost that is compared at equal accuracy.
     """
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("environment")
-    headings = ("CMC's β", "accuracy", "tokens", "sequential", "% of tokens at equal accuracy")
-    for heading in (*headings, "% of sequential there", "accuracy gain at equal tokens"):
+    name, other = (NAMES[key] for key in (cost, OTHER_COST[cost]))
+    headings = ("CMC's β", "accuracy", "tokens", "sequential", f"% of {name} at equal accuracy")
+    for heading in (*headings, f"% of {other} there", f"accuracy gain at equal {name}"):
         table.add_column(heading, justify="right")
     for scope in analysis.scopes:
         for row in analysis.rows_in(scope, "cmc"):
-            comparison = analysis.compare(scope, NEW, row, within_both=within)
-            clock = sequential_ratio(analysis, scope, row, comparison.cost.value)
+            comparison = analysis.compare(scope, NEW, row, cost, within_both=within)
+            there = other_ratio(analysis, scope, row, cost, comparison.cost.value)
             table.add_row(
                 scope.name,
                 f"{row.beta:g}",
@@ -196,7 +203,7 @@ def comparison_table(analysis: Analysis, title: str, *, within: bool) -> Table:
                 f"{analysis.estimate(scope, row, 'tokens').value:,.0f}",
                 f"{analysis.estimate(scope, row, 'sequential_tokens').value:,.0f}",
                 formatted(comparison.cost_ratio, 100, ".0f"),
-                f"{100 * clock:.0f}",
+                f"{100 * there:.0f}",
                 formatted(comparison.accuracy_gain, 100, "+.1f"),
             )
     return table
@@ -210,8 +217,11 @@ def main() -> None:
     parser.add_argument("--env", action="append", required=True)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--out", type=Path, help="folder of the episode cache")
+    parser.add_argument("--cost", choices=list(NAMES), default="tokens", help="cost to compare")
     parser.add_argument(
-        "--within-latency", action="store_true", help="at most CMC's sequential tokens"
+        "--within-latency",
+        action="store_true",
+        help="at most CMC's sequential tokens, or at most its tokens if those are not compared",
     )
     parser.add_argument("--billing", choices=BILLINGS, default="tokens")
     parser.add_argument(
@@ -229,9 +239,10 @@ def main() -> None:
         folder = given.out or Path(temporary)
         analysis = analyze(contenders, stores, config, given.seeds, folder)
     name = given.controllers[0] if len(contenders) == 1 else f"{len(contenders)} folds, out of fold"
-    within = ", within CMC's sequential tokens" if given.within_latency else ""
-    title = f"{name}, {given.seeds} seeds, billed by {given.billing}{within}"
-    table = comparison_table(analysis, title, within=given.within_latency)
+    title = f"{name}, {given.seeds} seeds, billed by {given.billing}"
+    if given.within_latency:
+        title += f", within CMC's {OTHER_COST[given.cost].replace('_', ' ')}"
+    table = comparison_table(analysis, title, within=given.within_latency, cost=given.cost)
     Console(width=150).print(table)
 
 

@@ -3,8 +3,10 @@
 The complete ``autotts discover`` runs once for each fold of the questions, on the other folds, and
 once for each environment, on the other ones. Each chosen program is played on what was left out of
 its search. The tables show the tokens at the accuracy of the Confidence Momentum Controller as
-``benchmarks/against_cmc.py`` does, with and without the bound of its sequential tokens. Intervals
-are paired bootstrap intervals over questions and branch orders.
+``benchmarks/against_cmc.py`` does, with and without the bound of its sequential tokens, and the
+sequential tokens within its tokens. Programs that depend on the weight of latency are played at
+each ``--latency-weight``. Intervals are paired bootstrap intervals over questions and branch
+orders.
 
 Searches and episodes are kept in the folder ``--out``; after an interruption, the same command
 continues. All other options are those of ``autotts discover``, such as ``--by regression``.
@@ -23,9 +25,18 @@ from against_cmc import Contender, analyze, comparison_table
 from rich.console import Console
 
 from autotts_gym.discovery.search_session import format_ranges
+from autotts_gym.evaluation.analysis import Cost
 from autotts_gym.mdp.trace_dataset import BILLINGS, EpisodeConfig
 from autotts_gym.traces import registry
 from autotts_gym.traces.branch_width import default_width
+
+ANY = "any latency"
+#: Costs that are compared, and the bound of the other one.
+BOUNDS: tuple[tuple[Cost, str], ...] = (
+    ("tokens", "within CMC's sequential tokens"),
+    ("tokens", ANY),
+    ("sequential_tokens", "within CMC's tokens"),
+)
 
 
 def search(
@@ -42,7 +53,9 @@ def search(
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # options of ``autotts discover`` would match
     )
     parser.add_argument("--env", action="append", required=True, help="environments to compare on")
     parser.add_argument(
@@ -50,6 +63,14 @@ def main() -> None:
     )
     parser.add_argument("--folds", type=int, default=5, help="folds of the questions")
     parser.add_argument("--orders", type=int, default=100, help="branch orders of the comparison")
+    parser.add_argument(
+        "--latency-weight",
+        type=float,
+        nargs="+",
+        default=[0.0],
+        metavar="W",
+        help="weights of latency that programs read",
+    )
     parser.add_argument("--billing", choices=BILLINGS, default="tokens")
     parser.add_argument("--out", type=Path, required=True, help="folder of searches and episodes")
     given, options = parser.parse_known_args()
@@ -59,7 +80,7 @@ def main() -> None:
     if len(counts) > 1:
         parser.error(f"the environments have {sorted(counts)} questions; they must have as many")
     questions = range(counts.pop())
-    config = EpisodeConfig(default_width(stores.values()), given.billing)
+    width = default_width(stores.values())
     by_question = [
         search(
             given.out / f"questions_{fold}",
@@ -83,11 +104,14 @@ def main() -> None:
         if not contenders:
             continue
         folder = given.out / "episodes"
-        analysis = analyze(contenders, stores, config, given.orders, folder)
-        for within in (True, False):
-            bound = "within CMC's sequential tokens" if within else "any latency"
-            title = f"{left_out}, {given.orders} orders, billed by {given.billing}, {bound}"
-            Console(width=150).print(comparison_table(analysis, title, within=within))
+        for weight in given.latency_weight:
+            config = EpisodeConfig(width, given.billing, latency_weight=weight)
+            analysis = analyze(contenders, stores, config, given.orders, folder)
+            title = f"{left_out}, {given.orders} orders, billed by {given.billing}, "
+            title += f"latency weight {weight:g}, "
+            for cost, bound in BOUNDS:
+                table = comparison_table(analysis, title + bound, within=bound != ANY, cost=cost)
+                Console(width=150).print(table)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class Replays:
         starts: int64[E + 1], first row of each episode with rows, and R.
         environments, questions: int64[E], index of the environment, and row of the question.
         betas: float64[E], β of the reading policy.
+        latency: float64[E], weight of latency in the cost, and of the reading policy.
     """
 
     features: NDArray[np.float64]
@@ -95,6 +96,7 @@ class Replays:
     environments: NDArray[np.int64]
     questions: NDArray[np.int64]
     betas: NDArray[np.float64]
+    latency: NDArray[np.float64]
 
 
 class Recorder:
@@ -114,9 +116,22 @@ class Recorder:
         ]
         assert all(rollout.path == "compiled" for rollout in self._rollouts)
 
-    def replay(self, reading: Program, betas: Sequence[float]) -> Replays:
-        """Play the reading policy on all questions and branch orders, at each β."""
-        parts = [self._play(reading, e, beta) for e in range(len(self._rollouts)) for beta in betas]
+    def replay(
+        self, reading: Program, betas: Sequence[float], latency: Sequence[float] = (0.0,)
+    ) -> Replays:
+        """Play the reading policy on all questions and branch orders.
+
+        Args:
+            reading: the reading policy.
+            betas: values of β.
+            latency: weights of latency, at each of which it is played at every β.
+        """
+        parts = [
+            self._play(reading, e, beta, weight)
+            for e in range(len(self._rollouts))
+            for weight in latency
+            for beta in betas
+        ]
         offsets = np.cumsum([0, *(len(part.correct) for part in parts)])
         starts = [part.starts[:-1] + offset for part, offset in zip(parts, offsets, strict=False)]
 
@@ -132,15 +147,16 @@ class Recorder:
             environments=joined("environments"),
             questions=joined("questions"),
             betas=joined("betas"),
+            latency=joined("latency"),
         )
 
-    def _play(self, reading: Program, environment: int, beta: float) -> Replays:
+    def _play(self, reading: Program, environment: int, beta: float, weight: float) -> Replays:
         search = self.search
         store, rollout = search.stores[environment], self._rollouts[environment]
         questions, orders = search.episodes(environment)
         rows = np.zeros((_MOST_ROWS * len(questions), _COLUMNS + len(FEATURES)))
         counts = np.array([-1, 0])
-        rollout.extra_args = (reading.code(), reading.values(beta), rows, counts)
+        rollout.extra_args = (reading.code(), reading.values(beta, weight), rows, counts)
         results = rollout.play(questions, orders, beta)
         assert not results.failures
         rows = rows[: counts[1]]
@@ -156,6 +172,7 @@ class Recorder:
             environments=np.full(len(present), environment),
             questions=questions[present],
             betas=np.full(len(present), beta),
+            latency=np.full(len(present), weight),
         )
 
 

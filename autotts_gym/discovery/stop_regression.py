@@ -8,7 +8,7 @@ correct answers that continuing gains per unit of cost, modelled as
 
 a function of the votes only, with coefficients ≥ 0. The rule stops at the first row where the gain
 rate is below the price, so one model holds for all prices, and the logarithm of the price is
-linear in β.
+linear in β. With several weights of latency, the intercept is linear in the weight.
 
 The mean payoff of the rule over log-uniform prices has a closed form. With m the lowest logarithm
 of the gain rate up to a row, continuing there is worth Δcorrect · m − Δcost · exp(m), up to
@@ -98,9 +98,11 @@ class GainModel:
 
     Attributes:
         coefficients: float64[1 + terms], intercept and coefficients.
+        tilt: slope of the intercept in the weight of latency.
     """
 
     coefficients: NDArray[np.float64]
+    tilt: float = 0.0
 
     def stop_tree(self) -> Node:
         """The rule as the tree of the slot ``stop``: above 0 where the rule stops."""
@@ -112,7 +114,7 @@ class GainModel:
             tree = product if tree is None else Node(pt.ADD, (tree, product))
         # The gain rate is below the price where the sum is above this threshold.
         base = float(self.coefficients[0]) - math.log(price_at(0.0))
-        threshold = Constant(_rounded(base), _rounded(LOG_RANGE))
+        threshold = Constant(_rounded(base), _rounded(LOG_RANGE), _rounded(self.tilt))
         return Node(pt.SUB, (tree or Node(Constant(0.0)), Node(threshold)))
 
 
@@ -120,14 +122,17 @@ class StopRegression:
     """Fits gain rates to replays.
 
     Args:
-        replays: rows of a reading policy, at one or several values of β.
-        latency: weight of sequential tokens in the cost.
+        replays: rows of a reading policy, at one or several values of β and weights of latency.
     """
 
-    def __init__(self, replays: Replays, latency: float = 0.0) -> None:
+    def __init__(self, replays: Replays) -> None:
         self.replays = replays
         self._terms = np.column_stack([_column(replays, term) for term in TERMS])
+        latency = np.repeat(replays.latency, np.diff(replays.starts))
         costs = (1 - latency) * replays.tokens + latency * replays.sequential
+        # With several weights, the weight is one more column of every fit.
+        has_tilt = len(np.unique(replays.latency)) > 1
+        self._tilting = -latency[:, None] if has_tilt else np.empty((len(latency), 0))
         self._gains, self._costs = _steps(replays.correct, replays), _steps(costs, replays)
         # Prices of an episode are those around its β, because the reading policy depends on it.
         betas = np.unique(replays.betas)
@@ -152,21 +157,24 @@ class StopRegression:
             start: where the fit starts; by default it starts several times.
         """
         weights = self._weights(selected)
-        columns = np.ascontiguousarray(self._terms[:, :terms])
-        starts = self._starts(columns) if start is None else [start.coefficients[: terms + 1]]
+        columns = self._columns(terms)
+        tilts = columns.shape[1] - terms
+        starts = self._starts(terms) if start is None else [start]
+        ridged = slice(1, terms + 1)
 
         def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             values, gradient = self._evaluate(columns, theta, weights)
-            distance = theta[1:] - theta[1:].mean()
-            gradient[1:] -= 2 * ridge * distance
+            distance = theta[ridged] - theta[ridged].mean()
+            gradient[ridged] -= 2 * ridge * distance
             return ridge * float(distance @ distance) - float(weights @ values), -gradient
 
-        bounds = [(None, None)] + [(0.0, None)] * terms
+        bounds = [(None, None)] + [(0.0, None)] * terms + [(None, None)] * tilts
         results = [
             minimize(objective, theta, jac=True, method="L-BFGS-B", bounds=bounds)
-            for theta in starts
+            for theta in (self._theta(model, terms) for model in starts)
         ]
-        return GainModel(min(results, key=lambda result: float(result.fun)).x)
+        best = min(results, key=lambda result: float(result.fun)).x
+        return GainModel(best[: terms + 1], float(best[terms + 1 :].sum()))
 
     def payoffs(self, model: GainModel, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Contributions of some episodes to the payoff of each question; float64[Q].
@@ -178,12 +186,22 @@ class StopRegression:
             model: the rule.
             selected: bool[E], the episodes.
         """
-        columns = np.ascontiguousarray(self._terms[:, : len(model.coefficients) - 1])
-        weights = selected.astype(float)
-        values = self._evaluate(columns, model.coefficients, weights)[0] / self._cell
+        terms = len(model.coefficients) - 1
+        columns, theta = self._columns(terms), self._theta(model, terms)
+        values = self._evaluate(columns, theta, selected.astype(float))[0] / self._cell
         at = np.unique(self.replays.questions, return_inverse=True)[1]
         sums: NDArray[np.float64] = np.bincount(at, values) / np.bincount(at)
         return sums
+
+    def _columns(self, terms: int) -> NDArray[np.float64]:
+        """The first terms, and the negative weight of latency if there are several."""
+        return np.ascontiguousarray(np.hstack([self._terms[:, :terms], self._tilting]))
+
+    def _theta(self, model: GainModel, terms: int) -> NDArray[np.float64]:
+        """Intercept, coefficients of the first terms, and the tilt if there is one."""
+        tilt = [model.tilt] * self._tilting.shape[1]
+        theta: NDArray[np.float64] = np.append(model.coefficients[: terms + 1], tilt)
+        return theta
 
     def _weights(self, selected: NDArray[np.bool_] | None) -> NDArray[np.float64]:
         chosen = np.ones(len(self.replays.betas)) if selected is None else selected.astype(float)
@@ -203,11 +221,11 @@ class StopRegression:
         )
         return values, gradient
 
-    def _starts(self, columns: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    def _starts(self, terms: int) -> list[GainModel]:
         """Equal coefficients at several scales, with the price of β = 0.5 at the mean row."""
         level = math.log(price_at(0.5))
-        mean = float(columns.sum(axis=1).mean())
-        return [np.array([level + scale * mean, *[scale] * columns.shape[1]]) for scale in _SCALES]
+        mean = float(self._terms[:, :terms].sum(axis=1).mean())
+        return [GainModel(np.array([level + scale * mean, *[scale] * terms])) for scale in _SCALES]
 
 
 def _column(replays: Replays, term: Node) -> NDArray[np.float64]:

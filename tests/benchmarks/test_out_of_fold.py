@@ -22,11 +22,13 @@ def test_searches_and_tables(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--env", "made-0", "--env", "made-1"]
     command += ["--folds", "2", "--orders", "2", "--out", str(tmp_path / "out")]
     command += ["--by", "regression", "--rounds", "1", "--attempts", "4", "--seeds", "2"]
+    command += ["--latency", "0,0.5", "--latency-weight", "0.5"]
     environment = os.environ | {"AUTOTTS_ENVS": str(tmp_path / "envs"), "COLUMNS": "150"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "2 folds of the questions, 2 orders, billed by tokens, within CMC's" in done.stdout
-    assert "each model left out, 2 orders, billed by tokens, any latency" in done.stdout
+    played = "2 orders, billed by tokens, latency weight 0.5"
+    assert f"2 folds of the questions, {played}, within CMC's tokens" in done.stdout
+    assert f"each model left out, {played}, any latency" in done.stdout
     runs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.rglob("run.json")}
     assert runs["questions_0"]["questions"] == list(range(1, 16, 2))
     assert runs["questions_1"]["questions"] == list(range(0, 16, 2))

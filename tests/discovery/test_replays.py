@@ -45,9 +45,21 @@ def test_shapes(replays: Replays) -> None:
     assert len(replays.betas) == len(replays.questions) == len(replays.environments)
     assert len(replays.betas) == len(replays.starts) - 1 <= 2 * 2 * 6 * 3
     assert set(replays.betas) == {BETA, 1.0}
+    assert set(replays.latency) == {0.0}
     assert set(replays.questions) <= set(range(6))
     inside = np.delete(np.diff(replays.tokens), replays.starts[1:-1] - 1)
     assert (inside > -1e-3).all()  # tokens rise, up to what is settled at the end of a branch
+
+
+def test_reading_policy_depends_on_the_weight_of_latency(search: SearchSet) -> None:
+    reading = replace(
+        seed_programs()["widening"], stop=Node(Constant(-1.0)), width=Node(Constant(2.0, 0.0, 60.0))
+    )
+    replays = Recorder(search).replay(reading, [0.5], (0.0, 1.0))
+    last = replays.starts[1:] - 1
+    narrow, wide = (replays.sequential[last[replays.latency == w]].mean() for w in (0.0, 1.0))
+    assert narrow > 4 * wide
+    assert len(replays.latency) == len(replays.betas)
 
 
 @pytest.mark.parametrize("votes", [0, 2, 5, 1000])

@@ -16,7 +16,12 @@ from autotts_gym.discovery.replays import FEATURES, Replays
 from autotts_gym.discovery.stop_regression import LOG_RANGE, TERMS, GainModel, StopRegression
 
 
-def made_replays(seed: int, episodes: int, betas: tuple[float, ...] = (0.5,)) -> Replays:
+def made_replays(
+    seed: int,
+    episodes: int,
+    betas: tuple[float, ...] = (0.5,),
+    latency: tuple[float, ...] = (0.0,),
+) -> Replays:
     """Episodes of 1 to 9 rows with rising votes, and random correctness, margins and costs."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 10, episodes)
@@ -36,6 +41,7 @@ def made_replays(seed: int, episodes: int, betas: tuple[float, ...] = (0.5,)) ->
         environments=np.zeros(episodes, np.int64),
         questions=np.arange(episodes) % 3,
         betas=np.repeat(betas, math.ceil(episodes / len(betas)))[:episodes],
+        latency=np.resize(latency, episodes),
     )
 
 
@@ -52,8 +58,8 @@ def test_payoff_is_the_mean_over_prices(
     seed: int, theta: tuple[float, ...], latency: float
 ) -> None:
     """It equals the mean payoff of stopping where the gain rate is below each of many prices."""
-    replays = made_replays(seed, 6)
-    regression = StopRegression(replays, latency)
+    replays = made_replays(seed, 6, latency=(latency,))
+    regression = StopRegression(replays)
     payoffs = regression.payoffs(GainModel(np.array(theta)), everything(replays))
     columns = np.column_stack(
         [
@@ -123,6 +129,25 @@ def test_fits_ignore_episodes_that_are_left_out() -> None:
         replays.correct[first:end] = 1 - replays.correct[first:end]
     after = StopRegression(replays).fit(2, 0.01, kept)
     assert np.array_equal(before.coefficients, after.coefficients)
+
+
+def test_intercept_depends_on_the_weight_of_latency() -> None:
+    """Where sequential tokens cost ten times as much, the threshold is lower by about ln 10."""
+    replays = made_replays(4, 4000, (0.0, 0.5, 1.0), (0.0, 1.0))
+    replays.sequential[:] = 10 * replays.tokens
+    votes = replays.features[:, FEATURES.index("votes")]
+    replays.correct[:] = np.random.default_rng(0).random(len(votes)) < 1 - 0.5 * np.exp(-votes / 2)
+    regression = StopRegression(replays)
+    model = regression.fit(1, 0.01)
+    assert model.tilt == pytest.approx(-math.log(10), abs=0.3)
+    alike = GainModel(model.coefficients)
+    all_episodes = everything(replays)
+    better, worse = (regression.payoffs(m, all_episodes).mean() for m in (model, alike))
+    assert better > worse
+    threshold = model.stop_tree().children[1].kind
+    assert isinstance(threshold, Constant)
+    assert threshold.tilt == pytest.approx(model.tilt, rel=0.05)
+    assert StopRegression(made_replays(4, 50)).fit(1, 0.01).tilt == 0
 
 
 def test_rule() -> None:

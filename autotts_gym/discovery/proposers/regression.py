@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from autotts_gym.discovery import program_tree as pt
 from autotts_gym.discovery.code_generation import generate_source
 from autotts_gym.discovery.objective import BETAS, SearchSet
-from autotts_gym.discovery.program_tree import Constant, Node, Program, simplify
+from autotts_gym.discovery.program_tree import Constant, Node, Program, round_constant, simplify
 from autotts_gym.discovery.proposal import Candidate, Proposal
 from autotts_gym.discovery.proposers.genetic import fix_constants, standard_error
 from autotts_gym.discovery.replays import Recorder
@@ -33,17 +33,24 @@ FOLDS: Final = 5
 RIDGES: Final = (1.0, 0.03)
 #: Numbers of terms of the model.
 _TERMS: Final = range(2, len(TERMS) + 1)
+#: Slopes in the weight of latency of the number of branches at the start, the first choice first.
+_TILTS: Final = (16.0, 32.0, 8.0)
 #: Origin of the proposals in the journal.
 _ORIGIN: Final = "regression"
 
 
-def reading_policies() -> list[Program]:
+def reading_policies(latency: Sequence[float] = (0.0,)) -> list[Program]:
     """The reading policies: that of the seed program ``widening``, a little wider, and variants.
 
     They differ in the number of branches at the start, in the length at which branches are dropped,
-    and in how the votes of long branches are weighed.
+    and in how the votes of long branches are weighed. For weights of latency above 0, the first
+    ones start with more branches as the weight rises.
+
+    Args:
+        latency: weights of latency of the search. With several, the number of branches depends on
+            the weight.
     """
-    return [
+    policies = [
         _reading(),
         _reading(fade=1.5),
         _reading(width=(6.0, 12.0)),
@@ -53,22 +60,34 @@ def reading_policies() -> list[Program]:
         _reading(width=(2.0, 4.0)),
         _reading(width=(2.0, 4.0), longest=None, fade=0.0),
     ]
+    if not any(latency):
+        return policies
+    policies = [*(_reading(width=(5.0, 8.0, tilt)) for tilt in _TILTS), *policies]
+    return policies if len(latency) > 1 else [_at_weight(p, latency[0]) for p in policies]
+
+
+def _at_weight(program: Program, weight: float) -> Program:
+    """A program at one weight of latency, on which its constants do not depend any more."""
+    return program.with_constants(
+        [Constant(round_constant(c.at(0.0, weight)), c.slope) for c in program.constants]
+    )
 
 
 def _reading(
-    width: tuple[float, float] = (5.0, 8.0), longest: float | None = 1.4, fade: float = 0.5
+    width: tuple[float, ...] = (5.0, 8.0), longest: float | None = 1.4, fade: float = 0.5
 ) -> Program:
     """A reading policy.
 
     Args:
-        width: number of branches at the start, as base and slope; each that finishes adds one.
+        width: number of branches at the start, as base, slope, and slope in the weight of latency;
+            each that finishes adds one.
         longest: length at which branches are dropped before there are votes, in mean branches; None
             for never.
         fade: the weight of a vote falls by this power of e per mean branch of length.
     """
 
-    def constant(base: float, slope: float = 0.0) -> Node:
-        return Node(Constant(base, slope))
+    def constant(*coefficients: float) -> Node:
+        return Node(Constant(*coefficients))
 
     drop = constant(-1.0)
     if longest is not None:
@@ -124,6 +143,9 @@ class RegressionProposer:
         self._search, self._recorded = search, recorded
         self._attempts, self._knob = attempts, knob
         self._recorder, self._rollout = Recorder(search), TreeRollout(search)
+        # Without a knob, constants do not depend on the weight either.
+        self._latency = search.latency if knob else (float(np.mean(search.latency)),)
+        self._readings = reading_policies(self._latency)
         self._fits: dict[int, _Fit] = {}
         self._folds = [search.questions[fold::FOLDS] for fold in range(FOLDS)]
         self._folds = [fold for fold in self._folds if fold]
@@ -132,7 +154,7 @@ class RegressionProposer:
         """See :class:`autotts_gym.discovery.proposal.Proposer`."""
         for k in range(self._attempts):
             name = f"{round_number}-{k}"
-            if self._number(name) < len(reading_policies()) and name not in self._recorded:
+            if self._number(name) < len(self._readings) and name not in self._recorded:
                 yield _proposal(name, self._fit(self._number(name)).program)
 
     def _number(self, name: str) -> int:
@@ -147,7 +169,7 @@ class RegressionProposer:
             if number > 0:
                 first = self._fit(0)
                 settings = [(first.terms, first.ridge)]
-            self._fits[number] = self._cross_validate(reading_policies()[number], settings)
+            self._fits[number] = self._cross_validate(self._readings[number], settings)
         return self._fits[number]
 
     def _cross_validate(self, reading: Program, settings: Sequence[tuple[int, float]]) -> _Fit:
@@ -158,8 +180,9 @@ class RegressionProposer:
             settings: numbers of terms and strengths of the ridge.
         """
         search = self._search
-        replays = self._recorder.replay(reading, BETAS if self._knob else (0.5,))
-        regression = StopRegression(replays, float(np.mean(search.latency)))
+        betas = BETAS if self._knob else (0.5,)
+        replays = self._recorder.replay(reading, betas, self._latency)
+        regression = StopRegression(replays)
         models = range(len(search.stores)) if search.shares_questions else ()
         parts = [
             [~np.isin(replays.questions, fold) for fold in self._folds],

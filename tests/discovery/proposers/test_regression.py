@@ -82,3 +82,14 @@ def test_reading_policies() -> None:
     assert len(set(policies)) == len(policies) == 8
     assert all(policy.stop.kind == policies[0].stop.kind for policy in policies)
     assert sum(policy.drop.size == 1 for policy in policies) == 2
+
+
+def test_reading_policies_of_latency() -> None:
+    """With several weights, more branches run as the weight rises; with one, a fixed number."""
+    wider = [p for p in reading_policies((0.0, 0.5)) if p.uses_latency]
+    assert len(wider) == 3
+    fixed = reading_policies((0.5,))
+    assert not any(policy.uses_latency for policy in fixed)
+    for policy, at_weight in zip(wider, fixed, strict=False):
+        assert policy.values(0.3, 0.5) == pytest.approx(at_weight.values(0.3))
+    assert reading_policies((0.0,)) == reading_policies()
