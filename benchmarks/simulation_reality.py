@@ -6,11 +6,13 @@ of its own, concurrently with the others (:func:`autotts_gym.deployment.solver.s
 same arrivals of the same questions are simulated from the recorded traces of the model.
 
 The server, the episodes and everything else share the processors, so measure on an idle machine.
-On one with few cores, vLLM's computation keeps the other processes waiting for whole requests, as
-it does not on a device of its own. With ``--precedence`` (for the superuser), those are scheduled
-before it.
-The curve is measured before and after: where the two differ, the machine was not idle, and neither
-describes it while the questions were answered. The load average is printed with the results.
+vLLM's engine, which schedules, spins while its worker computes. On few cores it takes them from
+the worker, so that the model is up to five times as slow from one second to the next, as it is not
+on a device of its own. The engine is therefore kept off the cores that the worker is bound to, and
+with ``--precedence`` (for the superuser), everything else is scheduled before it.
+The curve is measured before and after, and their mean is simulated as well: where the two differ,
+neither describes the server while the questions were answered. The arrivals are simulated with
+many orders of the branches. The load average is printed with the results.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import time
@@ -57,6 +60,8 @@ SIZE = "medium"
 REFERENCE = f"tinylm/{SIZE}/{SEARCH_SET}"
 #: Seeds of the branch orders that are simulated.
 SEEDS = range(20)
+#: How often the arrivals are simulated, each time with other orders of the branches.
+REPETITIONS = 50
 
 
 @dataclass(frozen=True)
@@ -111,13 +116,43 @@ async def answer_questions(
     return LiveRun(rate, arrivals, rows, seconds, list(solutions), loads)
 
 
-def take_precedence(niceness: int) -> None:
-    """Give this process and the server precedence over vLLM's engine, which computes."""
+def arrange_processes(niceness: int) -> None:
+    """Keep vLLM's engine, which spins, from what computes: off its cores, and with less precedence.
+
+    Args:
+        niceness: precedence of all other processes over the engine; 0 for none.
+    """
     own = psutil.Process()
-    for process in [own, *own.children(recursive=True)]:
-        if not process.name().startswith("VLLM"):
-            for thread in process.threads():
+    started = own.children(recursive=True)
+    workers = [process for process in started if process.name().startswith("VLLM::Worker")]
+    free = set(own.cpu_affinity()).difference(*(worker.cpu_affinity() for worker in workers))
+    for process in [own, *started]:
+        is_engine = process.name().startswith("VLLM::Engine")
+        for thread in process.threads():
+            if is_engine and free:
+                os.sched_setaffinity(thread.id, free)
+            elif niceness:
                 os.setpriority(os.PRIO_PROCESS, thread.id, -niceness)
+
+
+def mean_curve(curves: Sequence[ServerCurve]) -> ServerCurve:
+    """The mean of curves that were measured at different times."""
+
+    def mean(cost: str) -> dict[str, float]:
+        costs = [getattr(curve, cost) for curve in curves]
+        return {
+            name: float(np.mean([getattr(c, name) for c in costs]))
+            for name in costs[0].__struct_fields__
+        }
+
+    return ServerCurve.create(
+        concurrency=curves[0].concurrency,
+        tokens_per_second=np.mean([curve.tokens_per_second for curve in curves], 0).tolist(),
+        max_sequences=curves[0].max_sequences,
+        request=mean("request"),
+        probe=mean("probe"),
+        text_seconds=float(np.mean([curve.text_seconds for curve in curves])),
+    )
 
 
 def figures_of(seconds: NDArray[np.float64], **means: float) -> dict[str, float]:
@@ -140,19 +175,23 @@ def live_figures(run: LiveRun) -> dict[str, float]:
 def simulated_figures(
     run: LiveRun, curve: ServerCurve, schedules: Schedules, questions: int
 ) -> dict[str, float]:
-    """The same of the simulated arrivals; each question gets a random order of its branches."""
+    """The same of the simulated arrivals: means over random orders of the branches."""
     seeds = len(schedules) // questions
-    order = np.random.default_rng(2).integers(seeds, size=len(run.rows))
-    drawn = run.rows + questions * order
-    result = simulate_load(Fleet(curve), schedules, run.arrivals, drawn)
-    return figures_of(
-        result.seconds,
-        **{
-            "tokens": float(schedules.tokens[drawn].mean()),
-            "generated tokens": result.generated_tokens / len(drawn),
-            "accuracy, %": 100 * float(schedules.correct[drawn].mean()),
-        },
-    )
+    found = []
+    for repetition in range(REPETITIONS):
+        order = np.random.default_rng([2, repetition]).integers(seeds, size=len(run.rows))
+        drawn = run.rows + questions * order
+        result = simulate_load(Fleet(curve), schedules, run.arrivals, drawn)
+        figures = figures_of(
+            result.seconds,
+            **{
+                "tokens": float(schedules.tokens[drawn].mean()),
+                "generated tokens": result.generated_tokens / len(drawn),
+                "accuracy, %": 100 * float(schedules.correct[drawn].mean()),
+            },
+        )
+        found.append(figures)
+    return {name: float(np.mean([figures[name] for figures in found])) for name in found[0]}
 
 
 def print_curve(console: Console, title: str, curve: ServerCurve) -> None:
@@ -173,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64, help="N, maximum number of branches")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--questions", type=int, default=600)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each calibration")
+    parser.add_argument("--seconds", type=float, default=90.0, help="of each calibration")
     parser.add_argument("--max-sequences", type=int, default=256)
     parser.add_argument("--precedence", type=int, default=0, metavar="NICENESS", help="such as 10")
     parser.add_argument("--seed", type=int, default=0)
@@ -190,8 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     texts = [question.text for question in collection_questions(SEARCH_SET)]
     curves: dict[str, ServerCurve] = {}
     with server as url, connect(url, reference=REFERENCE) as live:
-        if options.precedence:
-            take_precedence(options.precedence)
+        if not options.base_url:
+            arrange_processes(options.precedence)
+        # What was loaded so far stays. A collection that visits it stops all episodes.
+        gc.collect()
+        gc.freeze()
 
         def calibrate(name: str) -> None:
             curves[name] = measure_curve(
@@ -210,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for rate in options.rates
         ]  # fmt: skip
         calibrate("after")
+    curves["mean"] = mean_curve([curves["before"], curves["after"]])
     config = EpisodeConfig(max_branches=options.width)
     stores = registry.open_stores(REFERENCE)
     schedules = play_schedules(load(options.controller), stores, SEEDS, options.beta, config)
@@ -225,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         table = Table(box=None, pad_edge=False)
         table.add_column(title)
-        for heading in ("live", *(f"simulated, curve {name}, and ratio" for name in simulated)):
+        for heading in ("live", *(f"{name} and ratio" for name in simulated)):
             table.add_column(heading, justify="right")
         for name, value in real.items():
             cells = (

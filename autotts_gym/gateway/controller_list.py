@@ -21,10 +21,10 @@ class ControllerList(Mapping[str, Agent]):
     """The controllers of a gateway by name, in the operator's order.
 
     Args:
-        controllers: names or paths.
+        controllers: names or paths. One that is given twice is served once.
 
     Raises:
-        AgentError: a controller cannot be loaded, or two have the same name.
+        AgentError: a controller cannot be loaded, or two different ones have the same name.
     """
 
     def __init__(self, controllers: Sequence[str]) -> None:
@@ -34,9 +34,12 @@ class ControllerList(Mapping[str, Agent]):
             agent = load(given)
             # A bundled name is shown as it is given, such as ppo/chain; a path never is.
             name = given if given in known else agent.name
-            if name in self._agents:
-                raise AgentError(f"two controllers are called {name!r}: rename one of the files")
-            self._agents[name] = agent
+            first = self._agents.setdefault(name, agent)
+            if first.digest != agent.digest:
+                raise AgentError(
+                    f"two different controllers are called {name!r}, {first.path} and "
+                    f"{agent.path}: rename one of them"
+                )
 
     def __getitem__(self, name: str) -> Agent:
         return self._agents[name]

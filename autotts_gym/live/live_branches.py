@@ -21,8 +21,6 @@ from autotts_gym.live.live_model import LiveModel
 
 T = TypeVar("T")
 
-#: Number of parts in which an interval is streamed.
-_PARTS_PER_INTERVAL: Final = 4
 #: Seconds within which the text of a branch must be decoded.
 _DECODING_TIME: Final = 5.0
 
@@ -267,7 +265,6 @@ class LiveBranches:
     async def _generate(self, i: int) -> None:
         """Generate until the branch reaches its target, which may grow meanwhile."""
         branch, model = self._branches[i], self._model
-        every = max(1, model.interval // _PARTS_PER_INTERVAL)
         while not branch.ended and len(branch.tokens) < branch.target:
             request = Request(
                 prompt=[*self._prompt, *branch.tokens],
@@ -280,7 +277,7 @@ class LiveBranches:
                 branch.probe.cancel()
                 branch.probe = None
             branch.requests += 1
-            async for part in model.engine.stream(request, every):
+            async for part in model.engine.stream(request, model.part_tokens):
                 if part.restarts:
                     self._discard(branch)
                 branch.tokens += part.tokens

@@ -13,7 +13,7 @@ import copy
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from autotts_gym.inference.engine import Engine, EngineError, Sampling
 from autotts_gym.inference.prober import Prober
@@ -22,6 +22,9 @@ from autotts_gym.inference.token_confidence import TOP_TOKENS
 from autotts_gym.traces.store import check_interval
 
 T = TypeVar("T")
+
+#: Number of parts in which an interval is streamed.
+_PARTS_PER_INTERVAL: Final = 4
 
 
 class LiveModel:
@@ -115,6 +118,11 @@ class LiveModel:
     def depth_limit(self) -> int:
         """Maximum depth of a branch, intervals."""
         return -(-self.max_tokens // self.interval)
+
+    @property
+    def part_tokens(self) -> int:
+        """Tokens of each part in which branches are streamed."""
+        return max(1, self.interval // _PARTS_PER_INTERVAL)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LiveModel:
         return self  # gym.make copies its arguments

@@ -1,8 +1,11 @@
 """``measure_curve``: measures the curve of a running server.
 
 At each of several numbers of workers, every worker sends one request after the other, as a live
-episode does: it generates a branch in parts of two lengths, and probes it in between. From the
-times of the requests, three things are estimated:
+episode does: it generates a branch in pieces of two lengths, streamed as those of an episode, and
+probes it in between. All numbers of workers are measured in several rounds, upwards and downwards
+in turn: if the speed of the server changes meanwhile, the curve is its mean instead of bending. A
+short warm-up is not counted, because servers compile and allocate at their first requests. From
+the times of the requests, three things are estimated:
 
 * the rate r(n) of a sequence if n requests are in progress,
 * the latency c and the work w of a request, from t = c + (L + w) / r(n) for a request that
@@ -33,11 +36,15 @@ from autotts_gym.simulation.server_curve import ServerCurve
 #: request, and short enough for many requests in a few seconds.
 _LENGTHS: Final = (16, 64)
 
+#: How often each number of workers is measured.
+_ROUNDS: Final = 3
+
 #: Share of the time with some number of workers after which requests are counted.
 _RAMP: Final = 0.2
 
-#: Fewest requests with some number of workers.
+#: Fewest requests with some number of workers in a round, and of each worker.
 _MIN_REQUESTS: Final = 4
+_MIN_WORKER_REQUESTS: Final = 2
 
 #: Largest number of questions that are asked.
 _MAX_QUESTIONS: Final = 64
@@ -60,6 +67,13 @@ class _Level:
     probes: list[float] = field(default_factory=list)
     texts: list[float] = field(default_factory=list)
     is_over: bool = False
+
+    def add(self, other: _Level) -> None:
+        """Add the times of another round."""
+        self.tokens += other.tokens
+        self.seconds += other.seconds
+        self.probes += other.probes
+        self.texts += other.texts
 
 
 def measure_curve(
@@ -94,27 +108,31 @@ def measure_curve(
     if context < 0:
         raise ValueError(f"context must be at least 0 tokens, got {context!r}")
     counts = _worker_counts(max_sequences)
-    levels = []
+    levels = {workers: _Level(workers) for workers in counts}
     chosen = list(questions[:_MAX_QUESTIONS])
     prober = live.run(live.prober())
     described = live.run(live.engine.describe())
     prompts = [live.run(_prompt(live, prober, question, context)) for question in chosen]
-    for workers in counts:
-        progress(workers, counts[-1])
-        levels.append(live.run(_measure(live, prober, prompts, workers, seconds / len(counts))))
+    slot = seconds / (_ROUNDS * len(counts) + 1)
+    live.run(_measure(live, prober, prompts, counts[-1], slot))  # the warm-up
+    for k in range(_ROUNDS):
+        for workers in counts if k % 2 == 0 else reversed(counts):
+            progress(workers, counts[-1])
+            levels[workers].add(live.run(_measure(live, prober, prompts, workers, slot)))
     curve = fit_curve(
-        [level.workers for level in levels],
-        [np.array([level.tokens, level.seconds], np.float64) for level in levels],
-        [np.array(level.probes) for level in levels],
+        counts,
+        [np.array([level.tokens, level.seconds], np.float64) for level in levels.values()],
+        [np.array(level.probes) for level in levels.values()],
     )
-    texts = [second for level in levels for second in level.texts]
+    # Each number of workers counts the same: busy servers convert most texts.
+    texts = [statistics.median(level.texts) for level in levels.values() if level.texts]
     measured = {
         **described,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
         "context": context,
-        "requests": [len(level.seconds) for level in levels],
-        "probes": [len(level.probes) for level in levels],
+        "requests": [len(level.seconds) for level in levels.values()],
+        "probes": [len(level.probes) for level in levels.values()],
     }
     return ServerCurve.create(
         **curve,
@@ -165,7 +183,8 @@ async def _measure(
             if len(level.seconds) < _MIN_REQUESTS or not level.probes:
                 continue
             # Slow servers get more time, until there are some requests of each worker.
-            enough = len(level.seconds) >= _MIN_REQUESTS * workers and len(level.probes) >= workers
+            least = _MIN_WORKER_REQUESTS * workers
+            enough = len(level.seconds) >= least and len(level.probes) >= workers
             if time.perf_counter() - start >= (seconds if enough else 5 * seconds):
                 break
     finally:
@@ -189,8 +208,8 @@ async def _work(
     counted_from: float,
     level: _Level,
 ) -> None:
-    """Generate branch after branch, in parts that are probed."""
-    part = number
+    """Generate branch after branch, in pieces after which it is probed."""
+    turn = number
     question = number
     while not level.is_over:
         prompt = prompts[question % len(prompts)]
@@ -199,8 +218,8 @@ async def _work(
         branch: list[int] = []
         ended = False
         while not ended and len(branch) < room and not level.is_over:
-            length = min(_LENGTHS[part % len(_LENGTHS)], room - len(branch))
-            part += 1
+            length = min(_LENGTHS[turn % len(_LENGTHS)], room - len(branch))
+            turn += 1
             request = Request(
                 prompt=[*prompt, *branch],
                 max_tokens=length,
@@ -208,10 +227,10 @@ async def _work(
                 top_tokens=live.top_tokens,
             )
             start, tokens = time.perf_counter(), 0
-            async for piece in live.engine.stream(request, max(1, length // 4)):
-                branch += piece.tokens
-                tokens += len(piece.tokens)
-                ended = piece.finish == "stop"
+            async for part in live.engine.stream(request, live.part_tokens):
+                branch += part.tokens
+                tokens += len(part.tokens)
+                ended = part.finish == "stop"
             if start >= counted_from:
                 level.tokens.append(tokens)
                 level.seconds.append(time.perf_counter() - start)

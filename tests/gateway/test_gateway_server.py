@@ -13,7 +13,6 @@ import pytest
     [
         (["--patience", "0.5"], "autotts: http://127.0.0.1:1/v1/models: no connection"),
         (["--controller", "nothing"], "autotts: there is no agent 'nothing'"),
-        (["--controller", "cmc", "--controller", "cmc"], "two controllers are called 'cmc'"),
         (["--upstream-key-env", "NO_SUCH_KEY"], "the environment variable 'NO_SUCH_KEY'"),
         (["--api-key-file", "no-such-file"], "no-such-file: No such file"),
         (["--upstream", "nothing"], "'nothing' is not a base URL"),
