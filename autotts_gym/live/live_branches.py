@@ -206,7 +206,15 @@ class LiveBranches:
 
     def text(self, i: int) -> BranchText:
         """Text of branch ``i`` up to its last probe."""
-        return self._model.run(self._text(i))
+        text = self._known_text(self._branches[i])
+        return self._model.run(self._text(i)) if text is None else text
+
+    def _known_text(self, branch: _Branch) -> BranchText | None:
+        """The text of a branch that came in one piece; None for others."""
+        _, closing = branch.shown or (0, "")
+        if closing or branch.requests != 1:
+            return None
+        return BranchText("".join(branch.texts), branch.cut)
 
     def cancel(self) -> None:
         """Abort all generation, without waiting; further probes raise ``EngineError``.
@@ -224,8 +232,12 @@ class LiveBranches:
         """Abort all generation, and wait until it has ended; further calls have no effect."""
         if self._is_closed:
             return
-        with contextlib.suppress(EngineError, concurrent.futures.CancelledError):
-            self._model.run(self._close())
+        tasks = [task for branch in self._branches for task in branch.tasks()]
+        if self._orders.are_started and all(map(_has_succeeded, tasks)):
+            self._forget_tasks()  # all has ended: the event loop need not be asked
+        else:
+            with contextlib.suppress(EngineError, concurrent.futures.CancelledError):
+                self._model.run(self._close())
         self._is_closed = True
 
     def known_ends(self) -> dict[int, tuple[int, int]]:
@@ -389,8 +401,6 @@ class LiveBranches:
         branch = self._branches[i]
         count, closing = branch.shown or (len(branch.tokens), "")
         tokens = branch.tokens[:count]
-        if not closing and branch.requests == 1:
-            return BranchText("".join(branch.texts), branch.cut)
         if closing:
             tokens = tokens[: self._prober.reasoning_length(tokens)]
         elif branch.ended and not branch.cut and self._model.engine.has_end_token:
@@ -415,6 +425,9 @@ class LiveBranches:
         self._abort_all()
         tasks = [task for branch in self._branches for task in branch.tasks()]
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._forget_tasks()
+
+    def _forget_tasks(self) -> None:
         # Reference cycles would keep the episode until the next garbage collection.
         self._orders.close()
         for branch in self._branches:
