@@ -62,7 +62,7 @@ from autotts_gym.traces.store import TraceStore
 _BETA: Final = GLOBAL_FEATURE_NAMES.index("beta")
 #: Timesteps that are computed at once. They have similar numbers of open branches, which saves
 #: padding, and their activations fit in the cache of a core.
-_GROUP_SIZE: Final = 256
+_GROUP_SIZE: Final = 512
 
 
 class PPOTrainer(Trainer):

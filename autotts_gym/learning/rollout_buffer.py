@@ -166,6 +166,8 @@ def stack(transitions: list[Transition]) -> Transition:
 def groups_by_width(rows: Tensor, widths: Tensor, size: int) -> Iterator[Tensor]:
     """Divide timesteps into groups with similar numbers of open branches, which need less padding.
 
+    The widest ones come first: threads that share the groups then end at about the same time.
+
     Args:
         rows: int64[K], the timesteps.
         widths: int64[T · E], opened branches of all timesteps.
@@ -174,7 +176,7 @@ def groups_by_width(rows: Tensor, widths: Tensor, size: int) -> Iterator[Tensor]
     Yields:
         int64[about size], rows.
     """
-    ordered = rows[widths[rows].argsort()]
+    ordered = rows[widths[rows].argsort(descending=True)]
     yield from ordered.chunk(max(1, len(rows) // size))
 
 
