@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import os
 import time
@@ -66,10 +67,9 @@ REPETITIONS = 50
 
 @dataclass(frozen=True)
 class LiveRun:
-    """Questions that were answered live at one rate of arrival.
+    """Questions that were answered live, one block of those at one rate of arrival.
 
     Attributes:
-        rate: questions per second.
         arrivals: float64[Q], seconds.
         rows: int64[Q], which question arrives.
         seconds: float64[Q], times to answer.
@@ -77,7 +77,6 @@ class LiveRun:
         loads: load averages of the machine meanwhile.
     """
 
-    rate: float
     arrivals: NDArray[np.float64]
     rows: NDArray[np.int64]
     seconds: NDArray[np.float64]
@@ -86,12 +85,18 @@ class LiveRun:
 
 
 async def answer_questions(
-    live: LiveModel, controller: str, beta: float, width: int, rate: float, count: int, seed: int
+    live: LiveModel,
+    controller: str,
+    beta: float,
+    width: int,
+    rate: float,
+    count: int,
+    seed: tuple[int, int],
 ) -> LiveRun:
-    """Answer each question when it arrives."""
+    """Answer each question when it arrives; ``seed`` is that of the run and the block's number."""
     questions = collection_questions(SEARCH_SET)
-    arrivals = poisson_arrivals(rate, count, np.random.default_rng([seed, 0]))
-    rows = np.random.default_rng([seed, 1]).integers(len(questions), size=count)
+    arrivals = poisson_arrivals(rate, count, np.random.default_rng([*seed, 0]))
+    rows = np.random.default_rng([*seed, 1]).integers(len(questions), size=count)
     seconds = np.empty(count)
     loads: list[float] = []
     start = time.perf_counter() + 1.0
@@ -113,7 +118,7 @@ async def answer_questions(
     watching = asyncio.create_task(watch())
     solutions = await asyncio.gather(*(answer(k) for k in range(count)))
     watching.cancel()
-    return LiveRun(rate, arrivals, rows, seconds, list(solutions), loads)
+    return LiveRun(arrivals, rows, seconds, list(solutions), loads)
 
 
 def arrange_processes(niceness: int) -> None:
@@ -161,33 +166,41 @@ def figures_of(seconds: NDArray[np.float64], **means: float) -> dict[str, float]
     return {**times, "mean, s": float(seconds.mean()), **means}
 
 
-def live_figures(run: LiveRun) -> dict[str, float]:
+def live_figures(blocks: Sequence[LiveRun]) -> dict[str, float]:
+    solutions = [solution for block in blocks for solution in block.solutions]
     return figures_of(
-        run.seconds,
+        np.concatenate([block.seconds for block in blocks]),
         **{
-            "tokens": float(np.mean([s.tokens for s in run.solutions])),
-            "generated tokens": float(np.mean([s.generated_tokens for s in run.solutions])),
-            "accuracy, %": 100 * float(np.mean([bool(s.correct) for s in run.solutions])),
+            "tokens": float(np.mean([s.tokens for s in solutions])),
+            "generated tokens": float(np.mean([s.generated_tokens for s in solutions])),
+            "accuracy, %": 100 * float(np.mean([bool(s.correct) for s in solutions])),
         },
     )
 
 
 def simulated_figures(
-    run: LiveRun, curve: ServerCurve, schedules: Schedules, questions: int
+    blocks: Sequence[LiveRun], curves: Sequence[ServerCurve], schedules: Schedules, questions: int
 ) -> dict[str, float]:
-    """The same of the simulated arrivals: means over random orders of the branches."""
+    """The same of the simulated arrivals, each block with its curve.
+
+    They are means over random orders of the branches.
+    """
     seeds = len(schedules) // questions
     found = []
     for repetition in range(REPETITIONS):
-        order = np.random.default_rng([2, repetition]).integers(seeds, size=len(run.rows))
-        drawn = run.rows + questions * order
-        result = simulate_load(Fleet(curve), schedules, run.arrivals, drawn)
+        generator = np.random.default_rng([2, repetition])
+        drawn = [b.rows + questions * generator.integers(seeds, size=len(b.rows)) for b in blocks]
+        results = [
+            simulate_load(Fleet(curve), schedules, block.arrivals, rows)
+            for block, curve, rows in zip(blocks, curves, drawn, strict=True)
+        ]
+        rows = np.concatenate(drawn)
         figures = figures_of(
-            result.seconds,
+            np.concatenate([result.seconds for result in results]),
             **{
-                "tokens": float(schedules.tokens[drawn].mean()),
-                "generated tokens": result.generated_tokens / len(drawn),
-                "accuracy, %": 100 * float(schedules.correct[drawn].mean()),
+                "tokens": float(schedules.tokens[rows].mean()),
+                "generated tokens": sum(r.generated_tokens for r in results) / len(rows),
+                "accuracy, %": 100 * float(schedules.correct[rows].mean()),
             },
         )
         found.append(figures)
@@ -212,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64, help="N, maximum number of branches")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--questions", type=int, default=600)
-    parser.add_argument("--seconds", type=float, default=90.0, help="of each calibration")
+    parser.add_argument("--blocks", type=int, default=6, help="of questions, at each rate")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each calibration")
     parser.add_argument("--max-sequences", type=int, default=256)
     parser.add_argument("--precedence", type=int, default=0, metavar="NICENESS", help="such as 10")
     parser.add_argument("--seed", type=int, default=0)
@@ -227,7 +241,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else serve(model_path(SIZE), served_model_name=f"tinylm-{SIZE}", **SERVER_ARGUMENTS)
     )
     texts = [question.text for question in collection_questions(SEARCH_SET)]
-    curves: dict[str, ServerCurve] = {}
+    stores = registry.open_stores(REFERENCE)
+    # Calibrations are too short for long branches, so theirs begin in the middle.
+    (context,) = (round(store.card.mean_tokens / 2) for store in stores.values())
+    curves: list[ServerCurve] = []
+    runs: list[list[LiveRun]] = []
     with server as url, connect(url, reference=REFERENCE) as live:
         if not options.base_url:
             arrange_processes(options.precedence)
@@ -235,60 +253,68 @@ def main(arguments: Sequence[str] | None = None) -> None:
         gc.collect()
         gc.freeze()
 
-        def calibrate(name: str) -> None:
-            curves[name] = measure_curve(
-                live, texts, max_sequences=options.max_sequences, seconds=options.seconds
+        def calibrate() -> None:
+            curve = measure_curve(
+                live,
+                texts,
+                max_sequences=options.max_sequences,
+                seconds=options.seconds,
+                context=context,
             )
-            print_curve(console, f"curve {name}", curves[name])
+            curves.append(curve)
+            print_curve(console, f"curve {len(curves)}", curve)
 
-        calibrate("before")
-        runs = [
-            asyncio.run(
-                answer_questions(
-                    live, options.controller, options.beta, options.width, rate,
-                    options.questions, options.seed,
-                )
-            )
-            for rate in options.rates
-        ]  # fmt: skip
-        calibrate("after")
-    curves["mean"] = mean_curve([curves["before"], curves["after"]])
+        calibrate()
+        for rate in options.rates:
+            blocks = []
+            for block in range(options.blocks):
+                count = options.questions * (block + 1) // options.blocks
+                count -= options.questions * block // options.blocks
+                answered = answer_questions(
+                    live, options.controller, options.beta, options.width, rate, count,
+                    (options.seed, block),
+                )  # fmt: skip
+                blocks.append(asyncio.run(answered))
+                calibrate()
+            runs.append(blocks)
+    means = [mean_curve(pair) for pair in itertools.pairwise(curves)]
     config = EpisodeConfig(max_branches=options.width)
-    stores = registry.open_stores(REFERENCE)
     schedules = play_schedules(load(options.controller), stores, SEEDS, options.beta, config)
     results = []
-    for run in runs:
-        real = live_figures(run)
-        simulated = {
-            name: simulated_figures(run, curve, schedules, len(texts))
-            for name, curve in curves.items()
-        }
-        title = (
-            f"{options.controller} β={options.beta:g}, {run.rate:g}/s, {len(run.rows)} questions"
-        )
+    for k, (rate, blocks) in enumerate(zip(options.rates, runs, strict=True)):
+        used = means[k * options.blocks : (k + 1) * options.blocks]
+        real = live_figures(blocks)
+        simulated = simulated_figures(blocks, used, schedules, len(texts))
+        count = sum(len(block.rows) for block in blocks)
+        title = f"{options.controller} β={options.beta:g}, {rate:g}/s, {count} questions"
         table = Table(box=None, pad_edge=False)
         table.add_column(title)
-        for heading in ("live", *(f"{name} and ratio" for name in simulated)):
+        for heading in ("live", "simulated", "ratio"):
             table.add_column(heading, justify="right")
         for name, value in real.items():
-            cells = (
-                f"{figures[name]:,.2f} {figures[name] / value:6.3f}"
-                for figures in simulated.values()
-            )
-            table.add_row(name, f"{value:,.2f}", *cells)
+            ratio = simulated[name] / value
+            table.add_row(name, f"{value:,.2f}", f"{simulated[name]:,.2f}", f"{ratio:.3f}")
         console.print(table)
-        failed = [solution.error for solution in run.solutions if solution.error]
-        low, high, mean = min(run.loads), max(run.loads), np.mean(run.loads)
+        by_block = [
+            (live_figures([block]), simulated_figures([block], [curve], schedules, len(texts)))
+            for block, curve in zip(blocks, used, strict=True)
+        ]
         console.print(
-            f"{len(failed)} failed; load average {low:.1f} to {high:.1f}, mean {mean:.1f}\n"
+            "mean by block, simulated / live:",
+            *(f"{theirs['mean, s'] / ours['mean, s']:.2f}" for ours, theirs in by_block),
+        )
+        failed = [s.error for block in blocks for s in block.solutions if s.error]
+        loads = [load for block in blocks for load in block.loads]
+        console.print(
+            f"{len(failed)} failed; load average {min(loads):.1f} to {max(loads):.1f}, "
+            f"mean {np.mean(loads):.1f}\n"
         )
         results.append(
-            {"title": title, "live": real, "simulated": simulated, "loads": run.loads,
-             "failed": failed[:3]}
+            {"title": title, "live": real, "simulated": simulated, "blocks": by_block,
+             "loads": loads, "failed": failed[:3]}
         )  # fmt: skip
     if options.out:
-        facts = {name: msgspec.to_builtins(curve) for name, curve in curves.items()}
-        content = {"curves": facts, "runs": results}
+        content = {"curves": [msgspec.to_builtins(curve) for curve in curves], "runs": results}
         options.out.write_text(json.dumps(content, indent=1), "utf-8")
 
 
