@@ -2,9 +2,9 @@
 
 * ``scripted``: 32 clients in front of a scripted upstream, each with one question after the other,
   and 8 whole branches for each question. First the upstream has a pace, and the overhead of the
-  gateway is measured: the time to answer, without the time in which at least one request for the
-  question waited for the upstream's next token. Then the upstream answers at once, and the
-  requests per second of one worker are counted.
+  gateway is measured: the time to answer, without the time in which the upstream had at least one
+  stream of the question to write. Then the upstream answers at once, and the requests per second
+  of one worker are counted.
 * ``flood``: more requests at once than the gateway admits, again and again, in front of the same
   upstream. Each must get its own answer or status 429, no branch may be generated twice, and the
   memory of the gateway must not grow.
@@ -252,8 +252,8 @@ def scripted(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         used, passed = cpu_seconds(gateway.pid) - before, time.monotonic() - start
         records = fetch(f"{gateway.upstream}/records")
-        waited = {question: record["waited"] for question, record in records.items()}
-        overheads = [reply.seconds - waited[reply.question] for reply in paced]
+        worked = {question: record["worked"] for question, record in records.items()}
+        overheads = [reply.seconds - worked[reply.question] for reply in paced]
         gateway.set_pace(0)
         before, start = cpu_seconds(gateway.pid), time.monotonic()
         saturated, _ = asyncio.run(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -34,26 +36,27 @@ class Record:
     Attributes:
         branches: number of branches that were begun.
         requests: number of streams.
-        waited: time in which at least one stream waited for its next tokens, seconds.
+        worked: time in which the server had at least one stream to write, seconds.
     """
 
     def __init__(self) -> None:
         self.branches = self.requests = 0
-        self.waited = 0.0
-        self._waiting = 0
+        self.worked = 0.0
+        self._streams = 0
         self._since = 0.0
 
-    async def wait_until(self, end: float) -> None:
-        """Wait until a time of ``time.monotonic()``."""
-        if not self._waiting:
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """A stream, from its request to its last byte."""
+        if not self._streams:
             self._since = time.monotonic()
-        self._waiting += 1
+        self._streams += 1
         try:
-            await asyncio.sleep(end - time.monotonic())
+            yield
         finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self.waited += time.monotonic() - self._since
+            self._streams -= 1
+            if not self._streams:
+                self.worked += time.monotonic() - self._since
 
 
 records: defaultdict[str, Record] = defaultdict(Record)
@@ -99,7 +102,7 @@ async def detokenize(request: web.Request) -> web.Response:
 
 
 async def show_records(_: web.Request) -> web.Response:
-    names = "branches", "requests", "waited"
+    names = "branches", "requests", "worked"
     return web.json_response(
         {q: {name: getattr(found, name) for name in names} for q, found in records.items()}
     )
@@ -131,20 +134,27 @@ async def completions(request: web.Request) -> web.StreamResponse:
     record = records[question]
     record.requests += 1
     record.branches += not written
+    tokens = branch(question)[len(tokens_of(written)) :][: body["max_tokens"]]
+    with record.stream():
+        return await _write(request, tokens, body["stream_interval"])
+
+
+async def _write(request: web.Request, tokens: list[int], interval: int) -> web.StreamResponse:
+    """Write a stream of tokens at the pace."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    tokens = branch(question)[len(tokens_of(written)) :][: body["max_tokens"]]
     begun, at, size = time.monotonic(), 0, 1
     while at < len(tokens):
         part = tokens[at : at + size]
         at += len(part)
         if pace["seconds_per_token"]:
-            await record.wait_until(begun + at * pace["seconds_per_token"])
+            due = begun + at * pace["seconds_per_token"]
+            await asyncio.sleep(due - time.monotonic())
         finish = "stop" if part[-1] == END else "length" if at == len(tokens) else None
         content = json.dumps({"choices": [_choice(part, finish)]})
         end = "data: [DONE]\n\n" if finish else ""
         await response.write(f"data: {content}\n\n{end}".encode())
-        size = body["stream_interval"]
+        size = interval
     await response.write_eof()
     return response
 
