@@ -104,9 +104,11 @@ def resident_mib(pid: int) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, seconds."""
+    """CPU time of a process and of its workers so far, seconds."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(int(child)) for child in children)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -141,7 +143,7 @@ class Gateway(NamedTuple):
 
 
 @contextlib.contextmanager
-def scripted_gateway(queue: int, core: int | None = None) -> Iterator[Gateway]:
+def scripted_gateway(queue: int, core: int | None = None, workers: int = 1) -> Iterator[Gateway]:
     """Run a gateway in front of a scripted upstream, perhaps bound to one core."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -154,8 +156,8 @@ def scripted_gateway(queue: int, core: int | None = None) -> Iterator[Gateway]:
         gateway = f"http://127.0.0.1:{ports[1]}"
         options = ["--protocol", str(protocol), "--interval", str(INTERVAL)]
         options += ["--max-branches", str(BRANCHES), "--controller", "self_consistency"]
-        options += ["--max-tokens", str(gateway_upstream.BRANCH_TOKENS)]
-        options += ["--concurrency", "32", "--queue", str(queue)]
+        options += ["--max-tokens", str(gateway_upstream.LONGEST)]
+        options += ["--concurrency", "32", "--queue", str(queue), "--workers", str(workers)]
         serve = serve_command(ports[1], [f"{upstream}/v1"], *options)
         if core is not None:
             serve = ["taskset", "-c", str(core), *serve]
@@ -241,8 +243,8 @@ async def ask_for_seconds(
 
 def scripted(arguments: argparse.Namespace) -> dict[str, Any]:
     clients, token_seconds = arguments.clients, arguments.token_ms / 1000
-    branch_seconds = gateway_upstream.BRANCH_TOKENS * token_seconds
-    with scripted_gateway(clients, arguments.core) as gateway:
+    branch_seconds = gateway_upstream.LONGEST * token_seconds
+    with scripted_gateway(clients, arguments.core, arguments.workers) as gateway:
         gateway.set_pace(token_seconds)
         # The first questions are not counted.
         asyncio.run(ask_for_seconds(gateway.url, clients, 0, branch_seconds, branch_seconds))
@@ -495,6 +497,7 @@ def main() -> None:
     kind.add_argument("--seconds", type=float, default=40.0)
     kind.add_argument("--token-ms", type=float, default=5.0, help="of the upstream, per token")
     kind.add_argument("--core", type=int, help="bind the gateway to this core, with taskset")
+    kind.add_argument("--workers", type=int, default=1, help="processes of the gateway")
     kind.set_defaults(run=scripted)
     kind = kinds.add_parser("flood")
     kind.add_argument("--requests", type=int, default=1000)

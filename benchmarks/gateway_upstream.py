@@ -1,8 +1,8 @@
 """A scripted model server for ``gateway_load.py``: cheap, and with a known time for every token.
 
-It has the part of vLLM's API that the gateway uses. Tokens are code points. A branch has
-``BRANCH_TOKENS`` tokens, and its answer is a function of the question. As vLLM, it sends the first
-token alone, and then parts of ``stream_interval`` tokens.
+It has the part of vLLM's API that the gateway uses. Tokens are code points. The length and the
+answer of a branch are functions of the question. As vLLM, it sends the first token alone, and then
+parts of ``stream_interval`` tokens.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import argparse
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import uvloop
 from aiohttp import web
 
-BRANCH_TOKENS = 512
+#: Tokens of the shortest and of the longest branch. Clients whose questions took equally long would
+#: ask at the same moment again and again, or never.
+SHORTEST, LONGEST = 256, 768
 CLOSE, END = 0x110001, 0x110002
 
 #: Protocol of the scripted model.
@@ -71,7 +75,8 @@ def answer(question: str) -> str:
 def branch(question: str) -> list[int]:
     """The tokens of a branch."""
     end = [CLOSE, *tokens_of(f"answer:{answer(question)}"), END]
-    return [ord("x")] * (BRANCH_TOKENS - len(end)) + end
+    length = random.Random(question).randint(SHORTEST, LONGEST)
+    return [ord("x")] * (length - len(end)) + end
 
 
 def tokens_of(text: str) -> list[int]:
@@ -175,7 +180,9 @@ def main() -> None:
         ]
     )
     port = parser.parse_args().port
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, backlog=4096)
+    loop = uvloop.new_event_loop()
+    options: dict[str, Any] = {"print": None, "access_log": None, "backlog": 4096}
+    web.run_app(app, host="127.0.0.1", port=port, loop=loop, **options)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ class RunningEpisode:
             self._loop.call_soon_threadsafe(self._conclude)
 
     def _conclude(self) -> None:
-        self._end()
         self._done.set()
+        self._loop.call_soon(self._end)  # the reply comes first
 
     def abandon(self) -> None:
         """Abort the generation of an episode whose client has gone."""
@@ -133,6 +133,7 @@ class AnsweringService:
             progress: called on the event loop while the episode runs.
         """
         begun = time.monotonic()
+        plan.live.prefetch(plan.question)  # while the thread and its environment start
         thread = SolveThread(
             plan.question,
             plan.agent,

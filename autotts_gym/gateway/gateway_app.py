@@ -43,7 +43,7 @@ from autotts_gym.live.live_model import LiveModel
 
 #: Seconds after which a thread that computes lets others go on: the event loops, while controllers
 #: compute.
-_SWITCH_INTERVAL: Final = 0.0005
+_SWITCH_INTERVAL: Final = 0.001
 #: Most connections to an upstream.
 _MOST_CONNECTIONS: Final = 8192
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -181,7 +182,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             raise
         self._traces = config.live_traces
         self._episode_start = EpisodeStart(0, 0.0, np.arange(self.max_branches))
-        self._played: list[int] = []  # actions of this episode
+        self._played = array("q")  # actions of this episode
         self._start_time = 0.0
         self._question_row = -1
         self._question_text = ""
@@ -215,11 +216,9 @@ class AutoTTSLiveEnv(AutoTTSEnv):
         order = np.arange(self.max_branches)  # branch i is recorded in row i
         result = super().reset(options={**options, "branch_order": order})
         self._episode_start = EpisodeStart(0, self.beta, order, self.latency_weight)
-        self._played = []
+        self._played = array("q")
         end = None if self._deadline is None else self._start_time + self._deadline
-        self._branches = LiveBranches(
-            self.live, question.text, branch_seed, self.max_branches, end, question.history
-        )
+        self._branches = LiveBranches(self.live, question, branch_seed, self.max_branches, end)
         return result
 
     def _play(self, action: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import aiohttp
@@ -47,41 +48,62 @@ async def read_body(response: aiohttp.ClientResponse, url: str) -> str:
     return b"".join(parts).decode("utf-8", "replace")
 
 
-async def read_events(
-    response: aiohttp.ClientResponse, url: str, received: Callable[[], object]
-) -> AsyncGenerator[str, None]:
-    """Read the body of a response as server-sent events.
+class EventReader:
+    """Reads the body of a response as server-sent events.
 
     Args:
         response, url: as for :func:`read_body`.
         received: called whenever bytes arrive.
 
-    Yields:
-        The data of each event that has some.
-
     Raises:
-        ServerFaultError: the body is compressed in an unsupported way, or an event is too large.
+        ServerFaultError: the body is compressed in an unsupported way.
     """
-    decompress = _decompressor(response, url)
-    rest = bytearray()
-    while chunk := await response.content.readany():
-        received()
-        for part in decompress(chunk):
-            searched = max(len(rest) - 3, 0)
-            rest += part
-            start = 0
-            for end in _BLANK_LINE.finditer(rest, searched):
-                if data := _data(bytes(rest[start : end.start()])):
-                    yield data
-                start = end.end()
-            del rest[:start]
-            _check_size(len(rest), MAX_EVENT, f"{url}: an event")
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, url: str, received: Callable[[], object]
+    ) -> None:
+        self._content = response.content
+        self._decompress = _decompressor(response, url)
+        self._url = url
+        self._received = received
+        self._parts: Iterator[bytes] = iter(())
+        self._rest = bytearray()
+        self._events: deque[bytes] = deque()
+
+    async def next(self) -> bytes | None:
+        """The data of the next event that has some; None at the end of the body.
+
+        Raises:
+            ServerFaultError: an event is too large, or the body is not compressed as it says.
+        """
+        while not self._events:
+            part = next(self._parts, None)
+            if part is not None:
+                self._add(part)
+                continue
+            chunk = await self._content.readany()
+            if not chunk:
+                return None
+            self._received()
+            self._parts = self._decompress(chunk)
+        return self._events.popleft()
+
+    def _add(self, part: bytes) -> None:
+        rest, start = self._rest, 0
+        searched = max(len(rest) - 3, 0)
+        rest += part
+        for end in _BLANK_LINE.finditer(rest, searched):
+            if data := _data(bytes(rest[start : end.start()])):
+                self._events.append(data)
+            start = end.end()
+        del rest[:start]
+        _check_size(len(rest), MAX_EVENT, f"{self._url}: an event")
 
 
-def _data(event: bytes) -> str:
+def _data(event: bytes) -> bytes:
     """The data of an event: those of its lines that begin with ``data:``."""
     lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(event) if line[:5] == b"data:"]
-    return b"\n".join(lines).decode("utf-8", "replace")
+    return b"\n".join(lines)
 
 
 def _check_size(size: int, limit: int, what: str) -> None:

@@ -14,9 +14,9 @@ import msgspec
 
 from autotts_gym.inference.bounded_body import (
     MAX_EVENT,
+    EventReader,
     ServerFaultError,
     read_body,
-    read_events,
 )
 from autotts_gym.inference.engine import EngineError, Generated
 from autotts_gym.inference.http_client import HttpClient
@@ -100,7 +100,8 @@ class ServerConnection:
         self._longest_queue = _MAX_QUEUED_STALLS * stall
         self._client = HttpClient(url, headers, min(stall, _CONNECT_TIMEOUT))
         self._free = asyncio.Semaphore(concurrency)
-        self._waits: dict[asyncio.Timeout, float] = {}  # with the times at which they began
+        # What ends the waits in progress, with the times at which they began.
+        self._waits: dict[Callable[[_StallError], None], float] = {}
         self._next_check: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
@@ -195,17 +196,17 @@ class ServerConnection:
             try:
                 if response.status != 200:
                     await self._wait(_check_status(response, url))
-                events = read_events(response, url, self._record_data)
-                async with contextlib.aclosing(events):
-                    # Each part is awaited as a whole, so that a server cannot delay it forever
-                    # with pings and empty parts.
-                    while part := await self._wait(_next_part(events, url, read)):
-                        self._record_success()
-                        if part.finish:
-                            await _read_to_end(events)
-                            last = part
-                            break
-                        yield part
+                events = EventReader(response, url, self._record_data)
+                fail = response.content.set_exception
+                # Each part is awaited as a whole, so that a server cannot delay it forever with
+                # pings and empty parts.
+                while part := await self._watched(_next_part(events, url, read), fail):
+                    self._record_success()
+                    if part.finish:
+                        await _read_to_end(events)
+                        last = part
+                        break
+                    yield part
             finally:
                 response.close()  # immediately; without effect at the end of the response
         # The request has ended, so that its place is free.
@@ -234,24 +235,33 @@ class ServerConnection:
 
     async def _wait(self, result: Awaitable[T]) -> T:
         """Await a result with a timeout that is extended while the server sends other data."""
-        loop = asyncio.get_running_loop()
-        start = loop.time()
         timeout = asyncio.timeout(None)
+        stall: _StallError | None = None
+
+        def fail(error: _StallError) -> None:
+            nonlocal stall
+            stall = error
+            timeout.reschedule(asyncio.get_running_loop().time())
+
         try:
             async with timeout:
-                self._waits[timeout] = start
-                if self._next_check is None:
-                    self._check_waits()
-                try:
-                    received = await result
-                finally:
-                    self._waits.pop(timeout, None)
+                return await self._watched(result, fail)
         except TimeoutError as error:
-            if not timeout.expired():
+            if stall is None or not timeout.expired():
                 raise
-            stall, now = self._stalls.seconds, loop.time()
-            self._stalls.record_stall(start, now)
-            raise _StallError(stall, now - start) from error
+            raise stall from error
+
+    async def _watched(self, result: Awaitable[T], fail: Callable[[_StallError], None]) -> T:
+        """Await a result; ``fail`` is called, and is to end it, if it stalls."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        self._waits[fail] = start
+        if self._next_check is None:
+            self._check_waits()
+        try:
+            received = await result
+        finally:
+            self._waits.pop(fail, None)
         self._stalls.record_wait(loop.time() - start)
         return received
 
@@ -264,13 +274,14 @@ class ServerConnection:
         now, stall = loop.time(), self._stalls.seconds
         # The time of a stall is never shorter, so that no later wait stalls before the next check.
         following = now + self._stalls.shortest
-        for timeout, start in list(self._waits.items()):
+        for fail, start in list(self._waits.items()):
             deadline = min(
                 max(start, self._last_data) + stall, start + max(stall, self._longest_queue)
             )
             if now >= deadline:
-                del self._waits[timeout]
-                timeout.reschedule(now)
+                del self._waits[fail]
+                self._stalls.record_stall(start, now)
+                fail(_StallError(stall, now - start))
             else:
                 following = min(following, deadline)
         self._next_check = loop.call_at(following, self._check_waits) if self._waits else None
@@ -301,14 +312,14 @@ async def _check_status(response: aiohttp.ClientResponse, url: str) -> None:
 
 
 async def _next_part(
-    events: AsyncIterator[str],
+    events: EventReader,
     url: str,
     read: Callable[[dict[str, Any], str], Generated],
 ) -> Generated | None:
     """The next part with tokens or a finish reason; None at the end of the stream."""
     text = ""
-    async for data in events:
-        if data == "[DONE]":
+    while (data := await events.next()) is not None:
+        if data == b"[DONE]":
             return None
         chunk = parse_object(data, url)
         if "error" in chunk:
@@ -325,11 +336,11 @@ async def _next_part(
     return None
 
 
-async def _read_to_end(events: AsyncIterator[str]) -> None:
+async def _read_to_end(events: EventReader) -> None:
     """Read what follows the last part, ``[DONE]``, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError, aiohttp.ClientError, EngineError):
         async with asyncio.timeout(_END_TIMEOUT):
-            async for _ in events:
+            while await events.next() is not None:
                 pass
 
 

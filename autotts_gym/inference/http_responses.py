@@ -126,11 +126,13 @@ def fewer_top_tokens(error: RefusedError, asked: int) -> int | None:
     return max(named or common or [0])
 
 
-def parse_object(text: str, url: str) -> dict[str, Any]:
+def parse_object(text: str | bytes, url: str) -> dict[str, Any]:
     """Parse a JSON object; raises ``TransientError`` if the text is not one."""
     try:
         content = msgspec.json.decode(text)
     except (ValueError, RecursionError):
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
         content = _lenient_value(text)
     if not isinstance(content, dict):
         raise TransientError(f"{url}: answered no JSON object: {shorten(text)}")

@@ -6,12 +6,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.inference.engine import EngineError, Request
 from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Probe
@@ -104,11 +105,10 @@ class LiveBranches:
 
     Args:
         model: the model that generates them.
-        question: text of the question.
+        question: the question, and the messages before it.
         seed: random seed of the samples; None leaves them to the engine.
         count: maximum number of branches.
         deadline: time of ``time.monotonic()`` after which nothing is awaited; None for no limit.
-        history: role and content of messages before the question.
 
     Raises:
         EngineError: the model failed, or the prompt leaves no room for a branch.
@@ -122,11 +122,10 @@ class LiveBranches:
     def __init__(
         self,
         model: LiveModel,
-        question: str,
+        question: AskedQuestion,
         seed: int | None,
         count: int,
         deadline: float | None = None,
-        history: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._model = model
         self._seed = seed
@@ -137,10 +136,21 @@ class LiveBranches:
         self._orders = IntervalOrders(model, self._extend, self._start)
         self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
         self._is_closed = False
-        self._prober, self._prompt = model.run(self._prepare(question, history))
+        self._prober, self._prompt = self._wait_for_prompt(model.prompt(question))
         self.prompt_tokens = len(self._prompt)
         self._max_tokens = self._prober.max_trace_tokens(self._prompt, model.max_tokens)
         self.probe_tokens = 0
+
+    def _wait_for_prompt(
+        self, prompt: concurrent.futures.Future[tuple[Prober, list[int]]]
+    ) -> tuple[Prober, list[int]]:
+        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+        try:
+            return prompt.result(left)
+        except TimeoutError as error:
+            raise DeadlinePassedError("the deadline has passed") from error
+        finally:
+            prompt.cancel()  # if waiting was interrupted, as by Ctrl-C
 
     @property
     def generated_tokens(self) -> int:
@@ -253,13 +263,6 @@ class LiveBranches:
         return max(tokens - 1, 0) // self._model.interval
 
     # --- on the model's event loop ---------------------------------------------------------------
-
-    async def _prepare(
-        self, question: str, history: Sequence[tuple[str, str]]
-    ) -> tuple[Prober, list[int]]:
-        prober = await self._model.prober()
-        prompt = self._model.with_timeout(prober.prompt(question, history))
-        return prober, await self._before_deadline(prompt)
 
     def _extend(self, i: int) -> bool:
         """Request another interval of a branch; whether its generation must be started."""

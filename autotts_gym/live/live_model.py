@@ -12,9 +12,11 @@ import contextlib
 import copy
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.inference.engine import Engine, EngineError, Sampling
 from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Protocol
@@ -22,6 +24,11 @@ from autotts_gym.inference.token_confidence import TOP_TOKENS
 from autotts_gym.traces.store import check_interval
 
 T = TypeVar("T")
+
+#: Prompts that are rendered, by question; an entry goes with its question.
+_Prompts = weakref.WeakKeyDictionary[
+    AskedQuestion, concurrent.futures.Future[tuple[Prober, list[int]]]
+]
 
 #: Number of parts in which an interval is streamed.
 _PARTS_PER_INTERVAL: Final = 4
@@ -80,6 +87,7 @@ class LiveModel:
         self.top_tokens = TOP_TOKENS if generation_confidence else 0
         self.reference = None if reference is None else os.fspath(reference)
         self._prober: Prober | None = None
+        self._prompts: _Prompts = weakref.WeakKeyDictionary()
         self._loop = new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="autotts-live", daemon=True
@@ -106,6 +114,7 @@ class LiveModel:
             ValueError: an argument is out of range.
         """
         derived = copy.copy(self)
+        derived._prompts = weakref.WeakKeyDictionary()
         if protocol is not None:
             derived.protocol, derived._prober = protocol, None
         if sampling is not None:
@@ -186,10 +195,35 @@ class LiveModel:
             self._prober = await self.with_timeout(Prober.create(self.engine, self.protocol))
         return self._prober
 
+    def prefetch(self, question: AskedQuestion) -> None:
+        """Start to render the prompt of a question, whose episode starts soon; does not wait.
+
+        Raises:
+            EngineError: the model is closed.
+        """
+        self._prompts[question] = self.submit(self._render(question))
+
+    def prompt(
+        self, question: AskedQuestion
+    ) -> concurrent.futures.Future[tuple[Prober, list[int]]]:
+        """The prober and the token ids of the prompt of a question, for one episode.
+
+        Raises:
+            EngineError: the model is closed; the result may raise it as well.
+        """
+        return self._prompts.pop(question, None) or self.submit(self._render(question))
+
+    async def _render(self, question: AskedQuestion) -> tuple[Prober, list[int]]:
+        prober = await self.prober()
+        prompt = prober.prompt(question.text, question.history)
+        return prober, await self.with_timeout(prompt)
+
     def close(self) -> None:
         """Close the engine and stop the event loop; further calls have no effect."""
         if self._loop.is_closed():
             return
+        for prompt in list(self._prompts.values()):
+            prompt.cancel()
         with contextlib.suppress(EngineError, concurrent.futures.CancelledError):
             self.run(self.engine.close())
         self._loop.call_soon_threadsafe(self._loop.stop)

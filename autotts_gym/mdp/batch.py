@@ -22,6 +22,7 @@ from autotts_gym.mdp.batch_kernels import (
     StepArrays,
     begin_episodes,
     conclude_episodes,
+    replay_actions,
     start_episodes,
     step_episodes,
 )
@@ -298,8 +299,7 @@ class Batch:
         A live episode needs this when its traces have grown; what is visible stays the same.
         """
         self.reset([0], [start])
-        for action in log:
-            self.play(action)
+        replay_actions(self._packed, np.array(log, np.int64))
 
     @property
     def mask(self) -> NDArray[np.int8]:

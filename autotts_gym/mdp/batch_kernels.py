@@ -269,6 +269,16 @@ def start_episodes(arrays, first, last, thread):
     return 0
 
 
+@entry_point(packed=BatchArrays)
+def replay_actions(batch, actions):
+    """Play int64 ``actions`` in the first episode; nothing is reported of these steps."""
+    episode = state_of(batch.episodes, 0)
+    view = view_of(batch.views, 0)
+    generation = generation_view_of(batch.generation, 0)
+    for action in actions:
+        play_action(episode, view, generation, action)
+
+
 @entry_point(packed=PlayedArrays)
 def conclude_episodes(played, chosen):
     """Write the infos of the episodes ``chosen``."""

@@ -152,8 +152,8 @@ def tokens_generated(server: str) -> float:
 def test_clients_that_go_away_stop_the_generation(
     url: str, vllm_url: str, chain: list[AskedQuestion]
 ) -> None:
-    """Clients ask for 192 branches, and leave when the first tokens are generated."""
-    questions = chain[:12]
+    """Clients ask for 480 branches, and leave when the first tokens are generated."""
+    questions = chain[:30]
 
     async def ask_and_leave() -> None:
         headers = {"Authorization": "Bearer a-key-of-clients"}
@@ -184,8 +184,8 @@ def test_clients_that_go_away_stop_the_generation(
     time.sleep(2.0)
     assert tokens_generated(vllm_url) == generated
     whole = len(questions) * 16 * reference_card("tinylm/medium/chain").mean_tokens
-    # On a busy machine, a quarter is generated before vLLM learns that they left.
-    assert 0 < generated - before < whole / 2
+    # On a busy machine, some branches end before vLLM learns that they left.
+    assert 0 < generated - before < whole / 4
 
 
 def test_several_workers_drain(vllm_url: str, tmp_path: Path, chain: list[AskedQuestion]) -> None:
