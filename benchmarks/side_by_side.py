@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -179,9 +180,11 @@ def open_methods(
     client = connect(port)
     methods["autotts serve, self_consistency"] = chat(client, f"{model}:self_consistency")
     for controller in options.controller:
-        for beta in options.beta:
+        for beta, weight in itertools.product(options.beta, options.latency_weight):
             title = f"autotts serve, {controller}, β = {beta:g}"
-            methods[title] = chat(client, f"{model}:{controller}@{beta:g}")
+            title += f", w = {weight:g}" if weight else ""
+            extra = {"autotts": {"latency_weight": weight}}
+            methods[title] = chat(client, f"{model}:{controller}@{beta:g}", extra_body=extra)
     return methods
 
 
@@ -261,10 +264,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=60, help="number of questions")
     parser.add_argument("--controller", action="append", help="controllers of the gateway")
     parser.add_argument("--beta", type=float, action="append", help="β of the controllers")
+    parser.add_argument("--latency-weight", type=float, action="append", help="w, likewise")
     parser.add_argument("--out", type=Path, default=Path("side-by-side.jsonl"))
     options = parser.parse_args(arguments)
     options.controller = options.controller or list(CONTROLLERS)
     options.beta = options.beta or [0.5]
+    options.latency_weight = options.latency_weight or [0.0]
     set_cpu_defaults()
     os.environ.setdefault("OPENAI_API_KEY", "none")  # OptiLLM does not start without one
     model = f"tinylm-{options.size}"

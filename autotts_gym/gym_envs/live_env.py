@@ -22,7 +22,8 @@ from autotts_gym.gym_envs.live_questions import choose_question
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.server_apis import Api
 from autotts_gym.live.connection import connect
-from autotts_gym.live.live_branches import BranchEnd, BranchText, DeadlinePassedError, LiveBranches
+from autotts_gym.live.live_branch import BranchEnd, BranchText
+from autotts_gym.live.live_branches import DeadlinePassedError, LiveBranches
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.mdp import actions
 from autotts_gym.mdp import state as s

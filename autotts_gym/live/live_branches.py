@@ -7,8 +7,7 @@ import concurrent.futures
 import contextlib
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from autotts_gym.inference.prober import Prober
 from autotts_gym.inference.protocol import Probe
 from autotts_gym.inference.token_confidence import ConfidenceSums, interval_counts
 from autotts_gym.live.interval_orders import IntervalOrders
+from autotts_gym.live.live_branch import BranchEnd, BranchText, LiveBranch
 from autotts_gym.live.live_model import LiveModel
 
 T = TypeVar("T")
@@ -26,78 +26,8 @@ T = TypeVar("T")
 _DECODING_TIME: Final = 5.0
 
 
-@dataclass(frozen=True)
-class BranchEnd:
-    """The end of a branch.
-
-    Attributes:
-        length: n, whole intervals before the last.
-        tokens: T, its tokens, including the closing text.
-        final: its final answer; if ``null`` is set, why there is none.
-        null: whether it has no final answer.
-    """
-
-    length: int
-    tokens: int
-    final: str
-    null: bool = False
-
-
-class BranchText(NamedTuple):
-    """The text of a branch up to its last probe.
-
-    Attributes:
-        text: what the model wrote; if a probe forced the answer, with the suffix of the probe and
-            its output.
-        cut: whether generation ended at the maximum length.
-    """
-
-    text: str
-    cut: bool
-
-
 class DeadlinePassedError(EngineError):
     """The deadline of the episode has passed."""
-
-
-@dataclass
-class _Branch:
-    """State of a branch.
-
-    Attributes:
-        tokens: token ids generated so far.
-        target: number of tokens requested so far.
-        ended: generation has ended, by itself or at the maximum length.
-        cut: generation has ended at the maximum length.
-        generation: generates up to ``target``.
-        probe: the probe at the present length, if it was started.
-        aborted: it was pruned.
-        sums: its generation confidence by interval.
-        revealed: that at its last probe, and the number of tokens in each sum; None if unknown.
-        texts: text of the parts that were generated.
-        requests: number of requests to the engine. The texts of a single one can be joined; a
-            character may be broken between two.
-        closing: suffix and output of the last probe that ran; empty without one.
-        shown: number of tokens at the last probe that the episode read, and its ``closing``; None
-            without one.
-    """
-
-    sums: ConfidenceSums
-    tokens: list[int] = field(default_factory=list)
-    target: int = 0
-    ended: bool = False
-    cut: bool = False
-    generation: asyncio.Task[None] | None = None
-    probe: asyncio.Task[Probe | BranchEnd] | None = None
-    aborted: bool = False
-    revealed: tuple[list[float], list[int]] | None = None
-    texts: list[str] = field(default_factory=list)
-    requests: int = 0
-    closing: str = ""
-    shown: tuple[int, str] | None = None
-
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        return [task for task in (self.generation, self.probe) if task is not None]
 
 
 class LiveBranches:
@@ -134,7 +64,7 @@ class LiveBranches:
         self._cancelled = False
         self._discarded_tokens = 0
         self._orders = IntervalOrders(model, self._extend, self._start)
-        self._branches = [_Branch(ConfidenceSums(model.interval)) for _ in range(count)]
+        self._branches = [LiveBranch(ConfidenceSums(model.interval)) for _ in range(count)]
         self._is_closed = False
         self._prober, self._prompt = self._wait_for_prompt(model.prompt(question))
         self.prompt_tokens = len(self._prompt)
@@ -180,7 +110,7 @@ class LiveBranches:
             branch.revealed = confidence.sums, counts
         return result
 
-    def _known_probe(self, branch: _Branch) -> Probe | BranchEnd | None:
+    def _known_probe(self, branch: LiveBranch) -> Probe | BranchEnd | None:
         """The result of a probe that has ended already: the event loop need not be asked."""
         if not self._orders.are_started or not _has_succeeded(branch.generation):
             return None
@@ -219,7 +149,7 @@ class LiveBranches:
         text = self._known_text(self._branches[i])
         return self._model.run(self._text(i)) if text is None else text
 
-    def _known_text(self, branch: _Branch) -> BranchText | None:
+    def _known_text(self, branch: LiveBranch) -> BranchText | None:
         """The text of a branch that came in one piece; None for others."""
         _, closing = branch.shown or (0, "")
         if closing or branch.requests != 1:
@@ -305,7 +235,7 @@ class LiveBranches:
                 branch.ended = branch.cut = True
             self._probe_eagerly(branch)
 
-    def _discard(self, branch: _Branch) -> None:
+    def _discard(self, branch: LiveBranch) -> None:
         """Drop what a branch has so far, which was generated nevertheless."""
         self._discarded_tokens += len(branch.tokens)
         branch.tokens.clear()
@@ -320,7 +250,7 @@ class LiveBranches:
         state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         return int(state[0]) >> 1
 
-    def _probe_eagerly(self, branch: _Branch) -> None:
+    def _probe_eagerly(self, branch: LiveBranch) -> None:
         """Start the probe of a branch that has its requested tokens, if one is likely to be used.
 
         A controller that waits for a probe has requested what it wants to read. Before that, it may
@@ -330,7 +260,7 @@ class LiveBranches:
         if self._model.eager and self._is_waiting and ready and not branch.aborted:
             self._start_probe(branch)
 
-    def _start_probe(self, branch: _Branch) -> asyncio.Task[Probe | BranchEnd]:
+    def _start_probe(self, branch: LiveBranch) -> asyncio.Task[Probe | BranchEnd]:
         """Start the probe of a branch at its present length, unless it was started already."""
         if branch.probe is None:
             probe = self._read_end(branch) if branch.ended else self._run_probe(branch)
@@ -376,7 +306,7 @@ class LiveBranches:
             branch.generation.result()  # raises the error of a failed generation
         return await self._start_probe(branch)
 
-    async def _run_probe(self, branch: _Branch) -> Probe:
+    async def _run_probe(self, branch: LiveBranch) -> Probe:
         requests = self._prober.probe(self._prompt, branch.tokens, [len(branch.tokens)])
         generated = (await self._model.with_timeout(requests))[0]
         probe = self._prober.protocol.read_probe(generated)
@@ -384,7 +314,7 @@ class LiveBranches:
         branch.closing = self._prober.protocol.probe_text(generated)
         return probe
 
-    async def _read_end(self, branch: _Branch) -> BranchEnd:
+    async def _read_end(self, branch: LiveBranch) -> BranchEnd:
         """Read the final answer of an ended branch; a probe closes a branch that was cut."""
         tokens = len(branch.tokens)
         length = self._whole_intervals(tokens)
