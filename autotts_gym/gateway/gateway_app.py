@@ -42,7 +42,7 @@ from autotts_gym.live.connection import connect
 from autotts_gym.live.live_model import LiveModel
 
 #: Seconds after which a thread that computes lets others go on: the event loops, while controllers
-#: compute.
+#: compute. Longer, and requests wait for controllers; shorter, and threads switch in vain.
 _SWITCH_INTERVAL: Final = 0.001
 #: Most connections to an upstream.
 _MOST_CONNECTIONS: Final = 8192

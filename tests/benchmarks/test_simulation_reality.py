@@ -24,7 +24,7 @@ def test_a_few_questions(
     """How close the times are depends on what else the machine does; the figures are there."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("simulation_reality")
-    options = "--questions 5 --blocks 2 --rates 2 --width 4 --seconds 1 --max-sequences 2"
+    options = "--questions 5 --blocks 2 --rates 2 --width 4 --seconds 3 --max-sequences 4"
     out = tmp_path / "out.json"
     module.main([*shlex.split(options), "--base-url", vllm_url, "--out", str(out)])
     results = json.loads(out.read_text())
