@@ -34,7 +34,7 @@ SIZE = "medium"
 #: Seconds between two readings of the metrics.
 POLL = 0.05
 #: Seconds for which the branches run before the client goes.
-STAY = 0.2
+STAY = 0.02
 _METRIC = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting|generation_tokens_total)\{[^}]*\} (\S+)",
     re.MULTILINE,
