@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -44,24 +45,20 @@ class RunningEpisode:
     Args:
         plan: the episode.
         thread: its thread.
-        end: called on the event loop when the thread ends.
+        end: called on the event loop, with the future of the thread, when the thread ends.
     """
 
-    def __init__(self, plan: EpisodePlan, thread: SolveThread, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        plan: EpisodePlan,
+        thread: SolveThread,
+        end: Callable[[concurrent.futures.Future[Solution]], None],
+    ) -> None:
         self._plan = plan
         self._thread = thread
-        self._end = end
         self._done = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        thread.future.add_done_callback(self._schedule_end)
-
-    def _schedule_end(self, _: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop is closed
-            self._loop.call_soon_threadsafe(self._conclude)
-
-    def _conclude(self) -> None:
-        self._done.set()
-        self._loop.call_soon(self._end)  # the reply comes first
+        loop = asyncio.get_running_loop()
+        thread.future.add_done_callback(functools.partial(_schedule_end, loop, self._done, end))
 
     def abandon(self) -> None:
         """Abort the generation of an episode whose client has gone."""
@@ -86,6 +83,24 @@ class RunningEpisode:
             self.abandon()
             raise
         return _solution_of(self._plan, self._thread.future)
+
+
+# Not a method: a future keeps its functions. If they had the episode, which has the future, each
+# would remain until a garbage collection, which stops all requests.
+def _schedule_end(
+    loop: asyncio.AbstractEventLoop,
+    done: asyncio.Event,
+    end: Callable[[concurrent.futures.Future[Solution]], None],
+    future: concurrent.futures.Future[Solution],
+) -> None:
+    """Let an episode end on the event loop: first the reply, then ``end``."""
+
+    def conclude() -> None:
+        done.set()
+        loop.call_soon(end, future)
+
+    with contextlib.suppress(RuntimeError):  # the event loop is closed
+        loop.call_soon_threadsafe(conclude)
 
 
 class AnsweringService:
@@ -147,10 +162,10 @@ class AnsweringService:
             deadline=max(plan.deadline - begun, 0.001),
         )
 
-        def end() -> None:
+        def end(future: concurrent.futures.Future[Solution]) -> None:
             self._admission.leave(time.monotonic() - begun)
             self._update_gauges()
-            self._record(plan, thread.future)
+            self._record(plan, future)
 
         # The place is free when the thread ends, which may be later than the reply.
         return RunningEpisode(plan, thread, end)

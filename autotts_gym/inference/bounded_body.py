@@ -90,6 +90,12 @@ class EventReader:
 
     def _add(self, part: bytes) -> None:
         rest, start = self._rest, 0
+        # Nearly always, a server sends one event of one line at a time.
+        if not rest and part.endswith(b"\n\n") and part.startswith(b"data: "):
+            line = part[6:-2]
+            if line and b"\n" not in line and b"\r" not in line:
+                self._events.append(line)
+                return
         searched = max(len(rest) - 3, 0)
         rest += part
         for end in _BLANK_LINE.finditer(rest, searched):

@@ -185,6 +185,9 @@ class ServerConnection:
             body: JSON body of the request.
             read: validates and converts a chunk; gets the object and the URL.
 
+        Yields:
+            Its parts; the last one has a finish reason.
+
         Raises:
             EngineError: as :meth:`request`.
         """
@@ -200,7 +203,11 @@ class ServerConnection:
                 fail = response.content.set_exception
                 # Each part is awaited as a whole, so that a server cannot delay it forever with
                 # pings and empty parts.
-                while part := await self._watched(_next_part(events, url, read), fail):
+                while True:
+                    with _Wait(self, fail):
+                        part = await _next_part(events, url, read)
+                    if part is None:
+                        break
                     self._record_success()
                     if part.finish:
                         await _read_to_end(events)
@@ -209,9 +216,10 @@ class ServerConnection:
                     yield part
             finally:
                 response.close()  # immediately; without effect at the end of the response
+        if last is None:
+            raise TransientError(f"{url}: the answer broke off")
         # The request has ended, so that its place is free.
-        if last is not None:
-            yield last
+        yield last
 
     def _record_data(self) -> None:
         self._last_data = asyncio.get_running_loop().time()
@@ -245,25 +253,25 @@ class ServerConnection:
 
         try:
             async with timeout:
-                return await self._watched(result, fail)
+                with _Wait(self, fail):
+                    return await result
         except TimeoutError as error:
             if stall is None or not timeout.expired():
                 raise
             raise stall from error
 
-    async def _watched(self, result: Awaitable[T], fail: Callable[[_StallError], None]) -> T:
-        """Await a result; ``fail`` is called, and is to end it, if it stalls."""
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        self._waits[fail] = start
+    def _begin_wait(self, fail: Callable[[_StallError], None]) -> float:
+        """Watch a wait, which ``fail`` is to end if it stalls; returns the time."""
+        now = asyncio.get_running_loop().time()
+        self._waits[fail] = now
         if self._next_check is None:
             self._check_waits()
-        try:
-            received = await result
-        finally:
-            self._waits.pop(fail, None)
-        self._stalls.record_wait(loop.time() - start)
-        return received
+        return now
+
+    def _end_wait(self, fail: Callable[[_StallError], None], begun: float, received: bool) -> None:
+        self._waits.pop(fail, None)
+        if received:
+            self._stalls.record_wait(asyncio.get_running_loop().time() - begun)
 
     def _check_waits(self) -> None:
         """End the waits that have stalled, and check again when the next one may have.
@@ -302,6 +310,27 @@ class ServerConnection:
             raise
         finally:
             self.active -= 1
+
+
+class _Wait:
+    """A wait for data, watched for a stall; a class, because every part of a stream is one.
+
+    Args:
+        connection: the connection.
+        fail: called if the wait stalls, to end it.
+    """
+
+    __slots__ = "_begun", "_connection", "_fail"
+
+    def __init__(self, connection: ServerConnection, fail: Callable[[_StallError], None]) -> None:
+        self._connection = connection
+        self._fail = fail
+
+    def __enter__(self) -> None:
+        self._begun = self._connection._begin_wait(self._fail)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._connection._end_wait(self._fail, self._begun, kind is None)
 
 
 async def _check_status(response: aiohttp.ClientResponse, url: str) -> None:

@@ -170,7 +170,7 @@ class ServerEngine(Engine):
         rest = request._replace(prompt=[*request.prompt, *tokens], max_tokens=remaining, seed=seed)
         while True:
             top_tokens = min(request.top_tokens, self._max_top_tokens)
-            parts = self._stream_once(rest._replace(top_tokens=top_tokens), every)
+            parts = await self._open_stream(rest._replace(top_tokens=top_tokens), every)
             try:
                 async with contextlib.aclosing(parts):
                     async for part in parts:
@@ -182,8 +182,8 @@ class ServerEngine(Engine):
                     raise
                 self._max_top_tokens = min(self._max_top_tokens, fewer)
 
-    async def _stream_once(self, request: Request, every: int) -> AsyncGenerator[Generated, None]:
-        """Stream a completion from one server; its parts end with a finish reason."""
+    async def _open_stream(self, request: Request, every: int) -> AsyncGenerator[Generated, None]:
+        """The stream of a completion from one server."""
         remaining, top_tokens = request.max_tokens, request.top_tokens
         body = {
             **await self._completion_body(request),
@@ -195,17 +195,15 @@ class ServerEngine(Engine):
         if top_tokens:
             # Different tokens may have the same text; ids tell them apart.
             body |= {"logprobs": top_tokens, "return_tokens_as_token_ids": True}
-        server = self._choose_server()
-        read = functools.partial(read_chunk, top_tokens=top_tokens)
-        events = server.stream("/completions", body, read)
-        async with contextlib.aclosing(events) as parts:
-            async for part in parts:
-                _check_length(part, remaining, f"{server.shown_url}/completions")
-                remaining -= len(part.tokens)
-                yield part
-                if part.finish:
-                    return
-        raise TransientError(f"{server.shown_url}/completions: the answer broke off")
+
+        def read(chunk: dict[str, Any], url: str) -> Generated:
+            nonlocal remaining
+            part = read_chunk(chunk, url, top_tokens)
+            _check_length(part, remaining, url)
+            remaining -= len(part.tokens)
+            return part
+
+        return self._choose_server().stream("/completions", body, read)
 
     async def _decode_rest(
         self, request: Request, tokens: list[int], yielded: str, last: Generated

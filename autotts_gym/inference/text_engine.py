@@ -11,7 +11,6 @@ generation confidence, and exact numbers of tokens. Then a token is what a serve
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Final
 from autotts_gym.inference.bounded_body import ServerFaultError
 from autotts_gym.inference.engine import EngineError, Generated, Request
 from autotts_gym.inference.http_engine import ServerEngine
-from autotts_gym.inference.http_responses import RefusedError, TransientError
+from autotts_gym.inference.http_responses import RefusedError
 from autotts_gym.inference.text_responses import piece_id, piece_text, read_generation
 
 #: First byte of the token that represents the messages of a prompt.
@@ -82,24 +81,23 @@ class TextEngine(ServerEngine):
                 return at
         return None
 
-    async def _stream_once(self, request: Request, every: int) -> AsyncGenerator[Generated, None]:
+    async def _open_stream(self, request: Request, every: int) -> AsyncGenerator[Generated, None]:
         body = {**await self._text_body(request), "stream": True}
         if request.top_tokens:
             body |= self._logprob_fields(request.top_tokens)
-        server = self._choose_server()
-        read = self._stream_reader(request.top_tokens)
+        read_part = self._stream_reader(request.top_tokens)
         left = _MOST_PIECES * request.max_tokens
-        events = server.stream(self._path, body, read)
-        async with contextlib.aclosing(events) as parts:
-            async for part in parts:
-                left -= len(part.tokens)
-                if left < 0:
-                    raise ServerFaultError(f"{server.shown_url}: sends more than max_tokens")
-                part.logprobs, part.pieces = [], []
-                yield part
-                if part.finish:
-                    return
-        raise TransientError(f"{server.shown_url}{self._path}: the answer broke off")
+
+        def read(chunk: dict[str, Any], url: str) -> Generated:
+            nonlocal left
+            part = read_part(chunk, url)
+            left -= len(part.tokens)
+            if left < 0:
+                raise ServerFaultError(f"{url}: sends more than max_tokens")
+            part.logprobs, part.pieces = [], []
+            return part
+
+        return self._choose_server().stream(self._path, body, read)
 
     def _stream_reader(self, top_tokens: int) -> Callable[[dict[str, Any], str], Generated]:
         """What reads the chunks of one stream."""

@@ -269,7 +269,7 @@ class LiveBranches:
 
     async def _wait_and_probe(self, i: int) -> Probe | BranchEnd:
         self._check_cancelled()
-        self._orders.start_held()
+        self._orders.start_all()
         self._is_waiting = True
         try:
             for other in self._branches:

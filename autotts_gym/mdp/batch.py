@@ -35,7 +35,7 @@ from autotts_gym.mdp.episode_draws import (
 )
 from autotts_gym.mdp.episode_info import InfoArrays, InfoSources
 from autotts_gym.mdp.observation import View
-from autotts_gym.mdp.packed_arrays import pack
+from autotts_gym.mdp.packed_arrays import pack, word_count
 from autotts_gym.mdp.slices import Program, bound
 from autotts_gym.mdp.state import EpisodeArrays, Records
 from autotts_gym.mdp.trace_dataset import EpisodeConfig, TraceDataset
@@ -175,16 +175,20 @@ class Batch:
             self._compiled_flat(),
             self._initial,
         )
-        self._packed = pack(self._played_arrays.batch)
-        self._played_packed = pack(self._played_arrays)
-        self._played_address = self._played_packed.ctypes.data
-        if self._draws is not None:
+        played_size = word_count(PlayedArrays)
+        if self._draws is None:
+            self._played_packed = pack(self._played_arrays)
+        else:
             self._draw_sources = DrawSources(self._draws, self.streams)
-            self._draws_packed = pack(self._draw_sources)
             self._start_packed = pack(
                 StartArrays(self._played_arrays, self._draw_sources, self._orders, self._chosen)
             )
             self._start_address = self._start_packed.ctypes.data
+            # Every array is packed once: the words of a part are among those of the whole.
+            self._played_packed = self._start_packed[:played_size]
+            self._draws_packed = self._start_packed[played_size:][: word_count(DrawSources)]
+        self._packed = self._played_packed[: word_count(BatchArrays)]
+        self._played_address = self._played_packed.ctypes.data
 
     def _compiled_flat(self) -> NDArray[np.float32]:
         """The flat observations that compiled code writes, float32[E, F]."""

@@ -12,7 +12,7 @@ tuple are annotated with::
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 from numba import types
@@ -22,11 +22,12 @@ from numba.np.arrayobj import populate_array
 from numpy.typing import NDArray
 
 
-class Axes(NamedTuple):
+class Axes:
     """Annotation of an array field: its dtype and its number of axes."""
 
-    dtype: Any
-    number: int
+    def __init__(self, dtype: Any, number: int) -> None:
+        self.dtype = np.dtype(dtype)
+        self.number = number
 
 
 @functools.cache
@@ -50,16 +51,24 @@ def pack(arrays: tuple[Any, ...]) -> NDArray[np.int64]:
     return np.array(words, np.int64)
 
 
+@functools.cache
+def word_count(kind: type[tuple[Any, ...]]) -> int:
+    """Number of words in the :func:`pack` of a ``kind``; those of a tuple in it are consecutive."""
+    return sum(
+        1 + axes.number if isinstance(axes, Axes) else word_count(axes) for _, axes in _fields(kind)
+    )
+
+
 def _append(arrays: tuple[Any, ...], words: list[int]) -> None:
     for (name, axes), array in zip(_fields(type(arrays)), arrays, strict=True):
         if not isinstance(axes, Axes):
             _append(array, words)
             continue
-        fits = array.dtype == np.dtype(axes.dtype) and array.ndim == axes.number
+        fits = array.dtype == axes.dtype and array.ndim == axes.number
         if not fits or not array.flags.c_contiguous:
             raise ValueError(
                 f"{type(arrays).__name__}.{name} must be a C-contiguous array of "
-                f"{np.dtype(axes.dtype)} with {axes.number} axes, not {array.dtype}{array.shape}"
+                f"{axes.dtype} with {axes.number} axes, not {array.dtype}{array.shape}"
             )
         words += [array.ctypes.data, *array.shape]
 
@@ -90,7 +99,7 @@ def _expression(
             built.append(expression)
             continue
         dtype = f"{kind.__name__}_{name}"
-        namespace[dtype] = np.dtype(axes.dtype)
+        namespace[dtype] = axes.dtype
         shape = "".join(f"packed[{word + 1 + axis}], " for axis in range(axes.number))
         built.append(f"view_at(packed[{word}], ({shape}), {dtype})")
         word += 1 + axes.number

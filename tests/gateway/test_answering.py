@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gc
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,3 +251,31 @@ def test_running_requests_end_before_the_shutdown(
         gateway.thread.join(60)
         assert not gateway.thread.is_alive()
     assert [reply.status_code for reply in replies] == [200, 200]
+
+
+@pytest.mark.parametrize("controller", ["self_consistency", "cmc"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_requests_leave_nothing_to_a_garbage_collection(
+    gateway: Gateway, controller: str, stream: bool
+) -> None:
+    """It would stop all other requests."""
+
+    def remaining() -> Counter[str]:
+        kinds = Counter(map(type, gc.get_objects()))
+        own = {kind: n for kind, n in kinds.items() if str(kind.__module__).startswith("autotts_")}
+        return Counter({kind.__qualname__: n for kind, n in own.items()})
+
+    def ask(seed: int) -> int:
+        model = f"scripted:{controller}"
+        return gateway.chat("plain 1", model=model, stream=stream, seed=seed).status_code
+
+    assert ask(0) == 200
+    gc.collect()
+    before = remaining()
+    gc.disable()
+    try:
+        assert {ask(seed) for seed in range(1, 9)} == {200}
+        # The last request is recorded after its reply.
+        assert wait_until(lambda: remaining() <= before), remaining() - before
+    finally:
+        gc.enable()

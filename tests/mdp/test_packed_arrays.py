@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autotts_gym.mdp.jit import entry_point
 from autotts_gym.mdp.macro_batch import MacroTracker
 from autotts_gym.mdp.observation import allocate
-from autotts_gym.mdp.packed_arrays import Axes, pack
+from autotts_gym.mdp.packed_arrays import Axes, pack, word_count
 
 PAIR = np.dtype([("count", np.int64), ("weight", np.float64)])
 
@@ -58,7 +58,10 @@ def test_compiled_code_sees_the_packed_arrays(
     pairs = np.zeros(len(counts), PAIR)
     pairs["count"] = counts
     seen = tuple(np.zeros_like(array) for array in (large, small, counts, flags))
-    _copy_all(pack(Outer(large, Inner(small, pairs), flags)), *seen)
+    packed = pack(Outer(large, Inner(small, pairs), flags))
+    assert len(packed) == word_count(Outer)
+    np.testing.assert_array_equal(packed[4:][: word_count(Inner)], pack(Inner(small, pairs)))
+    _copy_all(packed, *seen)
     for array, copied in zip((large, small, counts, flags), seen, strict=True):
         np.testing.assert_array_equal(copied, array)
     assert (pairs["weight"] == 0.5).all()
