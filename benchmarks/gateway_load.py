@@ -144,7 +144,12 @@ class Gateway(NamedTuple):
 
 @contextlib.contextmanager
 def scripted_gateway(queue: int, core: int | None = None, workers: int = 1) -> Iterator[Gateway]:
-    """Run a gateway in front of a scripted upstream, perhaps bound to one core."""
+    """Run a gateway in front of a scripted upstream, perhaps bound to one core.
+
+    Then clients and upstream are bound to the other cores, as if they were other machines.
+    """
+    if core is not None:
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {core})
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         protocol = folder / "scripted.yaml"
@@ -496,7 +501,7 @@ def main() -> None:
     kind.add_argument("--clients", type=int, default=32)
     kind.add_argument("--seconds", type=float, default=40.0)
     kind.add_argument("--token-ms", type=float, default=5.0, help="of the upstream, per token")
-    kind.add_argument("--core", type=int, help="bind the gateway to this core, with taskset")
+    kind.add_argument("--core", type=int, help="a core for the gateway alone (Linux)")
     kind.add_argument("--workers", type=int, default=1, help="processes of the gateway")
     kind.set_defaults(run=scripted)
     kind = kinds.add_parser("flood")
