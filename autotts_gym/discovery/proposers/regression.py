@@ -3,9 +3,9 @@
 For every reading policy of a fixed list, a model of the gain of reading on is fitted to replays of
 the search set, and a controller stops where the gain is below its price
 (:mod:`autotts_gym.discovery.stop_regression`). Number of terms and strength of the ridge are chosen
-for the first reading policy, by cross-validation over folds of the questions, and over environments
-if they have the same questions. Nothing is random, so an interrupted search continues exactly as it
-would have without the interruption.
+for the first reading policy, by cross-validation over folds of the questions and over environments.
+Nothing is random, so an interrupted search continues exactly as it would have without the
+interruption.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ FOLDS: Final = 5
 RIDGES: Final = (1.0, 0.03)
 #: Numbers of terms of the model.
 _TERMS: Final = range(2, len(TERMS) + 1)
-#: Slopes in the weight of latency of the number of branches at the start, the first choice first.
-_TILTS: Final = (16.0, 32.0, 8.0)
+#: Slope in the weight of latency of the number of branches at the start.
+_TILT: Final = 16.0
+#: Length at which branches are dropped, in mean branches, and how much earlier by ln(1 + votes).
+_DROPS: Final = ((1.4, 0.1), (1.5, 0.2), (1.5, 0.3))
+#: Branches that are added for each that finishes, as base, and slopes in β and in the weight.
+_GROWN: Final = (0.0, 1.0, 1.0)
 #: Origin of the proposals in the journal.
 _ORIGIN: Final = "regression"
 
@@ -42,9 +46,9 @@ _ORIGIN: Final = "regression"
 def reading_policies(latency: Sequence[float] = (0.0,)) -> list[Program]:
     """The reading policies: that of the seed program ``widening``, a little wider, and variants.
 
-    They differ in the number of branches at the start, in the length at which branches are dropped,
-    and in how the votes of long branches are weighed. For weights of latency above 0, the first
-    ones start with more branches as the weight rises.
+    They differ in the number of branches at the start, in how many are added for each that
+    finishes, and in the length at which branches are dropped. In all but the second one, more
+    branches run as the weight of latency rises.
 
     Args:
         latency: weights of latency of the search. With several, the number of branches depends on
@@ -52,17 +56,11 @@ def reading_policies(latency: Sequence[float] = (0.0,)) -> list[Program]:
     """
     policies = [
         _reading(),
-        _reading(fade=1.5),
-        _reading(width=(6.0, 12.0)),
-        _reading(longest=None, fade=0.0),
-        _reading(longest=1.2),
-        _reading(longest=1.6),
         _reading(width=(2.0, 4.0)),
-        _reading(width=(2.0, 4.0), longest=None, fade=0.0),
+        _reading(drop=None, fade=0.0),
+        *(_reading(growth=_GROWN, drop=drop) for drop in _DROPS),
+        *(_reading(drop=drop) for drop in _DROPS[1:]),
     ]
-    if not any(latency):
-        return policies
-    policies = [*(_reading(width=(5.0, 8.0, tilt)) for tilt in _TILTS), *policies]
     return policies if len(latency) > 1 else [_at_weight(p, latency[0]) for p in policies]
 
 
@@ -74,32 +72,39 @@ def _at_weight(program: Program, weight: float) -> Program:
 
 
 def _reading(
-    width: tuple[float, ...] = (5.0, 8.0), longest: float | None = 1.4, fade: float = 0.5
+    width: tuple[float, ...] = (5.0, 8.0, _TILT),
+    growth: tuple[float, ...] | None = None,
+    drop: tuple[float, float] | None = _DROPS[0],
+    fade: float = 0.5,
 ) -> Program:
     """A reading policy.
 
     Args:
-        width: number of branches at the start, as base, slope, and slope in the weight of latency;
-            each that finishes adds one.
-        longest: length at which branches are dropped before there are votes, in mean branches; None
-            for never.
+        width: number of branches at the start, as base, and slopes in β and in the weight.
+        growth: number of branches that are added for each that finishes, likewise; None for 1.
+        drop: length at which branches are dropped before there are votes, in mean branches, and how
+            much earlier they are dropped for each ln(1 + votes); None for never.
         fade: the weight of a vote falls by this power of e per mean branch of length.
     """
 
     def constant(*coefficients: float) -> Node:
         return Node(Constant(*coefficients))
 
-    drop = constant(-1.0)
-    if longest is not None:
-        earlier = Node(pt.MUL, (constant(0.1), Node(pt.LN, (Node("votes"),))))
+    added = Node("finished")
+    if growth is not None:
+        added = Node(pt.MUL, (constant(*growth), added))
+    dropped = constant(-1.0)
+    if drop is not None:
+        longest, haste = drop
+        earlier = Node(pt.MUL, (constant(haste), Node(pt.LN, (Node("votes"),))))
         limit = Node(pt.SUB, (constant(longest), earlier))
-        drop = Node(pt.SUB, (Node("length"), limit))
+        dropped = Node(pt.SUB, (Node("length"), limit))
     faded = Node(pt.FADE, (Node(pt.MUL, (constant(fade), Node("length"))),))
     return Program(
         weight=faded if fade else constant(1.0),
-        drop=drop,
+        drop=dropped,
         stop=constant(-1.0),
-        width=Node(pt.ADD, (constant(*width), Node("finished"))),
+        width=Node(pt.ADD, (constant(*width), added)),
         stride=Constant(1.0),
     )
 
@@ -111,14 +116,14 @@ class _Fit:
     Attributes:
         program: the controller, fitted to everything.
         by_questions: controllers that are fitted without each fold of the questions.
-        by_models: controllers that are fitted without each environment.
+        by_environments: controllers that are fitted without each environment.
         terms: number of terms of the model.
         ridge: strength of the ridge.
     """
 
     program: Program
     by_questions: list[Program]
-    by_models: list[Program]
+    by_environments: list[Program]
     terms: int
     ridge: float
 
@@ -183,10 +188,10 @@ class RegressionProposer:
         betas = BETAS if self._knob else (0.5,)
         replays = self._recorder.replay(reading, betas, self._latency)
         regression = StopRegression(replays)
-        models = range(len(search.stores)) if search.shares_questions else ()
+        left_out = range(len(search.stores)) if len(search.stores) > 1 else ()
         parts = [
             [~np.isin(replays.questions, fold) for fold in self._folds],
-            [replays.environments != e for e in models],
+            [replays.environments != e for e in left_out],
         ]
         fits: list[tuple[GainModel, list[list[GainModel]]]] = []
         payoffs = []
@@ -212,10 +217,12 @@ class RegressionProposer:
             payoffs.append(float(np.mean(unseen)))
         best = int(np.argmax(payoffs))
         everything, folds = fits[best]
-        by_questions, by_models = (
-            [self._program(reading, model) for model in models] for models in folds
+        by_questions, by_environments = (
+            [self._program(reading, model) for model in part] for part in folds
         )
-        return _Fit(self._program(reading, everything), by_questions, by_models, *settings[best])
+        return _Fit(
+            self._program(reading, everything), by_questions, by_environments, *settings[best]
+        )
 
     def _program(self, reading: Program, model: GainModel) -> Program:
         program = replace(reading, stop=model.stop_tree())
@@ -273,19 +280,19 @@ class RegressionProposer:
     def _unseen_scores(self, fit: _Fit) -> dict[str, NDArray[np.float64]]:
         """Scores by question, float64[Q], of controllers that were fitted without what they play.
 
-        ``"questions"``: without each fold; ``"models"``: without each environment, if several
-        have the same questions.
+        ``"questions"``: without each fold; ``"environments"``: without each environment, if there
+        are several.
         """
         sweep, questions = self._rollout.sweep, self._search.questions
         played = zip(fit.by_questions, self._folds, strict=True)
         by_fold = np.concatenate([sweep(program, fold).by_question for program, fold in played])
         order = np.argsort([questions.index(q) for fold in self._folds for q in fold])
         scores = {"questions": by_fold[order]}
-        if fit.by_models:
-            scores["models"] = np.mean(
+        if fit.by_environments:
+            scores["environments"] = np.mean(
                 [
                     sweep(program, environments=[e]).by_question
-                    for e, program in enumerate(fit.by_models)
+                    for e, program in enumerate(fit.by_environments)
                 ],
                 axis=0,
             )

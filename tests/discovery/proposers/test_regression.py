@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from autotts_gym.controllers.loader import load
+from autotts_gym.discovery.code_generation import generate_source
 from autotts_gym.discovery.evaluator import Evaluator
 from autotts_gym.discovery.objective import SearchSet
+from autotts_gym.discovery.program_tree import Constant
 from autotts_gym.discovery.proposers.regression import RegressionProposer, reading_policies
 from autotts_gym.discovery.search_loop import SEEDS
 from autotts_gym.discovery.search_session import open_search
@@ -81,15 +83,33 @@ def test_reading_policies() -> None:
     policies = reading_policies()
     assert len(set(policies)) == len(policies) == 8
     assert all(policy.stop.kind == policies[0].stop.kind for policy in policies)
-    assert sum(policy.drop.size == 1 for policy in policies) == 2
+    assert sum(policy.drop.size == 1 for policy in policies) == 1
+
+
+def test_growth() -> None:
+    """Half of the reading policies add β branches for each that finishes, not one."""
+    grown = [policy for policy in reading_policies() if policy.width.children[1].children]
+    assert len(grown) == 3
+    constants = [policy.width.children[1].children[0].kind for policy in grown]
+    assert constants == [Constant(0.0, 1.0)] * 3
+    source = generate_source(grown[0], "A reading policy.")
+    assert "width_2 = 1.0 * beta\n" in source
+    assert "wanted = width_1 + width_2 * finished\n" in source
 
 
 def test_reading_policies_of_latency() -> None:
     """With several weights, more branches run as the weight rises; with one, a fixed number."""
-    wider = [p for p in reading_policies((0.0, 0.5)) if p.uses_latency]
-    assert len(wider) == 3
-    fixed = reading_policies((0.5,))
+    wider, fixed = reading_policies((0.0, 0.5)), reading_policies((0.5,))
+    assert sum(policy.uses_latency for policy in wider) == len(wider) - 1
     assert not any(policy.uses_latency for policy in fixed)
-    for policy, at_weight in zip(wider, fixed, strict=False):
+    for policy, at_weight in zip(wider, fixed, strict=True):
         assert policy.values(0.3, 0.5) == pytest.approx(at_weight.values(0.3))
     assert reading_policies((0.0,)) == reading_policies()
+
+
+def test_leaves_out_environments(stores: dict[str, TraceStore], complete: Path) -> None:
+    """Each environment is left out in turn, also if their questions differ."""
+    assert not SearchSet(stores, seeds=1).shares_questions
+    for finalist in json.loads((complete / "choice.json").read_text()):
+        both = [finalist["unseen_questions"], finalist["unseen_environments"]]
+        assert finalist["unseen"] == pytest.approx(sum(both) / 2)
