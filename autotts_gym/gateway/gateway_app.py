@@ -44,8 +44,8 @@ from autotts_gym.live.live_model import LiveModel
 #: Seconds after which a thread that computes lets others go on: the event loops, while controllers
 #: compute. Longer, and requests wait for controllers; shorter, and threads switch in vain.
 _SWITCH_INTERVAL: Final = 0.001
-#: Objects that are made, and not freed, before a garbage collection. Requests leave no garbage that
-#: only a collection frees; those in progress have thousands of objects.
+#: Objects that are made, and not freed, before a garbage collection. Requests leave next to nothing
+#: that only a collection frees; those in progress have thousands of objects.
 _GARBAGE: Final = 50_000
 #: Most connections to an upstream.
 _MOST_CONNECTIONS: Final = 8192
