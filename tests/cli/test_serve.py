@@ -137,9 +137,13 @@ def test_what_vllm_refuses(client: openai.OpenAI) -> None:
         openai.OpenAI(base_url=str(client.base_url), api_key="wrong").models.list()
 
 
+def metrics_text(server: str) -> str:
+    return httpx.get(server.removesuffix("/v1") + "/metrics", timeout=PATIENCE).text
+
+
 def sum_of_metric(server: str, name: str) -> float:
     """The sum of a metric of vLLM over all its labels."""
-    text = httpx.get(server.removesuffix("/v1") + "/metrics").text
+    text = metrics_text(server)
     lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
     assert lines, text
     return sum(float(line.rpartition(" ")[2]) for line in lines)
@@ -170,14 +174,11 @@ def test_clients_that_go_away_stop_the_generation(
                 post = client.post(f"{url}/chat/completions", json=body)
                 reply = await stack.enter_async_context(post)  # the stream has begun
                 assert reply.status == 200
-            async with asyncio.timeout(PATIENCE):
-                while tokens_generated(vllm_url) == before:
-                    await asyncio.sleep(0.02)
+            assert await asyncio.to_thread(wait_until, lambda: tokens_generated(vllm_url) > before)
 
     before = tokens_generated(vllm_url)
     asyncio.run(ask_and_leave())
-    gateway = url.removesuffix("/v1") + "/metrics"
-    assert wait_until(lambda: "autotts_running_requests 0.0" in httpx.get(gateway).text)
+    assert wait_until(lambda: "autotts_running_requests 0.0" in metrics_text(url))
     running = "vllm:num_requests_running", "vllm:num_requests_waiting"
     assert wait_until(lambda: not any(sum_of_metric(vllm_url, name) for name in running))
     generated = tokens_generated(vllm_url)
@@ -185,7 +186,7 @@ def test_clients_that_go_away_stop_the_generation(
     assert tokens_generated(vllm_url) == generated
     whole = len(questions) * 16 * reference_card("tinylm/medium/chain").mean_tokens
     # On a busy machine, some branches end before vLLM learns that they left.
-    assert 0 < generated - before < whole / 4
+    assert 0 < generated - before < whole / 2
 
 
 def test_several_workers_drain(vllm_url: str, tmp_path: Path, chain: list[AskedQuestion]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from running_gateway import Gateway, running, wait_until
+from running_gateway import PATIENCE, Gateway, running, wait_until
 from scripted_server import ScriptedServer
 
 from autotts_gym.collection.asked_question import AskedQuestion
@@ -210,7 +210,7 @@ def test_keys(
             gateway.client.headers["Authorization"] = f"Bearer {key}"
             assert gateway.chat("plain 1").status_code == 200
         assert server.headers["authorization"] == "Bearer upstream-secret-1"
-        health = httpx.get(gateway.url.removesuffix("/v1") + "/health")
+        health = httpx.get(gateway.url.removesuffix("/v1") + "/health", timeout=PATIENCE)
         assert health.json() == {"status": "ok", "upstreams": 1, "upstreams_up": 1}
     assert "secret" not in json.dumps([entry.facts for entry in logged()])
 
