@@ -6,10 +6,6 @@ of its own, concurrently with the others (:func:`autotts_gym.deployment.solver.s
 same arrivals of the same questions are simulated from the recorded traces of the model.
 
 The server, the episodes and everything else share the processors, so measure on an idle machine.
-vLLM's engine, which schedules, spins while its worker computes. On few cores it takes them from
-the worker, so that the model is up to five times as slow from one second to the next, as it is not
-on a device of its own. The engine is therefore kept off the cores that the worker is bound to, and
-with ``--precedence`` (for the superuser), everything else is scheduled before it.
 The curve is measured before and after, and their mean is simulated as well: where the two differ,
 neither describes the server while the questions were answered. The arrivals are simulated with
 many orders of the branches. The load average is printed with the results.
@@ -31,7 +27,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -119,25 +114,6 @@ async def answer_questions(
     solutions = await asyncio.gather(*(answer(k) for k in range(count)))
     watching.cancel()
     return LiveRun(arrivals, rows, seconds, list(solutions), loads)
-
-
-def arrange_processes(niceness: int) -> None:
-    """Keep vLLM's engine, which spins, from what computes: off its cores, and with less precedence.
-
-    Args:
-        niceness: precedence of all other processes over the engine; 0 for none.
-    """
-    own = psutil.Process()
-    started = own.children(recursive=True)
-    workers = [process for process in started if process.name().startswith("VLLM::Worker")]
-    free = set(own.cpu_affinity()).difference(*(worker.cpu_affinity() for worker in workers))
-    for process in [own, *started]:
-        is_engine = process.name().startswith("VLLM::Engine")
-        for thread in process.threads():
-            if is_engine and free:
-                os.sched_setaffinity(thread.id, free)
-            elif niceness:
-                os.setpriority(os.PRIO_PROCESS, thread.id, -niceness)
 
 
 def mean_curve(curves: Sequence[ServerCurve]) -> ServerCurve:
@@ -228,7 +204,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--blocks", type=int, default=6, help="of questions, at each rate")
     parser.add_argument("--seconds", type=float, default=40.0, help="of each calibration")
     parser.add_argument("--max-sequences", type=int, default=256)
-    parser.add_argument("--precedence", type=int, default=0, metavar="NICENESS", help="such as 10")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base-url", help="a running server of the model; else one is started")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
@@ -247,8 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     curves: list[ServerCurve] = []
     runs: list[list[LiveRun]] = []
     with server as url, connect(url, reference=REFERENCE) as live:
-        if not options.base_url:
-            arrange_processes(options.precedence)
         # What was loaded so far stays. A collection that visits it stops all episodes.
         gc.collect()
         gc.freeze()

@@ -16,9 +16,10 @@ the times of the requests, three things are estimated:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -42,9 +43,12 @@ _ROUNDS: Final = 3
 #: Share of the time with some number of workers after which requests are counted.
 _RAMP: Final = 0.2
 
-#: Fewest requests with some number of workers in a round, and of each worker.
+#: Fewest requests with some number of workers in a round.
 _MIN_REQUESTS: Final = 4
-_MIN_WORKER_REQUESTS: Final = 2
+
+#: Requests of each worker for which slow servers get more time, and most of all workers together.
+_WORKER_REQUESTS: Final = 2
+_REQUESTS: Final = 64
 
 #: Largest number of questions that are asked.
 _MAX_QUESTIONS: Final = 64
@@ -58,6 +62,8 @@ class _Level:
         tokens, seconds: of every request to generate text.
         probes: of every probe.
         texts: of every conversion of text to tokens or back.
+        is_counting: the requests and probes that begin now are counted.
+        pending: counted requests and probes that are in progress.
         is_over: no further requests are to be sent.
     """
 
@@ -66,7 +72,26 @@ class _Level:
     seconds: list[float] = field(default_factory=list)
     probes: list[float] = field(default_factory=list)
     texts: list[float] = field(default_factory=list)
+    is_counting: bool = False
+    pending: int = 0
     is_over: bool = False
+
+    @property
+    def suffices(self) -> bool:
+        """Enough requests ended, some probe, and not all requests had one length."""
+        lengths = len(set(self.tokens))
+        return len(self.seconds) >= _MIN_REQUESTS and lengths > 1 and len(self.probes) > 0
+
+    @contextlib.contextmanager
+    def timing(self, times: list[float]) -> Iterator[bool]:
+        """Add the seconds of a request or probe to ``times`` if it is counted, which it yields."""
+        is_counted = self.is_counting
+        self.pending += is_counted
+        start = time.perf_counter()
+        yield is_counted
+        self.pending -= is_counted
+        if is_counted:
+            times.append(time.perf_counter() - start)
 
     def add(self, other: _Level) -> None:
         """Add the times of another round."""
@@ -92,7 +117,7 @@ def measure_curve(
         questions: questions that the server is asked.
         max_sequences: largest number of sequences that the server generates at a time (vLLM's
             ``--max-num-seqs``).
-        seconds: how long the measurement takes.
+        seconds: how long the measurement takes; slow servers take longer.
         context: tokens of text that are put before every branch, because servers generate long
             branches more slowly. The question is repeated so often.
         progress: called with the number of workers, and the largest one.
@@ -113,12 +138,17 @@ def measure_curve(
     prober = live.run(live.prober())
     described = live.run(live.engine.describe())
     prompts = [live.run(_prompt(live, prober, question, context)) for question in chosen]
-    slot = seconds / (_ROUNDS * len(counts) + 1)
-    live.run(_measure(live, prober, prompts, counts[-1], slot))  # the warm-up
-    for k in range(_ROUNDS):
-        for workers in counts if k % 2 == 0 else reversed(counts):
-            progress(workers, counts[-1])
-            levels[workers].add(live.run(_measure(live, prober, prompts, workers, slot)))
+    order = [
+        workers for k in range(_ROUNDS) for workers in (counts if k % 2 == 0 else reversed(counts))
+    ]
+    shortest = seconds / (3 * len(order))
+    end = time.perf_counter() + seconds
+    live.run(_measure(live, prober, prompts, counts[-1], shortest))  # the warm-up
+    for k, workers in enumerate(order):
+        progress(workers, counts[-1])
+        # Requests in progress end after each slot, which is taken from those that follow.
+        slot = max((end - time.perf_counter()) / (len(order) - k), shortest)
+        levels[workers].add(live.run(_measure(live, prober, prompts, workers, slot)))
     curve = fit_curve(
         counts,
         [np.array([level.tokens, level.seconds], np.float64) for level in levels.values()],
@@ -164,35 +194,38 @@ async def _prompt(live: LiveModel, prober: Prober, question: str, context: int) 
 async def _measure(
     live: LiveModel, prober: Prober, prompts: list[list[int]], workers: int, seconds: float
 ) -> _Level:
-    """Keep ``workers`` requests in progress for some seconds, and time them."""
+    """Keep ``workers`` requests in progress for some seconds, and time them.
+
+    Requests that begin within the time are counted, and the workers go on until they have ended.
+    Were those in progress given up at its end, most of them would be long or slow ones.
+    """
     level = _Level(workers)
     start = time.perf_counter()
-    counted_from = start + _RAMP * seconds
     limit = max(5 * seconds, live.patience)
     tasks = [
-        asyncio.create_task(_work(live, prober, prompts, number, counted_from, level))
+        asyncio.create_task(_work(live, prober, prompts, number, level))
         for number in range(workers)
     ]
     try:
-        while time.perf_counter() - start < limit:
+        while (elapsed := time.perf_counter() - start) < limit:
+            least = min(_WORKER_REQUESTS * workers, _REQUESTS)
+            enough = len(level.seconds) >= least and len(level.probes) >= least // 2
+            stop = seconds if enough else 5 * seconds
+            is_measured = level.suffices and elapsed >= stop
+            level.is_counting = elapsed >= _RAMP * seconds and not is_measured
+            if is_measured and not level.pending:
+                break
             done, _ = await asyncio.wait(
-                tasks, timeout=seconds / 10, return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=seconds / 20, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()  # raises its error
-            if len(level.seconds) < _MIN_REQUESTS or not level.probes:
-                continue
-            # Slow servers get more time, until there are some requests of each worker.
-            least = _MIN_WORKER_REQUESTS * workers
-            enough = len(level.seconds) >= least and len(level.probes) >= workers
-            if time.perf_counter() - start >= (seconds if enough else 5 * seconds):
-                break
     finally:
         level.is_over = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    if len(level.seconds) < _MIN_REQUESTS or not level.probes:
+    if not level.suffices:
         raise EngineError(
             f"{live.engine}: {len(level.seconds)} requests and {len(level.probes)} probes ended "
             f"within {limit:.0f} s with {workers} in progress; give more seconds"
@@ -205,7 +238,6 @@ async def _work(
     prober: Prober,
     prompts: list[list[int]],
     number: int,
-    counted_from: float,
     level: _Level,
 ) -> None:
     """Generate branch after branch, in pieces after which it is probed."""
@@ -226,19 +258,16 @@ async def _work(
                 sampling=live.sampling,
                 top_tokens=live.top_tokens,
             )
-            start, tokens = time.perf_counter(), 0
-            async for part in live.engine.stream(request, live.part_tokens):
-                branch += part.tokens
-                tokens += len(part.tokens)
-                ended = part.finish == "stop"
-            if start >= counted_from:
-                level.tokens.append(tokens)
-                level.seconds.append(time.perf_counter() - start)
+            before = len(branch)
+            with level.timing(level.seconds) as is_counted:
+                async for part in live.engine.stream(request, live.part_tokens):
+                    branch += part.tokens
+                    ended = part.finish == "stop"
+            if is_counted:
+                level.tokens.append(len(branch) - before)
             if not ended:
-                start = time.perf_counter()
-                await live.with_timeout(prober.probe(prompt, branch, [len(branch)]))
-                if start >= counted_from:
-                    level.probes.append(time.perf_counter() - start)
+                with level.timing(level.probes):
+                    await live.with_timeout(prober.probe(prompt, branch, [len(branch)]))
         start = time.perf_counter()
         await live.with_timeout(live.engine.decode(branch))
         level.texts.append(time.perf_counter() - start)

@@ -34,6 +34,9 @@ SERVER_ARGUMENTS: Final[dict[str, Any]] = {
     "dtype": processor_dtype(),
     # vLLM 0.32 on a CPU crashes on a seeded request whose prompt is read in two steps.
     "enable_chunked_prefill": False,
+    # The model runs in the engine's process. On a CPU, vLLM would start a worker for it, and the
+    # two wait for each other in loops that take the processors from everything else.
+    "distributed_executor_backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
 }
 
 #: How the bundled environments are collected. The interval is short because the traces are short.
@@ -46,6 +49,7 @@ def set_cpu_defaults() -> None:
     """Set environment variables of vLLM for a small CPU machine, unless they are set already."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tiny models gain nothing from more
 
 
 def collection_questions(name: str) -> list[AskedQuestion]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from running_gateway import wait_until
+from scripted_server import ScriptedServer, protocol_file
 
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.live.connection import connect
@@ -59,6 +62,27 @@ def test_requests_of_one_length_are_refused() -> None:
 )
 def test_numbers_of_workers(largest: int, counts: list[int]) -> None:
     assert calibration._worker_counts(largest) == counts
+
+
+def test_requests_in_progress_are_counted(tmp_path: Path) -> None:
+    """Otherwise, short and fast requests would be counted most."""
+    workers, seconds = 8, 0.02
+    with (
+        ScriptedServer(pace=0.05) as server,
+        connect(server.url, protocol=protocol_file(tmp_path), interval=16, max_tokens=500) as live,
+    ):
+        prober = live.run(live.prober())
+        prompts = [live.run(prober.prompt("plain 1"))]
+        level = live.run(calibration._measure(live, prober, prompts, workers, seconds))
+        assert wait_until(lambda: server.under_way == 0)
+        assert server.left <= workers  # those that came after them
+    assert level.pending == 0
+    assert set(level.tokens) >= {16, 64}
+    of_both = [level.tokens.count(16), level.tokens.count(64)]
+    assert abs(of_both[0] - of_both[1]) <= workers
+    # A long request has a first part, and one part for 16 tokens each.
+    long = np.array(level.seconds)[np.array(level.tokens) == 64]
+    assert long.min() >= 5 * 0.05
 
 
 @pytest.mark.slow

@@ -39,6 +39,10 @@ _TILT: Final = 16.0
 _DROPS: Final = ((1.4, 0.1), (1.5, 0.2), (1.5, 0.3))
 #: Branches that are added for each that finishes, as base, and slopes in β and in the weight.
 _GROWN: Final = (0.0, 1.0, 1.0)
+#: Number of branches at the start of policies that take long and save tokens, likewise.
+_FEW: Final = (-1.0, 8.0, _TILT)
+#: When these drop branches.
+_DROPS_OF_FEW: Final = ((1.4, 0.2), (1.5, 0.3), (1.5, 0.4))
 #: Origin of the proposals in the journal.
 _ORIGIN: Final = "regression"
 
@@ -60,6 +64,7 @@ def reading_policies(latency: Sequence[float] = (0.0,)) -> list[Program]:
         _reading(drop=None, fade=0.0),
         *(_reading(growth=_GROWN, drop=drop) for drop in _DROPS),
         *(_reading(drop=drop) for drop in _DROPS[1:]),
+        *(_reading(_FEW, _GROWN, drop) for drop in _DROPS_OF_FEW),
     ]
     return policies if len(latency) > 1 else [_at_weight(p, latency[0]) for p in policies]
 

@@ -81,17 +81,22 @@ def test_without_a_knob(stores: dict[str, TraceStore], tmp_path: Path) -> None:
 def test_reading_policies() -> None:
     """They differ, never stop, and drop branches or not."""
     policies = reading_policies()
-    assert len(set(policies)) == len(policies) == 8
+    assert len(set(policies)) == len(policies) == 11
     assert all(policy.stop.kind == policies[0].stop.kind for policy in policies)
     assert sum(policy.drop.size == 1 for policy in policies) == 1
 
 
 def test_growth() -> None:
-    """Half of the reading policies add β branches for each that finishes, not one."""
+    """Half of the reading policies add β branches for each that finishes, not one.
+
+    Three of them start with few branches.
+    """
     grown = [policy for policy in reading_policies() if policy.width.children[1].children]
-    assert len(grown) == 3
+    assert len(grown) == 6
     constants = [policy.width.children[1].children[0].kind for policy in grown]
-    assert constants == [Constant(0.0, 1.0)] * 3
+    assert constants == [Constant(0.0, 1.0)] * 6
+    starts = [policy.width.children[0].kind for policy in grown]
+    assert starts == [Constant(5.0, 8.0)] * 3 + [Constant(-1.0, 8.0)] * 3
     source = generate_source(grown[0], "A reading policy.")
     assert "width_2 = 1.0 * beta\n" in source
     assert "wanted = width_1 + width_2 * finished\n" in source
