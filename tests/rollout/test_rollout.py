@@ -69,7 +69,15 @@ CONFIDENT = {
 @pytest.mark.parametrize(
     "name",
     sorted(
-        {*names(), *trained(), "evolved/brevity", "evolved/widening", "evolved/balance"} - CONFIDENT
+        {
+            *names(),
+            *trained(),
+            "evolved/brevity",
+            "evolved/widening",
+            "evolved/balance",
+            "evolved/thrift",
+        }
+        - CONFIDENT
     ),
 )
 def test_generation_confidences_change_nothing_for_others(name: str) -> None:

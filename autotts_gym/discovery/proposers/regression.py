@@ -39,8 +39,9 @@ _TILT: Final = 16.0
 _DROPS: Final = ((1.4, 0.1), (1.5, 0.2), (1.5, 0.3))
 #: Branches that are added for each that finishes, as base, and slopes in β and in the weight.
 _GROWN: Final = (0.0, 1.0, 1.0)
-#: Number of branches at the start of policies that take long and save tokens, likewise.
-_FEW: Final = (-1.0, 8.0, _TILT)
+#: Number of branches at the start of policies that take long and save tokens where latency costs
+#: nothing, likewise; as many as of the others at a weight of 0.5.
+_FEW: Final = (-1.0, 8.0, 28.0)
 #: When these drop branches.
 _DROPS_OF_FEW: Final = ((1.4, 0.2), (1.5, 0.3), (1.5, 0.4))
 #: Origin of the proposals in the journal.
