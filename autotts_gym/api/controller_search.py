@@ -64,6 +64,7 @@ def discover(
     finalists: int = 3,
     seed: int = 0,
     shrinkage: float | None = None,
+    patient: bool = False,
     workers: int = 2,
     command: str = "",
     base_url: str = "",
@@ -101,6 +102,8 @@ def discover(
         seed: random seed of the genetic proposer.
         shrinkage: penalty of the distance of constants from those that their tuning starts from, of
             the genetic proposer; by default the value that was best out of fold.
+        patient: for regression, controllers that read few branches at a time unless latency has a
+            weight; they save tokens, and take longer.
         workers: number of processes of the genetic proposer.
         command: shell command of the command proposer, which writes ``controller.py``.
         base_url: URL of a chat endpoint, for the openai proposer.
@@ -137,6 +140,7 @@ def discover(
         finalists=finalists,
         seed=seed,
         shrinkage=shrinkage,
+        patient=patient,
         workers=workers,
         command=command,
         base_url=base_url,

@@ -137,6 +137,15 @@ def discover(
             rich_help_panel=_GENETIC,
         ),
     ] = None,
+    patient: Annotated[
+        bool,
+        typer.Option(
+            "--patient",
+            help="regression: read few branches at a time unless latency has a weight; saves "
+            "tokens, and takes longer.",
+            rich_help_panel=_OTHERS,
+        ),
+    ] = False,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes for tuning.", rich_help_panel=_GENETIC)
     ] = 2,
@@ -216,6 +225,7 @@ def discover(
         finalists=finalists,
         seed=seed,
         shrinkage=shrinkage,
+        patient=patient,
         workers=workers,
         command=command,
         base_url=base_url,

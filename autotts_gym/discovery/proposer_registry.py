@@ -59,6 +59,7 @@ class ProposerOptions:
         seed: random seed of the genetic proposer.
         shrinkage: penalty of the distance of constants from those that their tuning starts from,
             of the genetic proposer; None for its default.
+        patient: fit controllers that read few branches at a time, of regression.
         workers: number of processes of the genetic proposer.
         command: shell command that writes ``controller.py``.
         base_url: URL of a chat endpoint.
@@ -74,6 +75,7 @@ class ProposerOptions:
     finalists: int = 3
     seed: int = 0
     shrinkage: float | None = None
+    patient: bool = False
     workers: int = 2
     command: str = ""
     base_url: str = ""
@@ -135,7 +137,7 @@ def recorded_options(name: str, options: ProposerOptions, *, knob: bool) -> dict
     if name == GENETIC:
         return asdict(_genetic_config(options, knob))
     if name == REGRESSION:
-        return {}
+        return {"patient": True} if options.patient else {}
     return {
         "command": redact(options.command),
         "base_url": redact(options.base_url),
@@ -170,8 +172,10 @@ def _create_genetic(context: SearchContext) -> GeneticProposer:
 def _create_regression(context: SearchContext) -> RegressionProposer:
     from autotts_gym.discovery.proposers.regression import RegressionProposer
 
-    attempts, knob = context.options.attempts, context.workspace.knob
-    return RegressionProposer(context.search, context.archive, attempts, knob)
+    options, knob = context.options, context.workspace.knob
+    return RegressionProposer(
+        context.search, context.archive, options.attempts, knob, options.patient
+    )
 
 
 def _create_command(context: SearchContext) -> CommandProposer:

@@ -91,6 +91,9 @@ def test_recorded_options() -> None:
     }
     free = ProposerOptions(shrinkage=0.0)
     assert registry.recorded_options("genetic", free, knob=True)["shrinkage"] == 0.0
+    assert registry.recorded_options("regression", options, knob=True) == {}
+    patient = ProposerOptions(patient=True)
+    assert registry.recorded_options("regression", patient, knob=True) == {"patient": True}
     assert registry.recorded_options("openai", options, knob=True) == {
         "command": "",
         "base_url": "",

@@ -39,16 +39,14 @@ _TILT: Final = 16.0
 _DROPS: Final = ((1.4, 0.1), (1.5, 0.2), (1.5, 0.3))
 #: Branches that are added for each that finishes, as base, and slopes in β and in the weight.
 _GROWN: Final = (0.0, 1.0, 1.0)
-#: Number of branches at the start of policies that take long and save tokens where latency costs
-#: nothing, likewise; as many as of the others at a weight of 0.5.
-_FEW: Final = (-1.0, 8.0, 28.0)
-#: When these drop branches.
-_DROPS_OF_FEW: Final = ((1.4, 0.2), (1.5, 0.3), (1.5, 0.4))
+#: Number of branches at the start of patient policies, likewise, and when they drop branches.
+_FEW: Final = (-1.0, 8.0, _TILT)
+_PATIENT_DROPS: Final = ((1.4, 0.2), (1.5, 0.2), (1.5, 0.3), (1.5, 0.4))
 #: Origin of the proposals in the journal.
 _ORIGIN: Final = "regression"
 
 
-def reading_policies(latency: Sequence[float] = (0.0,)) -> list[Program]:
+def reading_policies(latency: Sequence[float] = (0.0,), patient: bool = False) -> list[Program]:
     """The reading policies: that of the seed program ``widening``, a little wider, and variants.
 
     They differ in the number of branches at the start, in how many are added for each that
@@ -58,15 +56,17 @@ def reading_policies(latency: Sequence[float] = (0.0,)) -> list[Program]:
     Args:
         latency: weights of latency of the search. With several, the number of branches depends on
             the weight.
+        patient: those that start with few branches. They save tokens, and take longer.
     """
-    policies = [
-        _reading(),
-        _reading(width=(2.0, 4.0)),
-        _reading(drop=None, fade=0.0),
-        *(_reading(growth=_GROWN, drop=drop) for drop in _DROPS),
-        *(_reading(drop=drop) for drop in _DROPS[1:]),
-        *(_reading(_FEW, _GROWN, drop) for drop in _DROPS_OF_FEW),
-    ]
+    policies = [_reading(_FEW, _GROWN, drop) for drop in _PATIENT_DROPS]
+    if not patient:
+        policies = [
+            _reading(),
+            _reading(width=(2.0, 4.0)),
+            _reading(drop=None, fade=0.0),
+            *(_reading(growth=_GROWN, drop=drop) for drop in _DROPS),
+            *(_reading(drop=drop) for drop in _DROPS[1:]),
+        ]
     return policies if len(latency) > 1 else [_at_weight(p, latency[0]) for p in policies]
 
 
@@ -142,6 +142,7 @@ class RegressionProposer:
         recorded: recorded candidates by name; they are not fitted again before the choice.
         attempts: number of proposals in a round.
         knob: whether constants may depend on β.
+        patient: whether controllers read few branches at a time unless latency has a weight.
     """
 
     def __init__(
@@ -150,13 +151,14 @@ class RegressionProposer:
         recorded: Mapping[str, Candidate],
         attempts: int,
         knob: bool = True,
+        patient: bool = False,
     ) -> None:
         self._search, self._recorded = search, recorded
         self._attempts, self._knob = attempts, knob
         self._recorder, self._rollout = Recorder(search), TreeRollout(search)
         # Without a knob, constants do not depend on the weight either.
         self._latency = search.latency if knob else (float(np.mean(search.latency)),)
-        self._readings = reading_policies(self._latency)
+        self._readings = reading_policies(self._latency, patient)
         self._fits: dict[int, _Fit] = {}
         self._folds = [search.questions[fold::FOLDS] for fold in range(FOLDS)]
         self._folds = [fold for fold in self._folds if fold]

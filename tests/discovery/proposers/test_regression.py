@@ -81,25 +81,34 @@ def test_without_a_knob(stores: dict[str, TraceStore], tmp_path: Path) -> None:
 def test_reading_policies() -> None:
     """They differ, never stop, and drop branches or not."""
     policies = reading_policies()
-    assert len(set(policies)) == len(policies) == 11
+    assert len(set(policies)) == len(policies) == 8
     assert all(policy.stop.kind == policies[0].stop.kind for policy in policies)
     assert sum(policy.drop.size == 1 for policy in policies) == 1
 
 
 def test_growth() -> None:
-    """Half of the reading policies add β branches for each that finishes, not one.
-
-    Three of them start with few branches.
-    """
+    """Some reading policies add β branches for each that finishes, not one."""
     grown = [policy for policy in reading_policies() if policy.width.children[1].children]
-    assert len(grown) == 6
+    assert len(grown) == 3
     constants = [policy.width.children[1].children[0].kind for policy in grown]
-    assert constants == [Constant(0.0, 1.0)] * 6
-    starts = [policy.width.children[0].kind for policy in grown]
-    assert starts == [Constant(5.0, 8.0)] * 3 + [Constant(-1.0, 8.0)] * 3
+    assert constants == [Constant(0.0, 1.0)] * 3
     source = generate_source(grown[0], "A reading policy.")
     assert "width_2 = 1.0 * beta\n" in source
     assert "wanted = width_1 + width_2 * finished\n" in source
+
+
+def test_patient_reading_policies() -> None:
+    """They start with one branch at β = 0, and with as many as others where latency counts."""
+    policies = reading_policies((0.0, 0.5), patient=True)
+    assert len(set(policies)) == 4
+    assert {policy.width.children[0].kind for policy in policies} == {Constant(-1.0, 8.0, 16.0)}
+    assert all(policy.uses_latency for policy in policies)
+
+
+def test_a_patient_search(search: SearchSet) -> None:
+    proposer = RegressionProposer(search, {}, 1, patient=True)
+    (proposal,) = proposer.propose(1, [])
+    assert "width_1 = -1.0 + 8.0 * beta\n" in proposal.source
 
 
 def test_reading_policies_of_latency() -> None:
