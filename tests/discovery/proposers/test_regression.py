@@ -105,7 +105,8 @@ def test_patient_reading_policies() -> None:
     assert all(policy.uses_latency for policy in policies)
 
 
-def test_a_patient_search(search: SearchSet) -> None:
+def test_a_patient_search(stores: dict[str, TraceStore]) -> None:
+    search = SearchSet({"made-0": stores["made-0"]}, seeds=1)
     proposer = RegressionProposer(search, {}, 1, patient=True)
     (proposal,) = proposer.propose(1, [])
     assert "width_1 = -1.0 + 8.0 * beta\n" in proposal.source
