@@ -78,9 +78,8 @@ class _Level:
 
     @property
     def suffices(self) -> bool:
-        """Enough requests ended, some probe, and not all requests had one length."""
-        lengths = len(set(self.tokens))
-        return len(self.seconds) >= _MIN_REQUESTS and lengths > 1 and len(self.probes) > 0
+        """Enough requests ended, and some probe."""
+        return len(self.seconds) >= _MIN_REQUESTS and len(self.probes) > 0
 
     @contextlib.contextmanager
     def timing(self, times: list[float]) -> Iterator[bool]:
@@ -209,7 +208,11 @@ async def _measure(
     try:
         while (elapsed := time.perf_counter() - start) < limit:
             least = min(_WORKER_REQUESTS * workers, _REQUESTS)
-            enough = len(level.seconds) >= least and len(level.probes) >= least // 2
+            enough = (
+                len(level.seconds) >= least
+                and len(level.probes) >= least // 2
+                and len(set(level.tokens)) > 1
+            )
             stop = seconds if enough else 5 * seconds
             is_measured = level.suffices and elapsed >= stop
             level.is_counting = elapsed >= _RAMP * seconds and not is_measured

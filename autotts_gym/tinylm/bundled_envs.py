@@ -49,7 +49,7 @@ def set_cpu_defaults() -> None:
     """Set environment variables of vLLM for a small CPU machine, unless they are set already."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tiny models gain nothing from more
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # leaves cores to server and clients
 
 
 def collection_questions(name: str) -> list[AskedQuestion]:

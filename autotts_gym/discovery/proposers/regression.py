@@ -58,8 +58,9 @@ def reading_policies(latency: Sequence[float] = (0.0,), patient: bool = False) -
             the weight.
         patient: those that start with few branches. They save tokens, and take longer.
     """
-    policies = [_reading(_FEW, _GROWN, drop) for drop in _PATIENT_DROPS]
-    if not patient:
+    if patient:
+        policies = [_reading(_FEW, _GROWN, drop) for drop in _PATIENT_DROPS]
+    else:
         policies = [
             _reading(),
             _reading(width=(2.0, 4.0)),
