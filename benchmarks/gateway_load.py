@@ -3,7 +3,7 @@
 * ``scripted``: 32 clients in front of a scripted upstream, each with one question after the other,
   and 8 whole branches for each question. First the upstream has a pace, and the overhead of the
   gateway is measured: the time to answer, without the time in which the upstream had at least one
-  stream of the question to write. Then the upstream answers at once, and the requests per second
+  request of the question to answer. Then the upstream answers at once, and the requests per second
   of one worker are counted.
 * ``flood``: more requests at once than the gateway admits, again and again, in front of the same
   upstream. Each must get its own answer or status 429, no branch may be generated twice, and the

@@ -1,8 +1,8 @@
 """A scripted model server for ``gateway_load.py``: cheap, and with a known time for every token.
 
-It has the part of vLLM's API that the gateway uses. Tokens are code points. The length and the
-answer of a branch are functions of the question. As vLLM, it sends the first token alone, and then
-parts of ``stream_interval`` tokens.
+It has the part of vLLM's API that the gateway uses. Tokens are code points. The answer of a branch
+is a function of the question, and its length of the question and of its number, with which it
+begins. As vLLM, it sends the first token alone, and then parts of ``stream_interval`` tokens.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-#: Tokens of the shortest and of the longest branch. Clients whose questions took equally long would
-#: ask at the same moment again and again, or never.
+#: Tokens of the shortest and of the longest branch. Branches of a model do not end at the same
+#: moment, and clients whose questions took equally long would ask at the same moment again and
+#: again, or never.
 SHORTEST, LONGEST = 256, 768
 CLOSE, END = 0x110001, 0x110002
 
@@ -40,26 +41,26 @@ class Record:
     Attributes:
         branches: number of branches that were begun.
         requests: number of streams.
-        worked: time in which the server had at least one stream to write, seconds.
+        worked: time in which the server had at least one request to answer, seconds.
     """
 
     def __init__(self) -> None:
         self.branches = self.requests = 0
         self.worked = 0.0
-        self._streams = 0
+        self._active = 0
         self._since = 0.0
 
     @contextlib.contextmanager
-    def stream(self) -> Iterator[None]:
-        """A stream, from its request to its last byte."""
-        if not self._streams:
+    def request(self) -> Iterator[None]:
+        """A request, until its last byte is written."""
+        if not self._active:
             self._since = time.monotonic()
-        self._streams += 1
+        self._active += 1
         try:
             yield
         finally:
-            self._streams -= 1
-            if not self._streams:
+            self._active -= 1
+            if not self._active:
                 self.worked += time.monotonic() - self._since
 
 
@@ -72,11 +73,16 @@ def answer(question: str) -> str:
     return str(int(question.rpartition(" ")[2]) * 7 % 1000)
 
 
-def branch(question: str) -> list[int]:
-    """The tokens of a branch."""
+def question_of(prompt: str) -> str:
+    """The question of a prompt, which what is written so far may follow."""
+    return prompt.partition("\n")[0].removeprefix("q:")
+
+
+def branch(question: str, name: int) -> list[int]:
+    """The tokens of a branch, the first of which is its name."""
     end = [CLOSE, *tokens_of(f"answer:{answer(question)}"), END]
-    length = random.Random(question).randint(SHORTEST, LONGEST)
-    return [ord("x")] * (length - len(end)) + end
+    length = random.Random(f"{name} {question}").randint(SHORTEST, LONGEST)
+    return [name, *[ord("x")] * (length - len(end) - 1), *end]
 
 
 def tokens_of(text: str) -> list[int]:
@@ -98,8 +104,13 @@ async def version(_: web.Request) -> web.Response:
 
 
 async def tokenize(request: web.Request) -> web.Response:
-    tokens = tokens_of((await request.json())["prompt"])
-    return web.json_response({"count": len(tokens), "max_model_len": 100_000, "tokens": tokens})
+    text = (await request.json())["prompt"]
+    with (
+        records[question_of(text)].request() if text.startswith("q:") else contextlib.nullcontext()
+    ):
+        tokens = tokens_of(text)
+        content = {"count": len(tokens), "max_model_len": 100_000, "tokens": tokens}
+        return web.json_response(content)
 
 
 async def detokenize(request: web.Request) -> web.Response:
@@ -128,19 +139,20 @@ async def completions(request: web.Request) -> web.StreamResponse:
     if not body.get("stream"):
         choices = []
         for index, prompt in enumerate(body["prompt"]):
-            question = text_of(prompt).partition("\n")[0].removeprefix("q:")
+            question = question_of(text_of(prompt))
             tokens = [*tokens_of(answer(question)), END]
             names = [f"token_id:{token}" for token in tokens]
             logprobs = {"tokens": names, "token_logprobs": [-0.1] * len(tokens)}
             choices.append({**_choice(tokens, "stop", index), "logprobs": logprobs})
         return web.json_response({"choices": choices})
-    question, _, written = text_of(body["prompt"]).partition("\n")
-    question = question.removeprefix("q:")
+    prompt = text_of(body["prompt"])
+    question, written = question_of(prompt), prompt.partition("\n")[2]
     record = records[question]
     record.requests += 1
+    name = ord(written[0]) if written else ord("a") + record.branches
     record.branches += not written
-    tokens = branch(question)[len(tokens_of(written)) :][: body["max_tokens"]]
-    with record.stream():
+    tokens = branch(question, name)[len(tokens_of(written)) :][: body["max_tokens"]]
+    with record.request():
         return await _write(request, tokens, body["stream_interval"])
 
 

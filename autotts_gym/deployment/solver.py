@@ -19,7 +19,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import gymnasium as gym
@@ -88,7 +88,7 @@ class Solution:
 
     def facts(self) -> dict[str, Any]:
         """Return the attributes as a dictionary, for JSON."""
-        return asdict(self)
+        return {**vars(self), "votes": dict(self.votes)}  # asdict takes 0.1 ms
 
 
 class SolveInterrupted(KeyboardInterrupt):
@@ -212,11 +212,16 @@ async def solve_async(
         thread.cancel()
 
 
+def _run_in_new_thread(function: Callable[[], object]) -> None:
+    threading.Thread(target=function, name="autotts-solve", daemon=True).start()
+
+
 class SolveThread:
-    """A call of :func:`solve` in a new thread; asyncio's pool has few, which others use as well.
+    """A call of :func:`solve` in a thread; asyncio's pool has few, which others use as well.
 
     Args:
         question, agent, gold, seed, watch, options: as for :func:`solve`.
+        run: runs a function in a thread; by default in a new one.
 
     Attributes:
         future: the solution. It cannot be cancelled, and has a result or an exception when the
@@ -231,6 +236,7 @@ class SolveThread:
         gold: str | None = None,
         seed: int | None = None,
         watch: Callable[[AutoTTSLiveEnv], None] | None = None,
+        run: Callable[[Callable[[], object]], object] = _run_in_new_thread,
         **options: Unpack[LiveEnvOptions],
     ) -> None:
         self.future: concurrent.futures.Future[Solution] = concurrent.futures.Future()
@@ -241,12 +247,7 @@ class SolveThread:
         work = functools.partial(
             solve, question, agent, gold=gold, seed=seed, watch=self._check, **options
         )
-        threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(self._run, work),
-            name="autotts-solve",
-            daemon=True,
-        ).start()
+        run(functools.partial(contextvars.copy_context().run, self._run, work))
 
     def cancel(self) -> None:
         """Abort generation on the model; the episode ends at the controller's next action.

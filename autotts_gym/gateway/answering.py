@@ -23,6 +23,7 @@ from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.http_engine import RefusedError
 from autotts_gym.inference.prober import PromptTooLongError
 from autotts_gym.live.live_branches import DeadlinePassedError
+from autotts_gym.utils.daemon_threads import DaemonThreads
 
 #: Seconds after its timeout in which an episode may still give its best answer.
 _GRACE: Final = 2.0
@@ -116,6 +117,11 @@ class AnsweringService:
         self._admission = admission
         self._metrics = metrics
         self._max_branches = max_branches
+        self._threads = DaemonThreads("autotts-solve")
+
+    def close(self) -> None:
+        """Let the threads end that no episode needs."""
+        self._threads.close()
 
     async def enter(self, plan: EpisodePlan) -> None:
         """Wait until the episode of a plan may start; :meth:`start` must follow immediately.
@@ -154,6 +160,7 @@ class AnsweringService:
             plan.agent,
             seed=plan.seed,
             watch=None if progress is None else _watch(progress),
+            run=self._threads.run,
             live=plan.live,
             max_branches=self._max_branches,
             budget=plan.token_budget,

@@ -36,6 +36,7 @@ from autotts_gym.gateway.request_guard import RequestGuard
 from autotts_gym.gateway.request_log import log
 from autotts_gym.gateway.request_models import ChatRequest, CompletionRequest
 from autotts_gym.gateway.upstream_pool import UpstreamPool
+from autotts_gym.gym_envs.live_config import compile_episodes
 from autotts_gym.inference.http_engine import ServerEngine
 from autotts_gym.inference.protocol import find_protocol
 from autotts_gym.live.connection import connect
@@ -116,6 +117,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await made.pool.close()
+        made.service.close()
         await asyncio.to_thread(made.live.close)
         if os.environ.get(SHARED_FOLDER):
             multiprocess.mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
@@ -193,6 +195,7 @@ async def _connect(
 ) -> _Parts:
     headers = settings.upstream_headers()
     names = [name for name in settings.protocols if name != PASS_THROUGH]
+    await asyncio.to_thread(compile_episodes)
     live = await asyncio.to_thread(open_model, settings)
     try:
         models = {live.protocol.name: live}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Literal, Unpack
+
+import numpy as np
 
 from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.gym_envs.env_config import CommonEnvOptions, EnvConfig
@@ -15,6 +18,8 @@ from autotts_gym.live.connection import (
 )
 from autotts_gym.live.live_model import LiveModel
 from autotts_gym.live.live_traces import LiveTraces
+from autotts_gym.mdp import actions
+from autotts_gym.mdp.batch import EpisodeStart
 from autotts_gym.traces.branch_width import MAX_WIDTH
 
 
@@ -70,3 +75,20 @@ class LiveEnvConfig(EnvConfig):
             expected_longest_tokens(live, width),
         )
         super().__init__(self.live_traces, **options)
+
+
+@functools.cache
+def compile_episodes() -> None:
+    """Compile what live episodes run, once per process.
+
+    Without a cache of compiled code, as on a new machine, this takes up to a minute. In an episode,
+    its deadline would pass meanwhile, and the other episodes of the process would wait.
+    """
+    traces = LiveTraces("live", interval=1, depth=2, width=1, mean_tokens=1.0, probe_tokens=1)
+    batch = EnvConfig(traces, max_branches=1).batch(1)
+    start = EpisodeStart(0, 0.5, np.arange(1), 0.0)
+    batch.drawn_start(0)
+    batch.rewind(start, [])
+    batch.play(actions.BRANCH)
+    batch.rewind(start, [actions.BRANCH])
+    batch.conclude([0])

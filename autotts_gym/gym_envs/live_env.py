@@ -17,7 +17,7 @@ from autotts_gym.collection.asked_question import AskedQuestion
 from autotts_gym.collection.question_files import read_questions
 from autotts_gym.gym_envs.autotts_env import AutoTTSEnv, Observation
 from autotts_gym.gym_envs.env_config import CommonEnvOptions
-from autotts_gym.gym_envs.live_config import LiveEnvConfig
+from autotts_gym.gym_envs.live_config import LiveEnvConfig, compile_episodes
 from autotts_gym.gym_envs.live_questions import choose_question
 from autotts_gym.inference.engine import EngineError
 from autotts_gym.inference.server_apis import Api
@@ -151,6 +151,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     ) -> None:
         if deadline is not None and not deadline > 0:
             raise ValueError(f"deadline must be above 0 seconds, got {deadline!r}")
+        compile_episodes()
         self._deadline = deadline
         self._owns_model = live is None
         if live is None:
