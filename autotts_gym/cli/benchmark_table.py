@@ -202,19 +202,22 @@ def _both_costs_lines(analysis: Analysis, scope: Scope) -> list[str]:
     references = dict.fromkeys([rows[0], *(row for row in rows if row.agent == "cmc")])
     return [
         f"{found.agent} does not reach {found.row}'s accuracy within both of its costs"
-        if math.isnan(found.tokens.cost.value)
-        else f"{found.agent} at {found.row}'s accuracy and latency: {_cost(found.tokens)} tokens; "
-        f"at its accuracy and tokens: {_cost(found.latency)} sequential tokens"
+        if math.isnan(found.tokens.cost.value) and math.isnan(found.latency.cost.value)
+        else f"{found.agent} at {found.row}'s accuracy and latency: "
+        f"{_cost(found.tokens, 'tokens')}; at its accuracy and tokens: "
+        f"{_cost(found.latency, 'sequential tokens')}"
         for found in compare_both_costs(analysis, scope, references)
     ]
 
 
-def _cost(comparison: Comparison) -> str:
+def _cost(comparison: Comparison, unit: str) -> str:
     """Format the cost of a sweep, with its ratio to that of the row."""
+    if math.isnan(comparison.cost.value):
+        return "never"
     # If even the cheapest point will do, its cost is only an upper bound.
     bound = "at most " if comparison.all_better else ""
     ratio = format_ratio(comparison.cost_ratio)
-    return f"{bound}{format_thousands(comparison.cost.value)} (ratio {ratio})"
+    return f"{bound}{format_thousands(comparison.cost.value)} {unit} (ratio {ratio})"
 
 
 def _frontier_lines(analysis: Analysis, scope: Scope) -> list[str]:
