@@ -19,7 +19,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
 import gymnasium as gym
@@ -88,7 +88,7 @@ class Solution:
 
     def facts(self) -> dict[str, Any]:
         """Return the attributes as a dictionary, for JSON."""
-        return {**vars(self), "votes": dict(self.votes)}  # asdict takes 0.1 ms
+        return asdict(self)
 
 
 class SolveInterrupted(KeyboardInterrupt):

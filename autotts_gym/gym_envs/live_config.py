@@ -88,7 +88,7 @@ def compile_episodes() -> None:
     batch = EnvConfig(traces, max_branches=1).batch(1)
     start = EpisodeStart(0, 0.5, np.arange(1), 0.0)
     batch.drawn_start(0)
-    batch.rewind(start, [])
+    batch.reset([0], [start])
     batch.play(actions.BRANCH)
     batch.rewind(start, [actions.BRANCH])
     batch.conclude([0])

@@ -151,7 +151,6 @@ class AutoTTSLiveEnv(AutoTTSEnv):
     ) -> None:
         if deadline is not None and not deadline > 0:
             raise ValueError(f"deadline must be above 0 seconds, got {deadline!r}")
-        compile_episodes()
         self._deadline = deadline
         self._owns_model = live is None
         if live is None:
@@ -179,6 +178,7 @@ class AutoTTSLiveEnv(AutoTTSEnv):
             self._questions = list(questions)
             config = LiveEnvConfig(live, mean_tokens, **options)
             self._set_up(config, render_mode)
+            compile_episodes()
         except BaseException:
             self.close()
             raise
